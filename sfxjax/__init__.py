@@ -1,0 +1,1 @@
+"""Pattern classification for serial femtosecond crystallography, in JAX."""

@@ -1,0 +1,78 @@
+"""Faults of the user's input or machine, reported as one line instead of a traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
+
+
+class UserError(Exception):
+    """A fault the user can mend: the message is one line saying what is wrong and what to do."""
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """Return one line for the operating-system errors a user can mend, None for any other.
+
+    HDF5 reports a failed write as an OSError without `errno` and with the number inside its text, so the text
+    is looked at too.
+    """
+    place = f": {error.filename}" if error.filename is not None else ""
+    text = str(error)
+    if error.errno in _FULL_DISK or any(f"errno = {number}," in text for number in _FULL_DISK):
+        return f"the disk is full{place}; free some space or name another output folder"
+    if error.errno in _REFUSED:
+        return f"permission denied{place}; check who may read or write there"
+    if error.errno in _NOT_THERE:
+        return f"no such file or folder{place}"
+    if error.errno == errno.EISDIR:
+        return f"a folder where a file was expected{place}"
+    return None
+
+
+def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
+    """Run a program's main function and return its exit status.
+
+    Meant for `sys.exit(run_main(main))` at the end of a module. `UserError`, a full disk, a refused or missing
+    file and Ctrl-C each become one line `program: error: ...` on standard error; every other exception is a
+    fault of the program and keeps its traceback.
+
+    Args:
+        main: takes nothing and returns an exit status, None meaning 0.
+        program: the name to print; by default the name of the running module or script.
+
+    Returns:
+        `main`'s status; 2 for a fault of the input or the machine; 130 after Ctrl-C.
+    """
+    try:
+        return main() or 0
+    except KeyboardInterrupt:
+        _complain(program, "interrupted")
+        return EXIT_INTERRUPTED
+    except UserError as error:
+        _complain(program, str(error))
+    except OSError as error:
+        explanation = explain_os_error(error)
+        if explanation is None:
+            raise
+        _complain(program, explanation)
+    return EXIT_USER_ERROR
+
+
+def _complain(program: str | None, message: str) -> None:
+    line = " ".join(message.split())
+    print(f"{program or _program_name()}: error: {line}", file=sys.stderr, flush=True)
+
+
+def _program_name() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return sys.argv[0].replace("\\", "/").rsplit("/", 1)[-1] or "python"

@@ -1,0 +1,163 @@
+"""Whole files or nothing: output is written beside its final name and renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sfxjax.errors import UserError
+
+CACHE_VARIABLE = "SFXJAX_CACHE"
+
+# A folder written here holds this empty file: only such a folder, or an empty one, is ever replaced.
+FOLDER_MARK = ".written-by-sfxjax"
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write, which replaces `path` once the body has ended well.
+
+    If the body fails, what it wrote is removed. The temporary path lies beside `path` and keeps its suffix,
+    because writers such as matplotlib choose the format by it. Missing parent folders are made. What is written
+    has reached the disk before the rename, so `path` always holds the whole old or the whole new content.
+
+    Raises:
+        UserError: `path` exists and is no regular file, or its parent is no folder.
+        OSError: as the body, or the operating system, raises it.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise UserError(f"{path} is not a regular file; name another output file")
+    _make_parent(target)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_to_disk(target.parent)
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` as `atomic_write` does."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def atomic_write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write `content` to `path` in UTF-8, line ends as given, as `atomic_write` does."""
+    atomic_write_bytes(path, content.encode("utf-8"))
+
+
+def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` to `path` as indented JSON, as `atomic_write` does.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold.
+        TypeError: `value` holds something JSON cannot.
+    """
+    atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a new empty folder to fill, which replaces `path` once the body has ended well.
+
+    If the body fails, the new folder is removed. An old folder is moved aside, and deleted only once the new one
+    stands; if the new one cannot be put in place the old one is moved back. So that a mistyped name destroys
+    nothing, only an empty folder or one written by this function is replaced.
+
+    Raises:
+        UserError: `path` is a file or a folder of other origin, or its parent is no folder.
+        OSError: as the body, or the operating system, raises it.
+    """
+    target = Path(os.path.realpath(path))
+    _refuse_foreign_folder(target)
+    _make_parent(target)
+    token = secrets.token_hex(4)
+    temporary = target.with_name(f".{target.name}.{token}.part")
+    aside = target.with_name(f".{target.name}.{token}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        (temporary / FOLDER_MARK).touch()
+        _flush_tree_to_disk(temporary)
+        # Looked at again: the body may have run for hours.
+        _refuse_foreign_folder(target)
+        _put_in_place(temporary, target, aside)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush_to_disk(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def user_cache_folder() -> Path:
+    """Return the folder for files that can be made again: `$SFXJAX_CACHE`, or the platform's own.
+
+    The folder may not exist yet.
+
+    Raises:
+        UserError: the variable is unset and platformdirs is not installed.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        import platformdirs
+    except ImportError as error:
+        raise UserError(
+            f"set {CACHE_VARIABLE} to a folder for cached files, or install platformdirs"
+        ) from error
+    return Path(platformdirs.user_cache_path("sfxjax"))
+
+
+def _put_in_place(temporary: Path, target: Path, aside: Path) -> None:
+    replaces = target.exists()
+    if replaces:
+        os.rename(target, aside)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        if replaces:
+            os.rename(aside, target)
+        raise
+
+
+def _refuse_foreign_folder(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UserError(f"{target} is not a folder; name another output folder")
+    if not (target / FOLDER_MARK).is_file() and any(target.iterdir()):
+        raise UserError(f"{target} holds files this program did not write; name another output folder")
+
+
+def _make_parent(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{target.parent} is not a folder; name another output folder") from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush_tree_to_disk(folder: Path) -> None:
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _flush_to_disk(Path(parent, name))
+        _flush_to_disk(Path(parent))

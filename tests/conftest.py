@@ -1,0 +1,21 @@
+"""What every test shares: JAX on two host devices, and the reference data where a checkout has them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# JAX reads both once, at its first import, so they are set before any test module can import it.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of reference data beside the repository; the test is skipped where there is none."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("no reference data beside this checkout")
+    return folder
