@@ -40,9 +40,9 @@ def explain_os_error(error: OSError) -> str | None:
 def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
     """Run a program's main function and return its exit status.
 
-    Meant for `sys.exit(run_main(main))` at the end of a module. `UserError`, a full disk, a refused or missing
-    file and Ctrl-C each become one line `program: error: ...` on standard error; every other exception is a
-    fault of the program and keeps its traceback.
+    Meant for `sys.exit(run_main(main))` at the end of a module. `UserError`, a full disk, a refused or
+    missing file and Ctrl-C each become one line `program: error: ...` on standard error; every other
+    exception is a fault of the program and keeps its traceback.
 
     Args:
         main: takes nothing and returns an exit status, None meaning 0.

@@ -24,8 +24,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write, which replaces `path` once the body has ended well.
 
     If the body fails, what it wrote is removed. The temporary path lies beside `path` and keeps its suffix,
-    because writers such as matplotlib choose the format by it. Missing parent folders are made. What is written
-    has reached the disk before the rename, so `path` always holds the whole old or the whole new content.
+    because writers such as matplotlib choose the format by it. Missing parent folders are made. What is
+    written has reached the disk before the rename, so `path` always holds the whole old or the whole new content.
 
     Raises:
         UserError: `path` exists and is no regular file, or its parent is no folder.
@@ -71,9 +71,9 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new empty folder to fill, which replaces `path` once the body has ended well.
 
-    If the body fails, the new folder is removed. An old folder is moved aside, and deleted only once the new one
-    stands; if the new one cannot be put in place the old one is moved back. So that a mistyped name destroys
-    nothing, only an empty folder or one written by this function is replaced.
+    If the body fails, the new folder is removed. An old folder is moved aside, and deleted only once the new
+    one stands; if the new one cannot be put in place the old one is moved back. So that a mistyped name
+    destroys nothing, only an empty folder or one written by this function is replaced.
 
     Raises:
         UserError: `path` is a file or a folder of other origin, or its parent is no folder.
