@@ -25,7 +25,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     If the body fails, what it wrote is removed. The temporary path lies beside `path` and keeps its suffix,
     because writers such as matplotlib choose the format by it. Missing parent folders are made. What is
-    written has reached the disk before the rename, so `path` always holds the whole old or the whole new content.
+    written has reached the disk before the rename, so `path` always holds either the whole old content or the
+    whole new one.
 
     Raises:
         UserError: `path` exists and is no regular file, or its parent is no folder.
