@@ -2,8 +2,8 @@
 
 A set is one HDF5 file: `/metadata`, and `/data/<group>/{images[n, slow, fast], distance[n] (mm),
 wavelength[n] (Angstrom), timestamp[n]}` with one or more groups. Frames count from 0 through the groups in
-the order of their sorted names. Labels and mask are separate files. Simulated sets have the same layout and are
-marked as such.
+the order of their sorted names. Labels and mask are separate files. Simulated sets have the same layout and
+are marked as such.
 """
 
 from __future__ import annotations

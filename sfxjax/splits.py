@@ -9,8 +9,8 @@ from sfxjax.errors import UserError
 # Frames in every set of CXIDB 76, for which the paper gives its splits.
 PAPER_FRAMES = 2000
 
-# Where validation and test begin, 0-based, of PAPER_FRAMES frames. The test ranges reproduce the counts printed
-# in the paper; that training comes before validation is inferred.
+# Where validation and test begin, 0-based, of PAPER_FRAMES frames. The test ranges reproduce the counts that
+# are printed in the paper; that training comes before validation is inferred.
 _BOUNDARIES = {"full": (1200, 1600), "few": (200, 400)}
 SPLIT_NAMES = tuple(_BOUNDARIES)
 
