@@ -37,7 +37,7 @@ def parse_annotations(path: str | Path, expected_frames: int, file_name: str | N
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file of labels") from error
     except OSError as error:
-        raise UserError(explain_os_error(error) or f"{path}: {error}") from error
+        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     while lines and not lines[-1].strip():
         lines.pop()
     labels = np.empty(len(lines), np.int8)
@@ -78,11 +78,11 @@ def read_mask(path: str | Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             good = arrays["good"]
     except OSError as error:
-        raise UserError(explain_os_error(error) or f"{path}: not an .npz file ({error})") from error
+        raise UserError(explain_os_error(error, path) or f"{path}: not an .npz file ({error})") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: no array named `good` in this mask file") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not an .npz file of plain arrays, or damaged ({error})") from error
-    if good.dtype != np.bool_ or good.ndim != 2:
+    if not isinstance(good, np.ndarray) or good.dtype != np.bool_ or good.ndim != 2:
         raise UserError(f"{path}: `good` must be a two-dimensional bool array, True where a pixel is good")
     return good

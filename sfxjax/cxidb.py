@@ -191,10 +191,12 @@ class FrameSet:
             UserError: the frames are smaller than `size`, or a frame is damaged.
         """
         region = central_region(self.frame_shape, size)
-        wanted = np.asarray(indices, dtype=np.intp if len(indices) == 0 else None)
+        wanted = np.asarray(indices)
+        if wanted.size == 0:
+            return np.empty((0, size, size), self.dtype)
         if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
             raise IndexError("frame numbers must be a one-dimensional sequence of integers")
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+        if not 0 <= wanted.min() <= wanted.max() < len(self):
             raise IndexError(f"frame numbers must be from 0 to {len(self) - 1}")
         frames, places = np.unique(wanted, return_inverse=True)
         pixels = np.empty((frames.size, size, size), self.dtype)
@@ -281,7 +283,7 @@ def _open_hdf5(path: Path) -> h5py.File:
             raise UserError(f"{path}: the file is cut short; fetch it again ({reason})") from error
         if "signature not found" in reason:
             raise UserError(f"{path}: not an HDF5 file") from error
-        raise UserError(explain_os_error(error) or f"{path}: cannot be opened ({reason})") from error
+        raise UserError(explain_os_error(error, path) or f"{path}: cannot be opened ({reason})") from error
 
 
 def _chunk_groups(file: h5py.File, path: Path) -> list[h5py.Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -18,13 +19,18 @@ class UserError(Exception):
     """A fault the user can mend: the message is one line saying what is wrong and what to do."""
 
 
-def explain_os_error(error: OSError) -> str | None:
+def explain_os_error(error: OSError, path: str | os.PathLike[str] | None = None) -> str | None:
     """Return one line for the operating-system errors a user can mend, None for any other.
 
-    HDF5 reports a failed write as an OSError without `errno` and with the number inside its text, so the text
-    is looked at too.
+    HDF5 reports some errors as an OSError without `errno` and with the number inside its text, so the text is
+    looked at too.
+
+    Args:
+        error: what was raised.
+        path: the file it is about, for errors that do not name theirs.
     """
-    place = f": {error.filename}" if error.filename is not None else ""
+    name = error.filename if path is None else os.fspath(path)
+    place = "" if name is None else f": {name}"
     text = str(error)
     if error.errno in _FULL_DISK or any(f"errno = {number}," in text for number in _FULL_DISK):
         return f"the disk is full{place}; free some space or name another output folder"
