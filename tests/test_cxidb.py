@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -251,6 +253,40 @@ def test_a_set_not_written_to_its_end_leaves_the_old_file(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt), SetWriter(path, 3, SHAPE, np.int16, 2, METADATA):
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == [LN83]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("space", [0, 1000, 4000, 30000, -1])
+def test_a_disk_that_fills_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, space: int
+) -> None:
+    path = tmp_path / LN83
+    frames = np.random.default_rng(0).integers(0, 1 << 30, (40, *SHAPE), dtype=np.int32)
+
+    def write() -> None:
+        with SetWriter(path, 40, SHAPE, np.int32, 8, METADATA, compression=compression) as writer:
+            for frame in frames:
+                writer.append(frame[None], [1.3], [124.0])
+
+    write()
+    whole = path.read_bytes()
+    # -1: all but the last bytes fit, so that the file fails to close.
+    left = [space if space >= 0 else len(whole) - 10]
+    os_write = os.write
+
+    def write_what_fits(handle: int, content: memoryview) -> int:
+        position = os.lseek(handle, 0, os.SEEK_CUR)
+        fits = min(len(content), left[0] - position)
+        if fits <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os_write(handle, content[:fits])
+
+    monkeypatch.setattr(os, "write", write_what_fits)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as error:
+        write()
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == whole
     assert [item.name for item in tmp_path.iterdir()] == [LN83]
 
 
