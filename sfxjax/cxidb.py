@@ -338,4 +338,6 @@ def _per_frame(group: h5py.Group, key: str, path: Path) -> np.ndarray:
 def _is_simulated(file: h5py.File) -> bool:
     stored = file.get("metadata/simulated")
     value = stored[()] if isinstance(stored, h5py.Dataset) else file.attrs.get("simulated", False)
-    return bool(np.all(value))
+    # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
+    mark = np.asarray(value)
+    return mark.dtype.kind not in "biuf" or bool(np.all(mark))

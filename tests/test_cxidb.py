@@ -230,8 +230,11 @@ def test_written_layout_is_that_of_the_deposition(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["dataset", "attribute"])
-@pytest.mark.parametrize("value", [True, False])
-def test_simulated_mark(tmp_path: Path, where: str, value: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "simulated"),
+    [(True, True), (False, False), (np.int8(1), True), ("yes", True), (np.zeros(1, "i4,i4"), True)],
+)
+def test_simulated_mark(tmp_path: Path, where: str, value: Any, simulated: bool) -> None:
     folder = make_set(tmp_path, TWO_GROUPS)
     with h5py.File(folder / "ln83" / LN83, "r+") as file:
         if where == "dataset":
@@ -239,7 +242,7 @@ def test_simulated_mark(tmp_path: Path, where: str, value: bool) -> None:
         else:
             file.attrs["simulated"] = value
     with open_set(folder, "LN83") as frames:
-        assert frames.simulated is value
+        assert frames.simulated is simulated
 
 
 def test_a_set_not_written_to_its_end_leaves_the_old_file(tmp_path: Path) -> None:
@@ -379,6 +382,7 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda file: file.pop("data"), "no group /data"),
+        (lambda file: file.update({"data/chunk_2": h5py.SoftLink("/gone")}), "damaged HDF5 file"),
         (lambda file: [file["data"].pop(name) for name in list(file["data"])], "no groups of frames"),
         (lambda file: file["data/chunk_1"].pop("images"), "no images in /data/chunk_1"),
         (lambda file: file["data/chunk_1"].pop("wavelength"), "no wavelength in /data/chunk_1"),
