@@ -260,9 +260,9 @@ def test_a_set_not_written_to_its_end_leaves_the_old_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
-@pytest.mark.parametrize("space", [0, 1000, 4000, 30000, -1])
+@pytest.mark.parametrize("space", [0, 1000, 4000, 30000, None])
 def test_a_disk_that_fills_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, space: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None, space: int | None
 ) -> None:
     path = tmp_path / LN83
     frames = np.random.default_rng(0).integers(0, 1 << 30, (40, *SHAPE), dtype=np.int32)
@@ -271,16 +271,19 @@ def test_a_disk_that_fills_leaves_the_old_file(
         with SetWriter(path, 40, SHAPE, np.int32, 8, METADATA, compression=compression) as writer:
             for frame in frames:
                 writer.append(frame[None], [1.3], [124.0])
+            appended.append(True)
 
+    appended: list[bool] = []
     write()
+    appended.clear()
     whole = path.read_bytes()
-    # -1: all but the last bytes fit, so that the file fails to close.
-    left = [space if space >= 0 else len(whole) - 10]
     os_write = os.write
 
     def write_what_fits(handle: int, content: memoryview) -> int:
         position = os.lseek(handle, 0, os.SEEK_CUR)
-        fits = min(len(content), left[0] - position)
+        # None: all frames fit, and what is written at the end does not.
+        end = space if space is not None else 0 if appended else sys.maxsize
+        fits = min(len(content), end - position)
         if fits <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return os_write(handle, content[:fits])
