@@ -1,8 +1,8 @@
-"""What a Rayonix-like detector records: background, spots, noise and its own faults, in photons and detector units.
+"""What a Rayonix-like detector records: background, spots, noise and its own faults.
 
 The radial background was fitted to one measured MX340 frame (solvent ring, air scatter, the fall towards the
-edge); the noise chain (Poisson, point spread of 1.3 pixels, gain, pedestal, read noise) reproduces its variance over mean
-and its correlation between neighbouring pixels.
+edge); the noise chain (Poisson, point spread of 1.3 pixels, gain, pedestal, read noise) reproduces its variance
+over mean and its correlation between neighbouring pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Detector:
     """What stays the same through a run.
 
     Attributes:
-        gain: detector units a photon; with the point spread this gives a variance over mean of about 0.26 gain.
+        gain: detector units a photon; with the point spread the variance over mean is about 0.26 gain.
         pedestal: detector units added to every live pixel.
         read_noise: standard deviation, detector units.
         stop_radius: radius of the beam stop (a hole in the image), pixels.
@@ -98,7 +98,8 @@ def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array
         shot: this shot's background.
         detector: the run's detector.
         geometry: the run's geometry.
-        ss, fs: coordinates from `pixel_grid`.
+        ss: coordinates from `pixel_grid`, pixels.
+        fs: coordinates from `pixel_grid`, pixels.
 
     Returns:
         (ss, fs) photons expected a pixel, as if the beam stop were not there: see `live_pixels`.
@@ -122,7 +123,9 @@ def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array
     edge = jax.nn.sigmoid((fs - detector.step_position) / 5.0)
     photons = photons * (detector.step_transmission + (1.0 - detector.step_transmission) * edge)
     # Reflections from the holder of the stop: bright bands above and below it.
-    arc = jnp.exp(-0.5 * ((radius - 1.4 * detector.stop_radius) / 4.0) ** 2) * jnp.exp(-0.5 * (fs / 14.0) ** 2)
+    arc = jnp.exp(-0.5 * ((radius - 1.4 * detector.stop_radius) / 4.0) ** 2) * jnp.exp(
+        -0.5 * (fs / 14.0) ** 2
+    )
     glow = jnp.exp(-jnp.abs(radius - detector.stop_radius) / 6.0) * 0.5
     photons = photons * (1.0 + detector.stop_arcs * (arc + glow))
 
@@ -132,7 +135,7 @@ def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array
     photons = photons + shot.level * shot.streak * streak
 
     beyond = ss * jnp.sin(shot.shadow_angle) + fs * jnp.cos(shot.shadow_angle) - shot.shadow_offset
-    photons = photons * (1.0 - (1.0 - shot.shadow) * jax.nn.sigmoid(beyond / 2.0))
+    photons = photons * (1.0 - (1.0 - shot.shadow) * jax.nn.sigmoid(beyond / 4.0))
     return jnp.maximum(photons, 0.0)
 
 
@@ -141,7 +144,8 @@ def live_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
 
     Args:
         detector: the run's detector.
-        ss, fs: coordinates from `pixel_grid`.
+        ss: coordinates from `pixel_grid`, pixels.
+        fs: coordinates from `pixel_grid`, pixels.
 
     Returns:
         (ss, fs) bool, True for live.
@@ -156,7 +160,8 @@ def spot_profile(
 
     Args:
         position: (n, 2) pixels (ss, fs) from the direct beam.
-        radial, tangential: (n,) standard deviations along and across the radius, pixels.
+        radial: (n,) standard deviation along the radius, pixels.
+        tangential: (n,) standard deviation across the radius, pixels.
         centre: the direct beam in this frame, pixels (ss, fs).
 
     Returns:
@@ -208,8 +213,8 @@ def poisson_like(mean: jax.Array, normal: jax.Array) -> jax.Array:
         normal: standard Gaussian draws of the same shape.
 
     Returns:
-        Rounded, non-negative counts (Cornish-Fisher expansion to second order); good to a few per cent of a standard
-        deviation from ten photons on, which every live pixel of these frames has.
+        Rounded, non-negative counts (Cornish-Fisher expansion to second order); good to a few per cent of a
+        standard deviation from ten photons on, which every live pixel of these frames has.
     """
     return jnp.maximum(jnp.round(mean + jnp.sqrt(mean) * normal + (normal**2 - 1.0) / 6.0), 0.0)
 

@@ -1,8 +1,9 @@
 """Where a still crystal puts its Bragg spots on a flat detector, and how strong they are.
 
-The reciprocal lattice of an orthorhombic cell is rotated at random and cut by the Ewald sphere. Only the lattice
-points beside the sphere are built: along each reciprocal row parallel to the longest axis the sphere is met at the
-two roots of a quadratic, so the work grows with the area of the sphere and not with the volume of the lattice.
+The reciprocal lattice of an orthorhombic cell is rotated at random and cut by the Ewald sphere. Only the
+lattice points beside the sphere are built: along each reciprocal row parallel to the longest axis the sphere is
+met at the two roots of a quadratic, so the work grows with the area of the sphere and not with the volume of the
+lattice.
 """
 
 from __future__ import annotations
@@ -102,7 +103,12 @@ def hashed_uniform(hkl: jax.Array, seed: int) -> jax.Array:
         (...) float32, the same for equal (|h|, |k|, |l|), spread like independent uniform draws.
     """
     h, k, l = (jnp.abs(hkl[..., i]).astype(jnp.uint32) for i in range(3))  # noqa: E741
-    x = h * jnp.uint32(0x9E3779B1) ^ k * jnp.uint32(0x85EBCA77) ^ l * jnp.uint32(0xC2B2AE3D) ^ jnp.uint32(seed)
+    x = (
+        h * jnp.uint32(0x9E3779B1)
+        ^ k * jnp.uint32(0x85EBCA77)
+        ^ l * jnp.uint32(0xC2B2AE3D)
+        ^ jnp.uint32(seed)
+    )
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
     x = x ^ (x >> 16)
@@ -143,11 +149,11 @@ def still_reflections(
     """List the reflections a still crystal can excite.
 
     A lattice point q at distance x from the Ewald sphere is excited by 1 / (1 + x^2 / w^2), where the width
-    w^2 = (0.5 / size)^2 + (mosaicity |q|)^2 + (bandwidth |q|^2 wavelength / 2)^2 joins the finite crystal, the spread of
-    its domains and that of the wavelength (the excitation errors of a still, as in Nave 1998). The tails fall as 1 / x^2,
-    as the envelope of a finite crystal's interference function does; a Gaussian would leave too few spots far
-    brighter than the faintest visible one. The intensity is that times the Wilson intensity, exp(-B / 2 d^2) and the
-    polarisation factor of a beam polarised along fs.
+    w^2 = (0.5 / size)^2 + (mosaicity |q|)^2 + (bandwidth |q|^2 wavelength / 2)^2 joins the finite crystal, the
+    spread of its domains and that of the wavelength (the excitation errors of a still, as in Nave 1998). The
+    tails fall as 1 / x^2, as the envelope of a finite crystal's interference function does; a Gaussian would
+    leave too few spots far brighter than the faintest visible one. The intensity is that times the Wilson
+    intensity, exp(-B / 2 d^2) and the polarisation factor of a beam polarised along fs.
 
     Args:
         crystal: the crystal of this shot.
@@ -164,10 +170,12 @@ def still_reflections(
     wavenumber = 1.0 / geometry.wavelength
     base = (rows[:, :1] / a) * crystal.rotation[:, 0] + (rows[:, 1:] / b) * crystal.rotation[:, 1]
     step = crystal.rotation[:, 2] / c
-    # |base + l step + k0|^2 = |k0|^2, a quadratic in l; where the row passes by the sphere its nearest point is used.
+    # |base + l step + k0|^2 = |k0|^2, a quadratic in l; where the row passes by the sphere, its nearest point.
     start = base + jnp.array([0.0, 0.0, wavenumber])
     half_b = start @ step * c * c
-    root = jnp.sqrt(jnp.maximum(half_b**2 - (jnp.sum(base * base, -1) + 2 * wavenumber * base[:, 2]) * c * c, 0.0))
+    root = jnp.sqrt(
+        jnp.maximum(half_b**2 - (jnp.sum(base * base, -1) + 2 * wavenumber * base[:, 2]) * c * c, 0.0)
+    )
     first = jnp.floor(jnp.stack([-half_b - root, -half_b + root], axis=1)).astype(jnp.int32)
     first = first - (ROW_NEIGHBOURS // 2 - 1)
     # The two crossings of one row must not name a lattice point twice.
@@ -187,7 +195,9 @@ def still_reflections(
     q = hkl.astype(jnp.float32) / jnp.array([a, b, c]) @ crystal.rotation.T
     length = jnp.linalg.norm(q, axis=1)
     scattered = q + jnp.array([0.0, 0.0, wavenumber])
-    error = (jnp.sum(q * q, -1) + 2 * wavenumber * q[:, 2]) / (jnp.linalg.norm(scattered, axis=1) + wavenumber)
+    error = (jnp.sum(q * q, -1) + 2 * wavenumber * q[:, 2]) / (
+        jnp.linalg.norm(scattered, axis=1) + wavenumber
+    )
     width2 = (
         (0.5 / crystal.size) ** 2
         + (crystal.mosaicity * length) ** 2

@@ -1,8 +1,9 @@
 """Simulated stand-ins for LN83, LN84 and LO19: the sets' parameters, and frames with their truth.
 
 A shot is drawn in three steps: how many spots are to be seen (from the class counts of the experts and the spot
-counts of DIALS on the real set), a crystal in random orientation whose size and pulse energy make it so, and the detector's
-frame of it. The label of a frame is the number of its visible spots in the central crop, counted on the noiseless truth.
+counts of DIALS on the real set), a crystal in random orientation whose size and pulse energy make it so, and the
+detector's frame of it. The label of a frame is the number of its visible spots in the central crop, counted on
+the noiseless truth.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class StandIn:
         geometry: beam and detector position.
         detector: what the detector does to the image.
         class_counts: frames of (HIT, MAYBE, MISS) in the real set's 2000.
-        hit_spots, maybe_spots: visible spots a frame at 0, 5, 25, 50, 75, 95 and 100 per cent of the class: the real set's
-            percentiles of DIALS' counts, divided by the ratio of DIALS' median to the experts' in the MAYBE class.
+        hit_spots: visible spots a frame at 0, 5, 25, 50, 75, 95 and 100 per cent of the class: the real set's
+            percentiles of DIALS' counts, divided by the ratio of DIALS' median to the experts' in the MAYBE
+            class.
+        maybe_spots: the same for the class MAYBE.
         crystal_misses: share of the misses that hold a crystal too weak to count.
         level: median background at the top of the solvent ring, photons.
         level_spread: standard deviation of its logarithm, from pulse energy and jet thickness.
@@ -51,6 +54,8 @@ class StandIn:
         streaks: share of shots with a jet streak.
         shadows: share of shots with a shadow.
         blanks: share of misses without a pulse.
+        mask_arms: half length along ss and half width along fs of the masked bar across the beam stop, pixels.
+        mask_border: masked pixels along each edge of the detector.
     """
 
     name: str
@@ -70,8 +75,10 @@ class StandIn:
     domain: float = 4000.0
     spot_size: float = 0.35
     streaks: float = 0.1
-    shadows: float = 0.1
+    shadows: float = 0.04
     blanks: float = 0.02
+    mask_arms: tuple[float, float] = (0.0, 0.0)
+    mask_border: int = 0
 
 
 STAND_INS: dict[str, StandIn] = {
@@ -81,7 +88,12 @@ STAND_INS: dict[str, StandIn] = {
         seed=83,
         geometry=Geometry(wavelength=1.303, distance=124.0, beam_centre=(962.0, 958.5)),
         detector=Detector(
-            gain=1.04, stop_radius=54.0, stop_arcs=0.2, step_position=-30.0, step_transmission=0.9, hot_pixels=4
+            gain=1.04,
+            stop_radius=54.0,
+            stop_arcs=0.2,
+            step_position=-30.0,
+            step_transmission=0.9,
+            hot_pixels=4,
         ),
         class_counts=(346, 63, 1591),
         hit_spots=(10, 10, 19, 37, 72, 204, 1000),
@@ -92,6 +104,7 @@ STAND_INS: dict[str, StandIn] = {
         ring=0.8,
         spot_size=0.28,
         streaks=0.15,
+        mask_arms=(82.0, 30.5),
     ),
     "LN84": StandIn(
         name="LN84",
@@ -99,7 +112,12 @@ STAND_INS: dict[str, StandIn] = {
         seed=84,
         geometry=Geometry(wavelength=1.301, distance=148.0, beam_centre=(959.0, 961.0)),
         detector=Detector(
-            gain=1.2, stop_radius=54.5, stop_arcs=0.12, step_position=22.0, step_transmission=0.93, hot_pixels=4
+            gain=1.2,
+            stop_radius=54.5,
+            stop_arcs=0.12,
+            step_position=22.0,
+            step_transmission=0.93,
+            hot_pixels=4,
         ),
         class_counts=(806, 132, 1062),
         hit_spots=(10, 10, 31, 80, 180, 430, 1000),
@@ -111,6 +129,7 @@ STAND_INS: dict[str, StandIn] = {
         b_factor=35.0,
         spot_size=0.35,
         streaks=0.08,
+        mask_border=1,
     ),
     "LO19": StandIn(
         name="LO19",
@@ -118,7 +137,12 @@ STAND_INS: dict[str, StandIn] = {
         seed=19,
         geometry=Geometry(wavelength=1.308, distance=112.0, beam_centre=(958.0, 960.5)),
         detector=Detector(
-            gain=0.73, stop_radius=54.5, stop_arcs=0.08, step_position=-48.0, step_transmission=0.86, hot_pixels=6
+            gain=0.73,
+            stop_radius=54.5,
+            stop_arcs=0.08,
+            step_position=-48.0,
+            step_transmission=0.86,
+            hot_pixels=6,
         ),
         class_counts=(730, 151, 1119),
         hit_spots=(10, 14, 42, 103, 217, 475, 1000),
@@ -131,6 +155,7 @@ STAND_INS: dict[str, StandIn] = {
         domain=3000.0,
         spot_size=0.42,
         streaks=0.1,
+        mask_border=1,
     ),
 }
 
@@ -149,7 +174,9 @@ class Plan(NamedTuple):
     blank: np.ndarray
 
 
-class Truth(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Truth:
     """The truth of one frame.
 
     Attributes:
@@ -177,6 +204,20 @@ def stand_in(name: str) -> StandIn:
     if name not in STAND_INS:
         raise UserError(f"no stand-in for the set {name!r}; choose one of {', '.join(STAND_INS)}")
     return STAND_INS[name]
+
+
+def frame_centre(parameters: StandIn, shape: tuple[int, int]) -> tuple[float, float]:
+    """Place the direct beam in frames of one size.
+
+    Args:
+        parameters: the set.
+        shape: size of the frames, the middle of the whole detector, pixels (ss, fs).
+
+    Returns:
+        (ss, fs) pixels from the middle of the frame's first pixel.
+    """
+    beam, whole = parameters.geometry.beam_centre, parameters.geometry.shape
+    return beam[0] - (whole[0] - shape[0]) // 2, beam[1] - (whole[1] - shape[1]) // 2
 
 
 def classify(spots: np.ndarray) -> np.ndarray:
@@ -304,7 +345,7 @@ def simulate_frame(
     shot_key, crystal_key, size_key, scale_key, noise_key = jax.random.split(key, 5)
     geometry, detector = parameters.geometry, parameters.detector
     offset = (np.array(geometry.shape) - np.array(shape)) // 2
-    centre = (geometry.beam_centre[0] - float(offset[0]), geometry.beam_centre[1] - float(offset[1]))
+    centre = frame_centre(parameters, shape)
     shot = _draw_shot(shot_key, parameters, blank)
     ss, fs = detectors.pixel_grid(shape, centre)
     photons = detectors.background(shot, detector, geometry, ss, fs)
@@ -314,7 +355,11 @@ def simulate_frame(
     inverse_d_max = min(2 * np.sin(np.arctan(corner) / 2) / geometry.wavelength, 0.6)
     drawn = _draw_crystal(crystal_key, parameters)
     found = still_reflections(
-        drawn, cell=parameters.cell, geometry=geometry, inverse_d_max=float(inverse_d_max), seed=parameters.seed
+        drawn,
+        cell=parameters.cell,
+        geometry=geometry,
+        inverse_d_max=float(inverse_d_max),
+        seed=parameters.seed,
     )
     place = found.position + jnp.array(centre)
     inside = jnp.all((place >= 0) & (place < jnp.array(shape) - 1), axis=1)
@@ -334,7 +379,7 @@ def simulate_frame(
     margin = (np.array(shape) - CROP) // 2
     in_crop = jnp.all((middle >= margin) & (middle < margin + CROP), axis=1)
     falling = jnp.sort(jnp.where(in_crop, ratio, 0.0), descending=True)
-    # A shot far from the threshold of sight is as likely as one beside it: the place between two spots is uniform.
+    # A shot far from the threshold of sight is as likely as one beside it: between two spots it is uniform.
     scale = _scale_for(spots, falling, jax.random.uniform(scale_key, minval=0.02, maxval=0.98))
     scale = jnp.where(crystal & ~blank, scale, 0.0)
     ratio = ratio * scale
@@ -349,7 +394,12 @@ def simulate_frame(
 
 @partial(jax.jit, static_argnames=("parameters", "shape"))
 def simulate_frames(
-    seed: jax.Array, index: jax.Array, plan: Plan, *, parameters: StandIn, shape: tuple[int, int] = (CROP, CROP)
+    seed: jax.Array,
+    index: jax.Array,
+    plan: Plan,
+    *,
+    parameters: StandIn,
+    shape: tuple[int, int] = (CROP, CROP),
 ) -> tuple[jax.Array, Truth]:
     """Simulate a batch of frames of one run.
 
