@@ -328,7 +328,7 @@ def _window_statistics(
 
     The variance of a window is the mean of its rows' variances plus the variance of its rows' means. Both are
     sums of squares, where mean(z^2) - mean(z)^2 would cancel in float32 on a bright, smooth background. Rows
-    come first because XLA's CPU code for the other order is four times slower.
+    come first because XLA's CPU code for the other order is several times slower.
 
     Args:
         values: (..., height, width), 0 at bad pixels.
