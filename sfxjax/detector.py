@@ -1,8 +1,8 @@
 """What a Rayonix-like detector records: background, spots, noise and its own faults.
 
 The radial background was fitted to one measured MX340 frame (solvent ring, air scatter, the fall towards the
-edge); the noise chain (Poisson, point spread of 1.3 pixels, gain, pedestal, read noise) reproduces its variance
-over mean and its correlation between neighbouring pixels.
+edge); the noise chain (Poisson, point spread of 1.3 pixels, gain, pedestal, read noise) reproduces its
+variance over mean and its correlation between neighbouring pixels.
 """
 
 from __future__ import annotations

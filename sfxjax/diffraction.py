@@ -1,9 +1,9 @@
 """Where a still crystal puts its Bragg spots on a flat detector, and how strong they are.
 
 The reciprocal lattice of an orthorhombic cell is rotated at random and cut by the Ewald sphere. Only the
-lattice points beside the sphere are built: along each reciprocal row parallel to the longest axis the sphere is
-met at the two roots of a quadratic, so the work grows with the area of the sphere and not with the volume of the
-lattice.
+lattice points beside the sphere are built: along each reciprocal row parallel to the longest axis the sphere
+is met at the two roots of a quadratic, so the work grows with the area of the sphere and not with the volume
+of the lattice.
 """
 
 from __future__ import annotations
@@ -149,11 +149,11 @@ def still_reflections(
     """List the reflections a still crystal can excite.
 
     A lattice point q at distance x from the Ewald sphere is excited by 1 / (1 + x^2 / w^2), where the width
-    w^2 = (0.5 / size)^2 + (mosaicity |q|)^2 + (bandwidth |q|^2 wavelength / 2)^2 joins the finite crystal, the
-    spread of its domains and that of the wavelength (the excitation errors of a still, as in Nave 1998). The
-    tails fall as 1 / x^2, as the envelope of a finite crystal's interference function does; a Gaussian would
-    leave too few spots far brighter than the faintest visible one. The intensity is that times the Wilson
-    intensity, exp(-B / 2 d^2) and the polarisation factor of a beam polarised along fs.
+    w^2 = (0.5 / size)^2 + (mosaicity |q|)^2 + (bandwidth |q|^2 wavelength / 2)^2 joins the finite crystal,
+    the spread of its domains and that of the wavelength (the excitation errors of a still, as in Nave 1998).
+    The tails fall as 1 / x^2, as the envelope of a finite crystal's interference function does; a Gaussian
+    would leave too few spots far brighter than the faintest visible one. The intensity is that times the
+    Wilson intensity, exp(-B / 2 d^2) and the polarisation factor of a beam polarised along fs.
 
     Args:
         crystal: the crystal of this shot.
@@ -170,7 +170,8 @@ def still_reflections(
     wavenumber = 1.0 / geometry.wavelength
     base = (rows[:, :1] / a) * crystal.rotation[:, 0] + (rows[:, 1:] / b) * crystal.rotation[:, 1]
     step = crystal.rotation[:, 2] / c
-    # |base + l step + k0|^2 = |k0|^2, a quadratic in l; where the row passes by the sphere, its nearest point.
+    # |base + l step + k0|^2 = |k0|^2, a quadratic in l; where the row passes by the sphere, its nearest
+    # point.
     start = base + jnp.array([0.0, 0.0, wavenumber])
     half_b = start @ step * c * c
     root = jnp.sqrt(

@@ -1,4 +1,4 @@
-"""Writes simulated stand-ins for CXIDB 76's sets in its layout, with labels, mask and truth beside the frames.
+"""Writes simulated stand-ins for CXIDB 76's sets in its layout: frames, labels, mask and truth.
 
     python -m sfxjax.simulate LO19 --frames 2000 --out DIR
 

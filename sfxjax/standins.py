@@ -1,9 +1,9 @@
 """Simulated stand-ins for LN83, LN84 and LO19: the sets' parameters, and frames with their truth.
 
-A shot is drawn in three steps: how many spots are to be seen (from the class counts of the experts and the spot
-counts of DIALS on the real set), a crystal in random orientation whose size and pulse energy make it so, and the
-detector's frame of it. The label of a frame is the number of its visible spots in the central crop, counted on
-the noiseless truth.
+A shot is drawn in three steps: how many spots are to be seen (from the class counts of the experts and the
+spot counts of DIALS on the real set), a crystal in random orientation whose size and pulse energy make it so,
+and the detector's frame of it. The label of a frame is the number of its visible spots in the central crop,
+counted on the noiseless truth.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StandIn:
         streaks: share of shots with a jet streak.
         shadows: share of shots with a shadow.
         blanks: share of misses without a pulse.
-        mask_arms: half length along ss and half width along fs of the masked bar across the beam stop, pixels.
+        mask_arms: half length along ss and half width along fs of the masked bar across the stop, pixels.
         mask_border: masked pixels along each edge of the detector.
     """
 
