@@ -8,6 +8,7 @@ of the lattice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROW_NEIGHBOURS = 4  # lattice points kept on each reciprocal row around each crossing of the sphere
+# Lattice points this far along a reciprocal row from where it meets the sphere are kept, 1/Angstrom: all but
+# a few of those stronger than a hundredth of the strongest.
+ROW_REACH = 0.035
 
 
 @dataclass(frozen=True)
@@ -92,46 +95,45 @@ def random_rotation(key: jax.Array) -> jax.Array:
     )
 
 
-def hashed_uniform(hkl: jax.Array, seed: int) -> jax.Array:
-    """Give every reflection of one crystal form its own fixed number in (0, 1).
+def hashed_uniform(h: jax.Array, k: jax.Array, l: jax.Array, seed: int) -> jax.Array:  # noqa: E741
+    """Give every reflection of one crystal form its own fixed number in (0, 1].
 
     Args:
-        hkl: (..., 3) int32 Miller indices; signs do not count (Laue class mmm).
+        h: int32 Miller index; signs do not count (Laue class mmm).
+        k: as h, of a shape that broadcasts.
+        l: as h, of a shape that broadcasts.
         seed: the crystal form.
 
     Returns:
-        (...) float32, the same for equal (|h|, |k|, |l|), spread like independent uniform draws.
+        float32, the same for equal (|h|, |k|, |l|), spread like independent uniform draws.
     """
-    h, k, l = (jnp.abs(hkl[..., i]).astype(jnp.uint32) for i in range(3))  # noqa: E741
-    x = (
-        h * jnp.uint32(0x9E3779B1)
-        ^ k * jnp.uint32(0x85EBCA77)
-        ^ l * jnp.uint32(0xC2B2AE3D)
-        ^ jnp.uint32(seed)
-    )
+    x = jnp.uint32(seed)
+    for index, factor in ((h, 0x9E3779B1), (k, 0x85EBCA77), (l, 0xC2B2AE3D)):
+        x = x ^ (jnp.abs(index).astype(jnp.uint32) * jnp.uint32(factor))
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
     x = x ^ (x >> 16)
     return (x.astype(jnp.float32) + 0.5) * jnp.float32(2.0**-32)
 
 
-def wilson_intensity(hkl: jax.Array, seed: int) -> jax.Array:
+def wilson_intensity(h: jax.Array, k: jax.Array, l: jax.Array, seed: int) -> jax.Array:  # noqa: E741
     """Squared structure factors of a crystal form of space group P212121, in units of their mean.
 
     Args:
-        hkl: (..., 3) int32 Miller indices.
+        h: int32 Miller index.
+        k: as h, of a shape that broadcasts.
+        l: as h, of a shape that broadcasts.
         seed: the crystal form.
 
     Returns:
-        (...) float32, exponentially distributed (acentric Wilson statistics); zero for the absences, the odd
+        float32, exponentially distributed (acentric Wilson statistics); zero for the absences, the odd
         reflections on each axis and (000).
     """
-    value = -jnp.log(hashed_uniform(hkl, seed))
-    zero = hkl == 0
-    on_axis = jnp.sum(zero, axis=-1) >= 2
-    odd = jnp.sum(hkl, axis=-1) % 2 != 0
-    absent = (on_axis & odd) | jnp.all(zero, axis=-1)
-    return jnp.where(absent, 0.0, value)
+    value = -jnp.log(hashed_uniform(h, k, l, seed))
+    on_axis = ((h == 0) & (k == 0)) | ((h == 0) & (l == 0)) | ((k == 0) & (l == 0))
+    odd = (h + k + l) % 2 != 0
+    origin = (h == 0) & (k == 0) & (l == 0)
+    return jnp.where((on_axis & odd) | origin, 0.0, value)
 
 
 def _row_grid(short_axes: tuple[float, float], inverse_d_max: float) -> np.ndarray:
@@ -168,51 +170,42 @@ def still_reflections(
     a, b, c = sorted(cell)
     rows = jnp.asarray(_row_grid((a, b), inverse_d_max))
     wavenumber = 1.0 / geometry.wavelength
-    base = (rows[:, :1] / a) * crystal.rotation[:, 0] + (rows[:, 1:] / b) * crystal.rotation[:, 1]
+    h, k = rows[:, :1], rows[:, 1:]
+    base = h / a * crystal.rotation[:, 0] + k / b * crystal.rotation[:, 1]
     step = crystal.rotation[:, 2] / c
-    # |base + l step + k0|^2 = |k0|^2, a quadratic in l; where the row passes by the sphere, its nearest
-    # point.
-    start = base + jnp.array([0.0, 0.0, wavenumber])
-    half_b = start @ step * c * c
-    root = jnp.sqrt(
-        jnp.maximum(half_b**2 - (jnp.sum(base * base, -1) + 2 * wavenumber * base[:, 2]) * c * c, 0.0)
-    )
-    first = jnp.floor(jnp.stack([-half_b - root, -half_b + root], axis=1)).astype(jnp.int32)
-    first = first - (ROW_NEIGHBOURS // 2 - 1)
-    # The two crossings of one row must not name a lattice point twice.
-    overlap = first[:, 1] < first[:, 0] + ROW_NEIGHBOURS
-    l_index = first[:, :, None] + jnp.arange(ROW_NEIGHBOURS)
-    fresh = jnp.stack(
-        [
-            jnp.ones_like(l_index[:, 0], bool),
-            ~overlap[:, None] | (l_index[:, 1] >= first[:, :1] + ROW_NEIGHBOURS),
-        ],
-        axis=1,
-    )
-    l_index, fresh = l_index.reshape(-1), fresh.reshape(-1)
-    hk = jnp.repeat(rows, 2 * ROW_NEIGHBOURS, axis=0, total_repeat_length=l_index.shape[0])
-    hkl = jnp.concatenate([hk, l_index[:, None]], axis=1)
+    # |base + l step + k0|^2 = |k0|^2 is a quadratic in l; a row that passes by the sphere has its middle
+    # only.
+    middle = -(base @ step + wavenumber * step[2]) * c * c
+    square = middle**2 - (jnp.sum(base * base, axis=1) + 2 * wavenumber * base[:, 2]) * c * c
+    # Two windows of lattice points, one around each crossing; where they would overlap, as where the row
+    # touches the sphere, they lie side by side around the middle.
+    half = math.ceil(ROW_REACH * c)
+    apart = jnp.maximum(jnp.sqrt(jnp.maximum(square, 0.0)), half)
+    low = jnp.round(middle - apart).astype(jnp.int32) - half
+    high = jnp.maximum(jnp.round(middle + apart).astype(jnp.int32) - half, low + 2 * half)
+    window = jnp.arange(2 * half)
+    l = jnp.concatenate([low[:, None] + window, high[:, None] + window], axis=1)  # noqa: E741
 
-    q = hkl.astype(jnp.float32) / jnp.array([a, b, c]) @ crystal.rotation.T
-    length = jnp.linalg.norm(q, axis=1)
-    scattered = q + jnp.array([0.0, 0.0, wavenumber])
-    error = (jnp.sum(q * q, -1) + 2 * wavenumber * q[:, 2]) / (
-        jnp.linalg.norm(scattered, axis=1) + wavenumber
+    qx, qy, qz = (base[:, i : i + 1] + l * step[i] for i in range(3))
+    square_length = qx * qx + qy * qy + qz * qz
+    forward = qz + wavenumber
+    error = (square_length + 2 * wavenumber * qz) / (
+        jnp.sqrt(qx * qx + qy * qy + forward * forward) + wavenumber
     )
-    width2 = (
+    square_width = (
         (0.5 / crystal.size) ** 2
-        + (crystal.mosaicity * length) ** 2
-        + (crystal.bandwidth * length**2 * geometry.wavelength / 2) ** 2
+        + crystal.mosaicity**2 * square_length
+        + (crystal.bandwidth * geometry.wavelength / 2) ** 2 * square_length**2
     )
-    forward = jnp.maximum(scattered[:, 2], 1e-3 * wavenumber)
-    pixels = geometry.distance / geometry.pixel_size
-    position = jnp.stack([scattered[:, 1], scattered[:, 0]], axis=1) / forward[:, None] * pixels
-    polarisation = 1.0 - (scattered[:, 0] / wavenumber) ** 2
     intensity = (
-        wilson_intensity(hkl, seed)
-        * jnp.exp(-0.5 * crystal.b_factor * length**2)
-        / (1.0 + error**2 / width2)
-        * polarisation
+        wilson_intensity(h, k, l, seed)
+        * jnp.exp(-0.5 * crystal.b_factor * square_length)
+        / (1.0 + error**2 / square_width)
+        * (1.0 - (qx / wavenumber) ** 2)
     )
-    visible = fresh & (length <= inverse_d_max) & (length > 0) & (scattered[:, 2] > 0)
-    return Reflections(hkl, position, jnp.where(visible, intensity, 0.0), length)
+    visible = (square_length <= inverse_d_max**2) & (forward > 0)
+    scale = geometry.distance / geometry.pixel_size / jnp.maximum(forward, 1e-3 * wavenumber)
+    hkl = jnp.stack(jnp.broadcast_arrays(h, k, l), axis=-1).reshape(-1, 3)
+    position = jnp.stack([qy * scale, qx * scale], axis=-1).reshape(-1, 2)
+    intensity = jnp.where(visible, intensity, 0.0).reshape(-1)
+    return Reflections(hkl, position, intensity, jnp.sqrt(square_length).reshape(-1))

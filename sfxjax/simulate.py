@@ -48,7 +48,7 @@ TRUTH_FILE = "truth.h5"
 FEWEST_FRAMES = 10  # fewer cannot hold the three classes
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 _PLAIN_LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -89,7 +89,7 @@ def simulate_set(
     parameters = stand_in(name)
     _check_numbers(frames, seed, batch)
     target = Path(folder) / name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     with _alone(target, quiet):
         _write_set(parameters, target, frames, seed, full, batch, compression, quiet)
     return target
@@ -116,7 +116,7 @@ def stand_in_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, qu
     wanted = [stand_in(name) for name in names]
     _check_numbers(frames, seed)
     root = user_cache_folder() / f"standins-v{GENERATOR_VERSION}-{frames}-seed{seed}-{_fingerprint()}"
-    root.mkdir(parents=True, exist_ok=True)
+    _make_folder(root)
     for parameters in wanted:
         target = root / parameters.name
         # A set has its name only when it is whole, so looking for the folder is enough.
@@ -256,6 +256,13 @@ def _check_numbers(frames: int, seed: int, batch: int = 1) -> None:
         raise UserError(f"seed {seed} is out of range; choose one from 0 to {2**31 - 1}")
     if batch < 1:
         raise UserError(f"batches of {batch} frames are too small; choose at least 1")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} is not a folder; name another output folder") from error
 
 
 def _check_room(folder: Path, frames: int, shape: tuple[int, int]) -> None:

@@ -313,6 +313,8 @@ def _hot_image(parameters: StandIn, shot: Shot, shape: tuple[int, int], offset: 
 
 def _scale_for(count: jax.Array, ratio: jax.Array, place: jax.Array) -> jax.Array:
     """Scale at which `count` of the falling signal-to-noise `ratio`s reach the threshold of sight."""
+    # An orientation may have fewer reflections than asked for; then all but the faintest are seen.
+    count = jnp.minimum(count, jnp.sum(ratio > 0) - 1)
     logs = jnp.log(jnp.maximum(ratio, 1e-12))
     upper = jnp.where(count > 0, logs[jnp.maximum(count - 1, 0)], logs[0] + 1.0)
     lower = logs[jnp.minimum(count, ratio.shape[0] - 1)]
