@@ -48,7 +48,7 @@ TRUTH_FILE = "truth.h5"
 FEWEST_FRAMES = 10  # fewer cannot hold the three classes
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 _PLAIN_LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 

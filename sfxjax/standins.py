@@ -261,37 +261,39 @@ def plan_run(parameters: StandIn, frames: int, seed: int = 0) -> Plan:
 
 
 def _draw_shot(key: jax.Array, parameters: StandIn, blank: jax.Array) -> Shot:
-    keys = iter(jax.random.split(key, 16))
-    normal = lambda: jax.random.normal(next(keys))  # noqa: E731
-    uniform = lambda: jax.random.uniform(next(keys))  # noqa: E731
-    level = parameters.level * jnp.exp(parameters.level_spread * normal())
-    streak = jnp.where(uniform() < parameters.streaks, 0.3 + 2.0 * uniform(), 0.0)
-    shadow = jnp.where(uniform() < parameters.shadows, 0.6 + 0.35 * uniform(), 1.0)
-    zingers = jax.random.uniform(next(keys), (3, 3))
+    # Few large draws compile faster than many small ones.
+    normal_key, uniform_key = jax.random.split(key)
+    normal = jax.random.normal(normal_key, (7,))
+    uniform = jax.random.uniform(uniform_key, (15,))
+    level = parameters.level * jnp.exp(parameters.level_spread * normal[0])
+    streak = jnp.where(uniform[0] < parameters.streaks, 0.3 + 2.0 * uniform[1], 0.0)
+    shadow = jnp.where(uniform[2] < parameters.shadows, 0.6 + 0.35 * uniform[3], 1.0)
+    zingers = uniform[6:].reshape(3, 3)
     zingers = zingers.at[:, 2].set(jnp.where(zingers[:, 2] < 0.3, 1.0 + 30.0 * zingers[:, 2] ** 2, 0.0))
     return Shot(
         level=jnp.where(blank, 15.0, level),
-        air=parameters.air * jnp.exp(0.3 * normal()),
-        ring=parameters.ring * jnp.exp(0.12 * normal()),
-        ring_shift=0.01 * normal(),
-        tilt=0.08 * jax.random.normal(next(keys), (2,)),
+        air=parameters.air * jnp.exp(0.3 * normal[1]),
+        ring=parameters.ring * jnp.exp(0.12 * normal[2]),
+        ring_shift=0.01 * normal[3],
+        tilt=0.08 * normal[4:6],
         streak=streak,
         # The streak stands across the jet, which falls along ss.
-        streak_angle=0.15 * normal(),
+        streak_angle=0.15 * normal[6],
         shadow=shadow,
-        shadow_angle=2 * jnp.pi * uniform(),
-        shadow_offset=150.0 + 250.0 * uniform(),
+        shadow_angle=2 * jnp.pi * uniform[4],
+        shadow_offset=150.0 + 250.0 * uniform[5],
         zingers=zingers,
     )
 
 
 def _draw_crystal(key: jax.Array, parameters: StandIn) -> Crystal:
-    rotation, b_factor, size, mosaicity = jax.random.split(key, 4)
+    rotation_key, spread_key = jax.random.split(key)
+    normal = jax.random.normal(spread_key, (3,))
     return Crystal(
-        rotation=random_rotation(rotation),
-        b_factor=parameters.b_factor * jnp.exp(0.3 * jax.random.normal(b_factor)),
-        size=parameters.domain * jnp.exp(0.35 * jax.random.normal(size)),
-        mosaicity=jnp.deg2rad(0.03) * jnp.exp(0.5 * jax.random.normal(mosaicity)),
+        rotation=random_rotation(rotation_key),
+        b_factor=parameters.b_factor * jnp.exp(0.3 * normal[0]),
+        size=parameters.domain * jnp.exp(0.35 * normal[1]),
+        mosaicity=jnp.deg2rad(0.03) * jnp.exp(0.5 * normal[2]),
         bandwidth=jnp.asarray(1.5e-3),
     )
 
@@ -314,7 +316,7 @@ def _hot_image(parameters: StandIn, shot: Shot, shape: tuple[int, int], offset: 
 def _scale_for(count: jax.Array, ratio: jax.Array, place: jax.Array) -> jax.Array:
     """Scale at which `count` of the falling signal-to-noise `ratio`s reach the threshold of sight."""
     # An orientation may have fewer reflections than asked for; then all but the faintest are seen.
-    count = jnp.minimum(count, jnp.sum(ratio > 0) - 1)
+    count = jnp.clip(jnp.sum(ratio > 0) - 1, 0, count)
     logs = jnp.log(jnp.maximum(ratio, 1e-12))
     upper = jnp.where(count > 0, logs[jnp.maximum(count - 1, 0)], logs[0] + 1.0)
     lower = logs[jnp.minimum(count, ratio.shape[0] - 1)]
