@@ -1,0 +1,146 @@
+"""Statistics of pre-processed frames that tell one detector from another, but not a hit from a miss.
+
+A model is to be trusted on frames that look like those it was trained on. What is compared here is the noise
+of the background, its correlation and its spread over the frame, by quantiles that some hundred Bragg spots,
+a thousandth of the pixels, cannot move.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NAMES = (
+    "median_magnitude",
+    "upper_quartile_magnitude",
+    "row_extent_first_decile",
+    "row_extent_first_quartile",
+    "correlation_fast",
+    "correlation_slow",
+    "inner_to_outer_noise",
+)
+
+# Every pixel would do, but a sort of them costs more than the network.
+STRIDE = 6
+# A frame counts as strange in one statistic where the range of the training frames, widened by this share of
+# its width on either side, does not hold it.
+MARGIN = 0.5
+STRANGE_SHARE = 0.25
+
+
+@jax.jit
+def frame_statistics(frames: jax.Array) -> jax.Array:
+    """Compute each frame's statistics.
+
+    Args:
+        frames: (n, 720, 720), pre-processed; 0 where a pixel is bad.
+
+    Returns:
+        (n, 7) float32 in the order of `NAMES`: the median and the upper quartile of |x|; the first decile and
+        quartile of the rows' largest minus smallest value; the correlation of neighbours along fast and slow
+        scan, both clipped to three medians so that spots do not weigh; the median of |x| in the inner half of
+        the frame over that in the outer. Bad pixels take no part; a frame of bad pixels gives zeros.
+    """
+    return jax.lax.map(_one, frames) if jax.default_backend() == "cpu" else jax.vmap(_one)(frames)
+
+
+def summarize(statistics: np.ndarray) -> dict[str, Any]:
+    """Describe the statistics of many frames, ready for JSON.
+
+    Args:
+        statistics: (n, 7), from `frame_statistics`.
+
+    Returns:
+        `names`, and for each: `mean`, `standard_deviation`, `low` and `high`, the 1st and 99th percentile.
+
+    Raises:
+        ValueError: there are no finite statistics.
+    """
+    values = np.asarray(statistics, np.float64).reshape(-1, len(NAMES))
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        raise ValueError("no frames to summarize")
+    low, high = np.percentile(values, [1, 99], axis=0)
+    columns = {
+        "mean": values.mean(0),
+        "standard_deviation": values.std(0),
+        "low": low,
+        "high": high,
+    }
+    return {"names": list(NAMES), **{key: [float(x) for x in column] for key, column in columns.items()}}
+
+
+def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
+    """Say in which statistics a run's frames do not look like the training frames.
+
+    Args:
+        statistics: (n, 7) of the run's frames.
+        trained: what `summarize` gave for the training frames.
+
+    Returns:
+        One line for each statistic in which more than a quarter of the run's frames lie outside the training
+        frames' range (1st to 99th percentile, widened by half its width on either side); usually none.
+    """
+    values = np.asarray(statistics, np.float64).reshape(-1, len(NAMES))
+    values = values[np.isfinite(values).all(axis=1)]
+    lines: list[str] = []
+    if not len(values):
+        return lines
+    for name, low, high in zip(trained["names"], trained["low"], trained["high"], strict=True):
+        if name not in NAMES:
+            continue
+        column = values[:, NAMES.index(name)]
+        margin = MARGIN * max(high - low, 1e-3)
+        outside = float(np.mean((column < low - margin) | (column > high + margin)))
+        if outside > STRANGE_SHARE:
+            lines.append(
+                f"{name.replace('_', ' ')}: {100 * outside:.0f} % of the frames lie outside what the "
+                f"training frames had, {low:.3g} to {high:.3g} (median here {np.median(column):.3g})"
+            )
+    return lines
+
+
+def _one(frame: jax.Array) -> jax.Array:
+    magnitude = jnp.abs(frame)
+    sample = magnitude[::STRIDE, ::STRIDE]
+    height, width = sample.shape
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    inner = (jnp.abs(rows - height / 2) < height / 2**1.5) & (jnp.abs(columns - width / 2) < width / 2**1.5)
+    quantile = partial(_quantile, sample)
+    median = quantile(sample > 0, 0.5)
+    extent = frame.max(1) - frame.min(1)
+    clipped = jnp.clip(frame, -3 * median, 3 * median)
+    # Only pairs of good pixels: bad ones are exactly 0.
+    fast = _correlation(clipped[::STRIDE, :-1], clipped[::STRIDE, 1:])
+    slow = _correlation(clipped[:-1, ::STRIDE], clipped[1:, ::STRIDE])
+    outer_median = quantile((sample > 0) & ~inner, 0.5)
+    inner_median = quantile((sample > 0) & inner, 0.5)
+    return jnp.stack(
+        [
+            median,
+            quantile(sample > 0, 0.75),
+            _quantile(extent, extent > 0, 0.1),
+            _quantile(extent, extent > 0, 0.25),
+            fast,
+            slow,
+            inner_median / jnp.where(outer_median > 0, outer_median, 1),
+        ]
+    )
+
+
+def _quantile(values: jax.Array, valid: jax.Array, share: float) -> jax.Array:
+    """Return a quantile of the valid values, 0 where there are none."""
+    ordered = jnp.sort(jnp.where(valid, values, jnp.inf).ravel())
+    count = valid.sum()
+    place = jnp.clip((share * (count - 1)).astype(jnp.int32), 0, ordered.size - 1)
+    return jnp.where(count > 0, ordered[place], 0)
+
+
+def _correlation(first: jax.Array, second: jax.Array) -> jax.Array:
+    both = ((first != 0) & (second != 0)).astype(jnp.float32)
+    power = 0.5 * jnp.sum((first**2 + second**2) * both)
+    return jnp.sum(first * second * both) / jnp.where(power > 0, power, 1)

@@ -1,0 +1,229 @@
+"""HDF5 files opened so that no link leads out of the run's folder unless the user allows it.
+
+HDF5 follows external links, virtual data sets and external storage by itself, wherever they point. Here every
+link on the way to a data set is looked at first, and external ones are followed by this module, not by HDF5:
+a file from elsewhere then cannot make the reader open other files of the user's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfxjax.errors import UserError, explain_os_error
+
+MAX_LINKS = 32
+# A chunk is decompressed whole, and a frame is held whole: beyond these sizes the file is not believed.
+MAX_CHUNK_BYTES = 2**30
+MAX_FRAMES = 50_000_000
+
+
+@dataclass
+class Files:
+    """HDF5 files open for reading, with the rule for links between them. A context manager.
+
+    Attributes:
+        root: folder that links may lead into; anything below it counts as the run's own.
+        allow_links: follow links anywhere.
+        growing: the files are still being written.
+    """
+
+    root: Path
+    allow_links: bool = False
+    growing: bool = False
+    _open: dict[Path, h5py.File] = field(default_factory=dict)
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def open(self, path: Path) -> h5py.File:
+        """Open a file, or return it if it is open.
+
+        Raises:
+            UserError: it is missing, not HDF5, or damaged.
+        """
+        real = path.resolve()
+        if real not in self._open:
+            self._open[real] = _open_hdf5(path, self.growing)
+        return self._open[real]
+
+    def get(self, path: Path, name: str) -> h5py.Group | h5py.Dataset | None:
+        """Return the object called `name` in the file `path`, or None if there is none.
+
+        Raises:
+            UserError: the way leads out of the run's folder, in circles, to a missing file, or the object is
+                damaged.
+        """
+        try:
+            return self._walk(path, self.open(path), name, MAX_LINKS)
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError) as error:
+            raise UserError(f"{path}: {name} is damaged ({first_line(error)})") from error
+
+    def dataset(self, path: Path, name: str) -> h5py.Dataset | None:
+        """Return a data set that can be read safely, or None if there is none of that name.
+
+        Raises:
+            UserError: as `get`; or its pixels lie in files outside the run's folder, need a compression
+                filter that is not installed, or their chunks have an absurd size.
+        """
+        found = self.get(path, name)
+        if not isinstance(found, h5py.Dataset):
+            return None
+        self.check_storage(found)
+        return found
+
+    def check_storage(self, data: h5py.Dataset) -> None:
+        """Check where a data set's pixels lie and how they are stored.
+
+        Raises:
+            UserError: as `dataset`.
+        """
+        try:
+            self._check_storage(data, set())
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError) as error:
+            raise UserError(f"{data.file.filename}: {data.name} is damaged ({first_line(error)})") from error
+
+    def _check_storage(self, data: h5py.Dataset, seen: set[tuple[str, str]]) -> None:
+        own = Path(data.file.filename)
+        seen.add((str(own), str(data.name)))
+        for name, *_ in data.external or ():
+            self._permit(own, own.parent / _text(name), "external storage")
+        for source, source_name in virtual_sources(data):
+            self._permit(own, source, "a virtual data set")
+            if source.is_file() and "%" not in source_name:
+                inner = self.get(source, source_name)
+                if isinstance(inner, h5py.Dataset) and (str(source), str(inner.name)) not in seen:
+                    self._check_storage(inner, seen)
+        need_filters(data)
+        if data.chunks is not None:
+            size = int(np.prod([float(length) for length in data.chunks])) * data.dtype.itemsize
+            if size > MAX_CHUNK_BYTES:
+                raise UserError(f"{own}: {data.name} has chunks of {size / 1e9:.3g} GB; is the file damaged?")
+
+    def _walk(self, path: Path, start: h5py.Group, name: str, left: int) -> Any:
+        if left <= 0:
+            raise UserError(f"{path}: {name} is a link that leads in circles")
+        here: Any = start.file["/"] if name.startswith("/") else start
+        parts = [part for part in PurePosixPath(name.strip("/")).parts if part != "."]
+        for number, part in enumerate(parts):
+            if not isinstance(here, h5py.Group):
+                return None
+            link = here.get(part, getlink=True)
+            if link is None:
+                return None
+            rest = "/".join(parts[number + 1 :])
+            if isinstance(link, h5py.SoftLink):
+                return self._walk(path, here, "/".join(filter(None, [link.path, rest])), left - 1)
+            if isinstance(link, h5py.ExternalLink):
+                target = Path(here.file.filename).parent / _text(link.filename)
+                self._permit(Path(here.file.filename), target, f"the link {part}")
+                if not target.is_file():
+                    raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
+                wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
+                return self._walk(target, self.open(target), wanted, left - 1)
+            here = here[part]
+        return here
+
+    def _permit(self, own: Path, target: Path, what: str) -> None:
+        if self.allow_links or target == own:
+            return
+        real, root = target.resolve(), self.root.resolve()
+        if root not in real.parents:
+            raise UserError(
+                f"{own}: {what} points to {real}, outside the run's folder {root}; "
+                "if you trust the file, give --allow-links"
+            )
+
+
+def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
+    """List (file, data set) of a virtual data set's sources.
+
+    A pattern such as `part-%b.h5` stands for many files in one folder; its folder is what matters here.
+    """
+    if not data.is_virtual:
+        return []
+    own = Path(data.file.filename)
+    return [
+        (own if source.file_name == "." else own.parent / source.file_name, source.dset_name)
+        for source in data.virtual_sources()
+    ]
+
+
+def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
+    """List (first frame, last frame, missing file) of a virtual data set: HDF5 silently fills such frames.
+
+    A source counts as missing where it does not lie beside the file, though HDF5 looks elsewhere too.
+    """
+    missing = []
+    folder = Path(data.file.filename).parent
+    for source in data.virtual_sources() if data.is_virtual else ():
+        if source.file_name == "." or "%" in source.file_name or (folder / source.file_name).is_file():
+            continue
+        low, high = source.vspace.get_select_bounds()
+        missing.append((int(low[0]), int(high[0]), str(source.file_name)))
+    return missing
+
+
+def need_filters(data: h5py.Dataset) -> None:
+    """Load hdf5plugin if a data set is compressed by a filter that HDF5 itself lacks.
+
+    Raises:
+        UserError: hdf5plugin is needed and missing, or does not have the filter.
+    """
+    properties = data.id.get_create_plist()
+    codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    missing = [code for code in codes if not h5py.h5z.filter_avail(code)]
+    if not missing:
+        return
+    own = data.file.filename
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{own}: compressed by HDF5 filter {missing[0]}; install hdf5plugin to read it"
+        ) from error
+    for code in missing:
+        if not h5py.h5z.filter_avail(code):
+            raise UserError(f"{own}: compressed by HDF5 filter {code}, which hdf5plugin does not have")
+
+
+def _open_hdf5(path: Path, growing: bool) -> h5py.File:
+    try:
+        if growing:
+            try:
+                # Only files of the newest format have a mode for reading while they are written.
+                return h5py.File(path, "r", swmr=True, libver="latest", locking=False)
+            except (OSError, ValueError):
+                pass
+        return h5py.File(path, "r", locking=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = first_line(error)
+        if "truncated" in reason:
+            raise UserError(f"{path}: the file is cut short; fetch it again ({reason})") from error
+        if "signature not found" in reason:
+            raise UserError(f"{path}: not an HDF5 file") from error
+        explained = explain_os_error(error, path) if isinstance(error, OSError) else None
+        raise UserError(explained or f"{path}: cannot be opened ({reason})") from error
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,265 @@
+"""Scores frames with a trained model: the same code for the command and for a notebook.
+
+In a notebook:
+
+    import sfxjax
+
+    model = sfxjax.load_model("runs/dann-LN83-LO19")
+    scores = sfxjax.Screener(model).scores(frames)          # frames: (n, ss, fs), as the detector gave them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sfxjax.errors import UserError
+from sfxjax.frame_statistics import NAMES, frame_statistics
+from sfxjax.masks import find_bad_pixels
+from sfxjax.models import BaseConfig
+from sfxjax.preprocess import grown_mask, preprocess_crop
+from sfxjax.reductions import get_reduction
+from sfxjax.sources import CROP, crop_window, pixel_type
+from sfxjax.storage import TrainedModel
+
+# A frame is an error where fewer of its crop's unmasked pixels than this share can be used.
+LEAST_USABLE = 0.1
+# A frame is saturated, or empty, where at least this share of the usable pixels has the one highest value.
+MOST_AT_LARGEST = 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of a batch of frames.
+
+    Attributes:
+        scores: float32 (n,), probability of a positive (Hit or Maybe); NaN for a frame that is an error.
+        reasons: why a frame is an error, empty for the others.
+        statistics: float32 (n, 7), see `sfxjax.frame_statistics`.
+    """
+
+    scores: np.ndarray
+    reasons: list[str]
+    statistics: np.ndarray
+
+
+class Screener:
+    """Scores frames on all local devices, in batches of one shape, so that it compiles once.
+
+    Args:
+        model: as `sfxjax.load_model` gives it.
+        batch_size: frames sent to the devices at once, rounded up to a multiple of the number of devices; by
+            default 16 for each CPU device and 128 for each accelerator.
+    """
+
+    def __init__(self, model: TrainedModel, batch_size: int | None = None) -> None:
+        self.model = model
+        devices = jax.local_devices()
+        if batch_size is None:
+            batch_size = len(devices) * (16 if devices[0].platform == "cpu" else 128)
+        elif batch_size < 1:
+            raise UserError(f"a batch of {batch_size} frames makes no sense; give at least 1")
+        self.batch_size = -(-batch_size // len(devices)) * len(devices)
+        self._devices = tuple(devices)
+        self._sharding = NamedSharding(_mesh(self._devices), PartitionSpec("frames"))
+
+    def scores(self, frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Score frames.
+
+        Frames that are errors (all zero, saturated, or without usable pixels) score NaN; `screen` says why.
+
+        Args:
+            frames: (n, ss, fs) or (ss, fs) in detector units, any real type and size; the central 724 x 724
+                pixels are used, and what a smaller frame lacks counts as masked.
+            mask: bool, True = good, (ss, fs) or (n, ss, fs). Without one, pixels that never change or always
+                saturate over the first 32 frames (of 16 or more) are left out, as the command does.
+
+        Returns:
+            float32 (n,), probability of a positive (Hit or Maybe); of one frame, a number.
+
+        Raises:
+            UserError: frames or mask have a wrong shape or type.
+        """
+        single = np.ndim(frames) == 2
+        scores = self.screen(frames, mask).scores
+        return scores[0] if single else scores
+
+    def screen(self, frames: np.ndarray, mask: np.ndarray | None = None) -> Scores:
+        """Score frames and say what else is known of them; arguments as for `scores`.
+
+        Raises:
+            UserError: as `scores`.
+        """
+        frames = np.asarray(frames)
+        frames = frames[None] if frames.ndim == 2 else frames
+        if frames.ndim != 3 or frames.dtype.kind not in "biuf":
+            raise UserError(
+                f"frames of {frames.dtype} and shape {frames.shape} are not (n, ss, fs) real numbers"
+            )
+        good = None if mask is None else np.asarray(mask)
+        if good is not None and (good.dtype != bool or good.shape not in (frames.shape, frames.shape[1:])):
+            raise UserError(
+                f"a mask of {good.dtype} and shape {good.shape} does not fit frames of shape {frames.shape}; "
+                "give bool, True = good"
+            )
+        limit, negatives_bad = saturation(frames.dtype), mask is not None
+        crops = crop_array(frames, pixel_type([frames.dtype.str]))
+        good = None if good is None else crop_array(good, np.dtype(bool))
+        if good is None and min(frames.shape[1:]) < CROP:
+            good = crop_array(np.ones(frames.shape[1:], bool), np.dtype(bool))
+        if mask is None:
+            bad, _ = find_bad_pixels(crops, good)
+            if bad is not None:
+                good = ~bad if good is None else good & ~bad
+        parts = []
+        for begin in range(0, len(crops), self.batch_size):
+            piece = slice(begin, begin + self.batch_size)
+            own = good[piece] if good is not None and good.ndim == 3 else good
+            parts.append(self.score_crops(crops[piece], own, limit, negatives_bad))
+        return Scores(
+            np.concatenate([part.scores for part in parts]) if parts else np.empty(0, np.float32),
+            [reason for part in parts for reason in part.reasons],
+            np.concatenate([part.statistics for part in parts])
+            if parts
+            else np.empty((0, len(NAMES)), np.float32),
+        )
+
+    def score_crops(
+        self,
+        crops: np.ndarray,
+        good: np.ndarray | None,
+        limits: float | np.ndarray = np.inf,
+        negatives_bad: bool | np.ndarray = False,
+        count: int | None = None,
+    ) -> Scores:
+        """Score one batch of crops.
+
+        Args:
+            crops: (n, 724, 724), n at most `batch_size`.
+            good: bool (724, 724) or (n, 724, 724), or None.
+            limits: value from which a pixel means nothing, one or (n,).
+            negatives_bad: whether negative pixels mean nothing (else they count as 0), one or (n,).
+            count: frames to return; None: n.
+        """
+        count = len(crops) if count is None else count
+        missing = self.batch_size - len(crops)
+        if missing:
+            crops = np.concatenate([crops, np.zeros((missing, CROP, CROP), crops.dtype)])
+            if good is not None and good.ndim == 3:
+                good = np.concatenate([good, np.ones((missing, CROP, CROP), bool)])
+        limits = _fill(limits, self.batch_size, np.float32)
+        negative = _fill(negatives_bad, self.batch_size, np.bool_)
+        good = np.ones((CROP, CROP), bool) if good is None else good
+        score = _compiled(self.model.config, self.model.reduction, good.ndim == 3, self._devices)
+        result = score(self.model.variables, jax.device_put(crops, self._sharding), good, limits, negative)
+        return _explain(*(np.asarray(part)[:count] for part in result))
+
+
+def saturation(dtype: np.dtype) -> float:
+    """Return the value from which a pixel means nothing: an unsigned type's largest, else infinity."""
+    dtype = np.dtype(dtype)
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
+
+
+def crop_array(frames: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Cut the central crop out of frames (..., ss, fs); what they lack is 0."""
+    window = crop_window(frames.shape[-2:])
+    inner = frames[..., window.rows, window.columns]
+    if window.whole:
+        return inner.astype(dtype, copy=False)
+    crops = np.zeros((*frames.shape[:-2], CROP, CROP), dtype)
+    crops[..., window.to_rows, window.to_columns] = inner
+    return crops
+
+
+def _fill(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
+    filled: np.ndarray = np.zeros(size, dtype)
+    values: np.ndarray = np.asarray(value, dtype)
+    filled[: values.size if values.ndim else size] = values
+    return filled
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.array(devices), ("frames",))
+
+
+@cache
+def _compiled(
+    config: BaseConfig, reduction: str | None, own_masks: bool, devices: tuple[jax.Device, ...]
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """Return the program that scores batches split over devices, the same one for all models of one shape."""
+    split, whole = PartitionSpec("frames"), PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            partial(_score, config, reduction),
+            mesh=_mesh(devices),
+            in_specs=(whole, split, split if own_masks else whole, split, split),
+            out_specs=split,
+            check_vma=False,
+        )
+    )
+
+
+def _score(
+    config: BaseConfig,
+    reduction: str | None,
+    variables: dict[str, Any],
+    crops: jax.Array,
+    good: jax.Array,
+    limits: jax.Array,
+    negatives_bad: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Pre-process and score crops.
+
+    Returns:
+        (n,) scores; (n, 3) share of the unmasked pixels that can be used, share of those with a number that
+        have the highest value, and that value; (n, 7) statistics.
+    """
+
+    def one(arguments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        crop, limit, bad_below_zero = arguments[:3]
+        mask = arguments[3] if len(arguments) > 3 else good
+        values = crop.astype(jnp.float32)
+        usable = mask & jnp.isfinite(values) & (values < limit) & ((values >= 0) | ~bad_below_zero)
+        count = usable.sum()
+        # Saturated pixels count here, unlike those without a number.
+        present = mask & jnp.isfinite(values)
+        largest = jnp.max(jnp.where(present, values, -jnp.inf))
+        at_largest = jnp.sum(present & (values == largest)) / jnp.maximum(present.sum(), 1)
+        facts = jnp.stack([count / jnp.maximum(mask.sum(), 1), at_largest, largest])
+        # Negative pixels that count as 0 are made so here: with a mask, pre-processing takes them as bad.
+        frame, valid = preprocess_crop(jnp.maximum(crop, 0), usable)
+        assert valid is not None
+        inputs = frame if reduction is None else get_reduction(reduction)(frame, grown_mask(valid))
+        return inputs, facts, frame_statistics(frame[None])[0]
+
+    arguments = (crops, limits, negatives_bad) + ((good,) if good.ndim == 3 else ())
+    if jax.default_backend() == "cpu":
+        inputs, facts, statistics = jax.lax.map(one, arguments)
+    else:
+        inputs, facts, statistics = jax.vmap(one)(arguments)
+    return TrainedModel(config, variables).scores(inputs), facts, statistics
+
+
+def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> Scores:
+    reasons = []
+    for usable, at_largest, largest in facts.tolist():
+        reason = ""
+        if at_largest == 1 and largest == 0:
+            reason = "all pixels are 0"
+        elif at_largest >= MOST_AT_LARGEST and largest != 0:
+            reason = f"saturated: {100 * at_largest:.0f} % of the pixels have the highest value, {largest:g}"
+        elif usable < LEAST_USABLE:
+            reason = f"only {100 * usable:.2g} % of the unmasked pixels hold a usable number"
+        reasons.append(reason)
+    scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), scores)
+    for place in np.flatnonzero(~np.isfinite(scores)):
+        reasons[place] = reasons[place] or "the model gives no number for it"
+    return Scores(scores, reasons, statistics)

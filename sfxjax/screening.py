@@ -1,0 +1,376 @@
+"""One screening: finds a run's frames, reads and scores them, and keeps what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sfxjax.errors import UserError
+from sfxjax.frame_statistics import NAMES
+from sfxjax.masks import BAD_PIXEL_FRAMES, find_bad_pixels
+from sfxjax.reader_process import Batch, Frame, Readers, default_readers
+from sfxjax.run_journal import Journal, Results
+from sfxjax.screener import Screener, saturation
+from sfxjax.sources import ReadOptions, Source, pixel_type
+
+if TYPE_CHECKING:
+    from sfxjax.storage import TrainedModel
+
+JOURNAL = "screening.journal"
+
+
+@dataclass(frozen=True)
+class ScreenOptions:
+    """What to screen and how.
+
+    Attributes:
+        files: names of the files, folders and patterns expanded.
+        out: folder for everything written.
+        read: what the user says about the files.
+        batch_size: frames scored at once; None: by the device.
+        readers: processes that read; None: by the machine.
+        process: this process's number and how many there are, if several machines share the screening.
+    """
+
+    files: tuple[str, ...]
+    out: Path
+    read: ReadOptions = field(default_factory=ReadOptions)
+    batch_size: int | None = None
+    readers: int | None = None
+    process: tuple[int, int] = (0, 1)
+
+
+@dataclass
+class Run:
+    """A run as far as it is known.
+
+    Attributes:
+        sources: its stacks of frames, in order.
+        failed: why a file could not be opened, by its name; it stands in `sources` as one frame.
+        results: what is known of the frames.
+        bad_pixels: the line about pixels found bad, empty if none.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
+    bad_pixels: str = ""
+
+    def __len__(self) -> int:
+        return sum(source.frames for source in self.sources)
+
+    def frames(self) -> Iterator[Frame]:
+        """Give source and number of every frame, in order."""
+        for source in self.sources:
+            for number in range(source.frames):
+                yield source, number
+
+    def scores(self) -> np.ndarray:
+        """Return float32 (frames,), NaN for errors."""
+        parts = [self.results.scores(source) for source in self.sources]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def statistics(self) -> np.ndarray:
+        """Return float32 (frames, 7)."""
+        parts = [self.results.statistics(source) for source in self.sources]
+        return np.concatenate(parts) if parts else np.empty((0, len(NAMES)), np.float32)
+
+
+class Screening:
+    """Reads and scores the frames of a run. A context manager.
+
+    Args:
+        model: scores the frames.
+        options: what to screen and how.
+        say: called with each line the user should read.
+    """
+
+    def __init__(
+        self, model: TrainedModel, options: ScreenOptions, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.options = options
+        self.run = Run()
+        self._say = say
+        self._said: set[str] = set()
+        self.screener = Screener(model, options.batch_size)
+        count = default_readers() if options.readers is None else options.readers
+        self.readers = Readers(options.read, count)
+        self._digest = model_digest(model)
+        self._journal: Journal | None = None
+        self._bad: np.ndarray | None = None
+        self._masks: dict[tuple[str, str], np.ndarray | None] = {}
+
+    def __enter__(self) -> Screening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.readers.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def open(self) -> None:
+        """Find the frames, check the masks, and take up what an earlier screening left.
+
+        Raises:
+            UserError: no file can be opened, a mask does not fit, or an option does.
+        """
+        self.find_frames()
+        readable = [source for source in self.run.sources if source.file not in self.run.failed]
+        if not readable:
+            raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
+        for source in readable:
+            self._mask(source)
+        out = self.options.out
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is not a folder; name another output folder")
+        out.mkdir(parents=True, exist_ok=True)
+        number, count = self.options.process
+        name = JOURNAL if count == 1 else f"{JOURNAL}.{number}"
+        others = sorted(path for path in out.glob(f"{JOURNAL}*") if path.name != name)
+        self._journal = Journal(out / name, self._command(), self.run.results, others)
+        if self._journal.replaced:
+            self._say(f"{out} holds a screening of other files or options: starting anew")
+        if self._journal.resumed:
+            self._say(f"{self._journal.resumed} frames are known from an earlier start: going on")
+        self._find_bad_pixels(readable)
+
+    def find_frames(self) -> int:
+        """Look at the files, again if they grow; returns how many frames there are now."""
+        sources: list[Source] = []
+        self.run.failed = {}
+        for name in self.options.files:
+            try:
+                found = self.readers.sources(name)
+            except UserError as error:
+                self.run.failed[name] = str(error)
+                found = [_unreadable(name)]
+            for source in found:
+                if name not in self.run.failed:
+                    self._say_once(source.describe())
+                for note in source.notes:
+                    self._say_once(note)
+            sources += found
+        self.run.sources = sources
+        for name, reason in self.run.failed.items():
+            self._say_once(f"{name} cannot be screened: {reason}")
+        return len(self.run)
+
+    def score(self, done: Callable[[int, np.ndarray], None] = lambda count, scores: None) -> None:
+        """Score every frame that is not known yet.
+
+        Args:
+            done: called after each batch with how many frames it had and their scores, NaN for errors.
+        """
+        assert self._journal is not None
+        plan = list(self._plan())
+        readable = [source for source in self.run.sources if self._reason_without_reading(source) == ""]
+        dtype = pixel_type([source.dtype for source in readable] or ["<u2"])
+        for batch in _in_background(self.readers.batches(plan, self.screener.batch_size, dtype)):
+            scores, reasons, statistics = self._score_batch(batch)
+            self._journal.add(batch.frames, scores, reasons, statistics)
+            done(len(batch.frames), scores)
+        self._score_unreadable(done)
+
+    def _plan(self) -> Iterator[list[Frame]]:
+        """Split the frames into batches that are the same at every start, and leave out what is known."""
+        size = self.screener.batch_size
+        readable = [source for source in self.run.sources if not self._reason_without_reading(source)]
+        batch: list[Frame] = []
+        for frame in ((source, number) for source in readable for number in range(source.frames)):
+            batch.append(frame)
+            if len(batch) == size:
+                yield from self._left(batch)
+                batch = []
+        yield from self._left(batch)
+
+    def _left(self, batch: list[Frame]) -> Iterator[list[Frame]]:
+        left = [frame for frame in batch if not self.run.results.is_done(*frame)]
+        if left and self._is_mine(left[0]):
+            yield left
+
+    def _is_mine(self, frame: Frame) -> bool:
+        number, count = self.options.process
+        files = list(dict.fromkeys(source.file for source in self.run.sources))
+        if len(files) >= count:
+            return files.index(frame[0].file) % count == number
+        return (frame[1] // self.screener.batch_size) % count == number
+
+    def _score_batch(self, batch: Batch) -> tuple[np.ndarray, list[str], np.ndarray]:
+        count = len(batch.frames)
+        sources = [source for source, _ in batch.frames]
+        masks = [self._good(source) for source in sources]
+        shared = masks[0] if all(mask is masks[0] for mask in masks) else None
+        if batch.masks is not None or any(mask is not masks[0] for mask in masks):
+            good = np.ones(batch.crops.shape, bool) if batch.masks is None else batch.masks
+            for place, mask in enumerate(masks):
+                if mask is not None:
+                    good[place] &= mask
+        else:
+            good = shared  # type: ignore[assignment]
+        limits = np.array([saturation(np.dtype(source.dtype)) for source in sources], np.float32)
+        negatives_bad = np.array([self._has_mask(source) or source.negatives_bad for source in sources])
+        found = self.screener.score_crops(batch.crops, good, limits, negatives_bad, count)
+        reasons = [unread or scored for unread, scored in zip(batch.reasons, found.reasons, strict=True)]
+        scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
+        return scores, reasons, found.statistics
+
+    def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
+        assert self._journal is not None
+        for source in self.run.sources:
+            reason = self._reason_without_reading(source)
+            frames = [(source, number) for number in range(source.frames)]
+            left = [frame for frame in frames if not self.run.results.is_done(*frame)] if reason else []
+            if left and self._is_mine(left[0]):
+                scores = np.full(len(left), np.nan, np.float32)
+                statistics = np.full((len(left), len(NAMES)), np.nan, np.float32)
+                self._journal.add(left, scores, [reason] * len(left), statistics)
+                done(len(left), scores)
+
+    def _reason_without_reading(self, source: Source) -> str:
+        """Say why the frames of a source cannot be screened, empty if they can."""
+        if source.file in self.run.failed:
+            return self.run.failed[source.file]
+        first = next(other for other in self.run.sources if other.file not in self.run.failed)
+        if source.shape != first.shape:
+            here, there = ("x".join(map(str, shape)) for shape in (source.shape, first.shape))
+            return f"frames of {here} pixels, where the run's first frames have {there}"
+        return ""
+
+    def _mask(self, source: Source) -> np.ndarray | None:
+        key = (source.file, source.dataset)
+        if key not in self._masks:
+            if self._reason_without_reading(source):
+                return None
+            good = self.readers.static_mask(source)
+            # Equal masks are one object, so that a batch of single images has one mask.
+            for known in self._masks.values():
+                if known is not None and good is not None and np.array_equal(known, good):
+                    good = known
+                    break
+            if good is not None and min(source.shape) < 724:
+                size = "x".join(map(str, source.shape))
+                self._say_once(f"frames of {size} pixels are padded to 724x724; the padding is masked")
+            self._masks[key] = good
+        return self._masks[key]
+
+    def _good(self, source: Source) -> np.ndarray | None:
+        good = self._mask(source)
+        if self._bad is None:
+            return good
+        key = ("", str(id(good)))
+        if key not in self._masks:
+            self._masks[key] = ~self._bad if good is None else good & ~self._bad
+        return self._masks[key]
+
+    def _has_mask(self, source: Source) -> bool:
+        return bool(self.options.read.mask or source.mask_dataset or source.frame_masks)
+
+    def _find_bad_pixels(self, readable: list[Source]) -> None:
+        if any(self._has_mask(source) for source in readable):
+            return
+        frames = [frame for frame in self.run.frames() if not self._reason_without_reading(frame[0])][
+            :BAD_PIXEL_FRAMES
+        ]
+        dtype = pixel_type([source.dtype for source in readable])
+        crops = [
+            batch.crops[: len(batch.frames)] for batch in self.readers.batches([frames], len(frames), dtype)
+        ]
+        good = self._mask(frames[0][0])
+        self._bad, line = find_bad_pixels(np.concatenate(crops), good)
+        if line:
+            self.run.bad_pixels = line
+            self._say_once(f"no mask given: {line}")
+
+    def _command(self) -> dict[str, Any]:
+        """Describe what decides the scores."""
+        read = asdict(replace(self.options.read, allow_links=False))
+        files = []
+        for name in self.options.files:
+            try:
+                status = Path(name).stat()
+                known = [] if self.options.read.growing else [status.st_size, status.st_mtime_ns]
+            except OSError:
+                known = []
+            files.append([name, *known])
+        described = {
+            "model": self._digest,
+            "read": read,
+            "files": files,
+            "batch_size": self.screener.batch_size,
+        }
+        return json.loads(json.dumps(described))
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
+
+def model_digest(model: TrainedModel) -> str:
+    """Return a checksum of what decides a model's scores."""
+    import jax
+
+    digest = hashlib.sha256(json.dumps([model.config.to_json(), model.reduction]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
+        digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _unreadable(name: str) -> Source:
+    return Source(
+        file=name,
+        layout="unreadable",
+        dataset="",
+        event_path="",
+        frames=1,
+        stacked=False,
+        raw_shape=(0, 0),
+        dtype="<u2",
+        shape=(0, 0),
+    )
+
+
+def _in_background(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Take batches in a thread, one ahead, so that the next is put together while this one is scored."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

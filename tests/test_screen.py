@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax.errors import UserError
+from sfxjax.events import parse_crystfel_line
+from sfxjax.screener import Screener
+from sfxjax.storage import save_model
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("runs") / "tiny" / "model", cases.tiny_model()).parent
+
+
+@pytest.fixture(scope="session")
+def data() -> np.ndarray:
+    return cases.frames(5)
+
+
+def expected(data: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    return Screener(cases.tiny_model()).scores(data, mask)
+
+
+def test_a_set_in_chunk_groups_is_screened_in_their_order(
+    tmp_path: Path, model: Path, data: np.ndarray
+) -> None:
+    file = tmp_path / "r0018.h5"
+    # Written last first, read by name.
+    with h5py.File(file, "w") as stack:
+        stack["/data/chunk_1/images"] = data[3:]
+        stack["/data/chunk_0/images"] = data[:3]
+    assert cases.screen(file, "--model", model, "--out", tmp_path / "out") == 0
+    found = cases.rows(tmp_path / "out")
+    assert list(found[0]) == ["file", "event", "index", "score", "label", "reason"]
+    events = ["chunk_0//0", "chunk_0//1", "chunk_0//2", "chunk_1//0", "chunk_1//1"]
+    assert [row["event"] for row in found] == events
+    assert [row["index"] for row in found] == [str(index) for index in range(5)]
+    np.testing.assert_array_equal(cases.scores(tmp_path / "out"), expected(data))
+
+
+def test_several_files_count_on_and_are_listed_by_the_threshold(
+    tmp_path: Path, model: Path, data: np.ndarray
+) -> None:
+    files = [cases.write_cxi(tmp_path / "a b.cxi", data[:2]), cases.write_cxi(tmp_path / "c.cxi", data[2:])]
+    threshold = float(np.sort(expected(data))[2])
+    assert cases.screen(*files, "--model", model, "--out", tmp_path / "o", "--threshold", threshold) == 0
+    found = cases.rows(tmp_path / "o")
+    assert [int(row["index"]) for row in found] == [0, 1, 2, 3, 4]
+    assert [row["label"] for row in found] == [
+        "HIT" if score >= threshold else "MISS" for score in expected(data)
+    ]
+    assert sum(row["label"] == "HIT" for row in found) == 3
+    for name, label in (("hits.lst", "HIT"), ("misses.lst", "MISS")):
+        listed = [parse_crystfel_line(line) for line in (tmp_path / "o" / name).read_text().splitlines()]
+        assert listed == [(row["file"], row["event"]) for row in found if row["label"] == label]
+    selected = json.loads((tmp_path / "o" / "hits.expt").read_text())["imageset"]
+    hits = [row for row in found if row["label"] == "HIT"]
+    assert [entry["images"] for entry in selected] == [[row["file"]] for row in hits]
+    assert [entry["single_file_indices"] for entry in selected] == [[int(row["event"][2:])] for row in hits]
+
+
+def test_a_named_data_set_of_one_frame_and_a_mask(tmp_path: Path, model: Path, data: np.ndarray) -> None:
+    file = tmp_path / "one.h5"
+    good = np.ones(data.shape[1:], bool)
+    good[300:360, 200:500] = False
+    with h5py.File(file, "w") as stack:
+        stack["/somewhere/frame"] = data[3]
+        stack["/somewhere/else"] = data[0]
+    np.savez(tmp_path / "mask.npz", good=good)
+    arguments = [file, "--dataset", "/somewhere/frame", "--model", model]
+    assert cases.screen(*arguments, "--out", tmp_path / "plain") == 0
+    assert cases.screen(*arguments, "--mask", tmp_path / "mask.npz", "--out", tmp_path / "masked") == 0
+    np.testing.assert_array_equal(cases.scores(tmp_path / "plain"), expected(data[3:4]))
+    np.testing.assert_array_equal(cases.scores(tmp_path / "masked"), expected(data[3:4], good))
+    assert cases.scores(tmp_path / "plain")[0] != cases.scores(tmp_path / "masked")[0]
+    assert cases.rows(tmp_path / "plain")[0]["event"] == "//"
+
+
+def test_frames_that_tell_nothing_are_errors_with_a_reason(
+    tmp_path: Path, model: Path, data: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = data.astype(np.float32)
+    bad[0] = 0
+    bad[1] = np.nan
+    bad[2] = 65535
+    file = cases.write_cxi(tmp_path / "bad.cxi", bad)
+    assert cases.screen(file, "--model", model, "--out", tmp_path / "out") == 1
+    found = cases.rows(tmp_path / "out")
+    assert [row["label"] == "ERROR" for row in found] == [True, True, True, False, False]
+    assert [row["score"] == "" for row in found] == [True, True, True, False, False]
+    for row, word in zip(found, ["0", "usable", "saturated"], strict=False):
+        assert word in row["reason"]
+    np.testing.assert_array_equal(cases.scores(tmp_path / "out")[3:], expected(bad[3:]))
+    assert "3 of 5 frames" in capsys.readouterr().err
+
+
+def test_what_cannot_be_screened_is_one_line_and_status_2(
+    tmp_path: Path, model: Path, data: np.ndarray
+) -> None:
+    good = cases.write_cxi(tmp_path / "good.cxi", data[:1])
+    (tmp_path / "text.h5").write_text("no frames")
+    (tmp_path / "cut.cxi").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    for arguments, word in [
+        ([tmp_path / "gone.h5"], "no such file"),
+        ([tmp_path / "text.h5"], "not"),
+        ([tmp_path / "cut.cxi"], "cut short"),
+        ([good, "--dataset", "/nothing"], "/entry_1/data_1/data"),
+        ([good, "--mask", tmp_path / "gone.npz"], "gone.npz"),
+        ([good, "--threshold", "7"], "threshold"),
+        ([good, "--model", tmp_path], "no trained model"),
+    ]:
+        with pytest.raises(UserError, match=word):
+            cases.screen("--model", model, "--out", tmp_path / "out", *arguments)
+    assert not (tmp_path / "out" / "frames.csv").exists()
+    result = cases.command(tmp_path / "text.h5", "--model", model, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_real_frame_has_one_score_alone_and_in_a_file(tmp_path: Path, model: Path, shared: Path) -> None:
+    folder = shared / "data" / "mfx_rayonix"
+    arguments = [folder / "hit.h5", folder / "blank.h5", "--model", model, "--mask", folder / "mask.npz"]
+    assert cases.screen(*arguments, "--out", tmp_path) == 0
+    frames = []
+    for name in ("hit.h5", "blank.h5"):
+        with h5py.File(folder / name) as file:
+            frames.append(file["/entry_1/data_1/data"][0])
+    good = np.load(folder / "mask.npz")["good"]
+    np.testing.assert_array_equal(cases.scores(tmp_path), expected(np.stack(frames), good))
+    assert cases.scores(tmp_path)[0] != cases.scores(tmp_path)[1]
