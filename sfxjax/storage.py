@@ -13,8 +13,9 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models import BaseConfig, HitClassifier
+from sfxjax.models import BaseConfig, HitClassifier, stem
 from sfxjax.preprocess import FRAME
+from sfxjax.reductions import get_reduction
 
 FORMAT = 1
 MODEL_FOLDER = "model"
@@ -42,26 +43,23 @@ class TrainedModel:
 
     def logits(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) logits for (n, 720, 720) pre-processed frames, or for (n, ...) reduced ones."""
-        return HitClassifier(self.config).apply(self.variables, inputs)  # type: ignore[return-value]
+        return HitClassifier(self.config).apply(self.variables, stem(inputs, self.config))  # type: ignore[return-value]
 
     def scores(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) probabilities of the positive class (Hit or Maybe)."""
         return jax.nn.sigmoid(self.logits(inputs))
 
 
-def example_input(config: BaseConfig, reduction: str | None = None) -> jax.Array:
-    """Return an input of the right shape, one frame or one vector, for initialising a network.
+def example_maps(config: BaseConfig, reduction: str | None = None) -> jax.Array:
+    """Return maps of the right shape, of one frame or one vector, for initialising a network.
 
     Args:
         config: the network's base.
         reduction: name of the reduction, for networks on vectors.
     """
-    if reduction is None:
-        return jnp.zeros((1, FRAME, FRAME))
-    from sfxjax.reductions import get_reduction
-
-    shape = jax.eval_shape(get_reduction(reduction), jnp.zeros((FRAME, FRAME))).shape
-    return jnp.zeros((1, *shape))
+    frame = jnp.zeros((FRAME, FRAME))
+    one = frame if reduction is None else get_reduction(reduction)(frame)
+    return stem(one[None], config)
 
 
 def save_model(folder: str | Path, model: TrainedModel) -> Path:
@@ -122,8 +120,8 @@ def load_model(path: str | Path) -> TrainedModel:
     try:
         config = BaseConfig(**description["config"])
         reduction = description["reduction"]
-        inputs = example_input(config, reduction)
-        shapes = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), inputs))
+        maps = example_maps(config, reduction)
+        shapes = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore((folder / WEIGHTS).resolve(), like)

@@ -1,0 +1,63 @@
+"""Which frames each step sees: drawn on the host from the seed and the epoch alone, so that a resumed run draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from train.steps import ORIENTATIONS, Draw
+
+
+def reversal_strength(progress: np.ndarray, full: float) -> np.ndarray:
+    """Ramp of the gradient reversal, from 0 to nearly `full` (Ganin et al. 2016, section 5.2.2).
+
+    Args:
+        progress: share of the training done, 0 to 1.
+        full: strength at the end.
+    """
+    return full * (2.0 / (1.0 + np.exp(-10.0 * progress)) - 1.0)
+
+
+def draw_epoch(
+    positive: np.ndarray,
+    targets: int,
+    *,
+    epoch: int,
+    epochs: int,
+    steps: int,
+    batch: int,
+    strength: float,
+    seed: int,
+) -> Draw:
+    """Draw an epoch's batches: the source with as many positives as negatives, the target evenly.
+
+    Frames are taken from shuffled passes over each class, so that all of them come equally often.
+
+    Args:
+        positive: (n,) bool, the source's labels.
+        targets: number of target frames; 0 without a target.
+        epoch: counted from 0.
+        epochs: of the whole training, for the reversal's ramp.
+        steps: in this epoch.
+        batch: source frames a step, and as many target frames.
+        strength: of the reversal at the end.
+        seed: of the run.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    half = batch // 2
+
+    def passes(pool: np.ndarray, count: int) -> np.ndarray:
+        rounds = -(-count // max(len(pool), 1))
+        return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+
+    hits = passes(np.flatnonzero(positive), steps * half).reshape(steps, half)
+    misses = passes(np.flatnonzero(~positive), steps * (batch - half)).reshape(steps, batch - half)
+    # Interleaved, so that every device's share of a batch is balanced too.
+    source = np.stack([hits, misses], axis=2).reshape(steps, batch) if batch % 2 == 0 else np.hstack([hits, misses])
+    target = passes(np.arange(targets), steps * batch) if targets else np.zeros(steps * batch)
+    progress = (epoch * steps + np.arange(steps)) / (epochs * steps)
+    return Draw(
+        source=source.astype(np.int32),
+        target=target.reshape(steps, batch).astype(np.int32),
+        orientation=rng.integers(0, ORIENTATIONS, steps).astype(np.int32),
+        strength=reversal_strength(progress, strength).astype(np.float32),
+    )

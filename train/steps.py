@@ -1,0 +1,238 @@
+"""One optimiser step, and many of them in one compiled call on data that stays on the devices.
+
+The body of a step does not know how it is mapped: it averages gradients and batch statistics over `axis_name` where
+there is one. `mapped_steps` maps it over devices with `jax.pmap` and over steps with `jax.lax.scan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+
+AXIS = "devices"
+ORIENTATIONS = 8
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What a step changes.
+
+    Attributes:
+        step: int32, steps done.
+        params, batch_stats: Flax variables of `DomainAdversarialNetwork`.
+        optimizer_state: of optax.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    optimizer_state: Any
+
+
+class Domains(NamedTuple):
+    """The training data, resident on the device, as `sfxjax.models.stem` gives it.
+
+    Attributes:
+        source: (n, ...) maps or vectors.
+        positive: (n,) float32, one for the positive class.
+        target: (m, ...) maps or vectors without labels, or None to train on the source alone.
+    """
+
+    source: jax.Array
+    positive: jax.Array
+    target: jax.Array | None
+
+
+class Draw(NamedTuple):
+    """What a number of steps are made of; a leading axis counts the steps.
+
+    Attributes:
+        source: (steps, batch) int32 places in `Domains.source`.
+        target: (steps, batch) int32 places in `Domains.target`; ignored where that is None.
+        orientation: (steps,) int32, one of the eight of a square.
+        strength: (steps,) float32 of the gradient reversal.
+    """
+
+    source: jax.Array
+    target: jax.Array
+    orientation: jax.Array
+    strength: jax.Array
+
+
+class Losses(NamedTuple):
+    """Mean losses of a step: of the label and the domain classifier, nats."""
+
+    label: jax.Array
+    domain: jax.Array
+
+
+def orient(maps: jax.Array, orientation: jax.Array) -> jax.Array:
+    """Turn a batch of square maps into one of the eight orientations of a square.
+
+    Diffraction has no up: a turned or mirrored frame has as many spots.
+
+    Args:
+        maps: (n, side, side, channels).
+        orientation: int32 in [0, 8): bit 0 mirrors ss, bit 1 mirrors fs, bit 2 transposes.
+
+    Returns:
+        (n, side, side, channels).
+    """
+    branches: list[Callable[[jax.Array], jax.Array]] = []
+    for number in range(ORIENTATIONS):
+
+        def turn(batch: jax.Array, number: int = number) -> jax.Array:
+            axes = [axis for axis, bit in ((1, 1), (2, 2)) if number & bit]
+            batch = jnp.flip(batch, axes) if axes else batch
+            return jnp.swapaxes(batch, 1, 2) if number & 4 else batch
+
+        branches.append(turn)
+    return jax.lax.switch(orientation, branches, maps)
+
+
+def new_state(
+    config: BaseConfig, optimizer: optax.GradientTransformation, example: jax.Array, seed: int
+) -> TrainState:
+    """Initialise a network and its optimiser.
+
+    Args:
+        config: the network's base.
+        optimizer: of optax.
+        example: one input with a leading axis.
+        seed: of the weights.
+    """
+    variables = DomainAdversarialNetwork(config).init(jax.random.key(seed), example)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        optimizer_state=optimizer.init(params),
+    )
+
+
+def adversarial_step(
+    config: BaseConfig, optimizer: optax.GradientTransformation, axis_name: str | None = None
+) -> Callable[[TrainState, Domains, Draw, jax.Array], tuple[TrainState, Losses]]:
+    """Make the body of a training step.
+
+    The loss is the label classifier's cross entropy on the source plus the domain classifier's on both domains, which
+    reaches the base through the gradient reversal (Ganin et al. 2016, equation 9; the paper, section 2.3.3). Source and target
+    pass through the base in one batch and share its statistics. Without a target the domain term is absent and
+    the rest is the same: the source-only network of the same recipe.
+
+    Args:
+        config: the network's base.
+        optimizer: of optax.
+        axis_name: mapped axis to average over, or None.
+
+    Returns:
+        A function of the state, the data, one step's `Draw` (without the leading axis) and a key for dropout.
+    """
+    network = DomainAdversarialNetwork(config, axis_name)
+
+    def step(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
+        inputs, positive = data.source[draw.source], data.positive[draw.source]
+        count = inputs.shape[0]
+        if data.target is not None:
+            inputs = jnp.concatenate([inputs, data.target[draw.target]])
+        if config.dimensions == 2 and config.stem == "block_extrema":
+            inputs = orient(inputs, draw.orientation)
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
+            (label, domain), changed = network.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                inputs,
+                draw.strength,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            label_loss = optax.sigmoid_binary_cross_entropy(label[:count], positive).mean()
+            domain_loss = jnp.zeros(())
+            if data.target is not None:
+                is_target = (jnp.arange(inputs.shape[0]) >= count).astype(jnp.float32)
+                domain_loss = optax.sigmoid_binary_cross_entropy(domain, is_target).mean()
+            return label_loss + domain_loss, (changed["batch_stats"], Losses(label_loss, domain_loss))
+
+        gradient, (batch_stats, losses) = jax.grad(loss, has_aux=True)(state.params)
+        if axis_name is not None:
+            gradient, batch_stats, losses = jax.lax.pmean((gradient, batch_stats, losses), axis_name)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, optimizer_state), losses
+
+    return step
+
+
+def mapped_steps(
+    config: BaseConfig, optimizer: optax.GradientTransformation, devices: list[jax.Device]
+) -> Callable[[TrainState, Domains, Draw, jax.Array], tuple[TrainState, Losses]]:
+    """Compile many steps on many devices into one call.
+
+    Args:
+        config: the network's base.
+        optimizer: of optax.
+        devices: to map over.
+
+    Returns:
+        A function of the replicated state (donated), the replicated data, a `Draw` with leading (device, step) axes and one
+        key, which returns the new state and (device, step) losses.
+    """
+    step = adversarial_step(config, optimizer, AXIS)
+
+    def steps(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
+        def body(state: TrainState, one: Draw) -> tuple[TrainState, Losses]:
+            step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
+            return step(state, data, one, step_key)
+
+        return jax.lax.scan(body, state, draw)
+
+    return jax.pmap(steps, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=devices, donate_argnums=0)
+
+
+def replicate(tree: Any, devices: list[jax.Device]) -> Any:
+    """Put a copy of every array on every device, with a leading device axis, as `jax.pmap` takes them."""
+    mesh = jax.sharding.Mesh(devices, (AXIS,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+    def copy(leaf: Any) -> jax.Array:
+        parts = [jax.device_put(leaf[None], device) for device in devices]
+        return jax.make_array_from_single_device_arrays((len(devices), *leaf.shape), sharding, parts)
+
+    return jax.tree.map(copy, tree)
+
+
+def first_replica(tree: Any) -> Any:
+    """Take one device's copy of replicated arrays, as host arrays."""
+    return jax.tree.map(lambda leaf: jax.device_get(leaf.addressable_shards[0].data[0]), tree)
+
+
+def split_over_devices(draw: Draw, devices: int) -> Draw:
+    """Share each step's batch between devices: a `Draw` with leading (device, step) axes.
+
+    Args:
+        draw: of whole batches, which the device count divides.
+        devices: how many.
+    """
+
+    def share(places: Any) -> Any:
+        steps, batch = places.shape
+        return places.reshape(steps, devices, batch // devices).swapaxes(0, 1)
+
+    def same(values: Any) -> Any:
+        return jnp.broadcast_to(values, (devices, *values.shape))
+
+    return Draw(share(draw.source), share(draw.target), same(draw.orientation), same(draw.strength))
+
+
+def cross_entropy(logits: jax.Array, truth: jax.Array) -> float:
+    """Mean binary cross entropy of (n,) logits, nats."""
+    return float(optax.sigmoid_binary_cross_entropy(jnp.asarray(logits), jnp.asarray(truth)).mean())
+
