@@ -26,7 +26,7 @@ class Detector:
     """What stays the same through a run.
 
     Attributes:
-        gain: detector units a photon; with the point spread the variance over mean is about 0.26 gain.
+        gain: detector units a photon; with the point spread the variance over mean is about 0.31 gain.
         pedestal: detector units added to every live pixel.
         read_noise: standard deviation, detector units.
         stop_radius: radius of the beam stop (a hole in the image), pixels.

@@ -88,7 +88,7 @@ STAND_INS: dict[str, StandIn] = {
         seed=83,
         geometry=Geometry(wavelength=1.303, distance=124.0, beam_centre=(962.0, 958.5)),
         detector=Detector(
-            gain=1.04,
+            gain=0.87,
             stop_radius=54.0,
             stop_arcs=0.2,
             step_position=-30.0,
@@ -112,7 +112,7 @@ STAND_INS: dict[str, StandIn] = {
         seed=84,
         geometry=Geometry(wavelength=1.301, distance=148.0, beam_centre=(959.0, 961.0)),
         detector=Detector(
-            gain=1.2,
+            gain=1.0,
             stop_radius=54.5,
             stop_arcs=0.12,
             step_position=22.0,
@@ -137,7 +137,7 @@ STAND_INS: dict[str, StandIn] = {
         seed=19,
         geometry=Geometry(wavelength=1.308, distance=112.0, beam_centre=(958.0, 960.5)),
         detector=Detector(
-            gain=0.73,
+            gain=0.61,
             stop_radius=54.5,
             stop_arcs=0.08,
             step_position=-48.0,
