@@ -49,6 +49,7 @@ FEWEST_FRAMES = 10  # fewer cannot hold the three classes
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
 GENERATOR_VERSION = 3
+_LOCK_POLL = 0.2  # seconds between looks at a lock another process holds
 _PLAIN_LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -295,10 +296,10 @@ def _alone(target: Path, quiet: bool) -> Iterator[None]:
         # Whoever holds the lock is the only writer, so every unfinished folder is a dead one's.
         for leftover in target.parent.glob(f".{target.name}.*.part"):
             shutil.rmtree(leftover, ignore_errors=True)
-        if target.exists():
-            for replaced in target.parent.glob(f".{target.name}.*.old"):
-                shutil.rmtree(replaced, ignore_errors=True)
         yield
+        # The same goes for an older set that was moved aside; it is kept until there is a new one.
+        for replaced in target.parent.glob(f".{target.name}.*.old"):
+            shutil.rmtree(replaced, ignore_errors=True)
     finally:
         # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
         path.unlink(missing_ok=True)
@@ -319,7 +320,7 @@ def _lock(path: Path, target: Path, quiet: bool) -> IO[bytes] | None:
             if not told and not quiet:
                 print(f"{target}: another process is simulating this set; waiting for it", flush=True)
             told = True
-            time.sleep(0.2)
+            time.sleep(_LOCK_POLL)
             continue
         except OSError:
             handle.close()
