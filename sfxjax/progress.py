@@ -1,0 +1,79 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_LINE_EVERY = 10.0  # seconds
+
+
+@contextmanager
+def progress(
+    description: str, total: int, unit: str = "frames", *, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show how far a piece of work is, with its speed and the time left.
+
+    Args:
+        description: what is being done.
+        total: how many units there are.
+        unit: of what.
+        quiet: show nothing.
+
+    Yields:
+        A function to call with the number of units just done.
+    """
+    if quiet:
+        yield lambda count: None
+    elif sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        texts = ("[progress.description]{task.description}", "{task.fields[speed]}")
+        with Progress(
+            TextColumn(texts[0]),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(texts[1]),
+            TimeRemainingColumn(),
+        ) as bar:
+            task = bar.add_task(description, total=total, speed="")
+            counter = _Counter()
+
+            def advance(count: int) -> None:
+                done, speed = counter.add(count)
+                bar.update(task, completed=done, speed=f"{speed:.0f} {unit}/s")
+
+            yield advance
+    else:
+        yield _plain(description, total, unit)
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self._done = 0
+        self._start = time.monotonic()
+
+    def add(self, count: int) -> tuple[int, float]:
+        """Return what is done by now, and how many a second."""
+        self._done += count
+        return self._done, self._done / max(time.monotonic() - self._start, 1e-9)
+
+
+def _plain(description: str, total: int, unit: str) -> Callable[[int], None]:
+    counter, last = _Counter(), time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal last
+        done, speed = counter.add(count)
+        now = time.monotonic()
+        if now - last >= PLAIN_LINE_EVERY or done == total:
+            last = now
+            left = (total - done) / max(speed, 1e-9)
+            print(
+                f"{description}: {done} of {total} {unit}, {speed:.0f} {unit}/s, {left:.0f} s left",
+                flush=True,
+            )
+
+    return advance
