@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from sfxjax.errors import UserError
+from sfxjax.geometry import Geometry
 from sfxjax.links import MAX_FRAMES, Files, missing_virtual_frames
 from sfxjax.sources import ReadOptions, Source, check_size
 
@@ -29,27 +30,56 @@ NEXUS_DETECTOR = "/entry/instrument/detector"
 _NUMBERED = re.compile(r"data_\d+")
 
 
-def hdf5_sources(files: Files, name: str, options: ReadOptions) -> list[Source]:
+def hdf5_sources(
+    files: Files, name: str, options: ReadOptions, geometry: Geometry | None = None
+) -> list[Source]:
     """Describe the frames of one HDF5 file, in their order.
 
     Args:
         files: opens it.
         name: path of the file as the user gave it.
         options: of the user.
+        geometry: that `options` names.
 
     Raises:
         UserError: there are no frames, or more than one data set could be meant.
     """
     path = Path(name)
+    if options.dataset is None and geometry is not None and geometry.data is not None:
+        # The geometry's path, unless this file keeps its frames elsewhere.
+        with contextlib.suppress(UserError):
+            return _placed(_named(files, path, replace(options, dataset=geometry.data)), geometry)
     if options.dataset is not None:
-        return _named(files, path, options)
+        return _placed(_named(files, path, options), geometry)
     for find in (_cxidb76, _cxi, _nexus):
         sources = find(files, path, options)
         if sources:
-            return sources
+            return _placed(sources, geometry)
     candidates = _candidates(files.open(path))
     found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
     raise UserError(f"{path}: no frames where known layouts have them; name them with --dataset ({found})")
+
+
+def _placed(sources: list[Source], geometry: Geometry | None) -> list[Source]:
+    """Fit a geometry to the frames; without one, refuse frames of several panels."""
+    placed = []
+    for source in sources:
+        where = f"{source.file}: {source.dataset}"
+        if geometry is None:
+            if len(source.raw_shape) == 3 and source.raw_shape[0] > 1:
+                raise UserError(
+                    f"{where} has frames of {source.raw_shape[0]} panels; "
+                    "give their places with --geometry FILE.geom"
+                )
+            placed.append(source)
+            continue
+        if geometry.stacked is False and source.stacked and source.frames:
+            # One frame of several panels, where a stack of frames was supposed.
+            raw_shape = (source.frames, *source.raw_shape)
+            source = replace(source, raw_shape=raw_shape, frames=1, stacked=False)
+        geometry.check(source.raw_shape, where)
+        placed.append(replace(source, assembled=True, shape=geometry.extent(), centre=None))
+    return placed
 
 
 def _named(files: Files, path: Path, options: ReadOptions) -> list[Source]:

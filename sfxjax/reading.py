@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sfxjax.errors import UserError
+from sfxjax.errors import UserError, explain_os_error
+from sfxjax.geometry import Geometry, read_geometry
+from sfxjax.image_files import image_layout, image_source, read_image
 from sfxjax.layouts import hdf5_sources
 from sfxjax.links import Files, first_line
 from sfxjax.masks import good_pixels, read_mask_file
@@ -29,7 +31,10 @@ class FrameReader:
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
         self._masks: dict[tuple[object, ...], np.ndarray | None] = {}
-        self._mask_file: np.ndarray | None = None
+        self._mask_files: dict[str, np.ndarray] = {}
+        self._geometry = None if options.geometry is None else read_geometry(options.geometry)
+        self._geometries: dict[tuple[str, str], Geometry] = {}
+        self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
 
     def __enter__(self) -> FrameReader:
         return self
@@ -51,9 +56,30 @@ class FrameReader:
             UserError: it is missing, damaged, of no known format, or its frames need an option.
         """
         path = Path(name)
-        files = self._opened(path)
-        found = hdf5_sources(files, name, self.options)
-        return [replace(source, centre=self._centre(source)) for source in found]
+        geometry = self._geometry
+        try:
+            is_image = bool(image_layout(path))
+        except OSError as error:
+            raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+        if is_image:
+            source, own = image_source(name)
+            geometry = own if geometry is None else geometry
+            if geometry is not None:
+                geometry.check(source.raw_shape, name)
+                source = replace(source, assembled=True, shape=geometry.extent(), centre=None)
+            elif len(source.raw_shape) > 2:
+                raise UserError(
+                    f"{name}: {source.raw_shape[0]} panels whose places the file does not say; "
+                    "give them with --geometry FILE.geom"
+                )
+            found = [source]
+        else:
+            found = hdf5_sources(self._opened(path), name, self.options, geometry)
+        for source in found:
+            if source.assembled:
+                assert geometry is not None
+                self._geometries[(source.file, source.dataset)] = geometry
+        return [self._centred(source) for source in found]
 
     def static_mask(self, source: Source) -> np.ndarray | None:
         """Return the good pixels of the crop, bool (724, 724), as far as they are the same for all frames.
@@ -97,6 +123,8 @@ class FrameReader:
         Raises:
             UserError, OSError, RuntimeError, ValueError: it cannot be read.
         """
+        if not source.dataset:
+            return read_image(Path(source.file))
         data = self._data(source)
         return np.asarray(data[frame] if source.stacked else data[()])
 
@@ -104,26 +132,61 @@ class FrameReader:
         for first, last, name in source.missing:
             if first <= frame <= last:
                 raise UserError(f"the file {name} with this frame is missing")
-        data = self._data(source)
-        crop = self._crop(data, source, frame, dtype)
+        if not source.dataset:
+            image = read_image(Path(source.file))
+            if image.shape != source.raw_shape:
+                raise UserError("the image has changed its shape")
+            return self._crop(image, source, dtype), None
+        crop = self._crop(self._data(source), source, dtype, frame)
         if not source.frame_masks:
             return crop, None
         masks = self._data(source, source.frame_masks)
-        values = self._crop(masks, source, frame, masks.dtype, fill=1)
-        return crop, good_pixels(values, 0, self.options.good_bits, self.options.bad_bits)
+        values = self._crop(masks, source, masks.dtype, frame, fill=1)
+        return crop, good_pixels(values, 0, *self._bits(source))
 
     def _crop(
-        self, data: h5py.Dataset, source: Source, frame: int, dtype: np.dtype, fill: int = 0
+        self,
+        data: h5py.Dataset | np.ndarray,
+        source: Source,
+        dtype: np.dtype,
+        frame: int | None = None,
+        fill: int = 0,
     ) -> np.ndarray:
+        """Cut the crop out of a data set, of which only the part needed is read, or out of an image."""
+        stack = (frame,) if source.stacked and frame is not None else ()
+        if source.assembled:
+            index = self._index(source)
+            first, last = self._needed(source)
+            pixels = data[(*stack, slice(first, last))]
+            offset = first * math.prod(source.raw_shape[1:])
+            taken = np.asarray(pixels).reshape(-1)[np.maximum(index - offset, 0)]
+            return _cast(np.where(index >= 0, taken, taken.dtype.type(fill)), dtype)
         window = crop_window(source.shape, source.centre)
         panel = (0,) * (len(source.raw_shape) - 2)
-        place = ((frame,) if source.stacked else ()) + panel
-        pixels = data[(*place, window.rows, window.columns)]
+        pixels = data[(*stack, *panel, window.rows, window.columns)]
         if window.whole:
             return _cast(pixels, dtype)
         crop = np.full((CROP, CROP), fill, dtype)
         crop[window.to_rows, window.to_columns] = _cast(pixels, dtype)
         return crop
+
+    def _index(self, source: Source) -> np.ndarray:
+        if (source.file, source.dataset) not in self._geometries:
+            # Another reader looked at the file.
+            self.sources(source.file)
+        key = (self._geometries[(source.file, source.dataset)], source.raw_shape)
+        if key not in self._indices:
+            self._indices[key] = key[0].assembly(source.raw_shape)
+        return self._indices[key]
+
+    def _needed(self, source: Source) -> tuple[int, int]:
+        """Return the range along the stored frame's first axis that the crop shows."""
+        index = self._index(source)
+        shown = index[index >= 0]
+        if not shown.size:
+            raise UserError(f"{source.file}: the geometry has no panel near the beam")
+        row = math.prod(source.raw_shape[1:])
+        return int(shown.min()) // row, int(shown.max()) // row + 1
 
     def _data(self, source: Source, name: str | None = None) -> h5py.Dataset:
         name = source.dataset if name is None else name
@@ -142,65 +205,96 @@ class FrameReader:
             self._files[root] = Files(root, self.options.allow_links, self.options.growing)
         return self._files[root]
 
-    def _centre(self, source: Source) -> tuple[float, float] | None:
-        return self.options.centre if self.options.centre is not None else source.centre
+    def _centred(self, source: Source) -> Source:
+        """Decide where the crop's centre is: by the option, or by the file where that makes sense."""
+        if source.assembled:
+            if self.options.centre is not None:
+                raise UserError("the geometry places the beam already; leave out --beam-centre")
+            return source
+        if self.options.centre is not None:
+            crop_window(source.shape, self.options.centre)
+            return replace(source, centre=self.options.centre)
+        if source.centre is None:
+            return source
+        x, y = source.centre
+        if not (np.isfinite(x) and np.isfinite(y)):
+            return replace(source, centre=None)
+        inside = 0 < x < source.shape[1] and 0 < y < source.shape[0]
+        if not inside or (min(source.shape) >= CROP and not crop_window(source.shape, (x, y)).whole):
+            note = f"{source.file}: its beam centre ({x:.1f}, {y:.1f}) is too far out; the centre is cropped"
+            return replace(source, centre=None, notes=(*source.notes, note))
+        return source
+
+    def _bits(self, source: Source) -> tuple[int | None, int | None]:
+        """Return goodbits and badbits: the user's, else the geometry's."""
+        options = self.options
+        if options.good_bits is None and options.bad_bits is None and self._geometry is not None:
+            return self._geometry.good_bits, self._geometry.bad_bits
+        return options.good_bits, options.bad_bits
 
     def _static_mask(self, source: Source) -> np.ndarray | None:
-        options = self.options
-        window = crop_window(source.shape, source.centre)
         good: np.ndarray | None = None
-        if not window.whole:
+        window = crop_window(source.shape, source.centre) if not source.assembled else None
+        if window is None:
+            good = self._index(source) >= 0
+        elif not window.whole:
             good = np.zeros((CROP, CROP), bool)
             good[window.to_rows, window.to_columns] = True
         for values in self._shared_masks(source):
-            here = np.zeros((CROP, CROP), bool)
-            here[window.to_rows, window.to_columns] = values[window.rows, window.columns]
+            if values.shape != source.raw_shape and values.shape != source.shape:
+                found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, source.raw_shape))
+                raise UserError(f"the mask has {found} pixels, the frames of {source.file} {wanted}")
+            if window is None:
+                index = self._index(source)
+                here = values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
+            else:
+                here = np.zeros((CROP, CROP), bool)
+                image = values.reshape(source.shape)
+                here[window.to_rows, window.to_columns] = image[window.rows, window.columns]
             good = here if good is None else good & here
         if good is not None and not good.any():
             raise UserError(
-                f"{source.file}: no pixel of the crop is good; check {options.mask or 'its mask'}"
+                f"{source.file}: no pixel of the crop is good; check {self.options.mask or 'its mask'}"
             )
-        return good
+        return None if good is not None and good.all() else good
 
     def _shared_masks(self, source: Source) -> Iterator[np.ndarray]:
-        options = self.options
-        if source.mask_dataset:
-            path = Path(source.file)
-            data = self._opened(path).dataset(path, source.mask_dataset)
+        """Give each mask that holds for all frames, True = good."""
+        options, bits = self.options, self._bits(source)
+        path = Path(source.file)
+        name = source.mask_dataset
+        if self._geometry is not None and self._geometry.mask is not None and source.dataset:
+            if self._geometry.mask_file is not None and options.geometry is not None:
+                file = Path(options.geometry).parent / self._geometry.mask_file
+                yield self._read_mask(
+                    f"{file}:{self._geometry.mask}", None if bits != (None, None) else 0, bits
+                )
+            elif not name and "%" not in self._geometry.mask:
+                data = self._opened(path).dataset(path, self._geometry.mask)
+                if data is not None and data.shape == source.raw_shape:
+                    name = self._geometry.mask
+        if name:
+            data = self._opened(path).dataset(path, name)
             if data is not None:
                 try:
                     values = np.asarray(data[()])
                 except (OSError, RuntimeError, ValueError) as error:
-                    raise UserError(f"{path}: {source.mask_dataset} is damaged ({error})") from error
-                yield good_pixels(values, 0, options.good_bits, options.bad_bits).reshape(source.shape)
+                    raise UserError(f"{path}: {name} is damaged ({first_line(error)})") from error
+                yield good_pixels(values, 0, *bits)
         if options.mask is not None:
-            if self._mask_file is None:
-                self._mask_file = read_mask_file(
-                    options.mask,
-                    options.mask_good,
-                    options.good_bits,
-                    options.bad_bits,
-                    allow_links=options.allow_links,
-                )
-            mask = self._mask_file
-            while mask.ndim > 2 and mask.shape[0] == 1:
+            mask = self._read_mask(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
+            while mask.ndim > len(source.raw_shape) and mask.shape[0] == 1:
                 mask = mask[0]
-            if mask.shape != source.shape:
-                found = "x".join(map(str, mask.shape))
-                wanted = "x".join(map(str, source.shape))
-                raise UserError(
-                    f"{options.mask}: the mask has {found} pixels, the frames of {source.file} {wanted}"
-                )
             yield mask
+
+    def _read_mask(self, text: str, mask_good: int | None, bits: tuple[int | None, int | None]) -> np.ndarray:
+        if text not in self._mask_files:
+            self._mask_files[text] = read_mask_file(
+                text, mask_good, *bits, allow_links=self.options.allow_links, read_image=read_image
+            )
+        return self._mask_files[text]
 
 
 def _cast(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(pixels).astype(dtype, copy=False)
-
-
-def runs(frames: Iterable[int]) -> Iterator[range]:
-    """Split increasing numbers into ranges without gaps."""
-    for _, group in itertools.groupby(enumerate(frames), lambda pair: pair[1] - pair[0]):
-        numbers = [number for _, number in group]
-        yield range(numbers[0], numbers[-1] + 1)

@@ -31,6 +31,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     read.add_argument(
         "--bad-bits", type=_bits, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
     )
+    read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry of a detector of many panels")
+    read.add_argument("--beam-centre", type=_place, metavar="X,Y", help="pixel on which the crop is centred")
     read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")
     decide.add_argument(
@@ -49,6 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     from sfxjax.screen_run import screen_run
 
     return screen_run(options)
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place such as 960.5,958.2") from None
+    return x, y
 
 
 def _bits(text: str) -> int:

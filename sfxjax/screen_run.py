@@ -38,6 +38,8 @@ def screen_run(options: argparse.Namespace) -> int:
         mask_good=options.mask_good,
         good_bits=options.good_bits,
         bad_bits=options.bad_bits,
+        geometry=options.geometry,
+        centre=options.beam_centre,
         allow_links=options.allow_links,
     )
     model = load_model(options.model)

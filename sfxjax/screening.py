@@ -15,7 +15,7 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES
-from sfxjax.masks import BAD_PIXEL_FRAMES, find_bad_pixels
+from sfxjax.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.reader_process import Batch, Frame, Readers, default_readers
 from sfxjax.run_journal import Journal, Results
 from sfxjax.screener import Screener, saturation
@@ -300,6 +300,10 @@ class Screening:
             except OSError:
                 known = []
             files.append([name, *known])
+        for text in (self.options.read.mask, self.options.read.geometry):
+            beside = None if text is None else split_mask_name(text)[0]
+            if beside is not None and beside.is_file():
+                files.append([str(beside), beside.stat().st_size, beside.stat().st_mtime_ns])
         described = {
             "model": self._digest,
             "read": read,

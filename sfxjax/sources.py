@@ -28,6 +28,7 @@ class Source:
         raw_shape: of one frame as stored, (ss, fs) or (panel, ss, fs).
         dtype: of the pixels.
         shape: (ss, fs) of one frame once its panels are assembled, pixels.
+        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) of the crop's centre, pixels from the first pixel's corner; None: the frame's centre.
         mask_dataset: data set of a mask shared by all frames, in the same file; empty if there is none.
         frame_masks: data set of one mask a frame, in the same file; empty if there is none.
@@ -45,6 +46,7 @@ class Source:
     raw_shape: tuple[int, ...]
     dtype: str
     shape: tuple[int, int]
+    assembled: bool = False
     centre: tuple[float, float] | None = None
     mask_dataset: str = ""
     frame_masks: str = ""
@@ -90,6 +92,7 @@ class ReadOptions:
         good_bits: CrystFEL's goodbits; None with `bad_bits` None: every bit is bad.
         bad_bits: CrystFEL's badbits.
         geometry: CrystFEL geometry file.
+        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) of the beam, pixels.
         allow_links: follow links out of the run's folder.
         growing: the files are still being written.
@@ -139,6 +142,7 @@ def crop_window(shape: tuple[int, int], centre: tuple[float, float] | None = Non
 
     Args:
         shape: (ss, fs) of the frame, pixels.
+        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) = (fs, ss) of the crop's centre, pixels from the first pixel's corner; None:
             the frame's centre.
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_screened_is_one_line_and_status_2(
     good = cases.write_cxi(tmp_path / "good.cxi", data[:1])
     (tmp_path / "text.h5").write_text("no frames")
     (tmp_path / "cut.cxi").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    for arguments, word in [
+    cases_and_words: list[tuple[list[object], str]] = [
         ([tmp_path / "gone.h5"], "no such file"),
         ([tmp_path / "text.h5"], "not"),
         ([tmp_path / "cut.cxi"], "cut short"),
@@ -115,7 +115,8 @@ def test_what_cannot_be_screened_is_one_line_and_status_2(
         ([good, "--mask", tmp_path / "gone.npz"], "gone.npz"),
         ([good, "--threshold", "7"], "threshold"),
         ([good, "--model", tmp_path], "no trained model"),
-    ]:
+    ]
+    for arguments, word in cases_and_words:
         with pytest.raises(UserError, match=word):
             cases.screen("--model", model, "--out", tmp_path / "out", *arguments)
     assert not (tmp_path / "out" / "frames.csv").exists()

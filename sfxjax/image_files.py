@@ -1,0 +1,116 @@
+"""Single images: CBF, also with many panels, and Rayonix `.mccd` and TIFF through fabio."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sfxjax.cbf import MAGIC, open_cbf
+from sfxjax.errors import UserError
+from sfxjax.geometry import Geometry
+from sfxjax.imgcif import cbf_geometry
+from sfxjax.links import first_line
+from sfxjax.sources import Source, check_size
+
+_TIFF = (b"II*\x00", b"MM\x00*")
+_BEAM_XY = re.compile(r"#\s*Beam_xy\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)\s*pixels")
+
+
+def image_layout(path: Path) -> str:
+    """Name the format of a file of one image, empty if it is none that is known."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if start.startswith(MAGIC):
+        return "CBF"
+    if start[:4] in _TIFF:
+        return "Rayonix mccd" if path.suffix.lower() in (".mccd", ".marccd", ".sfrm") else "TIFF"
+    return ""
+
+
+def image_source(name: str) -> tuple[Source, Geometry | None]:
+    """Describe a file of one image, and its panels' places if it has several and says where they are.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = Path(name)
+    layout = image_layout(path)
+    geometry: Geometry | None = None
+    centre: tuple[float, float] | None = None
+    if layout == "CBF":
+        file = open_cbf(path)
+        first = file.sections[0]
+        if any((part.shape, part.dtype) != (first.shape, first.dtype) for part in file.sections):
+            raise UserError(f"{path}: its panels differ in size or type")
+        dtype = first.dtype
+        raw_shape: tuple[int, ...] = first.shape
+        geometry = cbf_geometry(file.text, [part.shape for part in file.sections])
+        if len(file.sections) > 1:
+            raw_shape = (len(file.sections), *first.shape)
+        else:
+            centre = _centre(file.text, geometry)
+            geometry = None
+    else:
+        pixels = _with_fabio(path)
+        raw_shape, dtype = pixels.shape, pixels.dtype
+    check_size(raw_shape, dtype, str(path))
+    return (
+        Source(
+            file=name,
+            layout=layout,
+            dataset="",
+            event_path="",
+            frames=1,
+            stacked=False,
+            raw_shape=raw_shape,
+            dtype=dtype.newbyteorder("=").str,
+            shape=(raw_shape[-2], raw_shape[-1]),
+            centre=centre,
+            negatives_bad=True,
+        ),
+        geometry,
+    )
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image: (ss, fs), or (panel, ss, fs) of a CBF file with several.
+
+    Raises:
+        UserError: it is missing, damaged, or of no known format.
+    """
+    if image_layout(path) == "CBF":
+        file = open_cbf(path)
+        images = [file.read(number) for number in range(len(file.sections))]
+        return images[0] if len(images) == 1 else np.stack(images)
+    return _with_fabio(path)
+
+
+def _with_fabio(path: Path) -> np.ndarray:
+    if not image_layout(path):
+        raise UserError(f"{path}: not an HDF5, CBF, mccd or TIFF file")
+    try:
+        import fabio
+    except ImportError as error:
+        raise UserError(f"{path}: install fabio to read it (pip install fabio)") from error
+    try:
+        with fabio.open(str(path)) as image:
+            pixels = np.array(image.data)
+    except Exception as error:  # fabio raises plain exceptions of many kinds.
+        raise UserError(f"{path}: cannot be read by fabio ({first_line(error)})") from error
+    if pixels.ndim != 2:
+        raise UserError(f"{path}: an image of shape {pixels.shape} is no frame")
+    return pixels
+
+
+def _centre(text: str, geometry: Geometry | None) -> tuple[float, float] | None:
+    mini = _BEAM_XY.search(text)
+    if mini:
+        return float(mini[1]), float(mini[2])
+    if geometry is None:
+        return None
+    panel = geometry.panels[0]
+    matrix = np.array([panel.fs_vector, panel.ss_vector], float).T
+    x, y = np.linalg.solve(matrix, -np.array(panel.corner))
+    return float(x), float(y)

@@ -1,0 +1,253 @@
+"""Panels: CrystFEL geometries against extra-geom, and CBF files with their axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax.cbf import open_cbf
+from sfxjax.errors import UserError
+from sfxjax.geometry import Geometry, Panel, read_geometry
+from sfxjax.reading import FrameReader
+from sfxjax.sources import CROP, ReadOptions
+
+
+def geometry_text(
+    turns: list[tuple[str, str]], corners: list[tuple[float, float]], size: tuple[int, int]
+) -> str:
+    """Panels as modules of (module, ss, fs)."""
+    lines = ["photon_energy = 9500", "adu_per_eV = 0.001", "clen = 0.1", "res = 5000"]
+    lines += ["dim0 = %", "dim2 = ss", "dim3 = fs", "data = /entry_1/data_1/data"]
+    for number, ((fs, ss), (x, y)) in enumerate(zip(turns, corners, strict=True)):
+        lines += [
+            f"m{number}/{key} = {value}"
+            for key, value in {
+                "dim1": number,
+                "min_fs": 0,
+                "max_fs": size[1] - 1,
+                "min_ss": 0,
+                "max_ss": size[0] - 1,
+                "fs": fs,
+                "ss": ss,
+                "corner_x": x,
+                "corner_y": y,
+                "coffset": 0.0,
+            }.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+TURNS = [
+    ("+1.0x +0.0y", "+0.0x +1.0y"),
+    ("+0.0x +1.0y", "-1.0x +0.0y"),
+    ("-1.0x -0.0y", "+0.0x -1.0y"),
+    ("+0.0x -1.0y", "+1.0x +0.0y"),
+]
+CORNERS = [(3.0, 4.0), (-5.0, 6.0), (-4.0, -7.0), (8.0, -3.0)]
+
+
+def test_panels_turned_four_ways_lie_where_their_vectors_say(tmp_path: Path) -> None:
+    path = tmp_path / "q.geom"
+    path.write_text(geometry_text(TURNS, CORNERS, (40, 60)))
+    data = np.arange(1, 4 * 40 * 60 + 1).reshape(4, 40, 60)
+    index = read_geometry(path).assembly(data.shape, size=200)
+    ours = np.where(index >= 0, data.reshape(-1)[np.maximum(index, 0)], 0)
+    expected = np.zeros((200, 200), int)
+    expected[104:144, 103:163] = data[0]
+    expected[106:166, 55:95] = data[1].T[:, ::-1]
+    expected[53:93, 36:96] = data[2][::-1, ::-1]
+    expected[37:97, 108:148] = data[3].T[::-1]
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_file_written_by_extra_geom_is_assembled_as_extra_geom_does(tmp_path: Path) -> None:
+    extra_geom = pytest.importorskip("extra_geom")
+    corners = [(-1100, -560), (60, -560), (1100, 560), (-60, 560)]
+    turns = [(1, 1), (1, 1), (-1, -1), (-1, -1)]
+    reference = extra_geom.JUNGFRAUGeometry.from_module_positions(corners, turns)
+    path = tmp_path / "j.geom"
+    reference.write_crystfel_geom(str(path), adu_per_ev=0.001, clen=0.1, photon_energy=9500)
+    data = np.arange(1, 4 * 512 * 1024 + 1).reshape(4, 512, 1024)
+    geometry = read_geometry(path)
+    geometry.check(data.shape, "extra-geom's file")
+    index = geometry.assembly(data.shape, size=4800)
+    ours = np.where(index >= 0, data.reshape(-1)[np.maximum(index, 0)], 0)
+    image, _ = reference.position_modules(data.astype(float))
+    image = np.nan_to_num(image).astype(int)
+    rows, columns = np.nonzero(ours)
+    block = ours[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    # Both drop the same gaps; extra-geom's images may run the other way along x.
+    assert block.shape == image.shape
+    assert np.array_equal(block, image) or np.array_equal(block[:, ::-1], image)
+
+
+def test_every_image_pixel_shows_the_panel_pixel_under_its_centre(tmp_path: Path) -> None:
+    angle = np.radians(7.0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    path = tmp_path / "t.geom"
+    turn = (f"{cos:.6f}x {sin:+.6f}y", f"{-sin:.6f}x {cos:+.6f}y")
+    path.write_text(geometry_text([turn], [(-20.0, -35.0)], (50, 70)))
+    geometry = read_geometry(path)
+    index = geometry.assembly((1, 50, 70), size=180)
+    rows, columns = np.nonzero(index >= 0)
+    ss, fs = np.divmod(index[rows, columns], 70)
+    panel = geometry.panels[0]
+    # The distance from the centre of the pixel shown to that of the image's pixel, in the panel's axes.
+    for shown, axis in ((fs, (cos, sin)), (ss, (-sin, cos))):
+        x, y = columns + 0.5 - 90 - panel.corner[0], rows + 0.5 - 90 - panel.corner[1]
+        assert np.abs(x * axis[0] + y * axis[1] - shown - 0.5).max() <= 0.5 + 1e-4
+    # A turned panel covers its own area, without holes.
+    assert abs(len(rows) - 50 * 70) < 0.02 * 50 * 70
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("corner_x", "corner_q"),
+        ("dim2 = ss", "dim2 = zz"),
+        ("+1.0x", "+1.0q"),
+        ("max_fs = 59", "max_fs = -3"),
+    ],
+)
+def test_a_geometry_that_makes_no_sense_is_refused(tmp_path: Path, change: tuple[str, str]) -> None:
+    path = tmp_path / "q.geom"
+    path.write_text(geometry_text(TURNS, CORNERS, (40, 60)).replace(*change))
+    with pytest.raises(UserError, match="q.geom"):
+        read_geometry(path)
+
+
+def test_a_geometry_of_another_detector_is_refused() -> None:
+    panel = Panel("p", (3, 0, 0), 1, 2, (10, 10), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    with pytest.raises(UserError, match="panel p"):
+        Geometry((panel,)).check((3, 10, 10), "run.cxi")
+
+
+def write_cbf(path: Path, panels: np.ndarray, places: list[tuple[float, float, float]]) -> None:
+    """Write panels (n, ss, fs) with x, y (mm, of the first pixel's corner) and turn (degrees), 0.1 mm pixels."""
+    cif = ["###CBF: VERSION 1.5", "data_test", "loop_", "_axis.id", "_axis.type", "_axis.depends_on"]
+    cif += [f"_axis.vector[{k}]" for k in (1, 2, 3)] + [f"_axis.offset[{k}]" for k in (1, 2, 3)]
+    cif += ["AXIS_Z translation . 0 0 1 0 0 0", "AXIS_R rotation AXIS_Z 0 0 1 0 0 0"]
+    for number, (x, y, _) in enumerate(places):
+        cif += [f"T{number} rotation AXIS_R 0 0 1 {x} {y} 0", f"S{number} translation T{number} 0 -1 0 0 0 0"]
+        cif += [f"F{number} translation S{number} 1 0 0 0 0 0"]
+    cif += ["loop_", "_diffrn_scan_frame_axis.axis_id", "_diffrn_scan_frame_axis.angle"]
+    cif += ["_diffrn_scan_frame_axis.displacement", "AXIS_Z 0 -100", "AXIS_R 0 0"]
+    cif += [f"T{number} {turn} 0" for number, (_, _, turn) in enumerate(places)]
+    cif += ["loop_", "_array_structure_list.array_id", "_array_structure_list.index"]
+    cif += ["_array_structure_list.dimension", "_array_structure_list.precedence"]
+    cif += ["_array_structure_list.direction", "_array_structure_list.axis_set_id"]
+    for number in range(len(places)):
+        cif += [f"A{number} 1 {panels.shape[2]} 1 increasing F{number}"]
+        cif += [f"A{number} 2 {panels.shape[1]} 2 increasing S{number}"]
+    cif += ["loop_", "_array_structure_list_axis.axis_set_id", "_array_structure_list_axis.axis_id"]
+    cif += ["_array_structure_list_axis.displacement", "_array_structure_list_axis.displacement_increment"]
+    cif += [f"{axis}{number} {axis}{number} 0 0.1" for number in range(len(places)) for axis in "FS"]
+    cif += ["loop_", "_array_data.array_id", "_array_data.binary_id", "_array_data.data"]
+    content = "\r\n".join(cif).encode() + b"\r\n"
+    for number, panel in enumerate(panels):
+        packed = pack(panel)
+        content += f"A{number} {number + 1}\r\n;\r\n--CIF-BINARY-FORMAT-SECTION--\r\n".encode()
+        content += b'Content-Type: application/octet-stream;\r\n     conversions="x-CBF_PACKED"\r\n'
+        content += f"X-Binary-Size: {len(packed)}\r\nX-Binary-Number-of-Elements: {panel.size}\r\n".encode()
+        content += b'X-Binary-Element-Type: "signed 32-bit integer"\r\n'
+        content += b"X-Binary-Element-Byte-Order: LITTLE_ENDIAN\r\n"
+        content += f"X-Binary-Size-Fastest-Dimension: {panel.shape[1]}\r\n".encode()
+        content += f"X-Binary-Size-Second-Dimension: {panel.shape[0]}\r\n\r\n\x0c\x1a\x04".encode()
+        content += b"\xd5" + packed + b"\r\n--CIF-BINARY-FORMAT-SECTION----\r\n;\r\n"
+    path.write_bytes(content)
+
+
+def pack(panel: np.ndarray) -> bytes:
+    """Compress by x-CBF_PACKED, pixel by pixel as its description reads."""
+    slow, fast = panel.shape
+    values = panel.astype(int).tolist()
+    offsets = []
+    for s in range(slow):
+        for f in range(fast):
+            if s == 0:
+                expected = values[s][f - 1] if f else 0
+            elif f == 0:
+                expected = (values[s - 1][0] + values[s - 1][1] + 1) >> 1
+            elif f == fast - 1:
+                expected = (values[s][f - 1] + values[s - 1][f] + 1) >> 1
+            else:
+                expected = (values[s][f - 1] + sum(values[s - 1][f - 1 : f + 2]) + 2) >> 2
+            offsets.append(values[s][f] - expected)
+    bits, widths = [], (0, 4, 5, 6, 7, 8, 16, 32)
+    place = 0
+    generator = np.random.default_rng(0)
+    while place < len(offsets):
+        log = int(generator.integers(0, 8))
+        while (1 << log) > len(offsets) - place:
+            log -= 1
+        chunk = offsets[place : place + (1 << log)]
+        code = next(
+            k for k, n in enumerate(widths) if all(-(1 << n >> 1) <= x < max(1 << n >> 1, 1) for x in chunk)
+        )
+        bits += [(log >> k) & 1 for k in range(3)] + [(code >> k) & 1 for k in range(3)]
+        for offset in chunk:
+            bits += [(offset >> k) & 1 for k in range(widths[code])]
+        place += 1 << log
+    header = len(offsets).to_bytes(8, "little") + bytes(24)
+    return header + np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
+
+
+def test_packed_images_are_unpacked_exactly(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    panels = generator.normal(0, 5, (3, 21, 30)).round().astype(np.int32)
+    panels[1] += generator.integers(-40000, 40000, (21, 30)).astype(np.int32)
+    panels[2, 3, 4] = 2**30
+    panels[2, 20, 29] = -(2**30)
+    write_cbf(tmp_path / "a.cbf", panels, [(0, 0, 0)] * 3)
+    file = open_cbf(tmp_path / "a.cbf")
+    for number, panel in enumerate(panels):
+        np.testing.assert_array_equal(file.read(number), panel)
+
+
+def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
+    panels = np.arange(2 * 20 * 30, dtype=np.int32).reshape(2, 20, 30) % 97
+    # One 1 mm right of and above the beam; one turned by 90 degrees, its fast axis pointing up.
+    write_cbf(tmp_path / "a.cbf", panels, [(1.0, 4.0, 0.0), (-4.0, -4.0, 90.0)])
+    with FrameReader(ReadOptions()) as reader:
+        (source,) = reader.sources(str(tmp_path / "a.cbf"))
+        mask = reader.static_mask(source)
+        ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
+    expected = np.full((CROP, CROP), -1)
+    middle = CROP // 2
+    expected[middle - 40 : middle - 20, middle + 10 : middle + 40] = panels[0]
+    # Fast runs upwards from row +40, slow to the right from column -40.
+    expected[middle + 10 : middle + 40, middle - 40 : middle - 20] = panels[1].T[::-1]
+    assert crop is not None
+    assert mask is not None
+    np.testing.assert_array_equal(mask, expected >= 0)
+    np.testing.assert_array_equal(crop[mask], expected[mask])
+    with pytest.raises(UserError, match="cut short"):
+        (tmp_path / "b.cbf").write_bytes((tmp_path / "a.cbf").read_bytes()[:-900])
+        open_cbf(tmp_path / "b.cbf").read(1)
+
+
+def test_sixty_four_panels_in_a_stack_of_their_own(tmp_path: Path) -> None:
+    """A CSPAD's 64 panels as one (64, 185, 194) data set without an axis of frames."""
+    panels = np.random.default_rng(0).integers(0, 500, (64, 185, 194)).astype(np.uint16)
+    corners = [(194.0 * (k % 8) - 776 + 3 * (k % 8), 185.0 * (k // 8) - 740) for k in range(64)]
+    text = geometry_text([TURNS[0]] * 64, corners, (185, 194))
+    lines = [line for line in text.splitlines() if not line.startswith("dim")]
+    lines = ["dim1 = ss", "dim2 = fs", *(line.replace("/dim1", "/dim0") for line in lines)]
+    (tmp_path / "c.geom").write_text("\n".join(lines))
+    path = cases.write_cxi(tmp_path / "c.cxi", panels)
+    with FrameReader(ReadOptions(geometry=str(tmp_path / "c.geom"))) as reader:
+        (source,) = reader.sources(str(path))
+        ((crop, _, reason),) = reader.read(source, [0], np.dtype(np.uint16))
+        mask = reader.static_mask(source)
+    assert (source.frames, source.event(0), reason) == (1, "//", "")
+    assert crop is not None
+    assert mask is not None
+    whole = np.zeros((1480, 1600), np.uint16)
+    for number, (x, y) in enumerate(corners):
+        whole[int(y) + 740 :, int(x) + 776 :][:185, :194] = panels[number]
+    expected = whole[740 - 362 : 740 + 362, 776 - 362 : 776 + 362]
+    np.testing.assert_array_equal(crop[mask], expected[mask])
+    assert 0.95 < mask.mean() < 1

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax.errors import UserError
+from sfxjax.masks import find_bad_pixels, good_pixels, read_mask_file
+
+GOOD = np.array([[True, False, True], [True, True, True]])
+
+
+def stored(path: Path, name: str, values: np.ndarray) -> str:
+    with h5py.File(path, "w") as file:
+        file[name] = values
+    return f"{path}:{name}"
+
+
+@pytest.mark.parametrize("good_bits", [None, 0, 0x3])
+@pytest.mark.parametrize("bad_bits", [None, 0x4, 0x280])
+def test_bit_fields_follow_crystfels_rule(good_bits: int | None, bad_bits: int | None) -> None:
+    values = np.arange(2048, dtype=np.uint16).reshape(32, 64)
+    wanted, unwanted = good_bits or 0, bad_bits or 0
+    expected = [
+        v == 0 if good_bits is None and bad_bits is None else v & wanted == wanted and not v & unwanted
+        for v in range(2048)
+    ]
+    found = good_pixels(values, 0, good_bits, bad_bits)
+    np.testing.assert_array_equal(found.ravel(), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "good_value"),
+    [
+        ("m.h5", "/entry_1/data_1/mask", 0),
+        ("m.h5", "/entry_1/instrument_1/detector_1/mask_shared", 0),
+        ("m.h5", "/entry/instrument/detector/pixel_mask", 0),
+        ("staticMask.h5", "/entry_1/data_1/mask", 1),
+    ],
+)
+def test_a_known_format_settles_the_polarity(
+    tmp_path: Path, name: str, dataset: str, good_value: int
+) -> None:
+    values = np.where(GOOD, good_value, 1 - good_value).astype(np.uint8)
+    text = stored(tmp_path / name, dataset, values)
+    np.testing.assert_array_equal(read_mask_file(text), GOOD)
+    # The path may be left out where there is one mask only; the user's word overrides the format's.
+    np.testing.assert_array_equal(read_mask_file(str(tmp_path / name)), GOOD)
+    np.testing.assert_array_equal(read_mask_file(text, 1 - good_value), ~GOOD)
+
+
+@pytest.mark.parametrize("kind", ["h5", "npy", "npz"])
+def test_an_unknown_polarity_is_asked_for(tmp_path: Path, kind: str) -> None:
+    values = GOOD.astype(np.uint8)
+    text = str(tmp_path / f"m.{kind}")
+    if kind == "h5":
+        text = stored(tmp_path / "m.h5", "/data/data", values)
+    elif kind == "npy":
+        np.save(text, values)
+    else:
+        np.savez(text, good=values)
+    with pytest.raises(UserError, match="--mask-good 0 or --mask-good 1"):
+        read_mask_file(text)
+    np.testing.assert_array_equal(read_mask_file(text, 1), GOOD)
+    np.testing.assert_array_equal(read_mask_file(text, 0), ~GOOD)
+
+
+def test_a_bool_array_called_good_needs_no_asking(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mask.npz", good=GOOD)
+    np.testing.assert_array_equal(read_mask_file(str(tmp_path / "mask.npz")), GOOD)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return (Path.touch, (Path("sprung"),))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "npy"])
+def test_a_pickle_is_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ("mask.pickle" if kind == "pickle" else "mask.npy")
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Trap()))
+    else:
+        np.save(path, np.array([Trap()], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="mask"):
+        read_mask_file(str(path), 1)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_mask_without_a_good_pixel_is_refused(tmp_path: Path) -> None:
+    text = stored(tmp_path / "m.h5", "/entry_1/data_1/mask", np.ones((4, 4), np.uint8))
+    with pytest.raises(UserError, match="--mask-good 1"):
+        read_mask_file(text)
+
+
+def test_dead_and_stuck_pixels_are_found_and_no_others() -> None:
+    data = cases.frames(20, 64)
+    data[:, 10, 20] = 3
+    data[:, 30, 40] = 65535
+    bad, line = find_bad_pixels(data)
+    assert bad is not None
+    assert np.argwhere(bad).tolist() == [[10, 20], [30, 40]]
+    assert "1 pixels never change and 1 always saturate" in line
+
+
+@pytest.mark.parametrize("kind", ["few frames", "one frame again and again", "counting detector"])
+def test_frames_that_cannot_tell_condemn_no_pixel(kind: str) -> None:
+    data = cases.frames(20, 64)
+    if kind == "few frames":
+        data = data[:10]
+    elif kind == "one frame again and again":
+        data = np.repeat(data[:1], 20, 0)
+    else:
+        data = np.random.default_rng(0).poisson(0.01, data.shape).astype(np.uint16)
+    assert find_bad_pixels(data) == (None, "")
