@@ -30,18 +30,22 @@ class BaseConfig:
             "space_to_depth" makes each block's pixels the channels of one pixel. Frames only.
         block: edge of the stem's blocks, pixels.
         channels: of each convolutional block, bottom to top.
+        features: length of the feature vector.
         dropout: rate on the top two blocks.
     """
 
     dimensions: int = 2
     stem: Stem = "block_extrema"
-    block: int = 4
-    channels: tuple[int, ...] = (4, 8, 16)
+    block: int = 8
+    channels: tuple[int, ...] = (8, 16)
+    features: int = 16
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if self.dimensions not in (1, 2) or self.stem not in ("block_extrema", "space_to_depth"):
-            raise UserError(f"no convolutional base with {self.dimensions} dimensions and the stem {self.stem!r}")
+            raise UserError(
+                f"no convolutional base with {self.dimensions} dimensions and the stem {self.stem!r}"
+            )
         object.__setattr__(self, "channels", tuple(self.channels))
 
     def to_json(self) -> dict[str, Any]:
@@ -141,23 +145,24 @@ class ConvolutionalBase(nn.Module):
             train: use the batch's statistics and dropout.
 
         Returns:
-            (n, channels of the top block) float32.
+            (n, features) float32 in (-1, 1).
         """
         config = self.config
         values = maps.astype(jnp.float32)
         last = len(config.channels) - 1
         for level, channels in enumerate(config.channels):
-            values = nn.Conv(
-                channels, (3,) * config.dimensions, use_bias=False, name=f"convolution_{level}"
-            )(values)
+            values = nn.Conv(channels, (3,) * config.dimensions, use_bias=False, name=f"convolution_{level}")(
+                values
+            )
             normalize = self._normalize(f"normalization_{level}", -2.0 if level == last else 0.0)
             values = max_pool(nn.relu(normalize(values, use_running_average=not train)))
             if level == last:
                 values = jnp.tanh(values)
             if level >= last - 1 and config.dropout > 0:
                 values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=not train)
-        features = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1))))
-        return self._normalize("normalization_features")(features, use_running_average=not train)
+        counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1))))
+        counts = self._normalize("normalization_counts")(counts, use_running_average=not train)
+        return jnp.tanh(nn.Dense(config.features, name="features")(counts))
 
     def _normalize(self, name: str, bias: float = 0.0) -> nn.BatchNorm:
         return nn.BatchNorm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +63,68 @@ def example_maps(config: BaseConfig, reduction: str | None = None) -> jax.Array:
     return stem(one[None], config)
 
 
+def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any]) -> Path:
+    """Write arrays and what is to be known of them, replacing an older checkpoint only once the new one is whole.
+
+    Args:
+        folder: the checkpoint's own folder.
+        tree: a pytree of arrays.
+        description: JSON-ready, finite numbers only.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder holds something else, or the disk is full.
+        OSError: from the operating system.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder)
+    with atomic_folder(folder) as temporary:
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save((temporary / WEIGHTS).resolve(), jax.tree.map(np.asarray, tree))
+                checkpointer.wait_until_finished()
+        except Exception as error:
+            # TensorStore reports the system's errors in its own words.
+            if "No space left" in str(error) or "ENOSPC" in str(error):
+                raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
+            raise
+    return folder
+
+
+def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Read a checkpoint written by `write_checkpoint`.
+
+    Args:
+        folder: the checkpoint's own folder.
+        like: a pytree of arrays of the shapes and dtypes expected.
+
+    Returns:
+        The tree, with arrays of the host, and the description.
+
+    Raises:
+        UserError: it is missing, damaged or of other shapes.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore((folder / WEIGHTS).resolve(), like), description
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"the checkpoint in {folder} is damaged ({reason}); delete it and train again"
+        ) from error
+
+
 def save_model(folder: str | Path, model: TrainedModel) -> Path:
-    """Write a model, replacing an older one of the same name only once the new one is whole.
+    """Write a model as `write_checkpoint` does.
 
     Args:
         folder: the model's own folder, usually `runs/NAME/model`.
@@ -71,14 +132,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> Path:
 
     Returns:
         The folder.
-
-    Raises:
-        UserError: the folder holds something else.
-        OSError: from the operating system, as on a full disk.
     """
-    import orbax.checkpoint as ocp
-
-    folder = Path(folder)
     description = {
         "format": FORMAT,
         "config": model.config.to_json(),
@@ -86,12 +140,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> Path:
         "reduction": model.reduction,
         "trained_on": model.trained_on,
     }
-    with atomic_folder(folder) as temporary:
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((temporary / WEIGHTS).resolve(), jax.tree.map(np.asarray, model.variables))
-            checkpointer.wait_until_finished()
-    return folder
+    return write_checkpoint(folder, model.variables, description)
 
 
 def load_model(path: str | Path) -> TrainedModel:
@@ -103,8 +152,6 @@ def load_model(path: str | Path) -> TrainedModel:
     Raises:
         UserError: no model there, one of another format, or a damaged one.
     """
-    import orbax.checkpoint as ocp
-
     path = Path(path)
     folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
     try:
@@ -113,23 +160,17 @@ def load_model(path: str | Path) -> TrainedModel:
         raise UserError(
             f"no trained model in {path}; train one with: python -m train.dann --source LN83 --target LO19"
         ) from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{folder} is not a model of this version of sfxjax; train it again")
     try:
         config = BaseConfig(**description["config"])
         reduction = description["reduction"]
-        maps = example_maps(config, reduction)
-        shapes = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
-        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
-        with ocp.StandardCheckpointer() as checkpointer:
-            variables = checkpointer.restore((folder / WEIGHTS).resolve(), like)
-        return TrainedModel(
-            config, variables, float(description["threshold"]), reduction, dict(description["trained_on"])
-        )
-    except UserError:
-        raise
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint.
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise UserError(f"the model in {folder} is damaged ({reason[0]}); train it again") from error
+        threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); train the model again") from error
+    maps = example_maps(config, reduction)
+    like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
+    variables, _ = read_checkpoint(folder, dict(like))
+    return TrainedModel(config, variables, threshold, reduction, trained_on)

@@ -52,7 +52,11 @@ def draw_epoch(
     hits = passes(np.flatnonzero(positive), steps * half).reshape(steps, half)
     misses = passes(np.flatnonzero(~positive), steps * (batch - half)).reshape(steps, batch - half)
     # Interleaved, so that every device's share of a batch is balanced too.
-    source = np.stack([hits, misses], axis=2).reshape(steps, batch) if batch % 2 == 0 else np.hstack([hits, misses])
+    source = (
+        np.stack([hits, misses], axis=2).reshape(steps, batch)
+        if batch % 2 == 0
+        else np.hstack([hits, misses])
+    )
     target = passes(np.arange(targets), steps * batch) if targets else np.zeros(steps * batch)
     progress = (epoch * steps + np.arange(steps)) / (epochs * steps)
     return Draw(

@@ -1,0 +1,122 @@
+"""The training loop: resuming, choosing an epoch, refusing what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfxjax.errors import UserError
+from sfxjax.models import BaseConfig
+from sfxjax.storage import write_checkpoint
+from train.loop import Recipe, Validation, fit, is_eligible, newest_checkpoint, validate
+from train.steps import Domains
+
+RECIPE = Recipe(
+    base=BaseConfig(channels=(3, 4), features=5), epochs=4, steps_per_epoch=3, batch=8, learning_rate=1e-2
+)
+
+
+def data() -> tuple[Domains, Validation]:
+    rng = np.random.default_rng(0)
+    positive = np.arange(32) % 2 == 0
+    source = (rng.normal(size=(32, 12, 12, 2)) + positive[:, None, None, None]).astype(jnp.bfloat16)
+    target = (0.7 * rng.normal(size=(32, 12, 12, 2))).astype(jnp.bfloat16)
+    return (
+        Domains(source[:20], positive[:20].astype(np.float32), target[:20]),
+        Validation(source[20:], positive[20:], target[20:]),
+    )
+
+
+class Stopped(Exception):
+    """Stands for a kill between two epochs."""
+
+
+def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path) -> None:
+    training, validation = data()
+    whole = fit(RECIPE, training, validation, tmp_path / "whole")
+
+    def stop(record) -> None:
+        if record["epoch"] == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(RECIPE, training, validation, tmp_path / "resumed", report=stop)
+    done = []
+    resumed = fit(RECIPE, training, validation, tmp_path / "resumed", advance=done.append)
+    assert done[0] == 2 * RECIPE.steps_per_epoch
+    assert sum(done) == RECIPE.epochs * RECIPE.steps_per_epoch
+    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+    assert resumed.history == whole.history
+    assert resumed.epoch == whole.epoch
+    # A finished run is not trained again.
+    again = fit(RECIPE, training, validation, tmp_path / "whole", advance=lambda steps: None)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, whole.variables)
+
+
+def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path) -> None:
+    training, validation = data()
+    recipe = dataclasses.replace(RECIPE, epochs=8)
+    result = fit(recipe, training, validation, tmp_path)
+    last = [record for record in result.history if record["epoch"] > 6]
+    assert result.epoch == min(last, key=lambda record: record["label_loss"])["epoch"]
+    kept = validate(recipe.base, result.variables, validation)
+    assert kept["label_loss"] == pytest.approx(result.history[result.epoch - 1]["label_loss"], rel=1e-6)
+    assert [epoch for epoch in range(1, 9) if is_eligible(epoch, 8)] == [7, 8]
+
+
+def test_another_recipe_does_not_go_on_with_old_checkpoints(tmp_path) -> None:
+    training, validation = data()
+    fit(RECIPE, training, validation, tmp_path)
+    with pytest.raises(UserError, match="other settings"):
+        fit(dataclasses.replace(RECIPE, learning_rate=1e-3), training, validation, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path) -> None:
+    training, validation = data()
+    fit(RECIPE, training, validation, tmp_path)
+    newest = newest_checkpoint(tmp_path)
+    for file in (newest / "weights").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(UserError, match="damaged"):
+        fit(RECIPE, training, validation, tmp_path)
+
+
+def test_a_failed_checkpoint_leaves_the_older_one(tmp_path) -> None:
+    write_checkpoint(tmp_path / "epoch_0001", {"weights": np.arange(3.0)}, {"epoch": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_checkpoint(tmp_path / "epoch_0001", {"weights": np.arange(4.0)}, {"epoch": float("nan")})
+    assert newest_checkpoint(tmp_path) == tmp_path / "epoch_0001"
+    assert '"epoch": 1' in (tmp_path / "epoch_0001" / "model.json").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_0001"]
+
+
+def test_source_of_one_class_and_odd_batches_are_refused(tmp_path) -> None:
+    training, validation = data()
+    with pytest.raises(UserError, match="one class"):
+        fit(RECIPE, training._replace(positive=np.zeros(20, np.float32)), validation, tmp_path)
+    with pytest.raises(UserError, match="multiple of"):
+        fit(dataclasses.replace(RECIPE, batch=7), training, validation, tmp_path)
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_validation_against_numpy(tmp_path) -> None:
+    training, validation = data()
+    result = fit(RECIPE, training, validation, tmp_path)
+    from sfxjax.models import DomainAdversarialNetwork
+
+    network = DomainAdversarialNetwork(RECIPE.base)
+    label, from_source = (np.asarray(x, np.float64) for x in network.apply(result.variables, validation.source))
+    _, from_target = network.apply(result.variables, validation.target)
+    truth = validation.positive
+    losses = -np.log(1 / (1 + np.exp(-np.where(truth, label, -label))))
+    got = validate(RECIPE.base, result.variables, validation)
+    assert got["label_loss"] == pytest.approx((losses[truth].mean() + losses[~truth].mean()) / 2, rel=1e-4)
+    hits, misses = np.mean(label[truth] >= 0), np.mean(label[~truth] <= 0)
+    assert got["label_accuracy"] == pytest.approx((hits + misses) / 2)
+    right = (np.mean(from_source <= 0) + np.mean(np.asarray(from_target) >= 0)) / 2
+    assert got["domain_accuracy"] == pytest.approx(right)

@@ -1,0 +1,177 @@
+"""The training step: its gradient, its mapping over devices, its orientations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from train.sampling import draw_epoch, reversal_strength
+from train.steps import (
+    Domains,
+    Draw,
+    adversarial_step,
+    cross_entropy,
+    first_replica,
+    mapped_steps,
+    new_state,
+    orient,
+    replicate,
+    split_over_devices,
+)
+
+CONFIG = BaseConfig(channels=(3, 4), features=5, dropout=0.0)
+KEY = jax.random.key(7)
+
+
+def domains(seed: int = 0, count: int = 24) -> Domains:
+    rng = np.random.default_rng(seed)
+    positive = np.arange(count) % 3 == 0
+    source = rng.normal(size=(count, 12, 12, 2)) + positive[:, None, None, None]
+    target = 0.6 * rng.normal(size=(count, 12, 12, 2)) + 0.3
+    return Domains(
+        jnp.asarray(source, jnp.float32), jnp.asarray(positive, jnp.float32), jnp.asarray(target, jnp.float32)
+    )
+
+
+def drawn(data: Domains, steps: int = 3, batch: int = 8, strength: float = 0.7) -> Draw:
+    return draw_epoch(
+        np.asarray(data.positive) > 0,
+        len(data.source),
+        epoch=1,
+        epochs=2,
+        steps=steps,
+        batch=batch,
+        strength=strength,
+        seed=3,
+    )
+
+
+def test_gradient_is_that_of_the_two_losses_with_the_domain_one_reversed_in_the_base() -> None:
+    """Against plain gradients of the two losses, without any reversal layer."""
+    data = domains()
+    draw = jax.tree.map(lambda leaf: leaf[0], drawn(data))._replace(orientation=np.int32(0))
+    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
+    after, _ = adversarial_step(CONFIG, optax.sgd(1.0))(state, data, draw, KEY)
+    moved = jax.tree.map(lambda old, new: old - new, state.params, after.params)
+
+    network = DomainAdversarialNetwork(CONFIG)
+    inputs = jnp.concatenate([data.source[draw.source], data.target[draw.target]])
+
+    def heads(params):
+        (label, domain), _ = network.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            inputs,
+            -1.0,  # with this strength the layer passes gradients as they are
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return label, domain
+
+    def label_loss(params):
+        logits, truth = heads(params)[0][: len(draw.source)], data.positive[draw.source]
+        return jnp.mean(jnp.logaddexp(0, logits) - truth * logits)
+
+    def domain_loss(params):
+        logits = heads(params)[1]
+        truth = jnp.concatenate([jnp.zeros(len(draw.source)), jnp.ones(len(draw.target))])
+        return jnp.mean(jnp.logaddexp(0, logits) - truth * logits)
+
+    label, domain = jax.grad(label_loss)(state.params), jax.grad(domain_loss)(state.params)
+    expected = {
+        "base": jax.tree.map(lambda a, b: a - draw.strength * b, label["base"], domain["base"]),
+        "label_head": label["label_head"],
+        "domain_head": domain["domain_head"],
+    }
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(domain["base"]))
+    assert size > 1e-3, "the domain loss must reach the base for this test to mean anything"
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=1e-4), moved, expected)
+
+
+def test_two_devices_train_as_one() -> None:
+    devices = jax.local_devices()
+    assert len(devices) >= 2
+    data, optimizer = domains(), optax.adam(1e-2)
+    draw = drawn(data)
+    ends = []
+    for chosen in (devices[:1], devices[:2]):
+        state = replicate(new_state(CONFIG, optimizer, data.source[:1], seed=1), chosen)
+        run = mapped_steps(CONFIG, optimizer, chosen)
+        state, losses = run(state, replicate(data, chosen), split_over_devices(draw, len(chosen)), KEY)
+        ends.append((first_replica(state), losses))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-3), *ends)
+    assert int(ends[0][0].step) == len(draw.strength)
+
+
+def test_mapped_steps_are_the_body_one_after_the_other() -> None:
+    devices = jax.local_devices()[:1]
+    data, optimizer = domains(), optax.adam(1e-2)
+    draw = drawn(data)
+    state = new_state(CONFIG, optimizer, data.source[:1], seed=1)
+    body = jax.jit(adversarial_step(CONFIG, optimizer))
+    expected = state
+    for number in range(len(draw.strength)):
+        one = jax.tree.map(lambda leaf, number=number: leaf[number], draw)
+        expected, _ = body(expected, data, one, KEY)
+    run = mapped_steps(CONFIG, optimizer, devices)
+    done = []
+    result, _ = run(
+        replicate(state, devices), replicate(data, devices), split_over_devices(draw, 1), KEY, done.append
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), first_replica(result), expected
+    )
+    assert sum(done) == len(draw.strength)
+
+
+def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_alone() -> None:
+    data = domains()
+    draw = jax.tree.map(lambda leaf: leaf[0], drawn(data, strength=5.0))
+    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
+    step = adversarial_step(CONFIG, optax.sgd(1.0))
+    alone, losses = step(state, data._replace(target=None), draw, KEY)
+    again, _ = step(state, data._replace(target=None), draw._replace(strength=np.float32(0)), KEY)
+    assert float(losses.domain) == 0
+    jax.tree.map(np.testing.assert_array_equal, alone.params["domain_head"], state.params["domain_head"])
+    jax.tree.map(np.testing.assert_array_equal, alone.params, again.params)
+
+
+def test_orientations_are_the_eight_of_a_square() -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
+    seen = [np.asarray(orient(jnp.asarray(maps), jnp.int32(number))) for number in range(8)]
+    turned = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
+    square = turned + [np.swapaxes(frame, 1, 2) for frame in turned]
+    for frame in square:
+        assert sum(np.allclose(frame, other, atol=1e-6) for other in seen) == 1
+
+
+def test_draws_are_balanced_complete_and_repeatable() -> None:
+    positive = np.arange(40) % 5 == 0
+    settings = {"epoch": 2, "epochs": 5, "steps": 10, "batch": 8, "strength": 1.0, "seed": 4}
+    draw = draw_epoch(positive, 30, **settings)
+    assert np.all(positive[draw.source].sum(axis=1) == 4)
+    # Eighty negatives are asked of 32: each comes once or twice more than the others at most.
+    negatives = np.bincount(draw.source[~positive[draw.source]], minlength=40)[~positive]
+    assert negatives.max() - negatives.min() <= 1
+    assert np.ptp(np.bincount(draw.target.ravel(), minlength=30)) <= 1
+    jax.tree.map(np.testing.assert_array_equal, draw, draw_epoch(positive, 30, **settings))
+    other = draw_epoch(positive, 30, **(settings | {"epoch": 3}))
+    assert not np.array_equal(draw.source, other.source)
+    shared = split_over_devices(draw, 2)
+    assert shared.source.shape == (2, 10, 4)
+    assert np.all(positive[shared.source].sum(axis=2) == 2), "every device's share is balanced too"
+
+
+def test_reversal_ramp_is_ganins() -> None:
+    progress = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(reversal_strength(progress, 0.5), 0.5 * np.tanh(5 * progress), atol=1e-12)
+
+
+def test_cross_entropy_against_optax() -> None:
+    logits = np.random.default_rng(1).normal(scale=5, size=50)
+    truth = np.arange(50) % 2
+    expected = optax.sigmoid_binary_cross_entropy(jnp.asarray(logits), jnp.asarray(truth)).mean()
+    assert cross_entropy(logits, truth) == pytest.approx(float(expected), rel=1e-5)

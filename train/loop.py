@@ -1,0 +1,265 @@
+"""The training loop: epochs, validation, checkpoints, and which epoch is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sfxjax.errors import UserError
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from sfxjax.storage import read_checkpoint, write_checkpoint
+from train.sampling import draw_epoch
+from train.steps import (
+    Domains,
+    TrainState,
+    cross_entropy,
+    first_replica,
+    mapped_steps,
+    new_state,
+    replicate,
+    split_over_devices,
+)
+
+EVALUATION_BATCH = 64
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        base: shape of the convolutional base.
+        epochs: passes of `steps_per_epoch` steps.
+        steps_per_epoch: optimiser steps an epoch.
+        batch: source frames a step, and as many target frames.
+        learning_rate: at its highest; it rises for 15 % of the steps and falls as a cosine to nothing.
+        weight_decay: of AdamW.
+        strength: of the gradient reversal at the end of its ramp.
+        seed: of the weights, the draws and dropout.
+    """
+
+    base: BaseConfig = field(default_factory=BaseConfig)
+    epochs: int = 20
+    steps_per_epoch: int = 25
+    batch: int = 32
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-4
+    strength: float = 0.3
+    seed: int = 0
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Build the optimiser of this recipe."""
+        steps = self.epochs * self.steps_per_epoch
+        schedule = optax.cosine_onecycle_schedule(steps, self.learning_rate, pct_start=0.15)
+        return optax.adamw(schedule, weight_decay=self.weight_decay)
+
+
+class Validation(NamedTuple):
+    """What each epoch is judged on.
+
+    Attributes:
+        source: (n, ...) maps of source frames that are not trained on.
+        positive: (n,) bool, their labels.
+        target: (m, ...) maps of target frames that are not trained on, or None. They carry no labels.
+    """
+
+    source: np.ndarray
+    positive: np.ndarray
+    target: np.ndarray | None
+
+
+class Fit(NamedTuple):
+    """A trained network.
+
+    Attributes:
+        variables: Flax `params` and `batch_stats` of `DomainAdversarialNetwork`, of the epoch kept.
+        epoch: the epoch kept, counted from 1.
+        history: one JSON-ready record an epoch.
+        seconds: spent training, over all the sittings.
+    """
+
+    variables: dict[str, Any]
+    epoch: int
+    history: list[dict[str, Any]]
+    seconds: float
+
+
+def predict(config: BaseConfig, variables: dict[str, Any], maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (n,) label and (n,) domain logits of (n, ...) maps, batch by batch."""
+    label, domain = [], []
+    for start in range(0, len(maps), EVALUATION_BATCH):
+        batch = maps[start : start + EVALUATION_BATCH]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], EVALUATION_BATCH - len(batch), axis=0)])
+        a, b = _predict(config, variables, filled)
+        label.append(np.asarray(a)[: len(batch)])
+        domain.append(np.asarray(b)[: len(batch)])
+    return np.concatenate(label), np.concatenate(domain)
+
+
+def _predict_batch(config: BaseConfig, variables: Any, maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return DomainAdversarialNetwork(config).apply(variables, maps)  # type: ignore[return-value]
+
+
+_predict = jax.jit(_predict_batch, static_argnums=0)
+
+
+def validate(config: BaseConfig, variables: dict[str, Any], data: Validation) -> dict[str, float]:
+    """Measure both heads on frames that are not trained on (the paper's Fig. 10).
+
+    Args:
+        config: the network's base.
+        variables: of `DomainAdversarialNetwork`.
+        data: the frames.
+
+    Returns:
+        `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
+        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
+    """
+    label, domain = predict(config, variables, data.source)
+    classes = [label[data.positive], -label[~data.positive]]
+    classes = [logits for logits in classes if len(logits)]
+    result = {
+        "label_loss": float(np.mean([cross_entropy(logits, np.ones(len(logits))) for logits in classes])),
+        "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
+    }
+    if data.target is not None:
+        _, target = predict(config, variables, data.target)
+        sides = [-domain, target]
+        result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
+        result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
+    return result
+
+
+def is_eligible(epoch: int, epochs: int) -> bool:
+    """Tell whether an epoch, counted from 1, may be the one kept: those of the last quarter.
+
+    By then the reversal is at its full strength and the learning rate is falling. Among them the lowest label loss on
+    the source's validation frames decides, which uses no label of the target.
+    """
+    return epoch > epochs - max(1, math.ceil(epochs / 4))
+
+
+def fit(
+    recipe: Recipe,
+    training: Domains,
+    validation: Validation,
+    folder: Path,
+    *,
+    devices: list[jax.Device] | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Fit:
+    """Train a network, or go on where a killed run of the same recipe stopped.
+
+    Every epoch ends in a checkpoint under `folder` that holds the state, the epoch kept so far and the history. All
+    randomness comes from the seed, the epoch and the step, so that a resumed run ends where an uninterrupted one does.
+
+    Args:
+        recipe: how to train.
+        training: the training data, on the host.
+        validation: what each epoch is judged on.
+        folder: of the checkpoints.
+        devices: to train on, all local ones by default; their number divides the batch.
+        report: called with each epoch's record, also with those of earlier sittings.
+        advance: called with the number of steps done.
+
+    Raises:
+        UserError: `folder` holds checkpoints of another recipe, the batch cannot be shared between the devices, or the
+            source has frames of one class only.
+    """
+    devices = devices or jax.local_devices()
+    positive = np.asarray(training.positive) > 0
+    if recipe.batch % (2 * len(devices)):
+        raise UserError(
+            f"a batch of {recipe.batch} cannot be shared by {len(devices)} devices; take a multiple of {2 * len(devices)}"
+        )
+    if positive.all() or not positive.any():
+        raise UserError("the source's training frames are all of one class; use more frames")
+    optimizer = recipe.optimizer()
+    state = new_state(recipe.base, optimizer, jnp.asarray(training.source[:1]), recipe.seed)
+    kept = {"params": state.params, "batch_stats": state.batch_stats}
+    fingerprint = json.loads(
+        json.dumps(asdict(recipe) | {"source": len(positive), "adversarial": training.target is not None})
+    )
+    progress: dict[str, Any] = {
+        "recipe": fingerprint,
+        "epoch": 0,
+        "kept_epoch": 0,
+        "history": [],
+        "seconds": 0.0,
+    }
+    newest = newest_checkpoint(folder)
+    if newest is not None:
+        tree, progress = read_checkpoint(newest, {"state": state, "kept": kept})
+        state, kept = tree["state"], tree["kept"]
+        if progress["recipe"] != fingerprint:
+            raise UserError(
+                f"{folder} holds a run with other settings; name another --out, or delete that folder"
+            )
+        for record in progress["history"]:
+            report(record)
+        advance(progress["epoch"] * recipe.steps_per_epoch)
+    if progress["epoch"] < recipe.epochs:
+        state, data = replicate(state, devices), replicate(Domains(*map(_on_device, training)), devices)
+        run = mapped_steps(recipe.base, optimizer, devices)
+    key = jax.random.key(recipe.seed)
+
+    for epoch in range(progress["epoch"], recipe.epochs):
+        start = time.monotonic()
+        draw = draw_epoch(
+            positive,
+            0 if training.target is None else len(training.target),
+            epoch=epoch,
+            epochs=recipe.epochs,
+            steps=recipe.steps_per_epoch,
+            batch=recipe.batch,
+            strength=recipe.strength,
+            seed=recipe.seed,
+        )
+        state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)
+        host: TrainState = first_replica(state)
+        variables = {"params": host.params, "batch_stats": host.batch_stats}
+        record = {
+            "epoch": epoch + 1,
+            "train_label_loss": float(np.mean(losses.label)),
+            "train_domain_loss": float(np.mean(losses.domain)),
+            **validate(recipe.base, variables, validation),
+        }
+        if not all(math.isfinite(value) for value in record.values()):
+            raise UserError(f"training diverged in epoch {epoch + 1}; use a lower --learning-rate")
+        history = [*progress["history"], record]
+        best = [r for r in history if is_eligible(r["epoch"], recipe.epochs)]
+        if not best or min(best, key=lambda r: r["label_loss"]) is record:
+            kept, progress["kept_epoch"] = variables, epoch + 1
+        progress |= {
+            "epoch": epoch + 1,
+            "history": history,
+            "seconds": progress["seconds"] + time.monotonic() - start,
+        }
+        write_checkpoint(folder / f"epoch_{epoch + 1:04d}", {"state": host, "kept": kept}, progress)
+        for old in sorted(folder.glob("epoch_[0-9]*"))[:-CHECKPOINTS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        report(record)
+    return Fit(kept, progress["kept_epoch"], progress["history"], progress["seconds"])
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the last whole checkpoint under a folder, or None."""
+    whole = sorted(path for path in folder.glob("epoch_[0-9]*") if path.is_dir())
+    return whole[-1] if whole else None
+
+
+def _on_device(values: Any) -> jax.Array | None:
+    return None if values is None else jnp.asarray(values)
