@@ -1,0 +1,1 @@
+"""Commands that measure, and that make the pictures of the docs."""
