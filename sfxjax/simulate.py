@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import h5py
 import jax
@@ -34,10 +34,8 @@ from sfxjax.cxidb_writer import SetMetadata, SetWriter
 from sfxjax.detector import SATURATION
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_folder, user_cache_folder
+from sfxjax.progress import progress
 from sfxjax.standins import CROP, Plan, StandIn, Truth, plan_run, simulate_frames, stand_in
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 try:
     import fcntl
@@ -50,7 +48,6 @@ GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
 GENERATOR_VERSION = 3
 _LOCK_POLL = 0.2  # seconds between looks at a lock another process holds
-_PLAIN_LINE_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
 def simulate_set(
@@ -183,7 +180,7 @@ def _write_set(
             compression=compression,
             simulated=True,
         ) as writer,
-        _progress(parameters.name, frames, quiet) as advance,
+        progress(f"simulated stand-in {parameters.name}", frames, quiet=quiet) as advance,
     ):
         for images, truth in _simulate(parameters, frames, seed, shape, batch):
             count = len(images)
@@ -330,55 +327,6 @@ def _lock(path: Path, target: Path, quiet: bool) -> IO[bytes] | None:
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle
         handle.close()
-
-
-class _Advance:
-    """Counts frames: a bar on a terminal, elsewhere a line now and then."""
-
-    def __init__(self, name: str, frames: int, bar: Progress | None) -> None:
-        self._name = name
-        self._frames = frames
-        self._bar = bar
-        self._task: TaskID | None = None
-        if bar is not None:
-            self._task = bar.add_task(f"simulated stand-in {name}", total=frames, speed="")
-        self._done = 0
-        self._start = self._last = time.monotonic()
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        speed = self._done / max(now - self._start, 1e-9)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, speed=f"{speed:.0f} frames/s")
-        elif now - self._last >= _PLAIN_LINE_EVERY or self._done == self._frames:
-            self._last = now
-            left = (self._frames - self._done) / speed
-            print(
-                f"simulated stand-in {self._name}: {self._done} of {self._frames} frames, "
-                f"{speed:.0f} frames/s, {left:.0f} s left",
-                flush=True,
-            )
-
-
-@contextmanager
-def _progress(name: str, frames: int, quiet: bool) -> Iterator[_Advance]:
-    if quiet:
-        yield lambda count: None  # type: ignore[misc]
-    elif not sys.stdout.isatty():
-        yield _Advance(name, frames, None)
-    else:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = ("[progress.description]{task.description}", "{task.fields[speed]}")
-        with Progress(
-            TextColumn(columns[0]),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(columns[1]),
-            TimeRemainingColumn(),
-        ) as bar:
-            yield _Advance(name, frames, bar)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
