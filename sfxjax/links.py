@@ -43,6 +43,9 @@ class Files:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def close(self) -> None:
         """Close every file."""
         for file in self._open.values():

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,9 +98,18 @@ class Readers:
         _, content = self._readers[0].call(request, source.file)
         return np.frombuffer(content, bool).reshape(CROP, CROP) if content else None
 
-    def call(self, request: dict[str, Any], about: str, timeout: float | None = None) -> Any:
-        """Have the first reader do something else; see `_answer`."""
-        return self._readers[0].call(request, about, timeout)[0]
+    def write_hits(
+        self, path: Path, frames: list[Frame], indices: list[int], scores: list[float]
+    ) -> list[str]:
+        """Write frames to a CXI file; see `sfxjax.hits_file.write_hits`. Returns what was left out.
+
+        Raises:
+            UserError: as there, or the reader ended.
+        """
+        request: dict[str, Any] = {"do": "write_hits", "path": str(path), "frames": _grouped(frames)}
+        request |= {"indices": indices, "scores": scores}
+        answer, _ = self._readers[0].call(request, str(path), timeout=24 * 3600)
+        return list(answer["left_out"])
 
     def batches(self, plan: Iterable[list[Frame]], size: int, dtype: np.dtype) -> Iterator[Batch]:
         """Read batches in order, ahead of what is taken.
@@ -329,7 +339,14 @@ def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> t
     return _OTHER_REQUESTS[request["do"]](reader, request), b""
 
 
-_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {}
+def _write_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
+    from sfxjax.hits_file import write_hits
+
+    chosen = [(Source.from_json(fields), numbers) for fields, numbers in request["frames"]]
+    return write_hits(reader, Path(request["path"]), chosen, request["indices"], request["scores"])
+
+
+_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {"write_hits": _write_hits}
 
 
 def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:
@@ -349,13 +366,16 @@ def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dic
 
 
 def _read_request(frames: list[Frame], dtype: np.dtype, slot: int) -> dict[str, Any]:
+    return {"do": "read", "frames": _grouped(frames), "dtype": dtype.str, "slot": slot}
+
+
+def _grouped(frames: list[Frame]) -> list[tuple[dict[str, Any], list[int]]]:
     grouped: list[tuple[Source, list[int]]] = []
     for source, number in frames:
         if not grouped or grouped[-1][0] is not source:
             grouped.append((source, []))
         grouped[-1][1].append(number)
-    described = [(source.to_json(), numbers) for source, numbers in grouped]
-    return {"do": "read", "frames": described, "dtype": dtype.str, "slot": slot}
+    return [(source.to_json(), numbers) for source, numbers in grouped]
 
 
 def _slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,8 @@ from sfxjax.links import Files, first_line
 from sfxjax.masks import good_pixels, read_mask_file
 from sfxjax.sources import CROP, ReadOptions, Source, crop_window
 
+MOST_OPEN_FILES = 64
+
 
 class FrameReader:
     """Opens the files of a run and reads crops of 724 x 724 pixels from them. A context manager.
@@ -56,6 +58,7 @@ class FrameReader:
             UserError: it is missing, damaged, of no known format, or its frames need an option.
         """
         path = Path(name)
+        self._bound_open_files()
         geometry = self._geometry
         try:
             is_image = bool(image_layout(path))
@@ -125,7 +128,7 @@ class FrameReader:
         """
         if not source.dataset:
             return read_image(Path(source.file))
-        data = self._data(source)
+        data = self.dataset(source)
         return np.asarray(data[frame] if source.stacked else data[()])
 
     def _read(self, source: Source, frame: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
@@ -137,10 +140,10 @@ class FrameReader:
             if image.shape != source.raw_shape:
                 raise UserError("the image has changed its shape")
             return self._crop(image, source, dtype), None
-        crop = self._crop(self._data(source), source, dtype, frame)
+        crop = self._crop(self.dataset(source), source, dtype, frame)
         if not source.frame_masks:
             return crop, None
-        masks = self._data(source, source.frame_masks)
+        masks = self.dataset(source, source.frame_masks)
         values = self._crop(masks, source, masks.dtype, frame, fill=1)
         return crop, good_pixels(values, 0, *self._bits(source))
 
@@ -188,16 +191,27 @@ class FrameReader:
         row = math.prod(source.raw_shape[1:])
         return int(shown.min()) // row, int(shown.max()) // row + 1
 
-    def _data(self, source: Source, name: str | None = None) -> h5py.Dataset:
+    def dataset(self, source: Source, name: str | None = None) -> h5py.Dataset:
+        """Return a source's data set, or another one of its file.
+
+        Raises:
+            UserError: it is gone or damaged.
+        """
         name = source.dataset if name is None else name
         key = (source.file, name)
         if key not in self._datasets:
+            self._bound_open_files()
             path = Path(source.file)
             data = self._opened(path).dataset(path, name)
             if data is None:
                 raise UserError(f"{path}: {name} is gone")
             self._datasets[key] = data
         return self._datasets[key]
+
+    def _bound_open_files(self) -> None:
+        """Close all files once they are many: systems allow a process some hundred or thousand."""
+        if sum(len(files) for files in self._files.values()) > MOST_OPEN_FILES:
+            self.close()
 
     def _opened(self, path: Path) -> Files:
         root = path.parent

@@ -123,7 +123,8 @@ class Journal:
         same, records, length = _read(path, header)
         if same:
             self._take(records)
-            os.truncate(path, length)
+            if path.stat().st_size > length:
+                os.truncate(path, length)
         else:
             self.replaced = path.exists()
             atomic_write_bytes(path, header)

@@ -35,9 +35,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     read.add_argument("--beam-centre", type=_place, metavar="X,Y", help="pixel on which the crop is centred")
     read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")
-    decide.add_argument(
+    either = decide.add_mutually_exclusive_group()
+    either.add_argument(
         "--threshold", type=float, help="score from which a frame is a hit (by default the model's)"
     )
+    either.add_argument(
+        "--recall",
+        type=float,
+        metavar="R",
+        help="keep at least this share of the positives, such as 0.99, with 95 %% confidence",
+    )
+    write = parser.add_argument_group("output")
+    write.add_argument("--write-hits", action="store_true", help="also write hits.cxi, the hits' own pixels")
+    write.add_argument("--no-report", action="store_true", help="write neither report.html nor mean images")
     work = parser.add_argument_group("speed")
     work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
     work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sfxjax.errors import UserError
+from sfxjax.files import atomic_write, atomic_write_json
+from sfxjax.frame_statistics import compare
 from sfxjax.input_files import expand
-from sfxjax.screen_outputs import ERROR, HIT, labels, write_lists
+from sfxjax.recall import threshold_for_recall, validation_frames
+from sfxjax.screen_outputs import ERROR, HIT, MISS, labels, write_lists
+from sfxjax.screen_report import Findings, class_means, hit_rate, write_class_means, write_report
 from sfxjax.screening import Screening, ScreenOptions
 from sfxjax.sources import ReadOptions
-from sfxjax.storage import load_model
+from sfxjax.storage import TrainedModel, load_model
 
 EXIT_FRAMES_FAILED = 1
 
@@ -43,23 +50,84 @@ def screen_run(options: argparse.Namespace) -> int:
         allow_links=options.allow_links,
     )
     model = load_model(options.model)
-    threshold = model.threshold if options.threshold is None else options.threshold
-    if not 0 <= threshold <= 1:
-        raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
+    threshold = _threshold(options, model)
     chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers)
     with Screening(model, chosen, _say) as screening:
         screening.open()
         _score(screening, threshold)
-        complaints = write_lists(options.out, screening.run, threshold)
-    for line in complaints:
+        return write_everything(screening, model, threshold, options)
+
+
+def write_everything(
+    screening: Screening, model: TrainedModel, threshold: float, options: argparse.Namespace
+) -> int:
+    """Write lists, pictures and summary of a run that has been scored; returns the exit status."""
+    out: Path = options.out
+    run = screening.run
+    scores = run.scores()
+    named = labels(scores, threshold)
+    for line in write_lists(out, run, threshold):
         _say(line)
-    return _summarize(screening, threshold)
+    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
+    warnings = _strange_frames(screening, model)
+    for line in warnings:
+        _say(line)
+    counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
+    scored = counts[HIT] + counts[MISS]
+    share = 100 * counts[HIT] / max(scored, 1)
+    verdict = f"{counts[HIT]} hits among {scored} frames ({share:.1f} %) at the threshold {threshold:.4g}"
+    reasons = Counter(reason for source in run.sources for reason in run.results.reasons(source).values())
+    summary = {
+        "frames": len(scores),
+        "hits": counts[HIT],
+        "misses": counts[MISS],
+        "errors": counts[ERROR],
+        "hit_rate": counts[HIT] / scored if scored else None,
+        "threshold": threshold,
+        "model": str(options.model),
+        "files": [_readable(source.describe()) for source in run.sources],
+        "bad_pixels": run.bad_pixels,
+        "warnings": warnings,
+        "hit_rate_over_the_run": hit_rate(named),
+    }
+    atomic_write_json(out / "summary.json", summary)
+    if options.write_hits:
+        _write_hits(screening, scores, named)
+        written.append("hits.cxi")
+    if not options.no_report:
+        means = class_means(screening, named)
+        write_class_means(out / "class_means.h5", means)
+        facts = _facts(screening, model, options, verdict, counts)
+        findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
+        write_report(out / "report.html", screening, findings, means)
+        written += ["class_means.h5", "report.html"]
+    _say(verdict)
+    _say(f"written to {out}: {', '.join(written)}")
+    if counts[ERROR]:
+        failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
+        print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
+    return EXIT_FRAMES_FAILED if counts[ERROR] else 0
+
+
+def _threshold(options: argparse.Namespace, model: TrainedModel) -> float:
+    if options.recall is not None:
+        found = threshold_for_recall(*validation_frames(model.trained_on), options.recall)
+        _say(
+            f"threshold {found.threshold:.4g}: recall at least {found.bound:.4f} with 95 % confidence "
+            f"({100 * found.recall:.2f} % of {found.positives} labelled positives), "
+            f"keeping {100 * found.kept:.1f} % of the validation frames"
+        )
+        _say("this holds for runs like the validation frames")
+        return found.threshold
+    threshold = model.threshold if options.threshold is None else options.threshold
+    if not 0 <= threshold <= 1:
+        raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
+    return float(threshold)
 
 
 def _score(screening: Screening, threshold: float) -> None:
     scores = screening.run.scores()
     counts = {"hits": int(np.sum(scores >= np.float32(threshold))), "scored": int(np.sum(~np.isnan(scores)))}
-    total = len(screening.run)
     known = sum(screening.run.results.is_done(source, number) for source, number in screening.run.frames())
     columns = (
         TextColumn("screening"),
@@ -70,7 +138,7 @@ def _score(screening: Screening, threshold: float) -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total, completed=known, rate="", hits="")
+        task = progress.add_task("", total=len(screening.run), completed=known, rate="", hits="")
 
         def done(count: int, new: np.ndarray) -> None:
             counts["hits"] += int(np.sum(new >= np.float32(threshold)))
@@ -83,22 +151,60 @@ def _score(screening: Screening, threshold: float) -> None:
         screening.score(done)
 
 
-def _summarize(screening: Screening, threshold: float) -> int:
-    scores = screening.run.scores()
-    named = labels(scores, threshold)
-    hits, failed = int(np.sum(named == HIT)), int(np.sum(named == ERROR))
-    scored = len(scores) - failed
-    share = 100 * hits / max(scored, 1)
-    _say(f"{hits} hits among {scored} frames ({share:.1f} %) at the threshold {threshold:.4g}")
-    if failed:
-        print(
-            f"{failed} of {len(scores)} frames could not be screened; "
-            f"{screening.options.out / 'frames.csv'} says why",
-            file=sys.stderr,
+def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
+    """Say where the run's frames do not look like those the model was trained on."""
+    trained: Any = model.trained_on.get("frame_statistics")
+    if not isinstance(trained, dict):
+        return [
+            "this model does not say what its training frames looked like: nothing warns of frames unlike them"
+        ]
+    try:
+        lines = compare(screening.run.statistics(), trained)
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"the model's description of its training frames is damaged ({error})"]
+    if not lines:
+        return []
+    head = "do not trust these scores blindly: the frames do not look like those the model was trained on"
+    return [f"{head}: {'; '.join(lines)}"]
+
+
+def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
+    places = np.flatnonzero(named == HIT)
+    frames = list(screening.run.frames())
+    chosen = [frames[place] for place in places]
+    out = screening.options.out
+    with atomic_write(out / "hits.cxi") as path:
+        left_out = screening.readers.write_hits(
+            path, chosen, places.tolist(), [float(scores[place]) for place in places]
         )
-    _say(f"written to {screening.options.out}: frames.csv, hits.lst, misses.lst, hits.expt")
-    return EXIT_FRAMES_FAILED if failed else 0
+    if left_out:
+        _say(f"hits.cxi lacks {', '.join(left_out[:6])}: too large, or not in all files")
+
+
+def _facts(
+    screening: Screening,
+    model: TrainedModel,
+    options: argparse.Namespace,
+    verdict: str,
+    counts: dict[str, int],
+) -> list[tuple[str, str]]:
+    files = [source.describe() for source in screening.run.sources]
+    shown = files if len(files) <= 10 else [*files[:9], f"and {len(files) - 9} more"]
+    facts = [("Result", verdict), ("Frames", "; ".join(shown)), ("Model", str(options.model))]
+    if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
+        facts.append(("Trained on", "simulated stand-in frames"))
+    if options.mask:
+        facts.append(("Mask", str(options.mask)))
+    if screening.run.bad_pixels:
+        facts.append(("Bad pixels", screening.run.bad_pixels))
+    if counts[ERROR]:
+        facts.append(("Not screened", f"{counts[ERROR]} frames"))
+    return facts
 
 
 def _say(line: str) -> None:
-    print(line.encode("utf-8", "replace").decode(), flush=True)
+    print(_readable(line), flush=True)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

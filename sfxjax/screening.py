@@ -73,6 +73,12 @@ class Run:
             for number in range(source.frames):
                 yield source, number
 
+    def frame(self, index: int) -> Frame:
+        """Return source and number of the frame at a place in the run."""
+        starts = np.cumsum([0, *(source.frames for source in self.sources)])
+        place = int(np.searchsorted(starts, index, side="right")) - 1
+        return self.sources[place], index - int(starts[place])
+
     def scores(self) -> np.ndarray:
         """Return float32 (frames,), NaN for errors."""
         parts = [self.results.scores(source) for source in self.sources]
@@ -178,6 +184,25 @@ class Screening:
             self._journal.add(batch.frames, scores, reasons, statistics)
             done(len(batch.frames), scores)
         self._score_unreadable(done)
+
+    def crops(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read crops of frames again.
+
+        Args:
+            indices: of the frames in the run, in any order.
+
+        Yields:
+            The crop (724, 724), zeros where it cannot be read, and its good pixels.
+        """
+        frames = [self.run.frame(int(index)) for index in indices]
+        size = 8
+        plan = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
+        dtype = pixel_type([source.dtype for source in self.run.sources])
+        for batch in self.readers.batches(plan, size, dtype):
+            for place, (source, _) in enumerate(batch.frames):
+                shared = self._good(source)
+                good = np.ones(batch.crops.shape[1:], bool) if shared is None else shared
+                yield batch.crops[place], good if batch.masks is None else good & batch.masks[place]
 
     def _plan(self) -> Iterator[list[Frame]]:
         """Split the frames into batches that are the same at every start, and leave out what is known."""
