@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def _with_fabio(path: Path) -> np.ndarray:
         import fabio
     except ImportError as error:
         raise UserError(f"{path}: install fabio to read it (pip install fabio)") from error
+    # It tells the terminal of every reader it tries in vain.
+    logging.getLogger("fabio").setLevel(logging.CRITICAL)
     try:
         with fabio.open(str(path)) as image:
             pixels = np.array(image.data)

@@ -31,7 +31,7 @@ from sfxjax.sources import CROP, ReadOptions, Source
 UNIT = 8
 SLOTS = 2
 TIMEOUT = 120.0
-MEMORY_LIMIT = 12 * 2**30
+MEMORY_LIMIT = 6 * 2**30
 
 _CROP_BYTES = 4 * CROP * CROP
 _SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
@@ -97,6 +97,11 @@ class Readers:
         request = {"do": "mask", "source": source.to_json()}
         _, content = self._readers[0].call(request, source.file)
         return np.frombuffer(content, bool).reshape(CROP, CROP) if content else None
+
+    def forget(self) -> None:
+        """Have every reader close its files, so that files that have grown are opened anew."""
+        for reader in self._readers:
+            reader.call({"do": "forget"}, "the files")
 
     def write_hits(
         self, path: Path, frames: list[Frame], indices: list[int], scores: list[float]
@@ -346,7 +351,10 @@ def _write_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
     return write_hits(reader, Path(request["path"]), chosen, request["indices"], request["scores"])
 
 
-_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {"write_hits": _write_hits}
+_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
+    "forget": lambda reader, _: reader.close(),
+    "write_hits": _write_hits,
+}
 
 
 def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:

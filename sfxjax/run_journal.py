@@ -103,7 +103,6 @@ class Journal:
     Args:
         path: of the file.
         command: what decides the scores, ready for JSON; a journal of another command is begun anew.
-        read_only: other files of the same screening to take results from.
         results: where to put what the journal holds.
 
     Attributes:
@@ -111,15 +110,13 @@ class Journal:
         replaced: whether a journal of another command was there.
     """
 
-    def __init__(self, path: Path, command: dict[str, Any], results: Results, read_only: Iterable[Path] = ()):
+    def __init__(self, path: Path, command: dict[str, Any], results: Results):
         self.results = results
         self.resumed = 0
         self.replaced = False
-        self._path = path
-        header = _line({"format": FORMAT, "command": command})
-        for other in read_only:
-            _, records, _ = _read(other, header)
-            self._take(records)
+        self.path = path
+        self._others: dict[Path, int] = {}
+        self._header = header = _line({"format": FORMAT, "command": command})
         same, records, length = _read(path, header)
         if same:
             self._take(records)
@@ -132,6 +129,17 @@ class Journal:
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def read_others(self, paths: Iterable[Path]) -> None:
+        """Take results from other journals of the same screening, as far as they are new.
+
+        Args:
+            paths: of the files; one of another command is passed over.
+        """
+        for path in paths:
+            _, records, _ = _read(path, self._header)
+            self._take(records[self._others.get(path, 0) :])
+            self._others[path] = len(records)
 
     def close(self) -> None:
         """Make sure that everything has reached the disk."""

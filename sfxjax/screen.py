@@ -48,9 +48,27 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     write = parser.add_argument_group("output")
     write.add_argument("--write-hits", action="store_true", help="also write hits.cxi, the hits' own pixels")
     write.add_argument("--no-report", action="store_true", help="write neither report.html nor mean images")
+    read.add_argument(
+        "--follow",
+        type=float,
+        nargs="?",
+        const=60.0,
+        metavar="S",
+        help="the files are still being written: go on until nothing has come for S seconds (60)",
+    )
     work = parser.add_argument_group("speed")
     work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
     work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
+    work.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the files with the other processes of jax.distributed, started by the same command",
+    )
+    work.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="where process 0 listens, if nothing else says"
+    )
+    work.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
+    work.add_argument("--process", type=int, metavar="I", help="number of this one, from 0")
     return parser.parse_args(arguments)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from sfxjax.sources import ReadOptions
 from sfxjax.storage import TrainedModel, load_model
 
 EXIT_FRAMES_FAILED = 1
+# How often growing files and other processes are looked at, and the lists of a growing run are renewed.
+POLL_SECONDS = 1.0
+LIST_SECONDS = 30.0
 
 
 def screen_run(options: argparse.Namespace) -> int:
@@ -48,14 +52,93 @@ def screen_run(options: argparse.Namespace) -> int:
         geometry=options.geometry,
         centre=options.beam_centre,
         allow_links=options.allow_links,
+        growing=options.follow is not None,
     )
+    process = join_others(options)
     model = load_model(options.model)
     threshold = _threshold(options, model)
-    chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers)
+    chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)
     with Screening(model, chosen, _say) as screening:
-        screening.open()
-        _score(screening, threshold)
+        _open(screening, options)
+        with _Progress(screening, threshold) as progress:
+            if options.follow is None:
+                screening.score(progress.done)
+            else:
+                _follow(screening, threshold, options, progress)
+            if process[0] == 0:
+                _wait_for_others(screening, progress)
+        if process[0] > 0:
+            _say(f"process {process[0]} has done its part; process 0 writes the lists")
+            return 0
         return write_everything(screening, model, threshold, options)
+
+
+def join_others(options: argparse.Namespace) -> tuple[int, int]:
+    """Join the processes of `jax.distributed`; returns this one's number and how many there are.
+
+    Raises:
+        UserError: the others cannot be reached, or the options contradict one another.
+    """
+    if not options.distributed:
+        if options.coordinator or options.processes or options.process is not None:
+            raise UserError("--coordinator, --processes and --process need --distributed")
+        return 0, 1
+    if options.follow is not None:
+        raise UserError("--follow and --distributed do not go together; follow the files with one process")
+    import jax
+
+    try:
+        jax.distributed.initialize(options.coordinator, options.processes, options.process)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"the other processes cannot be joined ({reason}); give --coordinator, --processes and --process"
+        ) from error
+    return jax.process_index(), jax.process_count()
+
+
+def _open(screening: Screening, options: argparse.Namespace) -> None:
+    """Open the run; while it is still being written, wait for its first frame."""
+    started = time.monotonic()
+    while True:
+        try:
+            return screening.open()
+        except UserError:
+            if options.follow is None or time.monotonic() - started > options.follow:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _follow(screening: Screening, threshold: float, options: argparse.Namespace, progress: _Progress) -> None:
+    """Score what comes until nothing has come for a while, with lists that are renewed on the way."""
+    last_news = last_lists = time.monotonic()
+    while time.monotonic() - last_news < options.follow:
+        before = screening.left()
+        screening.score(progress.done, final=False)
+        now = time.monotonic()
+        if screening.left() < before:
+            last_news = now
+        if now - last_lists > LIST_SECONDS:
+            write_lists(options.out, screening.run, threshold)
+            last_lists = now
+        time.sleep(min(POLL_SECONDS, options.follow / 4))
+        screening.files = tuple(expand(options.files))
+        frames = len(screening.run)
+        if screening.find_frames() > frames:
+            last_news = time.monotonic()
+        progress.update_total()
+    screening.score(progress.done)
+
+
+def _wait_for_others(screening: Screening, progress: _Progress) -> None:
+    """Wait until the other processes have screened their frames."""
+    left = screening.left()
+    while left:
+        time.sleep(POLL_SECONDS)
+        screening.collect()
+        now = screening.left()
+        progress.done(left - now, np.empty(0, np.float32))
+        left = now
 
 
 def write_everything(
@@ -125,30 +208,45 @@ def _threshold(options: argparse.Namespace, model: TrainedModel) -> float:
     return float(threshold)
 
 
-def _score(screening: Screening, threshold: float) -> None:
-    scores = screening.run.scores()
-    counts = {"hits": int(np.sum(scores >= np.float32(threshold))), "scored": int(np.sum(~np.isnan(scores)))}
-    known = sum(screening.run.results.is_done(source, number) for source, number in screening.run.frames())
-    columns = (
-        TextColumn("screening"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[hits]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(screening.run), completed=known, rate="", hits="")
+class _Progress:
+    """The bar: frames done, frames a second, hit rate so far, time left."""
 
-        def done(count: int, new: np.ndarray) -> None:
-            counts["hits"] += int(np.sum(new >= np.float32(threshold)))
-            counts["scored"] += int(np.sum(~np.isnan(new)))
-            speed = progress.tasks[0].speed
-            rate = f"{speed:.0f} frames/s" if speed else ""
-            share = f"{100 * counts['hits'] / max(counts['scored'], 1):.1f} % hits"
-            progress.update(task, advance=count, rate=rate, hits=share)
+    def __init__(self, screening: Screening, threshold: float) -> None:
+        self._run = screening.run
+        self._threshold = np.float32(threshold)
+        scores = screening.run.scores()
+        self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
+        self._bar = Progress(
+            TextColumn("screening"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[hits]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        known = len(screening.run) - screening.left()
+        self._task = self._bar.add_task("", total=len(screening.run), completed=known, rate="", hits="")
 
-        screening.score(done)
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update_total(self) -> None:
+        """Take in that the run has grown."""
+        self._bar.update(self._task, total=len(self._run))
+
+    def done(self, count: int, scores: np.ndarray) -> None:
+        """Take in that frames are done, with their scores as far as they are known."""
+        self._hits += int(np.sum(scores >= self._threshold))
+        self._scored += int(np.sum(~np.isnan(scores)))
+        speed = self._bar.tasks[0].speed
+        rate = f"{speed:.0f} frames/s" if speed else ""
+        share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
+        self._bar.update(self._task, advance=count, rate=rate, hits=share)
 
 
 def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:

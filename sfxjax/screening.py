@@ -104,6 +104,7 @@ class Screening:
     ) -> None:
         self.options = options
         self.run = Run()
+        self.files = options.files
         self._say = say
         self._said: set[str] = set()
         self.screener = Screener(model, options.batch_size)
@@ -130,32 +131,54 @@ class Screening:
         """
         self.find_frames()
         readable = [source for source in self.run.sources if source.file not in self.run.failed]
-        if not readable:
+        if not any(source.frames for source in readable):
             raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
-        for source in readable:
-            self._mask(source)
         out = self.options.out
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder; name another output folder")
         out.mkdir(parents=True, exist_ok=True)
         number, count = self.options.process
         name = JOURNAL if count == 1 else f"{JOURNAL}.{number}"
-        others = sorted(path for path in out.glob(f"{JOURNAL}*") if path.name != name)
-        self._journal = Journal(out / name, self._command(), self.run.results, others)
+        self._journal = Journal(out / name, self._command(), self.run.results)
+        self.collect()
         if self._journal.replaced:
             self._say(f"{out} holds a screening of other files or options: starting anew")
         if self._journal.resumed:
             self._say(f"{self._journal.resumed} frames are known from an earlier start: going on")
         self._find_bad_pixels(readable)
 
+    def collect(self) -> None:
+        """Take up what other processes of this screening have found."""
+        assert self._journal is not None
+        own = self._journal.path.name
+        self._journal.read_others(
+            sorted(path for path in self.options.out.glob(f"{JOURNAL}*") if path.name != own)
+        )
+
+    def left(self) -> int:
+        """Count the frames that no process has screened yet."""
+        return sum(not self.run.results.is_done(*frame) for frame in self.run.frames())
+
     def find_frames(self) -> int:
-        """Look at the files, again if they grow; returns how many frames there are now."""
+        """Look at the files, anew if they grow; returns how many frames there are now.
+
+        Raises:
+            UserError: a mask, a geometry or another option does not fit the first file.
+        """
         sources: list[Source] = []
         self.run.failed = {}
-        for name in self.options.files:
+        if self.options.read.growing:
+            self.readers.forget()
+        for name in self.files:
             try:
                 found = self.readers.sources(name)
+                if not sources or not self.run.failed:
+                    self.run.sources = [*sources, *found]
+                for source in found:
+                    self._prepare_mask(source)
             except UserError as error:
+                if not sources and len(self.files) == 1 and not self.options.read.growing:
+                    raise
                 self.run.failed[name] = str(error)
                 found = [_unreadable(name)]
             for source in found:
@@ -165,15 +188,20 @@ class Screening:
                     self._say_once(note)
             sources += found
         self.run.sources = sources
-        for name, reason in self.run.failed.items():
+        for name, reason in self.run.failed.items() if not self.options.read.growing else ():
             self._say_once(f"{name} cannot be screened: {reason}")
         return len(self.run)
 
-    def score(self, done: Callable[[int, np.ndarray], None] = lambda count, scores: None) -> None:
+    def score(
+        self,
+        done: Callable[[int, np.ndarray], None] = lambda count, scores: None,
+        final: bool = True,
+    ) -> None:
         """Score every frame that is not known yet.
 
         Args:
             done: called after each batch with how many frames it had and their scores, NaN for errors.
+            final: errors stand; else they are looked at again next time, since the files still grow.
         """
         assert self._journal is not None
         plan = list(self._plan())
@@ -181,9 +209,14 @@ class Screening:
         dtype = pixel_type([source.dtype for source in readable] or ["<u2"])
         for batch in _in_background(self.readers.batches(plan, self.screener.batch_size, dtype)):
             scores, reasons, statistics = self._score_batch(batch)
-            self._journal.add(batch.frames, scores, reasons, statistics)
-            done(len(batch.frames), scores)
-        self._score_unreadable(done)
+            kept = [place for place, reason in enumerate(reasons) if final or not reason]
+            frames = [batch.frames[place] for place in kept]
+            if frames:
+                kept_reasons = [reasons[place] for place in kept]
+                self._journal.add(frames, scores[kept], kept_reasons, statistics[kept])
+                done(len(frames), scores[kept])
+        if final:
+            self._score_unreadable(done)
 
     def crops(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Read crops of frames again.
@@ -223,6 +256,8 @@ class Screening:
 
     def _is_mine(self, frame: Frame) -> bool:
         number, count = self.options.process
+        if count == 1:
+            return True
         files = list(dict.fromkeys(source.file for source in self.run.sources))
         if len(files) >= count:
             return files.index(frame[0].file) % count == number
@@ -270,10 +305,14 @@ class Screening:
         return ""
 
     def _mask(self, source: Source) -> np.ndarray | None:
+        return self._masks.get((source.file, source.dataset))
+
+    def _prepare_mask(self, source: Source) -> None:
+        """Fetch a source's mask before its frames are read: one pipe serves both."""
         key = (source.file, source.dataset)
         if key not in self._masks:
             if self._reason_without_reading(source):
-                return None
+                return
             good = self.readers.static_mask(source)
             # Equal masks are one object, so that a batch of single images has one mask.
             for known in self._masks.values():
@@ -284,7 +323,6 @@ class Screening:
                 size = "x".join(map(str, source.shape))
                 self._say_once(f"frames of {size} pixels are padded to 724x724; the padding is masked")
             self._masks[key] = good
-        return self._masks[key]
 
     def _good(self, source: Source) -> np.ndarray | None:
         good = self._mask(source)
@@ -318,13 +356,13 @@ class Screening:
         """Describe what decides the scores."""
         read = asdict(replace(self.options.read, allow_links=False))
         files = []
-        for name in self.options.files:
+        # Files that grow are known by their frames alone.
+        for name in self.options.files if not self.options.read.growing else ():
             try:
                 status = Path(name).stat()
-                known = [] if self.options.read.growing else [status.st_size, status.st_mtime_ns]
             except OSError:
-                known = []
-            files.append([name, *known])
+                continue
+            files.append([name, status.st_size, status.st_mtime_ns])
         for text in (self.options.read.mask, self.options.read.geometry):
             beside = None if text is None else split_mask_name(text)[0]
             if beside is not None and beside.is_file():

@@ -1,0 +1,110 @@
+"""Files that grow while they are screened, and screenings shared by processes."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax.screener import Screener
+from sfxjax.storage import save_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("runs") / "tiny" / "model", cases.tiny_model()).parent
+
+
+@pytest.mark.parametrize("swmr", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_growing_file_is_followed_to_its_end(tmp_path: Path, model: Path, swmr: bool) -> None:
+    data = cases.frames(12, 724)
+    path = tmp_path / "run.cxi"
+
+    def write() -> None:
+        time.sleep(1)
+        with h5py.File(path, "w", libver="latest", locking=False) as file:
+            stack = file.create_dataset(
+                "/entry_1/data_1/data",
+                (0, 724, 724),
+                np.uint16,
+                maxshape=(None, 724, 724),
+                chunks=(1, 724, 724),
+            )
+            if swmr:
+                file.swmr_mode = True
+            for number, frame in enumerate(data):
+                # The stack grows by four frames at a time, ahead of what is written.
+                if number % 4 == 0:
+                    stack.resize(number + 4, axis=0)
+                stack[number] = frame
+                file.flush()
+                time.sleep(0.25)
+
+    path.touch()
+    writer = threading.Thread(target=write)
+    writer.start()
+    arguments = [
+        "--model",
+        model,
+        "--out",
+        tmp_path / "o",
+        "--follow",
+        "4",
+        "--batch-size",
+        "4",
+        "--no-report",
+    ]
+    status = cases.screen(path, *arguments)
+    writer.join()
+    assert status == 0, cases.rows(tmp_path / "o")
+    assert [row["event"] for row in cases.rows(tmp_path / "o")] == [f"//{number}" for number in range(12)]
+    expected = Screener(cases.tiny_model()).scores(data)
+    np.testing.assert_allclose(cases.scores(tmp_path / "o"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("files", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_two_processes_share_a_run(tmp_path: Path, model: Path, files: int) -> None:
+    data = cases.frames(12, 724)
+    data[5] = 0
+    names = [
+        cases.write_cxi(tmp_path / f"r{number}.cxi", part)
+        for number, part in enumerate(np.split(data, files))
+    ]
+    options = [*names, "--model", model, "--batch-size", "2", "--no-report"]
+    assert cases.screen(*options, "--out", tmp_path / "alone") == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = [
+        "--distributed",
+        "--coordinator",
+        f"127.0.0.1:{port}",
+        "--processes",
+        "2",
+        "--out",
+        tmp_path / "two",
+    ]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "sfxjax.screen", *map(str, [*options, *shared, "--process", number])],
+            cwd=cases.REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ended = [(process.communicate(timeout=120)[0], process.returncode) for process in started]
+    assert [status for _, status in ended] == [1, 0], ended
+    for name in ("frames.csv", "hits.lst", "misses.lst"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    journals = [tmp_path / "two" / f"screening.journal.{number}" for number in range(2)]
+    assert all(len(journal.read_bytes().splitlines()) > 2 for journal in journals)
