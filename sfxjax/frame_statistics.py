@@ -16,9 +16,8 @@ import numpy as np
 
 NAMES = (
     "median_magnitude",
-    "upper_quartile_magnitude",
-    "row_extent_first_decile",
-    "row_extent_first_quartile",
+    "upper_quartile_to_median",
+    "row_extent_to_median",
     "correlation_fast",
     "correlation_slow",
     "inner_to_outer_noise",
@@ -40,10 +39,11 @@ def frame_statistics(frames: jax.Array) -> jax.Array:
         frames: (n, 720, 720), pre-processed; 0 where a pixel is bad.
 
     Returns:
-        (n, 7) float32 in the order of `NAMES`: the median and the upper quartile of |x|; the first decile and
-        quartile of the rows' largest minus smallest value; the correlation of neighbours along fast and slow
-        scan, both clipped to three medians so that spots do not weigh; the median of |x| in the inner half of
-        the frame over that in the outer. Bad pixels take no part; a frame of bad pixels gives zeros.
+        (n, 6) float32 in the order of `NAMES`: the median of |x|; the upper quartile of |x| and the first decile
+        of the rows' largest minus smallest value, both over that median; the correlation of neighbours along
+        fast and slow scan, both clipped to three medians so that spots do not weigh; the median of |x| in the
+        inner half of the frame over that in the outer. Bad pixels take no part; a frame of bad pixels gives
+        zeros.
     """
     return jax.lax.map(_one, frames) if jax.default_backend() == "cpu" else jax.vmap(_one)(frames)
 
@@ -52,7 +52,7 @@ def summarize(statistics: np.ndarray) -> dict[str, Any]:
     """Describe the statistics of many frames, ready for JSON.
 
     Args:
-        statistics: (n, 7), from `frame_statistics`.
+        statistics: (n, 6), from `frame_statistics`.
 
     Returns:
         `names`, and for each: `mean`, `standard_deviation`, `low` and `high`, the 1st and 99th percentile.
@@ -78,7 +78,7 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
     """Say in which statistics a run's frames do not look like the training frames.
 
     Args:
-        statistics: (n, 7) of the run's frames.
+        statistics: (n, 6) of the run's frames.
         trained: what `summarize` gave for the training frames.
 
     Returns:
@@ -112,6 +112,8 @@ def _one(frame: jax.Array) -> jax.Array:
     inner = (jnp.abs(rows - height / 2) < height / 2**1.5) & (jnp.abs(columns - width / 2) < width / 2**1.5)
     quantile = partial(_quantile, sample)
     median = quantile(sample > 0, 0.5)
+    # The normalisation's scale is the whole frame's, which strong spots raise: only the first statistic keeps it.
+    scale = jnp.where(median > 0, median, 1)
     extent = frame.max(1) - frame.min(1)
     clipped = jnp.clip(frame, -3 * median, 3 * median)
     # Only pairs of good pixels: bad ones are exactly 0.
@@ -122,9 +124,8 @@ def _one(frame: jax.Array) -> jax.Array:
     return jnp.stack(
         [
             median,
-            quantile(sample > 0, 0.75),
-            _quantile(extent, extent > 0, 0.1),
-            _quantile(extent, extent > 0, 0.25),
+            quantile(sample > 0, 0.75) / scale,
+            _quantile(extent, extent > 0, 0.1) / scale,
             fast,
             slow,
             inner_median / jnp.where(outer_median > 0, outer_median, 1),

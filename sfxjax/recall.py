@@ -75,7 +75,8 @@ def threshold_for_recall(
             f"positives ({needed} are needed){most}"
         )
     # Bounds fall as positives are given up: take the most that can be given up.
-    lost = int(np.sum([recall_bound(count - j, count, confidence) >= recall for j in range(count)])) - 1
+    found_by = count - np.arange(count)
+    lost = int(np.sum(beta.ppf(1 - confidence, found_by, count - found_by + 1) >= recall)) - 1
     threshold = float(own[lost])
     found = int(np.sum(own >= threshold))
     return RecallThreshold(

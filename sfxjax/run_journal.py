@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_write_bytes
 from sfxjax.frame_statistics import NAMES
 from sfxjax.sources import Source
 
@@ -45,7 +44,7 @@ class Results:
             first: number of the first.
             scores: (n,), NaN for errors.
             reasons: by position in `scores`, why a frame is an error.
-            statistics: (n, 7).
+            statistics: (n, 6).
         """
         last = first + len(scores)
         self._grow(key, last)
@@ -64,7 +63,7 @@ class Results:
         return self._column(self._scores, source, (), np.nan)
 
     def statistics(self, source: Source) -> np.ndarray:
-        """Return float32 (frames, 7), NaN for frames not known."""
+        """Return float32 (frames, 6), NaN for frames not known."""
         return self._column(self._statistics, source, (len(NAMES),), np.nan)
 
     def reasons(self, source: Source) -> dict[int, str]:
@@ -117,18 +116,22 @@ class Journal:
         self.path = path
         self._others: dict[Path, int] = {}
         self._header = header = _line({"format": FORMAT, "command": command})
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        self._lock()
         same, records, length = _read(path, header)
         if same:
             self._take(records)
-            if path.stat().st_size > length:
-                os.truncate(path, length)
         else:
-            self.replaced = path.exists()
-            atomic_write_bytes(path, header)
-        try:
-            self._handle = os.open(path, os.O_WRONLY | os.O_APPEND)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+            # A first line cut short by a kill is no other command's.
+            self.replaced = path.stat().st_size >= len(header)
+            length = 0
+        if path.stat().st_size > length:
+            os.ftruncate(self._handle, length)
+        if not same:
+            self._write(header)
 
     def read_others(self, paths: Iterable[Path]) -> None:
         """Take results from other journals of the same screening, as far as they are new.
@@ -155,7 +158,7 @@ class Journal:
             frames: source and number of each.
             scores: (n,).
             reasons: (n,), empty for frames that are no errors.
-            statistics: (n, 7).
+            statistics: (n, 6).
 
         Raises:
             OSError: the disk is full, or else cannot be written.
@@ -178,11 +181,30 @@ class Journal:
                 }
             )
             begin = end
-        line = _line(segments)
+        self._write(_line(segments))
+        self._put(segments)
+
+    def _write(self, line: bytes) -> None:
         written = 0
         while written < len(line):
             written += os.write(self._handle, line[written:])
-        self._put(segments)
+
+    def _lock(self) -> None:
+        """Keep other screenings out of this journal until this process ends, where the system can."""
+        try:
+            import fcntl
+        except ImportError:
+            return
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise UserError(
+                f"another screening is writing into {self.path.parent}; wait for it, or name another folder"
+            ) from None
+        except OSError:
+            # Some network file systems have no locks.
+            return
 
     def _take(self, records: list[Any]) -> None:
         for segments in records:

@@ -42,7 +42,7 @@ class Scores:
     Attributes:
         scores: float32 (n,), probability of a positive (Hit or Maybe); NaN for a frame that is an error.
         reasons: why a frame is an error, empty for the others.
-        statistics: float32 (n, 7), see `sfxjax.frame_statistics`.
+        statistics: float32 (n, 6), see `sfxjax.frame_statistics`.
     """
 
     scores: np.ndarray
@@ -220,7 +220,7 @@ def _score(
 
     Returns:
         (n,) scores; (n, 3) share of the unmasked pixels that can be used, share of those with a number that
-        have the highest value, and that value; (n, 7) statistics.
+        have the highest value, and that value; (n, 6) statistics.
     """
 
     def one(arguments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -85,7 +85,7 @@ class Run:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def statistics(self) -> np.ndarray:
-        """Return float32 (frames, 7)."""
+        """Return float32 (frames, 6)."""
         parts = [self.results.statistics(source) for source in self.sources]
         return np.concatenate(parts) if parts else np.empty((0, len(NAMES)), np.float32)
 

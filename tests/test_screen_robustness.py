@@ -16,6 +16,7 @@ import screen_cases as cases
 
 from sfxjax.errors import UserError
 from sfxjax.reader_process import Readers
+from sfxjax.run_journal import Journal, Results
 from sfxjax.sources import ReadOptions, pixel_type
 from sfxjax.storage import save_model
 
@@ -104,6 +105,16 @@ def test_a_journal_cut_anywhere_is_taken_up(tmp_path: Path, model: Path) -> None
     cases.write_cxi(run, cases.frames(9, 724, seed=5))
     assert cases.screen(*arguments) == 0
     assert (tmp_path / "o" / "frames.csv").read_bytes() != listed
+
+
+def test_two_screenings_into_one_folder_do_not_mix(tmp_path: Path, model: Path) -> None:
+    run = cases.write_cxi(tmp_path / "a.cxi", cases.frames(2, 724))
+    (tmp_path / "o").mkdir()
+    journal = Journal(tmp_path / "o" / "screening.journal", {}, Results())
+    with pytest.raises(UserError, match="another screening"):
+        cases.screen(run, "--model", model, "--out", tmp_path / "o")
+    journal.close()
+    assert cases.screen(run, "--model", model, "--out", tmp_path / "o", "--no-report") == 0
 
 
 def originals(folder: Path) -> list[Path]:
