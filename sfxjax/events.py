@@ -51,7 +51,8 @@ def dials_experiments(frames: Iterable[tuple[str, str, int | None]]) -> Iterator
     detector are left to DIALS, which reads them from the files.
 
     Args:
-        frames: (file, event, number in the file's stack from 0, or None for a file with one image).
+        frames: (file, event, number in the file from 0, counted over all its stacks, or None for a file
+            with one image).
     """
     entries = [(absolute(file), number) for file, _, number in frames]
     yield '{\n "__id__": "ExperimentList",\n "experiment": [\n'

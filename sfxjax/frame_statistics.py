@@ -7,7 +7,6 @@ a thousandth of the pixels, cannot move.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -24,7 +23,7 @@ NAMES = (
 )
 
 # Every pixel would do, but a sort of them costs more than the network.
-STRIDE = 6
+STRIDE = 12
 # A frame counts as strange in one statistic where the range of the training frames, widened by this share of
 # its width on either side, does not hold it.
 MARGIN = 0.5
@@ -41,8 +40,8 @@ def frame_statistics(frames: jax.Array) -> jax.Array:
     Returns:
         (n, 6) float32 in the order of `NAMES`: the median of |x|; the upper quartile of |x| and the first decile
         of the rows' largest minus smallest value, both over that median; the correlation of neighbours along
-        fast and slow scan, both clipped to three medians so that spots do not weigh; the median of |x| in the
-        inner half of the frame over that in the outer. Bad pixels take no part; a frame of bad pixels gives
+        fast and slow scan, and the mean of |x| in the inner half of the frame over that in the outer, all
+        clipped to three medians so that spots do not weigh. Bad pixels take no part; a frame of bad pixels gives
         zeros.
     """
     return jax.lax.map(_one, frames) if jax.default_backend() == "cpu" else jax.vmap(_one)(frames)
@@ -108,10 +107,7 @@ def _one(frame: jax.Array) -> jax.Array:
     magnitude = jnp.abs(frame)
     sample = magnitude[::STRIDE, ::STRIDE]
     height, width = sample.shape
-    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
-    inner = (jnp.abs(rows - height / 2) < height / 2**1.5) & (jnp.abs(columns - width / 2) < width / 2**1.5)
-    quantile = partial(_quantile, sample)
-    median = quantile(sample > 0, 0.5)
+    median, upper = _quantiles(sample, (0.5, 0.75))
     # The normalisation's scale is the whole frame's, which strong spots raise: only the first statistic keeps it.
     scale = jnp.where(median > 0, median, 1)
     extent = frame.max(1) - frame.min(1)
@@ -119,26 +115,32 @@ def _one(frame: jax.Array) -> jax.Array:
     # Only pairs of good pixels: bad ones are exactly 0.
     fast = _correlation(clipped[::STRIDE, :-1], clipped[::STRIDE, 1:])
     slow = _correlation(clipped[:-1, ::STRIDE], clipped[1:, ::STRIDE])
-    outer_median = quantile((sample > 0) & ~inner, 0.5)
-    inner_median = quantile((sample > 0) & inner, 0.5)
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    inner = (jnp.abs(rows - height / 2) < height / 2**1.5) & (jnp.abs(columns - width / 2) < width / 2**1.5)
+    limited = jnp.minimum(sample, 3 * median)
+    outer_mean = _mean(limited, (sample > 0) & ~inner)
     return jnp.stack(
         [
             median,
-            quantile(sample > 0, 0.75) / scale,
-            _quantile(extent, extent > 0, 0.1) / scale,
+            upper / scale,
+            _quantiles(extent, (0.1,))[0] / scale,
             fast,
             slow,
-            inner_median / jnp.where(outer_median > 0, outer_median, 1),
+            _mean(limited, (sample > 0) & inner) / jnp.where(outer_mean > 0, outer_mean, 1),
         ]
     )
 
 
-def _quantile(values: jax.Array, valid: jax.Array, share: float) -> jax.Array:
-    """Return a quantile of the valid values, 0 where there are none."""
-    ordered = jnp.sort(jnp.where(valid, values, jnp.inf).ravel())
-    count = valid.sum()
-    place = jnp.clip((share * (count - 1)).astype(jnp.int32), 0, ordered.size - 1)
-    return jnp.where(count > 0, ordered[place], 0)
+def _quantiles(values: jax.Array, shares: tuple[float, ...]) -> list[jax.Array]:
+    """Return quantiles of the values above 0; 0 where there are none."""
+    count = (values > 0).sum()
+    ordered = jnp.sort(jnp.where(values > 0, values, jnp.inf).ravel())
+    places = [jnp.clip((share * (count - 1)).astype(jnp.int32), 0, ordered.size - 1) for share in shares]
+    return [jnp.where(count > 0, ordered[place], 0) for place in places]
+
+
+def _mean(values: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(valid.sum(), 1)
 
 
 def _correlation(first: jax.Array, second: jax.Array) -> jax.Array:

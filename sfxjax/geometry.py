@@ -63,7 +63,6 @@ class Geometry:
 
     Attributes:
         panels: of it.
-        stacked: the data sets' first axis counts frames; None: the geometry does not say.
         data: path of the frames, with `%` for a part that varies; None: not given.
         mask: path of the mask in the frames' file, or in `mask_file`; None: not given.
         mask_file: file of the mask; None: the frames' own.
@@ -73,13 +72,17 @@ class Geometry:
     """
 
     panels: tuple[Panel, ...]
-    stacked: bool | None = None
     data: str | None = None
     mask: str | None = None
     mask_file: str | None = None
     good_bits: int | None = None
     bad_bits: int | None = None
     bad_regions: tuple[BadRegion, ...] = ()
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of a stored frame."""
+        return len(self.panels[0].first)
 
     def check(self, raw_shape: tuple[int, ...], where: str) -> None:
         """Check that every panel lies inside frames of a shape.
@@ -203,10 +206,8 @@ def read_geometry(path: str | Path) -> Geometry:
     if not panels:
         raise UserError(f"{path}: no panels in this geometry file")
     common = next(fields for fields in named.values() if _is_used(fields))
-    dims = _dims(common)
     return Geometry(
         panels,
-        None if dims is None else "%" in dims,
         common.get("data"),
         common.get("mask0_data", common.get("mask")),
         common.get("mask0_file", common.get("mask_file")),

@@ -70,7 +70,7 @@ def _geometry(tables: dict[str, Table], shapes: list[tuple[int, int]]) -> Geomet
         where = (1, 2) if len(shapes) > 1 else (0, 1)
         vectors = (tuple(map(float, vector)) for vector in (corner, fs_vector, ss_vector))
         panels.append(Panel(name, first, *where, shape, *vectors))  # type: ignore[arg-type]
-    return Geometry(tuple(panels), stacked=False)
+    return Geometry(tuple(panels))
 
 
 def _frame(

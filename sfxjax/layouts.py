@@ -73,7 +73,7 @@ def _placed(sources: list[Source], geometry: Geometry | None) -> list[Source]:
                 )
             placed.append(source)
             continue
-        if geometry.stacked is False and source.stacked and source.frames:
+        if source.stacked and source.frames and geometry.axes == len(source.raw_shape) + 1:
             # One frame of several panels, where a stack of frames was supposed.
             raw_shape = (source.frames, *source.raw_shape)
             source = replace(source, raw_shape=raw_shape, frames=1, stacked=False)

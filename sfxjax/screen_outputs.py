@@ -82,9 +82,16 @@ def _rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[obj
 
 
 def _selected(run: Run, wanted: np.ndarray) -> Iterator[tuple[str, str, int | None]]:
-    for chosen, (source, number) in zip(wanted, run.frames(), strict=True):
-        if chosen:
-            yield source.file, source.event(number), number if source.dataset else None
+    """Give (file, event, number in the file over all its stacks, or None for a file of one image)."""
+    index = 0
+    before: dict[str, int] = {}
+    for source in run.sources:
+        start = before.get(source.file, 0)
+        for number in range(source.frames):
+            if wanted[index]:
+                yield source.file, source.event(number), start + number if source.dataset else None
+            index += 1
+        before[source.file] = start + source.frames
 
 
 def _event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:

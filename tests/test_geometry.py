@@ -229,20 +229,25 @@ def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
         open_cbf(tmp_path / "b.cbf").read(1)
 
 
-def test_sixty_four_panels_in_a_stack_of_their_own(tmp_path: Path) -> None:
-    """A CSPAD's 64 panels as one (64, 185, 194) data set without an axis of frames."""
+@pytest.mark.parametrize("frame_axis", [True, False])
+@pytest.mark.parametrize("in_geometry", [True, False])
+def test_sixty_four_panels_with_and_without_an_axis_of_frames(
+    tmp_path: Path, frame_axis: bool, in_geometry: bool
+) -> None:
+    """A CSPAD's 64 panels, as (64, 185, 194) or (1, 64, 185, 194), whatever the geometry says of frames."""
     panels = np.random.default_rng(0).integers(0, 500, (64, 185, 194)).astype(np.uint16)
     corners = [(194.0 * (k % 8) - 776 + 3 * (k % 8), 185.0 * (k // 8) - 740) for k in range(64)]
     text = geometry_text([TURNS[0]] * 64, corners, (185, 194))
-    lines = [line for line in text.splitlines() if not line.startswith("dim")]
-    lines = ["dim1 = ss", "dim2 = fs", *(line.replace("/dim1", "/dim0") for line in lines)]
-    (tmp_path / "c.geom").write_text("\n".join(lines))
-    path = cases.write_cxi(tmp_path / "c.cxi", panels)
+    if not in_geometry:
+        lines = [line for line in text.splitlines() if not line.startswith("dim")]
+        text = "\n".join(["dim1 = ss", "dim2 = fs", *(line.replace("/dim1", "/dim0") for line in lines)])
+    (tmp_path / "c.geom").write_text(text)
+    path = cases.write_cxi(tmp_path / "c.cxi", panels[None] if frame_axis else panels)
     with FrameReader(ReadOptions(geometry=str(tmp_path / "c.geom"))) as reader:
         (source,) = reader.sources(str(path))
         ((crop, _, reason),) = reader.read(source, [0], np.dtype(np.uint16))
         mask = reader.static_mask(source)
-    assert (source.frames, source.event(0), reason) == (1, "//", "")
+    assert (source.frames, source.event(0), reason) == (1, "//0" if frame_axis else "//", "")
     assert crop is not None
     assert mask is not None
     whole = np.zeros((1480, 1600), np.uint16)

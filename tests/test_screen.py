@@ -43,6 +43,11 @@ def test_a_set_in_chunk_groups_is_screened_in_their_order(
     assert [row["event"] for row in found] == events
     assert [row["index"] for row in found] == [str(index) for index in range(5)]
     np.testing.assert_array_equal(cases.scores(tmp_path / "out"), expected(data))
+    hits = [int(row["index"]) for row in found if row["label"] == "HIT"]
+    selected = json.loads((tmp_path / "out" / "hits.expt").read_text())["imageset"]
+    # DIALS counts through the file's groups.
+    assert [entry["single_file_indices"] for entry in selected] == [[hit] for hit in hits]
+    assert max(hits) > 2
 
 
 def test_several_files_count_on_and_are_listed_by_the_threshold(
@@ -136,3 +141,20 @@ def test_the_real_frame_has_one_score_alone_and_in_a_file(tmp_path: Path, model:
     good = np.load(folder / "mask.npz")["good"]
     np.testing.assert_array_equal(cases.scores(tmp_path), expected(np.stack(frames), good))
     assert cases.scores(tmp_path)[0] != cases.scores(tmp_path)[1]
+
+
+def test_the_real_frame_scores_the_same_in_hdf5_cxi_and_cbf(
+    tmp_path: Path, model: Path, shared: Path
+) -> None:
+    folder = shared / "data" / "mfx_rayonix"
+    with h5py.File(folder / "hit.h5") as file:
+        frame = file["/entry_1/data_1/data"][()]
+    with h5py.File(tmp_path / "hit.cxi", "w") as file:
+        detector = file.create_group("/entry_1/instrument_1/detector_1")
+        detector["data"], detector["mask_shared"] = frame, np.zeros(frame.shape[1:], np.uint16)
+        file["/entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+    files = [folder / "hit.h5", tmp_path / "hit.cxi", folder / "hit.cbf"]
+    assert cases.screen(*files, "--model", model, "--out", tmp_path / "o", "--no-report") == 0
+    assert [row["event"] for row in cases.rows(tmp_path / "o")] == ["//0", "//0", ""]
+    score = cases.scores(tmp_path / "o")
+    assert score[0] == score[1] == score[2] == expected(frame)[0]
