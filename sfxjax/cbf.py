@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import mmap
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +95,19 @@ def open_cbf(path: Path) -> CbfFile:
         UserError: it is missing or damaged, or holds no image.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            # Mapped, because the images are only jumped over here.
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    if not content.startswith(MAGIC):
+    except ValueError as error:
+        raise UserError(f"{path}: the file is empty") from error
+    with content:
+        return _parse(path, content)
+
+
+def _parse(path: Path, content: mmap.mmap) -> CbfFile:
+    if content[: len(MAGIC)] != MAGIC:
         raise UserError(f"{path}: not a CBF file")
     sections, text, end = [], [], 0
     while (found := content.find(_BOUNDARY + b"\r\n", end)) >= 0 or (

@@ -182,6 +182,19 @@ def read_geometry(path: str | Path) -> Geometry:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+    return parse_geometry(text, path)
+
+
+def parse_geometry(text: str, path: str | Path) -> Geometry:
+    """Read the text of a CrystFEL geometry file.
+
+    Args:
+        text: of it.
+        path: where it comes from, for messages.
+
+    Raises:
+        UserError: it holds no panels that make sense.
+    """
     defaults: dict[str, str] = {}
     named: dict[str, dict[str, str]] = {}
     bad: dict[str, dict[str, str]] = {}
@@ -201,18 +214,20 @@ def read_geometry(path: str | Path) -> Geometry:
     try:
         panels = tuple(_panel(name, fields) for name, fields in named.items() if _is_used(fields))
         regions = tuple(_region(fields) for fields in bad.values())
-    except (KeyError, ValueError) as error:
+        common = next((fields for fields in named.values() if _is_used(fields)), {})
+        good_bits = _bits(common.get("mask0_goodbits", common.get("mask_good")))
+        bad_bits = _bits(common.get("mask0_badbits", common.get("mask_bad")))
+    except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error} is missing or wrong in this geometry file") from error
     if not panels:
         raise UserError(f"{path}: no panels in this geometry file")
-    common = next(fields for fields in named.values() if _is_used(fields))
     return Geometry(
         panels,
         common.get("data"),
         common.get("mask0_data", common.get("mask")),
         common.get("mask0_file", common.get("mask_file")),
-        _bits(common.get("mask0_goodbits", common.get("mask_good"))),
-        _bits(common.get("mask0_badbits", common.get("mask_bad"))),
+        good_bits,
+        bad_bits,
         regions,
     )
 

@@ -32,7 +32,6 @@ class FrameReader:
         self.options = options
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
-        self._masks: dict[tuple[object, ...], np.ndarray | None] = {}
         self._mask_files: dict[str, np.ndarray] = {}
         self._geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
@@ -92,10 +91,20 @@ class FrameReader:
         Raises:
             UserError: a mask does not fit the frames, is damaged, or its polarity is not known.
         """
-        key = (source.file, source.dataset, source.raw_shape, source.centre, source.mask_dataset)
-        if key not in self._masks:
-            self._masks[key] = self._static_mask(source)
-        return self._masks[key]
+        good: np.ndarray | None = None
+        window = crop_window(source.shape, source.centre) if not source.assembled else None
+        if window is None:
+            good = self._index(source) >= 0
+        elif not window.whole:
+            good = np.zeros((CROP, CROP), bool)
+            good[window.to_rows, window.to_columns] = True
+        for values in self._shared_masks(source):
+            here = self._mask_crop(source, values)
+            good = here if good is None else good & here
+        if good is not None and not good.any():
+            given = self.options.mask or "its mask"
+            raise UserError(f"{source.file}: no pixel of the crop is good; check {given}")
+        return None if good is not None and good.all() else good
 
     def read(
         self, source: Source, frames: Iterable[int], dtype: np.dtype
@@ -246,31 +255,21 @@ class FrameReader:
             return self._geometry.good_bits, self._geometry.bad_bits
         return options.good_bits, options.bad_bits
 
-    def _static_mask(self, source: Source) -> np.ndarray | None:
-        good: np.ndarray | None = None
-        window = crop_window(source.shape, source.centre) if not source.assembled else None
-        if window is None:
-            good = self._index(source) >= 0
-        elif not window.whole:
-            good = np.zeros((CROP, CROP), bool)
-            good[window.to_rows, window.to_columns] = True
-        for values in self._shared_masks(source):
-            if values.shape != source.raw_shape and values.shape != source.shape:
-                found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, source.raw_shape))
-                raise UserError(f"the mask has {found} pixels, the frames of {source.file} {wanted}")
-            if window is None:
-                index = self._index(source)
-                here = values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
-            else:
-                here = np.zeros((CROP, CROP), bool)
-                image = values.reshape(source.shape)
-                here[window.to_rows, window.to_columns] = image[window.rows, window.columns]
-            good = here if good is None else good & here
-        if good is not None and not good.any():
-            raise UserError(
-                f"{source.file}: no pixel of the crop is good; check {self.options.mask or 'its mask'}"
-            )
-        return None if good is not None and good.all() else good
+    def _mask_crop(self, source: Source, values: np.ndarray) -> np.ndarray:
+        """Cut the crop out of a mask of stored or assembled frames."""
+        if values.shape != source.raw_shape and values.shape != source.shape:
+            found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, source.raw_shape))
+            raise UserError(f"the mask has {found} pixels, the frames of {source.file} {wanted}")
+        if source.assembled:
+            index = self._index(source)
+            if values.size != math.prod(source.raw_shape):
+                raise UserError(f"the mask must have the shape of the stored frames of {source.file}")
+            return values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
+        window = crop_window(source.shape, source.centre)
+        good = np.zeros((CROP, CROP), bool)
+        image = values.reshape(source.shape)
+        good[window.to_rows, window.to_columns] = image[window.rows, window.columns]
+        return good
 
     def _shared_masks(self, source: Source) -> Iterator[np.ndarray]:
         """Give each mask that holds for all frames, True = good."""

@@ -13,7 +13,7 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.events import crystfel_line, dials_experiments
 from sfxjax.files import atomic_write
-from sfxjax.screening import Run
+from sfxjax.run import Run
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"

@@ -17,7 +17,8 @@ from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES
 from sfxjax.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.reader_process import Batch, Frame, Readers, default_readers
-from sfxjax.run_journal import Journal, Results
+from sfxjax.run import Run, unreadable
+from sfxjax.run_journal import Journal
 from sfxjax.screener import Screener, saturation
 from sfxjax.sources import ReadOptions, Source, pixel_type
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sfxjax.storage import TrainedModel
 
 JOURNAL = "screening.journal"
+# Files, and notes about them, that the terminal is told of.
+MOST_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -46,48 +49,6 @@ class ScreenOptions:
     batch_size: int | None = None
     readers: int | None = None
     process: tuple[int, int] = (0, 1)
-
-
-@dataclass
-class Run:
-    """A run as far as it is known.
-
-    Attributes:
-        sources: its stacks of frames, in order.
-        failed: why a file could not be opened, by its name; it stands in `sources` as one frame.
-        results: what is known of the frames.
-        bad_pixels: the line about pixels found bad, empty if none.
-    """
-
-    sources: list[Source] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    results: Results = field(default_factory=Results)
-    bad_pixels: str = ""
-
-    def __len__(self) -> int:
-        return sum(source.frames for source in self.sources)
-
-    def frames(self) -> Iterator[Frame]:
-        """Give source and number of every frame, in order."""
-        for source in self.sources:
-            for number in range(source.frames):
-                yield source, number
-
-    def frame(self, index: int) -> Frame:
-        """Return source and number of the frame at a place in the run."""
-        starts = np.cumsum([0, *(source.frames for source in self.sources)])
-        place = int(np.searchsorted(starts, index, side="right")) - 1
-        return self.sources[place], index - int(starts[place])
-
-    def scores(self) -> np.ndarray:
-        """Return float32 (frames,), NaN for errors."""
-        parts = [self.results.scores(source) for source in self.sources]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-    def statistics(self) -> np.ndarray:
-        """Return float32 (frames, 6)."""
-        parts = [self.results.statistics(source) for source in self.sources]
-        return np.concatenate(parts) if parts else np.empty((0, len(NAMES)), np.float32)
 
 
 class Screening:
@@ -172,25 +133,36 @@ class Screening:
         for name in self.files:
             try:
                 found = self.readers.sources(name)
-                if not sources or not self.run.failed:
-                    self.run.sources = [*sources, *found]
+                self.run.sources = [*sources, *found]
                 for source in found:
                     self._prepare_mask(source)
             except UserError as error:
                 if not sources and len(self.files) == 1 and not self.options.read.growing:
                     raise
                 self.run.failed[name] = str(error)
-                found = [_unreadable(name)]
-            for source in found:
-                if name not in self.run.failed:
-                    self._say_once(source.describe())
-                for note in source.notes:
-                    self._say_once(note)
+                found = [unreadable(name)]
             sources += found
         self.run.sources = sources
-        for name, reason in self.run.failed.items() if not self.options.read.growing else ():
-            self._say_once(f"{name} cannot be screened: {reason}")
+        self._describe()
         return len(self.run)
+
+    def _describe(self) -> None:
+        """Say what was found, of many files only the first."""
+        readable = [source for source in self.run.sources if source.file not in self.run.failed]
+        for source in readable[:MOST_LINES]:
+            self._say_once(source.describe())
+        if len(readable) > MOST_LINES:
+            rest = readable[MOST_LINES:]
+            layouts = ", ".join(sorted({source.layout for source in rest}))
+            frames = sum(source.frames for source in rest)
+            self._say_once(f"and {len(rest)} more ({layouts}) with {frames} frames")
+        notes = [note for source in readable for note in source.notes]
+        if not self.options.read.growing:
+            notes += [f"{name} cannot be screened: {reason}" for name, reason in self.run.failed.items()]
+        for note in notes[:MOST_LINES]:
+            self._say_once(note)
+        if len(notes) > MOST_LINES:
+            self._say_once(f"and {len(notes) - MOST_LINES} more such notes")
 
     def score(
         self,
@@ -389,20 +361,6 @@ def model_digest(model: TrainedModel) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
         digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _unreadable(name: str) -> Source:
-    return Source(
-        file=name,
-        layout="unreadable",
-        dataset="",
-        event_path="",
-        frames=1,
-        stacked=False,
-        raw_shape=(0, 0),
-        dtype="<u2",
-        shape=(0, 0),
-    )
 
 
 def _in_background(batches: Iterable[Batch]) -> Iterator[Batch]:

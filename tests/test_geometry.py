@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import screen_cases as cases
 
 from sfxjax.cbf import open_cbf
 from sfxjax.errors import UserError
-from sfxjax.geometry import Geometry, Panel, read_geometry
+from sfxjax.geometry import Geometry, Panel, parse_geometry, read_geometry
 from sfxjax.reading import FrameReader
 from sfxjax.sources import CROP, ReadOptions
 
@@ -256,3 +257,25 @@ def test_sixty_four_panels_with_and_without_an_axis_of_frames(
     expected = whole[740 - 362 : 740 + 362, 776 - 362 : 776 + 362]
     np.testing.assert_array_equal(crop[mask], expected[mask])
     assert 0.95 < mask.mean() < 1
+
+
+def test_damaged_geometries_are_read_or_refused() -> None:
+    generator = np.random.default_rng(3)
+    text = "mask_good = 0x0\n" + geometry_text(TURNS, CORNERS, (40, 60))
+    text += "bad1/min_fs = 1\nbad1/max_fs = 2\nbad1/min_ss = 0\nbad1/max_ss = 3\nbad1/panel = m0\n"
+    words = ["", "=", "/", "%", "nan", "1e999", "-1", "0x", "x", "99999999999", ";", "ss", "\n", "m0/"]
+    ended = {"read": 0, "refused": 0}
+    for _ in range(400):
+        pieces = list(text)
+        for place in generator.integers(0, len(pieces), generator.integers(1, 6)):
+            pieces[place] = str(generator.choice(words))
+        path = Path(os.devnull)
+        try:
+            geometry = parse_geometry("".join(pieces), path)
+            geometry.check((4, 40, 60), "run.cxi")
+            geometry.assembly((4, 40, 60), size=100)
+            ended["read"] += 1
+        except UserError as error:
+            assert "\n" not in str(error)
+            ended["refused"] += 1
+    assert min(ended.values()) > 20

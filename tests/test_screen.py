@@ -158,3 +158,36 @@ def test_the_real_frame_scores_the_same_in_hdf5_cxi_and_cbf(
     assert [row["event"] for row in cases.rows(tmp_path / "o")] == ["//0", "//0", ""]
     score = cases.scores(tmp_path / "o")
     assert score[0] == score[1] == score[2] == expected(frame)[0]
+
+
+def test_dead_pixels_and_small_frames_are_masked_in_files_as_in_arrays(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = cases.frames(20, 600)
+    small[:, 300, 290:310] = 60000
+    path = cases.write_cxi(tmp_path / "small.cxi", small)
+    assert cases.screen(path, "--model", model, "--out", tmp_path / "o", "--no-report") == 0
+    np.testing.assert_array_equal(cases.scores(tmp_path / "o"), expected(small))
+    told = capsys.readouterr().out
+    assert "600x600 pixels are padded to 724x724" in told
+    assert "20 pixels never change" in told
+    # The mask tells: with all pixels taken as good the scores are others.
+    assert np.all(expected(small) != expected(small, np.ones((600, 600), bool)))
+
+
+def test_several_devices_score_as_one_and_a_frame_alone_as_in_a_batch(data: np.ndarray) -> None:
+    import jax
+
+    assert len(jax.local_devices()) > 1
+    screener = Screener(cases.tiny_model(), batch_size=3)
+    assert screener.batch_size % len(jax.local_devices()) == 0
+    alone = [screener.scores(frame) for frame in data]
+    assert np.ndim(alone[0]) == 0
+    np.testing.assert_allclose(screener.scores(data), alone, rtol=1e-5)
+    masks = np.ones(data.shape, bool)
+    masks[1, 300:400] = False
+    found = screener.scores(data, masks)
+    np.testing.assert_allclose(found[0], screener.scores(data[0], masks[0]), rtol=1e-5)
+    assert abs(found[1] - alone[1]) > 1e-5
+    with pytest.raises(UserError, match="bool"):
+        screener.scores(data, masks.astype(int))
