@@ -411,6 +411,6 @@ def _limit_memory() -> None:
 
 
 def default_readers() -> int:
-    """Return how many readers suit this machine: the processors less one, between 1 and 8."""
+    """Return how many readers suit this machine: the processors less one, between 1 and 16."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-    return max(1, min(8, count - 1))
+    return max(1, min(16, count - 1))
