@@ -19,6 +19,8 @@ from sfxjax.gradient_reversal import gradient_reversal
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
+COMPRESSION_SCALE = 0.05
+
 
 @dataclass(frozen=True)
 class BaseConfig:
@@ -104,29 +106,48 @@ def max_pool(values: jax.Array) -> jax.Array:
     return values
 
 
-def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
-    """Shrink frames to the maps a base reads; vectors pass, with a channel axis.
+def compress(values: jax.Array) -> jax.Array:
+    """Make heights additive: arcsinh(x / 0.05), linear within the noise and logarithmic above it.
 
-    It has no weights, so that training computes it once a frame and keeps the maps, a sixteenth of the frames' places.
+    The heights of spots span two decades, and what tells a spot is its ratio to the noise. On a logarithmic scale
+    that ratio is a difference, which a convolution can form; and a batch's statistics are those of its background, not of its
+    few brightest spots.
+
+    Args:
+        values: of frames after local contrast normalisation, or of vectors made from them; noise is about 0.03.
+    """
+    return jnp.arcsinh(values.astype(jnp.float32) / COMPRESSION_SCALE)
+
+
+def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
+    """Shrink frames to the maps a base reads; vectors pass, with a channel axis. Both are compressed.
+
+    It has no weights, so that training computes it once a frame and keeps the maps, some thirtieth of the frames' bytes.
 
     Args:
         frames: (n, 720, 720) pre-processed frames, or (n, length) or (n, length, channels) reduced ones.
         config: of the base.
 
     Returns:
-        (n, 720 / block, 720 / block, channels) for frames, (n, length, channels) for vectors, in the frames' dtype.
+        (n, 720 / block, 720 / block, channels) float32 for frames, (n, length, channels) for vectors.
     """
     if config.dimensions == 1:
-        return frames[..., None] if frames.ndim == 2 else frames
-    return (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
+        return compress(frames[..., None] if frames.ndim == 2 else frames)
+    return compress(
+        (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
+    )
 
 
 class ConvolutionalBase(nn.Module):
-    """Blocks of 3-wide convolution, batch normalisation, ReLU and 2-wide max pooling, whose top is counted up.
+    """Blocks of 3-wide convolution, batch normalisation, saturating ReLU and 2-wide max pooling, then a count.
 
-    What decides a frame's class is the number of spots, wherever they lie and however bright they are. So the top
-    block saturates (tanh of the ReLU, its normalisation starting at -2 so that noise stays at zero), each channel is summed
-    over all places, and log(1 + sum) brings four spots and four hundred within reach of one classifier.
+    What decides a frame's class is the number of spots, wherever they lie and however bright they are. So every
+    block saturates (tanh of the ReLU, the normalisation starting at -2 so that noise stays at zero), each top channel is summed
+    over all places, log(1 + sum) brings four spots and four hundred within reach of one classifier, and one fully
+    connected layer with tanh makes the features bounded: a hit of 400 spots is no further from a miss than one of 40.
+
+    The default, for frames in blocks of 8 and with 8 and 16 channels, has 1,640 parameters and takes 3.5 million
+    multiply-adds a frame; a single 3x3 layer of four channels at full resolution would take 19 million.
 
     Attributes:
         config: the base's shape.
@@ -154,10 +175,8 @@ class ConvolutionalBase(nn.Module):
             values = nn.Conv(channels, (3,) * config.dimensions, use_bias=False, name=f"convolution_{level}")(
                 values
             )
-            normalize = self._normalize(f"normalization_{level}", -2.0 if level == last else 0.0)
-            values = max_pool(nn.relu(normalize(values, use_running_average=not train)))
-            if level == last:
-                values = jnp.tanh(values)
+            values = self._normalize(f"normalization_{level}", -2.0)(values, use_running_average=not train)
+            values = jnp.tanh(max_pool(nn.relu(values)))
             if level >= last - 1 and config.dropout > 0:
                 values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=not train)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1))))

@@ -10,6 +10,7 @@ Without --data both sets are simulated stand-ins. A killed run goes on with the 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -30,7 +31,7 @@ from sfxjax.progress import progress
 from sfxjax.simulate import stand_in_data
 from sfxjax.splits import split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, save_model
-from train.evaluation import score_set, summarize
+from train.evaluation import best_threshold, score_set, summarize
 from train.figures import plot_heads
 from train.loop import Fit, Recipe, Validation, fit
 from train.published import TABLE_5
@@ -151,42 +152,28 @@ def train_network(name: str, settings: Settings, training: Domains, validation: 
 
 
 def test_network(
-    name: str,
-    settings: Settings,
-    result: Fit,
-    sets: tuple[FrameSet, FrameSet],
-    validation: Validation,
-    out: Path,
+    name: str, settings: Settings, result: Fit, sets: tuple[FrameSet, FrameSet], out: Path
 ) -> dict[str, Any]:
     """Keep a network as a model and test it on both sets, as `sfxjax.screen` would score their frames."""
     source, target = sets
     ranges = split("full", len(source))
-    variables = {
-        key: {part: tree for part, tree in result.variables[key].items() if part != "domain_head"}
-        for key in ("params", "batch_stats")
-    }
-    model = TrainedModel(settings.recipe.base, variables, reduction=settings.reduction)
-    tested: dict[str, Any] = {}
-    known: dict[str, Any] = {}
-    jobs = {
-        "target": (target, range(len(target))),
-        "source": (source, ranges.test),
-        "validation": (source, ranges.validation),
-    }
     title = "DANN" if name == "dann" else "source-only CNN"
-    with progress(f"testing {title}", sum(len(indices) for _, indices in jobs.values())) as advance:
-        for key, (frame_set, indices) in jobs.items():
+    models = {
+        domain: TrainedModel(settings.recipe.base, result.variables(domain), reduction=settings.reduction)
+        for domain in ("source", "target")
+    }
+    jobs = {
+        "validation": (models["source"], source, ranges.validation),
+        "source": (models["source"], source, ranges.test),
+        "target": (models["target"], target, range(len(target))),
+    }
+    scored = {}
+    with progress(f"testing {title}", sum(len(indices) for _, _, indices in jobs.values())) as advance:
+        for key, (model, frame_set, indices) in jobs.items():
             scores, statistics = score_set(model, frame_set, indices, advance)
-            positive = frame_set.positives[indices.start : indices.stop]
-            if key == "validation":
-                known = {
-                    "scores": [round(float(s), 6) for s in scores],
-                    "positives": [bool(p) for p in positive],
-                }
-            else:
-                tested[key] = summarize(positive, scores)
-            if key == "target":
-                seen = summarize_statistics(statistics)
+            scored[key] = (frame_set.positives[indices.start : indices.stop], scores)
+    positive, scores = scored["validation"]
+    threshold = best_threshold(positive, scores)
     trained_on = {
         "network": name,
         "source": source.name,
@@ -195,14 +182,20 @@ def test_network(
         "frames": [len(source), len(target)],
         "recipe": asdict(settings.recipe),
         "epoch": result.epoch,
-        "validation": known,
-        "frame_statistics": seen,
+        "validation": {
+            "scores": [round(float(score), 6) for score in scores],
+            "positives": [bool(value) for value in positive],
+        },
+        "frame_statistics": summarize_statistics(statistics),
     }
-    save_model(
-        out / (MODEL_FOLDER if name == "dann" else name),
-        TrainedModel(model.config, variables, reduction=settings.reduction, trained_on=trained_on),
-    )
-    return tested | {"epoch_kept": result.epoch, "training_seconds": round(result.seconds, 1)}
+    model = dataclasses.replace(models["target"], threshold=threshold, trained_on=trained_on)
+    save_model(out / (MODEL_FOLDER if name == "dann" else name), model)
+    tested = {key: summarize(*scored[key], threshold) for key in ("source", "target")}
+    return tested | {
+        "threshold": threshold,
+        "epoch_kept": result.epoch,
+        "training_seconds": round(result.seconds, 1),
+    }
 
 
 def show(results: dict[str, Any]) -> None:
@@ -212,9 +205,8 @@ def show(results: dict[str, Any]) -> None:
 
     source, target = results["source"], results["target"]
     what = "simulated stand-ins" if results["simulated"] else "CXIDB 76"
-    table = Table(
-        title=f"{source} -> {target}, {what}, seed {results['seed']}: recall on hits and maybes / accuracy on misses, % (95 % interval)"
-    )
+    metric = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
+    table = Table(title=f"{source} -> {target}, {what}, seed {results['seed']}: {metric}")
     for column in (
         "network",
         f"{target}, all {results['frames'][1]} frames",
@@ -261,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     devices = jax.local_devices()
     print(
-        f"{settings.source} (labelled) -> {settings.target} (unlabelled), on {len(devices)} {devices[0].device_kind}"
+        f"{settings.source} (labelled) -> {settings.target} (unlabelled), on {len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}"
     )
     if settings.data is None:
         print(
@@ -276,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         networks = {}
         for name in NETWORKS:
             result = train_network(name, settings, training, validation, out)
-            networks[name] = test_network(name, settings, result, (source, target), validation, out)
+            networks[name] = test_network(name, settings, result, (source, target), out)
             if name == "dann":
                 simulated = " (simulated stand-ins)" if source.simulated or target.simulated else ""
                 title = f"DANN {source.name} -> {target.name}{simulated}"

@@ -63,3 +63,23 @@ def summarize(positive: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
         for value in [miss_accuracy_at_recall(labels, scores, recall)]
     }
     return summary(labels, scores, threshold) | {"miss_accuracy_at_recall": at_recall}
+
+
+def best_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Choose the threshold of the highest balanced accuracy, on frames whose labels may be used.
+
+    Args:
+        positive: (n,) bool labels.
+        scores: (n,) probabilities.
+
+    Returns:
+        The middle of the gap between scores where balanced accuracy is highest; of equal ones the lowest, since a lost
+        positive is the costly error. 0.5 where one class is missing.
+    """
+    positive = np.asarray(positive, bool)
+    if positive.all() or not positive.any():
+        return 0.5
+    edges = np.unique(np.concatenate([[0.0, 1.0], scores]))
+    middles = (edges[:-1] + edges[1:]) / 2
+    kept = [(scores[positive] >= t).mean() + (scores[~positive] < t).mean() for t in middles]
+    return float(middles[int(np.argmax(kept))])

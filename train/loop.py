@@ -51,12 +51,12 @@ class Recipe:
     """
 
     base: BaseConfig = field(default_factory=BaseConfig)
-    epochs: int = 20
-    steps_per_epoch: int = 25
+    epochs: int = 16
+    steps_per_epoch: int = 40
     batch: int = 32
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
-    strength: float = 0.3
+    strength: float = 2.0
     seed: int = 0
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -84,16 +84,27 @@ class Fit(NamedTuple):
     """A trained network.
 
     Attributes:
-        variables: Flax `params` and `batch_stats` of `DomainAdversarialNetwork`, of the epoch kept.
+        params: of `DomainAdversarialNetwork`, of the epoch kept.
+        batch_stats: its batch statistics, by domain: `source`, and `target` where there was one.
         epoch: the epoch kept, counted from 1.
         history: one JSON-ready record an epoch.
         seconds: spent training, over all the sittings.
     """
 
-    variables: dict[str, Any]
+    params: Any
+    batch_stats: dict[str, Any]
     epoch: int
     history: list[dict[str, Any]]
     seconds: float
+
+    def variables(self, domain: str) -> dict[str, Any]:
+        """Return Flax variables of `HitClassifier` for a domain; the source's where it was not trained on."""
+        statistics = self.batch_stats.get(domain, self.batch_stats["source"])
+        params = {part: tree for part, tree in self.params.items() if part != "domain_head"}
+        return {
+            "params": params,
+            "batch_stats": {part: statistics[part] for part in params if part in statistics},
+        }
 
 
 def predict(config: BaseConfig, variables: dict[str, Any], maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,19 +126,22 @@ def _predict_batch(config: BaseConfig, variables: Any, maps: jax.Array) -> tuple
 _predict = jax.jit(_predict_batch, static_argnums=0)
 
 
-def validate(config: BaseConfig, variables: dict[str, Any], data: Validation) -> dict[str, float]:
+def validate(
+    config: BaseConfig, params: Any, batch_stats: dict[str, Any], data: Validation
+) -> dict[str, float]:
     """Measure both heads on frames that are not trained on (the paper's Fig. 10).
 
     Args:
         config: the network's base.
-        variables: of `DomainAdversarialNetwork`.
+        params: of `DomainAdversarialNetwork`.
+        batch_stats: its batch statistics, by domain.
         data: the frames.
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
         where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
     """
-    label, domain = predict(config, variables, data.source)
+    label, domain = predict(config, {"params": params, "batch_stats": batch_stats["source"]}, data.source)
     classes = [label[data.positive], -label[~data.positive]]
     classes = [logits for logits in classes if len(logits)]
     result = {
@@ -135,7 +149,7 @@ def validate(config: BaseConfig, variables: dict[str, Any], data: Validation) ->
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        _, target = predict(config, variables, data.target)
+        _, target = predict(config, {"params": params, "batch_stats": batch_stats["target"]}, data.target)
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
@@ -188,7 +202,8 @@ def fit(
     if positive.all() or not positive.any():
         raise UserError("the source's training frames are all of one class; use more frames")
     optimizer = recipe.optimizer()
-    state = new_state(recipe.base, optimizer, jnp.asarray(training.source[:1]), recipe.seed)
+    domains = ("source",) if training.target is None else ("source", "target")
+    state = new_state(recipe.base, optimizer, jnp.asarray(training.source[:1]), recipe.seed, domains)
     kept = {"params": state.params, "batch_stats": state.batch_stats}
     fingerprint = json.loads(
         json.dumps(asdict(recipe) | {"source": len(positive), "adversarial": training.target is not None})
@@ -230,19 +245,19 @@ def fit(
         )
         state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)
         host: TrainState = first_replica(state)
-        variables = {"params": host.params, "batch_stats": host.batch_stats}
         record = {
             "epoch": epoch + 1,
             "train_label_loss": float(np.mean(losses.label)),
             "train_domain_loss": float(np.mean(losses.domain)),
-            **validate(recipe.base, variables, validation),
+            **validate(recipe.base, host.params, host.batch_stats, validation),
         }
         if not all(math.isfinite(value) for value in record.values()):
             raise UserError(f"training diverged in epoch {epoch + 1}; use a lower --learning-rate")
         history = [*progress["history"], record]
         best = [r for r in history if is_eligible(r["epoch"], recipe.epochs)]
         if not best or min(best, key=lambda r: r["label_loss"]) is record:
-            kept, progress["kept_epoch"] = variables, epoch + 1
+            kept = {"params": host.params, "batch_stats": host.batch_stats}
+            progress["kept_epoch"] = epoch + 1
         progress |= {
             "epoch": epoch + 1,
             "history": history,
@@ -252,7 +267,7 @@ def fit(
         for old in sorted(folder.glob("epoch_[0-9]*"))[:-CHECKPOINTS_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         report(record)
-    return Fit(kept, progress["kept_epoch"], progress["history"], progress["seconds"])
+    return Fit(**kept, epoch=progress["kept_epoch"], history=progress["history"], seconds=progress["seconds"])
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -26,7 +26,8 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
         step: int32, steps done.
-        params, batch_stats: Flax variables of `DomainAdversarialNetwork`.
+        params: of `DomainAdversarialNetwork`.
+        batch_stats: its batch statistics, a tree for each domain.
         optimizer_state: of optax.
     """
 
@@ -98,7 +99,11 @@ def orient(maps: jax.Array, orientation: jax.Array) -> jax.Array:
 
 
 def new_state(
-    config: BaseConfig, optimizer: optax.GradientTransformation, example: jax.Array, seed: int
+    config: BaseConfig,
+    optimizer: optax.GradientTransformation,
+    example: jax.Array,
+    seed: int,
+    domains: tuple[str, ...] = ("source", "target"),
 ) -> TrainState:
     """Initialise a network and its optimiser.
 
@@ -107,13 +112,14 @@ def new_state(
         optimizer: of optax.
         example: one input with a leading axis.
         seed: of the weights.
+        domains: those that keep batch statistics.
     """
     variables = DomainAdversarialNetwork(config).init(jax.random.key(seed), example)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats={domain: variables["batch_stats"] for domain in domains},
         optimizer_state=optimizer.init(params),
     )
 
@@ -124,9 +130,9 @@ def adversarial_step(
     """Make the body of a training step.
 
     The loss is the label classifier's cross entropy on the source plus the domain classifier's on both domains, which
-    reaches the base through the gradient reversal (Ganin et al. 2016, equation 9; the paper, section 2.3.3). Source and target
-    pass through the base in one batch and share its statistics. Without a target the domain term is absent and
-    the rest is the same: the source-only network of the same recipe.
+    reaches the base through the gradient reversal (Ganin et al. 2016, equation 9; the paper, section 2.3.3). Each domain passes
+    through the base in a batch of its own, normalised by its own statistics, and keeps its own running ones.
+    Without a target the domain term is absent and the rest is the same: the source-only network of the same recipe.
 
     Args:
         config: the network's base.
@@ -139,28 +145,39 @@ def adversarial_step(
     network = DomainAdversarialNetwork(config, axis_name)
 
     def step(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
-        inputs, positive = data.source[draw.source], data.positive[draw.source]
-        count = inputs.shape[0]
-        if data.target is not None:
-            inputs = jnp.concatenate([inputs, data.target[draw.target]])
-        if config.dimensions == 2 and config.stem == "block_extrema":
-            inputs = orient(inputs, draw.orientation)
+        positive = data.positive[draw.source]
 
-        def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
-            (label, domain), changed = network.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                inputs,
+        def prepared(maps: jax.Array) -> jax.Array:
+            turns = config.dimensions == 2 and config.stem == "block_extrema"
+            return orient(maps, draw.orientation) if turns else maps
+
+        source = prepared(data.source[draw.source])
+        target = None if data.target is None else prepared(data.target[draw.target])
+        keys = jax.random.split(key)
+
+        def heads(
+            params: Any, domain: str, maps: jax.Array, key: jax.Array
+        ) -> tuple[jax.Array, jax.Array, Any]:
+            (label, domain_logit), changed = network.apply(
+                {"params": params, "batch_stats": state.batch_stats[domain]},
+                maps,
                 draw.strength,
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-            label_loss = optax.sigmoid_binary_cross_entropy(label[:count], positive).mean()
-            domain_loss = jnp.zeros(())
-            if data.target is not None:
-                is_target = (jnp.arange(inputs.shape[0]) >= count).astype(jnp.float32)
-                domain_loss = optax.sigmoid_binary_cross_entropy(domain, is_target).mean()
-            return label_loss + domain_loss, (changed["batch_stats"], Losses(label_loss, domain_loss))
+            return label, domain_logit, changed["batch_stats"]
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
+            label, from_source, batch_stats = heads(params, "source", source, keys[0])
+            label_loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
+            if target is None:
+                return label_loss, ({"source": batch_stats}, Losses(label_loss, jnp.zeros(())))
+            _, from_target, target_stats = heads(params, "target", target, keys[1])
+            right = jnp.concatenate([-from_source, from_target])
+            domain_loss = optax.sigmoid_binary_cross_entropy(right, jnp.ones_like(right)).mean()
+            both = {"source": batch_stats, "target": target_stats}
+            return label_loss + domain_loss, (both, Losses(label_loss, domain_loss))
 
         gradient, (batch_stats, losses) = jax.grad(loss, has_aux=True)(state.params)
         if axis_name is not None:
