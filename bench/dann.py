@@ -30,7 +30,8 @@ def run_pair(source: str, target: str, seed: int, runs: Path, more: Sequence[str
     """Train a pair, unless that is done, and return its results.
 
     Args:
-        source, target: names of the sets.
+        source: name of the labelled set.
+        target: name of the unlabelled one.
         seed: of the training.
         runs: folder of the runs.
         more: further options of `train.dann`.
@@ -53,7 +54,7 @@ def table(record: dict[str, Any]) -> str:
     """Lay the record out as Markdown, with the paper's figures beside ours."""
     what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
     lines = [
-        f"| source -> target ({what}, {record['seeds']} seeds) | DANN, recall / misses | balanced | source-only CNN, recall / misses "
+        f"| {what}, {record['seeds']} seeds | DANN: recall / misses | balanced | source-only: recall / misses "
         "| balanced | paper's DANN on the real sets |",
         "|---|---|---|---|---|---|",
     ]

@@ -252,9 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{out} holds a run with other settings; name another folder with --out, or delete it"
         )
     devices = jax.local_devices()
-    print(
-        f"{settings.source} (labelled) -> {settings.target} (unlabelled), on {len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}"
-    )
+    kind = devices[0].device_kind
+    print(f"{settings.source} (labelled) -> {settings.target} (unlabelled), devices: {len(devices)} {kind}")
     if settings.data is None:
         print(
             f"no --data given: simulated stand-ins of {settings.frames} frames a set (the real ones have 2000)"

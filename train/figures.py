@@ -34,15 +34,15 @@ def plot_heads(history: list[dict[str, Any]], kept_epoch: int, title: str, path:
                 epochs, [scale * record[f"{key}_{quantity}"] for record in history], marker=".", color="C0"
             )
             axis.axvline(kept_epoch, color="0.6", linewidth=1, linestyle=":")
-            axis.set_title(f"{name}: {quantity}", fontsize=10)
+            axis.set_title(f"{name}: {quantity}\n{frames}", fontsize=9)
             axis.set_ylabel("cross entropy (nats)" if quantity == "loss" else "balanced accuracy (%)")
             axis.grid(alpha=0.3)
             if key == "domain":
                 chance = 0.693 if quantity == "loss" else 50
                 axis.axhline(chance, color="C3", linewidth=1, linestyle="--", label="chance")
                 axis.legend(fontsize=8)
-            axis.set_ylim(bottom=0 if quantity == "loss" else None)
-            axis.annotate(frames, (0.02, 0.02), xycoords="axes fraction", fontsize=7, color="0.4")
+            elif quantity == "loss":
+                axis.set_ylim(bottom=0)
     for axis in axes[-1]:
         axis.set_xlabel(f"epoch (dotted: epoch {kept_epoch}, kept)")
     figure.suptitle(title, fontsize=11)
