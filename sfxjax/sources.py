@@ -92,7 +92,6 @@ class ReadOptions:
         good_bits: CrystFEL's goodbits; None with `bad_bits` None: every bit is bad.
         bad_bits: CrystFEL's badbits.
         geometry: CrystFEL geometry file.
-        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) of the beam, pixels.
         allow_links: follow links out of the run's folder.
         growing: the files are still being written.
@@ -142,7 +141,6 @@ def crop_window(shape: tuple[int, int], centre: tuple[float, float] | None = Non
 
     Args:
         shape: (ss, fs) of the frame, pixels.
-        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) = (fs, ss) of the crop's centre, pixels from the first pixel's corner; None:
             the frame's centre.
 

@@ -59,7 +59,7 @@ def example_maps(config: BaseConfig, reduction: str | None = None) -> jax.Array:
         reduction: name of the reduction, for networks on vectors.
     """
     frame = jnp.zeros((FRAME, FRAME))
-    one = frame if reduction is None else get_reduction(reduction)(frame)
+    one = frame if reduction is None else get_reduction(reduction)(frame, None)
     return stem(one[None], config)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork, HitClassifier
 from sfxjax.storage import write_checkpoint
-from train.loop import Recipe, Validation, fit, is_eligible, newest_checkpoint, validate
+from train.loop import Fit, Recipe, Validation, fit, is_eligible, newest_checkpoint, validate
 from train.steps import Domains
 
 RECIPE = Recipe(
@@ -31,13 +33,20 @@ def data() -> tuple[Domains, Validation]:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Fit, Path]:
+    """An uninterrupted run of RECIPE, and the folder of its checkpoints."""
+    folder = tmp_path_factory.mktemp("finished")
+    return fit(RECIPE, *data(), folder), folder
+
+
 class Stopped(Exception):
     """Stands for a kill between two epochs."""
 
 
-def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path) -> None:
+def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch, finished) -> None:
     training, validation = data()
-    whole = fit(RECIPE, training, validation, tmp_path / "whole")
+    whole, folder = finished
 
     def stop(record) -> None:
         if record["epoch"] == 2:
@@ -49,12 +58,16 @@ def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path) -> None:
     resumed = fit(RECIPE, training, validation, tmp_path / "resumed", advance=done.append)
     assert done[0] == 2 * RECIPE.steps_per_epoch
     assert sum(done) == RECIPE.epochs * RECIPE.steps_per_epoch
-    jax.tree.map(np.testing.assert_array_equal, resumed.variables, whole.variables)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+    jax.tree.map(np.testing.assert_array_equal, resumed.batch_stats, whole.batch_stats)
     assert resumed.history == whole.history
     assert resumed.epoch == whole.epoch
     # A finished run is not trained again.
-    again = fit(RECIPE, training, validation, tmp_path / "whole", advance=lambda steps: None)
-    jax.tree.map(np.testing.assert_array_equal, again.variables, whole.variables)
+    with monkeypatch.context() as patch:
+        patch.setattr("train.loop.mapped_steps", None)
+        again = fit(RECIPE, training, validation, folder)
+    jax.tree.map(np.testing.assert_array_equal, again[:2], whole[:2])
+    assert again.seconds == whole.seconds
 
 
 def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path) -> None:
@@ -63,27 +76,26 @@ def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path)
     result = fit(recipe, training, validation, tmp_path)
     last = [record for record in result.history if record["epoch"] > 6]
     assert result.epoch == min(last, key=lambda record: record["label_loss"])["epoch"]
-    kept = validate(recipe.base, result.variables, validation)
+    kept = validate(recipe.base, result.params, result.batch_stats, validation)
     assert kept["label_loss"] == pytest.approx(result.history[result.epoch - 1]["label_loss"], rel=1e-6)
     assert [epoch for epoch in range(1, 9) if is_eligible(epoch, 8)] == [7, 8]
 
 
-def test_another_recipe_does_not_go_on_with_old_checkpoints(tmp_path) -> None:
+def test_another_recipe_does_not_go_on_with_old_checkpoints(finished) -> None:
     training, validation = data()
-    fit(RECIPE, training, validation, tmp_path)
     with pytest.raises(UserError, match="other settings"):
-        fit(dataclasses.replace(RECIPE, learning_rate=1e-3), training, validation, tmp_path)
+        fit(dataclasses.replace(RECIPE, learning_rate=1e-3), training, validation, finished[1])
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path) -> None:
+def test_a_damaged_checkpoint_is_named(tmp_path, finished) -> None:
     training, validation = data()
-    fit(RECIPE, training, validation, tmp_path)
-    newest = newest_checkpoint(tmp_path)
+    folder = shutil.copytree(finished[1], tmp_path / "damaged")
+    newest = newest_checkpoint(folder)
     for file in (newest / "weights").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(UserError, match="damaged"):
-        fit(RECIPE, training, validation, tmp_path)
+        fit(RECIPE, training, validation, folder)
 
 
 def test_a_failed_checkpoint_leaves_the_older_one(tmp_path) -> None:
@@ -104,19 +116,51 @@ def test_source_of_one_class_and_odd_batches_are_refused(tmp_path) -> None:
     assert newest_checkpoint(tmp_path) is None
 
 
-def test_validation_against_numpy(tmp_path) -> None:
-    training, validation = data()
-    result = fit(RECIPE, training, validation, tmp_path)
-    from sfxjax.models import DomainAdversarialNetwork
-
+def test_validation_against_numpy(finished) -> None:
+    _, validation = data()
+    result, _ = finished
     network = DomainAdversarialNetwork(RECIPE.base)
-    label, from_source = (np.asarray(x, np.float64) for x in network.apply(result.variables, validation.source))
-    _, from_target = network.apply(result.variables, validation.target)
+
+    def heads(domain, maps):
+        variables = {"params": result.params, "batch_stats": result.batch_stats[domain]}
+        return (np.asarray(logits, np.float64) for logits in network.apply(variables, maps))
+
+    label, from_source = heads("source", validation.source)
+    _, from_target = heads("target", validation.target)
     truth = validation.positive
-    losses = -np.log(1 / (1 + np.exp(-np.where(truth, label, -label))))
-    got = validate(RECIPE.base, result.variables, validation)
+
+    def loss(logits, sides):
+        return -np.log(1 / (1 + np.exp(-np.where(sides, logits, -logits))))
+
+    got = validate(RECIPE.base, result.params, result.batch_stats, validation)
+    losses = loss(label, truth)
     assert got["label_loss"] == pytest.approx((losses[truth].mean() + losses[~truth].mean()) / 2, rel=1e-4)
     hits, misses = np.mean(label[truth] >= 0), np.mean(label[~truth] <= 0)
     assert got["label_accuracy"] == pytest.approx((hits + misses) / 2)
-    right = (np.mean(from_source <= 0) + np.mean(np.asarray(from_target) >= 0)) / 2
+    domain_loss = (loss(from_source, False).mean() + loss(from_target, True).mean()) / 2
+    assert got["domain_loss"] == pytest.approx(domain_loss, rel=1e-4)
+    right = (np.mean(from_source <= 0) + np.mean(from_target >= 0)) / 2
     assert got["domain_accuracy"] == pytest.approx(right)
+
+
+def test_variables_are_those_of_the_hit_classifier_for_the_domain_asked(tmp_path, finished) -> None:
+    training, validation = data()
+    result, _ = finished
+    network, classifier = DomainAdversarialNetwork(RECIPE.base), HitClassifier(RECIPE.base)
+    maps = jnp.asarray(validation.target)
+    logits = {}
+    for domain in ("source", "target"):
+        both = {"params": result.params, "batch_stats": result.batch_stats[domain]}
+        logits[domain] = classifier.apply(result.variables(domain), maps)
+        np.testing.assert_allclose(logits[domain], network.apply(both, maps)[0], rtol=1e-5)
+    assert not np.allclose(logits["source"], logits["target"])
+
+    alone = fit(
+        dataclasses.replace(RECIPE, epochs=1),
+        training._replace(target=None),
+        validation._replace(target=None),
+        tmp_path / "source_only",
+    )
+    assert set(alone.batch_stats) == {"source"}
+    assert "domain_loss" not in alone.history[0]
+    jax.tree.map(np.testing.assert_array_equal, alone.variables("target"), alone.variables("source"))

@@ -55,32 +55,28 @@ def test_gradient_is_that_of_the_two_losses_with_the_domain_one_reversed_in_the_
     data = domains()
     draw = jax.tree.map(lambda leaf: leaf[0], drawn(data))._replace(orientation=np.int32(0))
     state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
-    after, _ = adversarial_step(CONFIG, optax.sgd(1.0))(state, data, draw, KEY)
+    after, _ = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))(state, data, draw, KEY)
     moved = jax.tree.map(lambda old, new: old - new, state.params, after.params)
 
     network = DomainAdversarialNetwork(CONFIG)
-    inputs = jnp.concatenate([data.source[draw.source], data.target[draw.target]])
 
-    def heads(params):
-        (label, domain), _ = network.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            inputs,
-            -1.0,  # with this strength the layer passes gradients as they are
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return label, domain
+    def heads(params, domain, maps):
+        """Each domain in a pass of its own; at this strength the layer passes gradients as they are."""
+        variables = {"params": params, "batch_stats": state.batch_stats[domain]}
+        return network.apply(variables, maps, -1.0, train=True, mutable=["batch_stats"])
 
     def label_loss(params):
-        logits, truth = heads(params)[0][: len(draw.source)], data.positive[draw.source]
+        (logits, _), _ = heads(params, "source", data.source[draw.source])
+        truth = data.positive[draw.source]
         return jnp.mean(jnp.logaddexp(0, logits) - truth * logits)
 
     def domain_loss(params):
-        logits = heads(params)[1]
-        truth = jnp.concatenate([jnp.zeros(len(draw.source)), jnp.ones(len(draw.target))])
-        return jnp.mean(jnp.logaddexp(0, logits) - truth * logits)
+        (_, source), _ = heads(params, "source", data.source[draw.source])
+        (_, target), _ = heads(params, "target", data.target[draw.target])
+        return (jnp.mean(jnp.logaddexp(0, source)) + jnp.mean(jnp.logaddexp(0, -target))) / 2
 
-    label, domain = jax.grad(label_loss)(state.params), jax.grad(domain_loss)(state.params)
+    label = jax.jit(jax.grad(label_loss))(state.params)
+    domain = jax.jit(jax.grad(domain_loss))(state.params)
     expected = {
         "base": jax.tree.map(lambda a, b: a - draw.strength * b, label["base"], domain["base"]),
         "label_head": label["label_head"],
@@ -89,6 +85,27 @@ def test_gradient_is_that_of_the_two_losses_with_the_domain_one_reversed_in_the_
     size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(domain["base"]))
     assert size > 1e-3, "the domain loss must reach the base for this test to mean anything"
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=1e-4), moved, expected)
+
+    for name, maps in (("source", data.source[draw.source]), ("target", data.target[draw.target])):
+        _, changed = jax.jit(heads, static_argnums=1)(state.params, name, maps)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            after.batch_stats[name],
+            changed["batch_stats"],
+        )
+
+
+def test_a_domain_is_normalised_by_its_own_batch_alone() -> None:
+    data = domains()
+    draw = jax.tree.map(lambda leaf: leaf[0], drawn(data))
+    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
+    step = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))
+    after, losses = step(state, data, draw, KEY)
+    other, other_losses = step(state, data._replace(target=5 * data.target + 1), draw, KEY)
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats["source"], other.batch_stats["source"])
+    assert float(losses.label) == float(other_losses.label)
+    target = [state.batch_stats["target"]["base"]["normalization_0"] for state in (after, other)]
+    assert not np.allclose(target[0]["var"], target[1]["var"])
 
 
 def test_two_devices_train_as_one() -> None:
@@ -130,8 +147,9 @@ def test_mapped_steps_are_the_body_one_after_the_other() -> None:
 def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_alone() -> None:
     data = domains()
     draw = jax.tree.map(lambda leaf: leaf[0], drawn(data, strength=5.0))
-    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
-    step = adversarial_step(CONFIG, optax.sgd(1.0))
+    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1, domains=("source",))
+    step = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))
+    assert set(state.batch_stats) == {"source"}
     alone, losses = step(state, data._replace(target=None), draw, KEY)
     again, _ = step(state, data._replace(target=None), draw._replace(strength=np.float32(0)), KEY)
     assert float(losses.domain) == 0

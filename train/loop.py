@@ -227,7 +227,8 @@ def fit(
             report(record)
         advance(progress["epoch"] * recipe.steps_per_epoch)
     if progress["epoch"] < recipe.epochs:
-        state, data = replicate(state, devices), replicate(Domains(*map(_on_device, training)), devices)
+        data = replicate(jax.tree.map(jnp.asarray, training), devices)
+        state = replicate(state, devices)
         run = mapped_steps(recipe.base, optimizer, devices)
     key = jax.random.key(recipe.seed)
 
@@ -274,7 +275,3 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """Return the last whole checkpoint under a folder, or None."""
     whole = sorted(path for path in folder.glob("epoch_[0-9]*") if path.is_dir())
     return whole[-1] if whole else None
-
-
-def _on_device(values: Any) -> jax.Array | None:
-    return None if values is None else jnp.asarray(values)

@@ -17,6 +17,8 @@ import optax
 
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork
 
+Array = jax.Array | np.ndarray
+
 AXIS = "devices"
 ORIENTATIONS = 8
 
@@ -46,9 +48,9 @@ class Domains(NamedTuple):
         target: (m, ...) maps or vectors without labels, or None to train on the source alone.
     """
 
-    source: jax.Array
-    positive: jax.Array
-    target: jax.Array | None
+    source: Array
+    positive: Array
+    target: Array | None
 
 
 class Draw(NamedTuple):
@@ -61,10 +63,10 @@ class Draw(NamedTuple):
         strength: (steps,) float32 of the gradient reversal.
     """
 
-    source: jax.Array
-    target: jax.Array
-    orientation: jax.Array
-    strength: jax.Array
+    source: Array
+    target: Array
+    orientation: Array
+    strength: Array
 
 
 class Losses(NamedTuple):
@@ -74,7 +76,7 @@ class Losses(NamedTuple):
     domain: jax.Array
 
 
-def orient(maps: jax.Array, orientation: jax.Array) -> jax.Array:
+def orient(maps: jax.Array, orientation: Array) -> jax.Array:
     """Turn a batch of square maps into one of the eight orientations of a square.
 
     Diffraction has no up: a turned or mirrored frame has as many spots.
@@ -145,14 +147,15 @@ def adversarial_step(
     network = DomainAdversarialNetwork(config, axis_name)
 
     def step(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
-        positive = data.positive[draw.source]
+        positive = jnp.asarray(data.positive)[draw.source]
 
-        def prepared(maps: jax.Array) -> jax.Array:
+        def prepared(frames: Array, places: Array) -> jax.Array:
+            maps = jnp.asarray(frames)[places]
             turns = config.dimensions == 2 and config.stem == "block_extrema"
             return orient(maps, draw.orientation) if turns else maps
 
-        source = prepared(data.source[draw.source])
-        target = None if data.target is None else prepared(data.target[draw.target])
+        source = prepared(data.source, draw.source)
+        target = None if data.target is None else prepared(data.target, draw.target)
         keys = jax.random.split(key)
 
         def heads(
