@@ -146,7 +146,7 @@ class ConvolutionalBase(nn.Module):
     over all places, log(1 + sum) brings four spots and four hundred within reach of one classifier, and one fully
     connected layer with tanh makes the features bounded: a hit of 400 spots is no further from a miss than one of 40.
 
-    The default, for frames in blocks of 8 and with 8 and 16 channels, has 1,640 parameters and takes 3.5 million
+    The default, for frames in blocks of 8 and with 8 and 16 channels, has 1,648 parameters and takes 3.5 million
     multiply-adds a frame; a single 3x3 layer of four channels at full resolution would take 19 million.
 
     Attributes:

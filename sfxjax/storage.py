@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,24 +76,42 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         The folder.
 
     Raises:
-        UserError: the folder holds something else, or the disk is full.
-        OSError: from the operating system.
+        UserError: the folder holds something else.
+        OSError: from the operating system, such as a full disk.
     """
     import orbax.checkpoint as ocp
 
     folder = Path(folder)
+    arrays = jax.tree.map(np.asarray, tree)
     with atomic_folder(folder) as temporary:
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
         try:
+            _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save((temporary / WEIGHTS).resolve(), jax.tree.map(np.asarray, tree))
+                checkpointer.save((temporary / WEIGHTS).resolve(), arrays)
                 checkpointer.wait_until_finished()
         except Exception as error:
             # TensorStore reports the system's errors in its own words.
-            if "No space left" in str(error) or "ENOSPC" in str(error):
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full or "No space left" in str(error) or "ENOSPC" in str(error):
                 raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
             raise
     return folder
+
+
+def _make_sure_of_room(path: Path, size: int) -> None:
+    """Fill the space that arrays of `size` bytes may take on disk, and free it again.
+
+    TensorStore writes in threads of its own, and on a full disk each of them prints a traceback.
+    """
+    try:
+        with path.open("wb") as file:
+            # Every array has a file or two of its own, and is written twice; noise, since some file systems compress.
+            file.write(os.urandom(4 * size + 2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:

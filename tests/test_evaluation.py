@@ -1,0 +1,86 @@
+"""Scores of whole sets: the shift that calibrates them, and their summary."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
+
+from train.evaluation import calibration_shift, shifted, summarize
+
+
+def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping scores of both classes; with few digits many are equal."""
+    rng = np.random.default_rng(seed)
+    positive = rng.random(count) < 0.3
+    positive[:2] = True, False
+    scores = 1 / (1 + np.exp(-rng.normal(np.where(positive, 1.0, -1.0), 1.2)))
+    return positive, np.round(scores, digits)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_has_the_lowest_loss_of_all_shifts(seed: int) -> None:
+    positive, scores = frames(seed)
+    values = np.log(scores / (1 - scores)) + 2.5
+    weight = np.where(positive, 1 / positive.sum(), 1 / (~positive).sum())
+    tried = np.linspace(-6, 6, 12001)
+    losses = [log_loss(positive, sigmoid(values + shift), sample_weight=weight) for shift in tried[::100]]
+    near = tried[::100][int(np.argmin(losses))]
+    fine = tried[np.abs(tried - near) < 0.11]
+    losses = [log_loss(positive, sigmoid(values + shift), sample_weight=weight) for shift in fine]
+    assert calibration_shift(positive, sigmoid(values)) == pytest.approx(fine[np.argmin(losses)], abs=2e-3)
+
+
+def test_calibrated_classes_err_alike() -> None:
+    """Where the loss is lowest, hits lack on average what misses have too much."""
+    positive, scores = frames(3, count=400)
+    calibrated = shifted(scores, calibration_shift(positive, scores))
+    assert 1 - calibrated[positive].mean() == pytest.approx(calibrated[~positive].mean(), abs=1e-5)
+
+
+def test_calibration_of_separate_classes_and_of_certain_scores_is_finite() -> None:
+    positive = np.array([False, False, True, True])
+    for scores in (np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1e-3, 2e-3])):
+        shift = calibration_shift(positive, scores)
+        assert -8 <= shift <= 8
+        assert np.all((shifted(scores, shift) >= 0.5) == positive)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_one_class_is_not_calibrated(value: bool) -> None:
+    assert calibration_shift(np.full(5, value), np.linspace(0, 1, 5)) == 0.0
+
+
+def test_shifting_is_undone_by_shifting_back_and_keeps_the_order() -> None:
+    scores = np.linspace(0.001, 0.999, 99)
+    moved = shifted(scores, 1.5)
+    np.testing.assert_allclose(np.log(moved / (1 - moved)) - np.log(scores / (1 - scores)), 1.5)
+    np.testing.assert_allclose(shifted(moved, -1.5), scores, rtol=1e-9)
+    assert np.all(np.diff(moved) > 0)
+
+
+def test_summary_against_scikit_learn() -> None:
+    positive, scores = frames(9, count=200)
+    result = summarize(positive, scores, threshold=0.4)
+    json.dumps(result, allow_nan=False)
+    assert result["threshold"] == 0.4
+    expected = 100 * balanced_accuracy_score(positive, scores >= 0.4)
+    assert result["balanced_accuracy"]["percent"] == pytest.approx(expected)
+    false_rate, recall, _ = roc_curve(positive, scores, drop_intermediate=False)
+    assert set(result["miss_accuracy_at_recall"]) == {"90", "95", "99"}
+    for name, value in result["miss_accuracy_at_recall"].items():
+        reached = recall >= int(name) / 100 - 1e-12
+        assert value == pytest.approx(100 * (1 - false_rate[reached].min())), name
+
+
+def test_summary_without_positives_tells_what_it_can() -> None:
+    result = summarize(np.zeros(4, bool), np.array([0.1, 0.2, 0.7, 0.3]))
+    assert result["recall"]["percent"] is None
+    assert result["miss_accuracy"]["percent"] == 75
+    assert set(result["miss_accuracy_at_recall"].values()) == {None}

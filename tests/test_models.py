@@ -1,0 +1,166 @@
+"""The networks' parts against NumPy, and what their docstrings claim."""
+
+from __future__ import annotations
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfxjax.errors import UserError
+from sfxjax.models import (
+    BaseConfig,
+    ConvolutionalBase,
+    DomainAdversarialNetwork,
+    HitClassifier,
+    block_extrema,
+    compress,
+    max_pool,
+    parameter_count,
+    space_to_depth,
+    stem,
+)
+
+SMALL = BaseConfig(channels=(3, 4), features=5)
+
+
+def frames(count: int = 2, ss: int = 24, fs: int = 16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, ss, fs)).astype(np.float32)
+
+
+def test_block_extrema_against_loops() -> None:
+    values = frames()
+    got = np.asarray(block_extrema(jnp.asarray(values), 8))
+    assert got.shape == (2, 3, 2, 2)
+    for n, i, j in np.ndindex(2, 3, 2):
+        block = values[n, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8]
+        assert got[n, i, j].tolist() == [block.max(), -block.min()]
+
+
+def test_space_to_depth_against_loops() -> None:
+    values = frames()
+    got = np.asarray(space_to_depth(jnp.asarray(values), 4))
+    assert got.shape == (2, 6, 4, 16)
+    for n, i, j in np.ndindex(2, 6, 4):
+        np.testing.assert_array_equal(got[n, i, j], values[n, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].ravel())
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 9, 3), (2, 11, 3)])
+def test_max_pool_against_flax(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    window = (2,) * (len(shape) - 2)
+    expected = nn.max_pool(jnp.asarray(values), window, strides=window)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(values)), expected)
+
+
+def test_compress_is_linear_in_the_noise_and_logarithmic_above() -> None:
+    values = np.array([-4.0, -0.03, -1e-4, 0.0, 1e-4, 0.03, 0.4, 4.0])
+    got = np.asarray(compress(jnp.asarray(values)), np.float64)
+    scaled = values / 0.05
+    np.testing.assert_allclose(
+        got, np.sign(scaled) * np.log(np.abs(scaled) + np.hypot(scaled, 1)), rtol=2e-6, atol=1e-9
+    )
+    np.testing.assert_allclose(got[4], 1e-4 / 0.05, rtol=1e-4)
+    np.testing.assert_allclose(got[7] - got[6], np.log(10), rtol=5e-3)
+    assert compress(jnp.asarray(values, jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_stem_of_frames_and_of_vectors() -> None:
+    image = jnp.asarray(frames())
+    np.testing.assert_array_equal(stem(image, BaseConfig()), compress(block_extrema(image, 8)))
+    other = BaseConfig(stem="space_to_depth", block=4)
+    np.testing.assert_array_equal(stem(image, other), compress(space_to_depth(image, 4)))
+    vectors = BaseConfig(dimensions=1)
+    assert stem(image[:, 0], vectors).shape == (2, 16, 1)
+    np.testing.assert_array_equal(stem(image, vectors), compress(image))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3, 1e6])
+def test_features_are_bounded_however_bright_the_frame(scale: float) -> None:
+    maps = stem(scale * jnp.asarray(frames(3, 48, 48)), SMALL)
+    base = ConvolutionalBase(SMALL)
+    variables = base.init(jax.random.key(0), maps)
+    features = np.asarray(base.apply(variables, maps))
+    assert features.shape == (3, SMALL.features)
+    assert features.dtype == np.float32
+    assert np.all(np.abs(features) <= 1)
+
+
+def test_features_do_not_depend_on_the_other_frames_outside_training() -> None:
+    maps = stem(jnp.asarray(frames(4, 48, 48)), SMALL)
+    base = ConvolutionalBase(SMALL)
+    variables = base.init(jax.random.key(0), maps)
+    together = base.apply(variables, maps)
+    one_by_one = jnp.concatenate([base.apply(variables, one[None]) for one in maps])
+    np.testing.assert_allclose(together, one_by_one, atol=1e-6)
+
+
+def test_dropout_and_batch_statistics_work_in_training_alone() -> None:
+    config = BaseConfig(channels=(3, 4), features=5, dropout=0.5)
+    maps = stem(jnp.asarray(frames(4, 48, 48)), config)
+    base = ConvolutionalBase(config)
+    variables = base.init(jax.random.key(0), maps)
+
+    def train(seed: int):
+        rngs = {"dropout": jax.random.key(seed)}
+        return base.apply(variables, maps, train=True, mutable=["batch_stats"], rngs=rngs)
+
+    (first, changed), (second, _) = train(1), train(2)
+    assert not np.allclose(first, second)
+    before, after = variables["batch_stats"]["normalization_0"], changed["batch_stats"]["normalization_0"]
+    assert not np.allclose(before["mean"], after["mean"])
+
+
+def test_the_networks_share_the_base_and_the_label_head() -> None:
+    maps = stem(jnp.asarray(frames(2, 48, 48)), SMALL)
+    network = DomainAdversarialNetwork(SMALL)
+    variables = network.init(jax.random.key(0), maps)
+    params = dict(variables["params"])
+    params.pop("domain_head")
+    shared = {"params": params, "batch_stats": variables["batch_stats"]}
+    label, domain = network.apply(variables, maps)
+    np.testing.assert_allclose(HitClassifier(SMALL).apply(shared, maps), label, rtol=1e-6)
+    assert label.shape == domain.shape == (2,)
+    features = HitClassifier(SMALL).apply(shared, maps, method="features")
+    assert features.shape == (2, SMALL.features)
+
+
+def test_the_docstring_tells_the_default_networks_size_and_cost() -> None:
+    """Counted here from the shapes: convolutions over same-padded maps, each followed by a halving."""
+    config = BaseConfig()
+    side, inputs = 720 // config.block, 2
+    multiply_adds, convolutions, normalizations = 0, 0, 0
+    for channels in config.channels:
+        convolutions += 9 * inputs * channels
+        normalizations += 2 * channels
+        multiply_adds += side * side * 9 * inputs * channels
+        side, inputs = side // 2, channels
+    normalizations += 2 * inputs
+    dense = inputs * config.features + config.features
+    multiply_adds += inputs * config.features
+    parameters = convolutions + normalizations + dense
+
+    maps = stem(jnp.zeros((1, 720, 720)), config)
+    variables = jax.eval_shape(lambda: ConvolutionalBase(config).init(jax.random.key(0), maps))
+    assert parameter_count(variables["params"]) == parameters
+
+    text = " ".join((ConvolutionalBase.__doc__ or "").split())
+    claimed = re.search(r"has ([\d,]+) parameters and takes ([\d.]+) million multiply-adds a frame", text)
+    assert claimed is not None
+    assert int(claimed[1].replace(",", "")) == parameters
+    assert claimed[2] == f"{multiply_adds / 1e6:.1f}"
+    assert f"would take {720 * 720 * 9 * 4 / 1e6:.0f} million" in text
+
+
+@pytest.mark.parametrize("fields", [{"dimensions": 3}, {"dimensions": 0}, {"stem": "strided"}])
+def test_bases_that_do_not_exist_are_refused(fields: dict) -> None:
+    with pytest.raises(UserError, match="no convolutional base"):
+        BaseConfig(**fields)
+
+
+def test_a_base_is_described_in_json_and_made_of_it_again() -> None:
+    config = BaseConfig(channels=(5, 6, 7), stem="space_to_depth", block=4)
+    assert BaseConfig(**config.to_json()) == config
