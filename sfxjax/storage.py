@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ FORMAT = 1
 MODEL_FOLDER = "model"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights"
+CHECKSUMS = "sha256"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
     folder = Path(folder)
     arrays = jax.tree.map(np.asarray, tree)
     with atomic_folder(folder) as temporary:
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+        json.dumps(
+            description, allow_nan=False
+        )  # what JSON cannot hold is refused before anything is written
         try:
             _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
             with ocp.StandardCheckpointer() as checkpointer:
@@ -96,7 +100,17 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
             if full or "No space left" in str(error) or "ENOSPC" in str(error):
                 raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
             raise
+        whole = description | {CHECKSUMS: _checksums(temporary / WEIGHTS)}
+        (temporary / DESCRIPTION).write_text(json.dumps(whole, indent=2) + "\n")
     return folder
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 def _make_sure_of_room(path: Path, size: int) -> None:
@@ -132,9 +146,17 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
     folder = Path(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
+        # Looked at first: threads of TensorStore print tracebacks about damaged files, and Orbax takes other shapes.
+        files = _checksums(folder / WEIGHTS)
+        if description.pop(CHECKSUMS, files) != files:
+            raise ValueError("its files are not as they were written")
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore((folder / WEIGHTS).resolve(), like), description
+            tree = checkpointer.restore((folder / WEIGHTS).resolve(), like)
+        shapes = [[leaf.shape for leaf in jax.tree.leaves(each)] for each in (tree, like)]
+        if shapes[0] != shapes[1]:
+            raise ValueError("its arrays have other shapes")
+        return tree, description
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
