@@ -42,13 +42,15 @@ class BinarySection:
     """One image in a CBF file.
 
     Attributes:
-        shape: (ss, fs), pixels.
+        shape: (ss, fs) of one plane, pixels.
         dtype: of the pixels.
         compression: such as `x-cbf_packed`, in small letters; empty: none.
         flat: every pixel is predicted by the one before it, not by four neighbours.
         start: of the compressed bytes in the file.
         size: how many there are.
         md5: their MD5 sum in base64, empty if the file does not give it.
+        planes: how many planes of (ss, fs) it has, one after the other.
+        correlated: pixels are predicted by the plane before theirs, too.
     """
 
     shape: tuple[int, int]
@@ -58,6 +60,8 @@ class BinarySection:
     start: int
     size: int
     md5: str = ""
+    planes: int = 1
+    correlated: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class CbfFile:
     sections: tuple[BinarySection, ...]
 
     def read(self, number: int = 0) -> np.ndarray:
-        """Return an image, (ss, fs).
+        """Return an image, (planes, ss, fs).
 
         Raises:
             UserError: it is damaged, or compressed in a way that is not read.
@@ -139,29 +143,35 @@ def _section(path: Path, header: bytes, start: int) -> BinarySection:
             raise UserError(f"{path}: pixels of type {kind}, {order} are not read")
         fast = int(fields["x-binary-size-fastest-dimension"])
         slow = int(fields["x-binary-size-second-dimension"])
+        planes = int(fields.get("x-binary-size-third-dimension", 1)) or 1
         size = int(fields["x-binary-size"])
-        elements = int(fields.get("x-binary-number-of-elements", fast * slow))
+        elements = int(fields.get("x-binary-number-of-elements", fast * slow * planes))
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: the header of its image is damaged ({error})") from error
-    if not (0 < fast <= 2**20 and 0 < slow <= 2**20 and elements == fast * slow <= 2**27):
-        raise UserError(f"{path}: an image of {slow}x{fast} pixels is beyond belief; is the file damaged?")
+    pixels = fast * slow * planes
+    if not (0 < fast <= 2**20 and 0 < slow <= 2**20 and 0 < planes <= 2**10 and elements == pixels <= 2**27):
+        raise UserError(
+            f"{path}: an image of {planes}x{slow}x{fast} pixels is beyond belief; is the file damaged?"
+        )
     if not 0 <= size <= _MOST_BYTES:
         raise UserError(f"{path}: an image of {size} bytes is beyond belief; is the file damaged?")
     dtype = np.dtype(("<" if order == "LITTLE_ENDIAN" else ">") + _KINDS[kind])
     compression = conversions[1].lower() if conversions else ""
-    flat = '"flat' in lines.lower() or "uncorrelated" in lines.lower()
-    return BinarySection((slow, fast), dtype, compression, flat, start, size, fields.get("content-md5", ""))
+    flat, correlated = '"flat' in lines.lower(), "uncorrelated_sections" not in lines.lower()
+    md5 = fields.get("content-md5", "")
+    return BinarySection((slow, fast), dtype, compression, flat, start, size, md5, planes, correlated)
 
 
 def _decompress(content: bytes, section: BinarySection) -> np.ndarray:
-    count = section.shape[0] * section.shape[1]
+    shape = (section.planes, *section.shape)
+    count = section.planes * section.shape[0] * section.shape[1]
     if section.compression in ("", "none"):
-        return np.frombuffer(content, section.dtype, count).reshape(section.shape)
+        return np.frombuffer(content, section.dtype, count).reshape(shape)
     if section.compression == "x-cbf_byte_offset":
-        return _byte_offset(content, count).astype(section.dtype.newbyteorder("=")).reshape(section.shape)
+        return _byte_offset(content, count).astype(section.dtype.newbyteorder("=")).reshape(shape)
     if section.compression in ("x-cbf_packed", "x-cbf_packed_v2"):
         values = _packed(content, section, count, section.compression == "x-cbf_packed_v2")
-        return values.reshape(section.shape)
+        return values.reshape(shape)
     raise UserError(f"images compressed by {section.compression} are not read; convert the file")
 
 
@@ -225,7 +235,11 @@ def _packed(content: bytes, section: BinarySection, count: int, second: bool) ->
     if section.flat or section.shape[1] == 1:
         values = np.cumsum(offsets)
     else:
-        values = _predicted(offsets, section.shape, section.dtype.itemsize)
+        values, before = np.empty((section.planes, count // section.planes), np.int64), None
+        for plane, own in enumerate(offsets.reshape(section.planes, -1)):
+            values[plane] = _predicted(own, section.shape, section.dtype.itemsize, before, section.correlated)
+            before = values[plane]
+        values = values.ravel()
     return values.astype(np.int64).astype(unsigned).view(section.dtype.newbyteorder("="))
 
 
@@ -255,54 +269,62 @@ def _chunks(
     return np.array(starts, np.int64), np.array(lengths, np.int64), np.array(bits, np.int64)
 
 
-def _predicted(offsets: np.ndarray, shape: tuple[int, int], itemsize: int) -> np.ndarray:
+def _predicted(
+    offsets: np.ndarray,
+    shape: tuple[int, int],
+    itemsize: int,
+    before: np.ndarray | None = None,
+    correlated: bool = True,
+) -> np.ndarray:
     """Add to each offset what the pixel's neighbours predict.
 
     A pixel's prediction is the rounded mean of the pixels left of it, above it, and above to either side; in the
     first column of the two above it, in the last column of the left one and the one above, in the first row the
-    left one alone. A pixel at (row, column) needs only pixels of a smaller column + 2 row, so all pixels with the
-    same value of that are computed together; in memory they are equally spaced.
+    left one alone. Where there is a plane before, as many of its pixels join: those at the same places, but the
+    pixel's own place instead of the left one; in the first row its first pixel predicts this plane's first one.
+    A pixel at (row, column) needs only pixels of a smaller column + 2 row, so all pixels with the same value of
+    that are computed together; in memory they are equally spaced.
 
     Args:
         offsets: int64 (pixels,).
         shape: (ss, fs), at least 2 pixels fast.
         itemsize: of the pixels in bytes; sums wrap as integers of that size do.
+        before: the plane before, if there is one.
+        correlated: the plane before predicts more than the first pixel.
     """
     slow, fast = shape
     signed = np.dtype(f"i{itemsize}")
     values = offsets.copy()
+    if before is not None:
+        values[0] += before[0]
     values[:fast] = np.cumsum(values[:fast])
+    twin = before if correlated else None
 
-    def mean(terms: tuple[np.ndarray, ...], shift: int) -> np.ndarray:
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return (total.astype(signed).astype(np.int64) + len(terms) // 2) >> shift
+    def add(piece: slice, shifts: tuple[int, ...]) -> None:
+        """Add to the pixels of a piece the mean of those at these shifts from them."""
+
+        def near(array: np.ndarray, shift: int) -> np.ndarray:
+            return array[piece.start + shift : piece.stop + shift : piece.step]
+
+        terms = [near(values, shift) for shift in shifts]
+        if twin is not None:
+            terms += [near(twin, 0 if shift == -1 else shift) for shift in shifts]
+        total = np.sum(terms, axis=0).astype(signed).astype(np.int64)
+        mean = (total + len(terms) // 2) >> (len(terms).bit_length() - 1)
+        values[piece] = (values[piece] + mean).astype(signed)
 
     step = fast - 2 if fast > 2 else 1
     for front in range(2, fast + 2 * slow - 2):
         if front % 2 == 0 and front // 2 < slow:
             at = front // 2 * fast
-            pair = (values[at - fast : at - fast + 1], values[at - fast + 1 : at - fast + 2])
-            values[at] = _wrapped(values[at] + mean(pair, 1)[0], signed)
+            add(slice(at, at + 1), (-fast, 1 - fast))
         # Rows whose column lies between the first and the last.
         low = max(1, (front - fast + 3) // 2)
         high = min(slow - 1, (front - 1) // 2)
         if low <= high and fast > 2:
-            begin = low * fast + front - 2 * low
-            end = high * fast + front - 2 * high + 1
-
-            def near(shift: int, begin: int = begin, end: int = end) -> np.ndarray:
-                return values[begin + shift : end + shift : step]
-
-            middle = mean((near(-1), near(-fast - 1), near(-fast), near(-fast + 1)), 2)
-            values[begin:end:step] = _wrapped(near(0) + middle, signed)
+            begin, end = low * fast + front - 2 * low, high * fast + front - 2 * high + 1
+            add(slice(begin, end, step), (-1, -fast - 1, -fast, 1 - fast))
         if front >= fast + 1 and (front - fast + 1) % 2 == 0 and (front - fast + 1) // 2 < slow:
             at = (front - fast + 1) // 2 * fast + fast - 1
-            pair = (values[at - 1 : at], values[at - fast : at - fast + 1])
-            values[at] = _wrapped(values[at] + mean(pair, 1)[0], signed)
+            add(slice(at, at + 1), (-1, -fast))
     return values
-
-
-def _wrapped(values: np.ndarray, signed: np.dtype) -> np.ndarray:
-    return values.astype(signed).astype(np.int64)

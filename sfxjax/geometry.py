@@ -19,6 +19,8 @@ from sfxjax.errors import UserError, explain_os_error
 from sfxjax.sources import CROP
 
 _VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")
+_COMPARISONS = {"lessthan": np.less, "morethan": np.greater, "equal": np.equal}
+_MOST_MASKS = 8
 _NOT_PANELS = ("rigid_group", "group_", "bad")
 
 
@@ -58,31 +60,56 @@ class BadRegion:
 
 
 @dataclass(frozen=True)
+class GeometryMask:
+    """A mask that a geometry names.
+
+    Attributes:
+        data: path of it, with `%` for a part that varies.
+        file: that holds it; None: the frames' own.
+        good_bits: that good pixels have set; None: not given.
+        bad_bits: that good pixels have not set; None: not given.
+    """
+
+    data: str
+    file: str | None = None
+    good_bits: int | None = None
+    bad_bits: int | None = None
+
+
+@dataclass(frozen=True)
 class Geometry:
     """A detector.
 
     Attributes:
         panels: of it.
         data: path of the frames, with `%` for a part that varies; None: not given.
-        mask: path of the mask in the frames' file, or in `mask_file`; None: not given.
-        mask_file: file of the mask; None: the frames' own.
-        good_bits: of the mask; None: not given.
-        bad_bits: of the mask; None: not given.
+        masks: of bad pixels.
         bad_regions: of bad pixels.
+        flags: (comparison, value): pixels less than, more than or equal to a value are bad.
     """
 
     panels: tuple[Panel, ...]
     data: str | None = None
-    mask: str | None = None
-    mask_file: str | None = None
-    good_bits: int | None = None
-    bad_bits: int | None = None
+    masks: tuple[GeometryMask, ...] = ()
     bad_regions: tuple[BadRegion, ...] = ()
+    flags: tuple[tuple[str, float], ...] = ()
 
     @property
     def axes(self) -> int:
         """Number of axes of a stored frame."""
         return len(self.panels[0].first)
+
+    @property
+    def own_mask(self) -> GeometryMask | None:
+        """The mask in the frames' own file, if there is one."""
+        return next((mask for mask in self.masks if mask.file is None), None)
+
+    def flagged(self, pixels: np.ndarray) -> np.ndarray:
+        """Tell which pixels are bad by their value."""
+        bad = np.zeros(pixels.shape, bool)
+        for comparison, value in self.flags:
+            bad |= _COMPARISONS[comparison](pixels, value)
+        return bad
 
     def check(self, raw_shape: tuple[int, ...], where: str) -> None:
         """Check that every panel lies inside frames of a shape.
@@ -214,21 +241,45 @@ def parse_geometry(text: str, path: str | Path) -> Geometry:
     try:
         panels = tuple(_panel(name, fields) for name, fields in named.items() if _is_used(fields))
         regions = tuple(_region(fields) for fields in bad.values())
-        common = next((fields for fields in named.values() if _is_used(fields)), {})
-        good_bits = _bits(common.get("mask0_goodbits", common.get("mask_good")))
-        bad_bits = _bits(common.get("mask0_badbits", common.get("mask_bad")))
+        common = _common([fields for fields in named.values() if _is_used(fields)])
+        masks = _masks(common)
+        flags = tuple(
+            (name, float(common[f"flag_{name}"])) for name in _COMPARISONS if f"flag_{name}" in common
+        )
     except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error} is missing or wrong in this geometry file") from error
     if not panels:
         raise UserError(f"{path}: no panels in this geometry file")
-    return Geometry(
-        panels,
-        common.get("data"),
-        common.get("mask0_data", common.get("mask")),
-        common.get("mask0_file", common.get("mask_file")),
-        good_bits,
-        bad_bits,
-        regions,
+    if sum(mask.file is None for mask in masks) > 1:
+        raise UserError(f"{path}: only one mask in the frames' own file is read; leave the others out")
+    return Geometry(panels, common.get("data"), masks, regions, flags)
+
+
+def _common(panels: list[dict[str, str]]) -> dict[str, str]:
+    """Return what holds for all panels of where data and masks are and which values are bad."""
+    common = {}
+    for key in dict.fromkeys(key for fields in panels for key in fields):
+        if key == "data" or key.startswith(("mask", "flag_")):
+            if any(fields.get(key) != panels[0].get(key) for fields in panels):
+                raise ValueError(f"{key}, which differs between panels,")
+            common[key] = panels[0][key]
+    return common
+
+
+def _masks(fields: dict[str, str]) -> tuple[GeometryMask, ...]:
+    # Older files name their only mask without a number.
+    numbered = {"mask": "mask0_data", "mask_file": "mask0_file"}
+    numbered |= {"mask_good": "mask0_goodbits", "mask_bad": "mask0_badbits"}
+    fields = {numbered.get(key, key): value for key, value in fields.items()}
+    return tuple(
+        GeometryMask(
+            fields[f"mask{k}_data"],
+            fields.get(f"mask{k}_file"),
+            _bits(fields.get(f"mask{k}_goodbits")),
+            _bits(fields.get(f"mask{k}_badbits")),
+        )
+        for k in range(_MOST_MASKS)
+        if f"mask{k}_data" in fields
     )
 
 

@@ -47,12 +47,14 @@ def image_source(name: str) -> tuple[Source, Geometry | None]:
             raise UserError(f"{path}: its panels differ in size or type")
         dtype = first.dtype
         raw_shape: tuple[int, ...] = first.shape
-        geometry = cbf_geometry(file.text, [part.shape for part in file.sections])
-        if len(file.sections) > 1:
-            raw_shape = (len(file.sections), *first.shape)
+        geometry = cbf_geometry(file.text, [(part.planes, *part.shape) for part in file.sections])
+        planes = sum(part.planes for part in file.sections)
+        if planes > 1:
+            raw_shape = (planes, *first.shape)
         else:
             centre = _centre(file.text, geometry)
-            geometry = None
+            # Sections of one plane are panels with gaps of their own.
+            geometry = geometry if geometry is not None and len(geometry.panels) > 1 else None
     else:
         pixels = _with_fabio(path)
         raw_shape, dtype = pixels.shape, pixels.dtype
@@ -76,15 +78,15 @@ def image_source(name: str) -> tuple[Source, Geometry | None]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image: (ss, fs), or (panel, ss, fs) of a CBF file with several.
+    """Read an image: (ss, fs), or (plane, ss, fs) of a CBF file with several.
 
     Raises:
         UserError: it is missing, damaged, or of no known format.
     """
     if image_layout(path) == "CBF":
         file = open_cbf(path)
-        images = [file.read(number) for number in range(len(file.sections))]
-        return images[0] if len(images) == 1 else np.stack(images)
+        planes = np.concatenate([file.read(number) for number in range(len(file.sections))])
+        return planes[0] if len(planes) == 1 else planes
     return _with_fabio(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,21 @@ _TOKEN = re.compile(
 
 Table = list[dict[str, str]]
 
+# How CIF says that there is no value, or none known.
+_NONE = (".", "?", "")
 
-def cbf_geometry(text: str, shapes: list[tuple[int, int]]) -> Geometry | None:
+
+def cbf_geometry(text: str, shapes: list[tuple[int, int, int]]) -> Geometry | None:
     """Place the panels of a CBF file.
 
     Args:
         text: of the file, without its images.
-        shapes: (ss, fs) of each image, in order, pixels.
+        shapes: (planes, ss, fs) of each image, in order, pixels.
 
     Returns:
         The panels in pixels from the beam, x to the right and y downwards in the image, the stored frame being
-        (panel, ss, fs), or (ss, fs) where there is one panel; None if the text does not describe them.
+        (plane, ss, fs) with the planes of all images in order, or (ss, fs) where there is one plane; None if the
+        text does not describe them.
     """
     try:
         tables = _tables(text)
@@ -35,42 +40,87 @@ def cbf_geometry(text: str, shapes: list[tuple[int, int]]) -> Geometry | None:
         return None
 
 
-def _geometry(tables: dict[str, Table], shapes: list[tuple[int, int]]) -> Geometry | None:
-    axes = {row["id"]: row for row in tables["axis"]}
-    settings = {row["axis_id"]: row for row in tables.get("diffrn_scan_frame_axis", [])}
-    increments = {row["axis_id"]: row for row in tables["array_structure_list_axis"]}
-    arrays: dict[str, dict[str, dict[str, str]]] = {}
-    for row in tables["array_structure_list"]:
-        arrays.setdefault(row["array_id"], {})[row["precedence"]] = row
+def _geometry(tables: dict[str, Table], shapes: list[tuple[int, int, int]]) -> Geometry | None:
     order = [row["array_id"] for row in tables.get("array_data", [])]
-    if sorted(order) != sorted(arrays) or len(order) != len(shapes):
-        order = list(arrays)
+    known = list(dict.fromkeys(row["array_id"] for row in tables["array_structure_list"]))
+    if sorted(order) != sorted(known) or len(order) != len(shapes):
+        order = known
     if len(order) != len(shapes):
         return None
-    sets = {row["axis_set_id"]: row["axis_id"] for row in tables["array_structure_list_axis"]}
+    # The first plane of each image among all planes.
+    before = dict(zip(order, np.cumsum([0, *(shape[0] for shape in shapes)]).tolist(), strict=False))
+    size = dict(zip(order, shapes, strict=True))
+    planes = sum(shape[0] for shape in shapes)
     panels = []
-    for number, (name, shape) in enumerate(zip(order, shapes, strict=True)):
-        steps, start = [], np.zeros(3)
-        fast_axis, slow_axis = (sets[arrays[name][precedence]["axis_set_id"]] for precedence in ("1", "2"))
-        for axis in (fast_axis, slow_axis):
-            rotation, _ = _frame(axes, settings, axis)
-            direction = rotation @ _triple(axes[axis], "vector")
-            steps.append(direction * float(increments[axis]["displacement_increment"]))
-            start = start + direction * _number(increments[axis].get("displacement", "0"))
-        start = start + _frame(axes, settings, fast_axis)[1]
-        pixel = float(np.linalg.norm(steps[0]))
-        # Looking along the beam, x is to the right and y up; rows count downwards. What programs write as a
-        # panel's origin is its first pixel's corner.
-        flip = np.array([1.0, -1.0]) / pixel
-        fs_vector, ss_vector = steps[0][:2] * flip, steps[1][:2] * flip
-        corner = start[:2] * flip
-        if abs(fs_vector[0] * ss_vector[1] - fs_vector[1] * ss_vector[0]) < 0.1:
+    for name, array, steps in _parts(tables):
+        ranges = _ranges(tables, name, array, size[array])
+        if ranges["3"][1] != 1:
             return None
-        first = (number, 0, 0) if len(shapes) > 1 else (0, 0)
-        where = (1, 2) if len(shapes) > 1 else (0, 1)
-        vectors = (tuple(map(float, vector)) for vector in (corner, fs_vector, ss_vector))
-        panels.append(Panel(name, first, *where, shape, *vectors))  # type: ignore[arg-type]
-    return Geometry(tuple(panels))
+        corner, fs_vector, ss_vector = _place(tables, steps)
+        first: tuple[int, ...] = (ranges["2"][0], ranges["1"][0])
+        if planes > 1:
+            first = (before[array] + ranges["3"][0], *first)
+        extent = (ranges["2"][1], ranges["1"][1])
+        ss_axis = len(first) - 2
+        panels.append(Panel(name, first, ss_axis, ss_axis + 1, extent, corner, fs_vector, ss_vector))
+    return Geometry(tuple(panels)) if panels else None
+
+
+def _parts(tables: dict[str, Table]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+    """Give name, array, and sets of the fast and the slow axis of each panel, a whole array or a section of one."""
+    sets: dict[tuple[str, str], dict[str, str]] = {}
+    for row in tables["array_structure_list"]:
+        if row["axis_set_id"] in _NONE:
+            continue
+        if row.get("direction", "increasing") != "increasing" or row["index"] != row["precedence"]:
+            raise ValueError("pixels stored in another order")
+        section = row.get("array_section_id", ".")
+        key = (row["array_id"] if section in _NONE else section, row["array_id"])
+        sets.setdefault(key, {})[row["precedence"]] = row["axis_set_id"]
+    for (name, array), own in sets.items():
+        yield name, array, (own["1"], own["2"])
+
+
+def _ranges(
+    tables: dict[str, Table], name: str, array: str, shape: tuple[int, int, int]
+) -> dict[str, tuple[int, int]]:
+    """Return first pixel, from 0, and length of a panel along its array's axes: 1 fast, 2 slow, 3 planes."""
+    ranges = {str(3 - axis): (0, length) for axis, length in enumerate(shape)}
+    for row in tables.get("array_structure_list_section", []):
+        if row["id"] == name and row["array_id"] == array:
+            start, end = int(row["start"]), int(row["end"])
+            if (
+                row.get("stride", "1") not in ("1", *_NONE)
+                or not 1 <= start <= end <= ranges[row["index"]][1]
+            ):
+                raise ValueError("a section that makes no sense")
+            ranges[row["index"]] = (start - 1, end - start + 1)
+    return ranges
+
+
+def _place(
+    tables: dict[str, Table], sets: tuple[str, str]
+) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+    """Return a panel's corner and its fast and slow steps, in pixels, x to the right and y downwards."""
+    axes = {row["id"]: row for row in tables["axis"]}
+    settings = {row["axis_id"]: row for row in tables.get("diffrn_scan_frame_axis", [])}
+    of_set = {row["axis_set_id"]: row for row in tables["array_structure_list_axis"]}
+    steps, start = [], np.zeros(3)
+    for name in sets:
+        row = of_set[name]
+        axis = row["axis_id"]
+        rotation, _ = _frame(axes, settings, axis)
+        direction = rotation @ _triple(axes[axis], "vector")
+        steps.append(direction * float(row["displacement_increment"]))
+        start = start + direction * _number(row.get("displacement", "0"))
+    start = start + _frame(axes, settings, of_set[sets[0]]["axis_id"])[1]
+    # Looking along the beam, x is to the right and y up; rows count downwards. What programs write as a
+    # panel's origin is its first pixel's corner.
+    flip = np.array([1.0, -1.0]) / float(np.linalg.norm(steps[0]))
+    corner, fast, slow = (vector[:2] * flip for vector in (start, *steps))
+    if not abs(fast[0] * slow[1] - fast[1] * slow[0]) > 0.1 or np.abs(corner).max() > 1e6:
+        raise ValueError("a panel that lies along the beam, or nowhere")
+    return (corner[0], corner[1]), (fast[0], fast[1]), (slow[0], slow[1])
 
 
 def _frame(
@@ -82,7 +132,7 @@ def _frame(
     row = axes[name]
     parent = row.get("depends_on", ".")
     rotation, origin = np.eye(3), np.zeros(3)
-    if parent not in (".", "?"):
+    if parent not in _NONE:
         rotation, origin = _frame(axes, settings, parent, depth + 1)
     origin = origin + rotation @ _triple(row, "offset")
     vector, setting = _triple(row, "vector"), settings.get(name, {})
@@ -107,7 +157,7 @@ def _triple(row: dict[str, str], key: str) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    return 0.0 if text in (".", "?") else float(text)
+    return 0.0 if text in _NONE else float(text)
 
 
 def _tables(text: str) -> dict[str, Table]:

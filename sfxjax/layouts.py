@@ -47,20 +47,23 @@ def hdf5_sources(
     path = Path(name)
     if options.dataset is None and geometry is not None and geometry.data is not None:
         # The geometry's path, unless this file keeps its frames elsewhere.
+        named: list[Source] = []
         with contextlib.suppress(UserError):
-            return _placed(_named(files, path, replace(options, dataset=geometry.data)), geometry)
+            named = _named(files, path, replace(options, dataset=geometry.data))
+        if named:
+            return _placed(files, named, geometry)
     if options.dataset is not None:
-        return _placed(_named(files, path, options), geometry)
+        return _placed(files, _named(files, path, options), geometry)
     for find in (_cxidb76, _cxi, _nexus):
         sources = find(files, path, options)
         if sources:
-            return _placed(sources, geometry)
+            return _placed(files, sources, geometry)
     candidates = _candidates(files.open(path))
     found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
     raise UserError(f"{path}: no frames where known layouts have them; name them with --dataset ({found})")
 
 
-def _placed(sources: list[Source], geometry: Geometry | None) -> list[Source]:
+def _placed(files: Files, sources: list[Source], geometry: Geometry | None) -> list[Source]:
     """Fit a geometry to the frames; without one, refuse frames of several panels."""
     placed = []
     for source in sources:
@@ -78,8 +81,37 @@ def _placed(sources: list[Source], geometry: Geometry | None) -> list[Source]:
             raw_shape = (source.frames, *source.raw_shape)
             source = replace(source, raw_shape=raw_shape, frames=1, stacked=False)
         geometry.check(source.raw_shape, where)
+        source = _masked(files, source, geometry)
         placed.append(replace(source, assembled=True, shape=geometry.extent(), centre=None))
     return placed
+
+
+def _masked(files: Files, source: Source, geometry: Geometry) -> Source:
+    """Take the mask that a geometry names in the frames' file instead of the one that the layout has."""
+    mask = geometry.own_mask
+    if mask is None:
+        return source
+    name = "/" + mask.data.replace("%", source.event_path).strip("/")
+    data = files.dataset(Path(source.file), name)
+    if data is None:
+        note = f"{source.file}: the mask {name} of the geometry is not in it"
+        return replace(source, mask_dataset="", frame_masks="", notes=(*source.notes, note))
+    if data.shape == source.raw_shape:
+        return replace(source, mask_dataset=name, frame_masks="")
+    if source.stacked and data.shape[1:] == source.raw_shape and data.shape[0] >= source.frames:
+        return replace(source, mask_dataset="", frame_masks=name)
+    found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, source.raw_shape))
+    raise UserError(f"{source.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
+
+
+def _known(files: Files, path: Path, options: ReadOptions, name: str) -> list[Source]:
+    """Find frames that are named where a layout has them, for the masks and the beam centre it has with them."""
+    if name in (CXI_DATA, f"{CXI_DETECTOR}/data", CXI_ASSEMBLED):
+        return _cxi(files, path, options, name)
+    if name.startswith(f"{NEXUS_DATA}/"):
+        found = _nexus(files, path, options)
+        return [replace(source, event_path="") for source in found if source.dataset == name]
+    return []
 
 
 def _named(files: Files, path: Path, options: ReadOptions) -> list[Source]:
@@ -90,7 +122,8 @@ def _named(files: Files, path: Path, options: ReadOptions) -> list[Source]:
             candidates = _candidates(files.open(path))
             found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
             raise UserError(f"{path}: no data set {pattern}; {found}")
-        return [_stack(path, data, pattern, "HDF5", options)]
+        known = _known(files, path, options, pattern)
+        return known or [_stack(path, data, pattern, "HDF5", options)]
     head, _, tail = pattern.partition("%")
     folder, _, prefix = head.rpartition("/")
     group = files.get(path, folder or "/")
@@ -123,9 +156,10 @@ def _cxidb76(files: Files, path: Path, options: ReadOptions) -> list[Source]:
     return sources
 
 
-def _cxi(files: Files, path: Path, options: ReadOptions) -> list[Source]:
-    dataset, data = _first(files, path, (CXI_DATA, f"{CXI_DETECTOR}/data"))
-    assembled = files.dataset(path, CXI_ASSEMBLED)
+def _cxi(files: Files, path: Path, options: ReadOptions, name: str = "") -> list[Source]:
+    wanted = (CXI_DATA, f"{CXI_DETECTOR}/data") if not name else (name,) if name != CXI_ASSEMBLED else ()
+    dataset, data = _first(files, path, wanted)
+    assembled = files.dataset(path, CXI_ASSEMBLED) if name in ("", CXI_ASSEMBLED) else None
     if data is None or (assembled is not None and options.geometry is None and assembled.ndim == 3):
         if assembled is None:
             return []
@@ -147,7 +181,7 @@ def _cxi(files: Files, path: Path, options: ReadOptions) -> list[Source]:
 
 
 def _cxi_writer(files: Files, path: Path, data: h5py.Dataset) -> str:
-    if data.ndim == 4 or files.get(path, "/entry_1/trainId") is not None:
+    if files.get(path, "/entry_1/trainId") is not None:
         return "EuXFEL virtual CXI"
     if files.get(path, "/cheetah") is not None or files.get(path, f"{CXI_DETECTOR}/mask_shared") is not None:
         return "Cheetah CXI"

@@ -148,13 +148,18 @@ class FrameReader:
             image = read_image(Path(source.file))
             if image.shape != source.raw_shape:
                 raise UserError("the image has changed its shape")
-            return self._crop(image, source, dtype), None
-        crop = self._crop(self.dataset(source), source, dtype, frame)
-        if not source.frame_masks:
-            return crop, None
-        masks = self.dataset(source, source.frame_masks)
-        values = self._crop(masks, source, masks.dtype, frame, fill=1)
-        return crop, good_pixels(values, 0, *self._bits(source))
+            crop = self._crop(image, source, dtype)
+        else:
+            crop = self._crop(self.dataset(source), source, dtype, frame)
+        good = None
+        if source.frame_masks:
+            masks = self.dataset(source, source.frame_masks)
+            values = self._crop(masks, source, masks.dtype, frame, fill=1)
+            good = good_pixels(values, 0, *self._bits())
+        if self._geometry is not None and self._geometry.flags:
+            unflagged = ~self._geometry.flagged(crop)
+            good = unflagged if good is None else good & unflagged
+        return crop, good
 
     def _crop(
         self,
@@ -248,11 +253,12 @@ class FrameReader:
             return replace(source, centre=None, notes=(*source.notes, note))
         return source
 
-    def _bits(self, source: Source) -> tuple[int | None, int | None]:
-        """Return goodbits and badbits: the user's, else the geometry's."""
+    def _bits(self) -> tuple[int | None, int | None]:
+        """Return goodbits and badbits of the mask in the frames' file: the user's, else the geometry's."""
         options = self.options
-        if options.good_bits is None and options.bad_bits is None and self._geometry is not None:
-            return self._geometry.good_bits, self._geometry.bad_bits
+        own = None if self._geometry is None else self._geometry.own_mask
+        if options.good_bits is None and options.bad_bits is None and own is not None:
+            return own.good_bits, own.bad_bits
         return options.good_bits, options.bad_bits
 
     def _mask_crop(self, source: Source, values: np.ndarray) -> np.ndarray:
@@ -273,27 +279,19 @@ class FrameReader:
 
     def _shared_masks(self, source: Source) -> Iterator[np.ndarray]:
         """Give each mask that holds for all frames, True = good."""
-        options, bits = self.options, self._bits(source)
-        path = Path(source.file)
-        name = source.mask_dataset
-        if self._geometry is not None and self._geometry.mask is not None and source.dataset:
-            if self._geometry.mask_file is not None and options.geometry is not None:
-                file = Path(options.geometry).parent / self._geometry.mask_file
-                yield self._read_mask(
-                    f"{file}:{self._geometry.mask}", None if bits != (None, None) else 0, bits
-                )
-            elif not name and "%" not in self._geometry.mask:
-                data = self._opened(path).dataset(path, self._geometry.mask)
-                if data is not None and data.shape == source.raw_shape:
-                    name = self._geometry.mask
-        if name:
-            data = self._opened(path).dataset(path, name)
-            if data is not None:
-                try:
-                    values = np.asarray(data[()])
-                except (OSError, RuntimeError, ValueError) as error:
-                    raise UserError(f"{path}: {name} is damaged ({first_line(error)})") from error
-                yield good_pixels(values, 0, *bits)
+        options, path = self.options, Path(source.file)
+        for named in self._geometry.masks if self._geometry is not None else ():
+            if named.file is not None and options.geometry is not None:
+                file = Path(options.geometry).parent / named.file
+                bits = named.good_bits, named.bad_bits
+                yield self._read_mask(f"{file}:{named.data}", None if bits != (None, None) else 0, bits)
+        if source.mask_dataset:
+            data = self.dataset(source, source.mask_dataset)
+            try:
+                values = np.asarray(data[()])
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(f"{path}: {source.mask_dataset} is damaged ({first_line(error)})") from error
+            yield good_pixels(values, 0, *self._bits())
         if options.mask is not None:
             mask = self._read_mask(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
             while mask.ndim > len(source.raw_shape) and mask.shape[0] == 1:

@@ -31,6 +31,10 @@ from sfxjax.storage import TrainedModel
 
 # A frame is an error where fewer of its crop's unmasked pixels than this share can be used.
 LEAST_USABLE = 0.1
+# Detectors with a pedestal have noise on both sides of 0: so much of it that negative pixels cannot mean "no
+# value", as a few values from -1 down to -2 do. They are then raised instead, by so many mean negative values.
+NOISE_SHARE = 0.05
+NOISE_DEPTH = 8
 # A frame is saturated, or empty, where at least this share of the usable pixels has the one highest value.
 MOST_AT_LARGEST = 0.5
 
@@ -227,17 +231,18 @@ def _score(
         crop, limit, bad_below_zero = arguments[:3]
         mask = arguments[3] if len(arguments) > 3 else good
         values = crop.astype(jnp.float32)
-        usable = mask & jnp.isfinite(values) & (values < limit) & ((values >= 0) | ~bad_below_zero)
+        usable = mask & jnp.isfinite(values) & (values < limit)
+        raised, usable = _without_negatives(values, usable, bad_below_zero)
         count = usable.sum()
         # Saturated pixels count here, unlike those without a number.
         present = mask & jnp.isfinite(values)
         largest = jnp.max(jnp.where(present, values, -jnp.inf))
         at_largest = jnp.sum(present & (values == largest)) / jnp.maximum(present.sum(), 1)
         facts = jnp.stack([count / jnp.maximum(mask.sum(), 1), at_largest, largest])
-        # Negative pixels that count as 0 are made so here: with a mask, pre-processing takes them as bad.
-        frame, valid = preprocess_crop(jnp.maximum(crop, 0), usable)
+        frame, valid = preprocess_crop(raised, usable)
         assert valid is not None
-        inputs = frame if reduction is None else get_reduction(reduction)(frame, grown_mask(valid))
+        whole = grown_mask(valid)
+        inputs = jnp.where(whole, frame, 0) if reduction is None else get_reduction(reduction)(frame, whole)
         return inputs, facts, frame_statistics(frame[None])[0]
 
     arguments = (crops, limits, negatives_bad) + ((good,) if good.ndim == 3 else ())
@@ -246,6 +251,28 @@ def _score(
     else:
         inputs, facts, statistics = jax.vmap(one)(arguments)
     return TrainedModel(config, variables).scores(inputs), facts, statistics
+
+
+def _without_negatives(
+    values: jax.Array, usable: jax.Array, bad_below_zero: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Settle what negative pixels mean: no value, 0, or noise around a pedestal, which is raised above 0.
+
+    Pre-processing takes negative pixels as bad where there is a mask. The normalisation does not see by how much
+    a frame is raised.
+
+    Args:
+        values: (724, 724).
+        usable: bool (724, 724), True where a pixel means something.
+        bad_below_zero: whether negative pixels mean nothing, unless they are noise.
+    """
+    sentinel = (values >= -2) & (values == jnp.round(values))
+    lowest = jnp.min(jnp.where(usable, values, 0))
+    noise = usable & (values < 0) & ~sentinel & (values > lowest)
+    noisy = noise.sum() > NOISE_SHARE * usable.sum()
+    bottom = NOISE_DEPTH * jnp.sum(jnp.where(noise, values, 0)) / jnp.maximum(noise.sum(), 1)
+    usable &= jnp.where(noisy, values >= bottom, (values >= 0) | ~bad_below_zero)
+    return jnp.maximum(jnp.where(noisy, values - bottom, values), 0), usable
 
 
 def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> Scores:

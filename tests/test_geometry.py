@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import screen_cases as cases
@@ -128,6 +129,40 @@ def test_a_geometry_of_another_detector_is_refused() -> None:
 
 def write_cbf(path: Path, panels: np.ndarray, places: list[tuple[float, float, float]]) -> None:
     """Write panels (n, ss, fs) with x, y (mm, of the first pixel's corner) and turn (degrees), 0.1 mm pixels."""
+    cif = axis_tables(places)
+    cif += ["loop_", "_array_structure_list.array_id", "_array_structure_list.index"]
+    cif += ["_array_structure_list.dimension", "_array_structure_list.precedence"]
+    cif += ["_array_structure_list.direction", "_array_structure_list.axis_set_id"]
+    for number in range(len(places)):
+        cif += [f"A{number} 1 {panels.shape[2]} 1 increasing F{number}"]
+        cif += [f"A{number} 2 {panels.shape[1]} 2 increasing S{number}"]
+    write_arrays(path, cif, panels[:, None])
+
+
+def write_quads_cbf(path: Path, quads: np.ndarray, places: list[tuple[float, float, float]]) -> None:
+    """Write (quad, sensor, ss, fs), each sensor of two panels side by side, as cctbx does for the CSPAD."""
+    count, sensors, slow, fast = quads.shape
+    cif = axis_tables(places)
+    cif += ["loop_", "_array_structure_list.array_id", "_array_structure_list.array_section_id"]
+    cif += ["_array_structure_list.index", "_array_structure_list.dimension"]
+    cif += ["_array_structure_list.precedence", "_array_structure_list.direction"]
+    cif += ["_array_structure_list.axis_set_id"]
+    sections = []
+    for quad in range(count):
+        for index, length in ((1, fast), (2, slow), (3, sensors)):
+            cif += [f"A{quad} . {index} {length} {index} increasing ."]
+    for number in range(2 * sensors * count):
+        quad, sensor, half = number // (2 * sensors), number // 2 % sensors, number % 2
+        name = f"A{quad} A{quad}S{sensor}H{half}"
+        cif += [f"{name} 1 {fast // 2} 1 increasing F{number}", f"{name} 2 {slow} 2 increasing S{number}"]
+        sections += [f"{name} 1 {1 + half * fast // 2} {(1 + half) * fast // 2}", f"{name} 2 1 {slow}"]
+        sections += [f"{name} 3 {sensor + 1} {sensor + 1}"]
+    names = ("array_id", "id", "index", "start", "end")
+    cif += ["loop_", *(f"_array_structure_list_section.{name}" for name in names), *sections]
+    write_arrays(path, cif, quads)
+
+
+def axis_tables(places: list[tuple[float, float, float]]) -> list[str]:
     cif = ["###CBF: VERSION 1.5", "data_test", "loop_", "_axis.id", "_axis.type", "_axis.depends_on"]
     cif += [f"_axis.vector[{k}]" for k in (1, 2, 3)] + [f"_axis.offset[{k}]" for k in (1, 2, 3)]
     cif += ["AXIS_Z translation . 0 0 1 0 0 0", "AXIS_R rotation AXIS_Z 0 0 1 0 0 0"]
@@ -137,46 +172,54 @@ def write_cbf(path: Path, panels: np.ndarray, places: list[tuple[float, float, f
     cif += ["loop_", "_diffrn_scan_frame_axis.axis_id", "_diffrn_scan_frame_axis.angle"]
     cif += ["_diffrn_scan_frame_axis.displacement", "AXIS_Z 0 -100", "AXIS_R 0 0"]
     cif += [f"T{number} {turn} 0" for number, (_, _, turn) in enumerate(places)]
-    cif += ["loop_", "_array_structure_list.array_id", "_array_structure_list.index"]
-    cif += ["_array_structure_list.dimension", "_array_structure_list.precedence"]
-    cif += ["_array_structure_list.direction", "_array_structure_list.axis_set_id"]
-    for number in range(len(places)):
-        cif += [f"A{number} 1 {panels.shape[2]} 1 increasing F{number}"]
-        cif += [f"A{number} 2 {panels.shape[1]} 2 increasing S{number}"]
     cif += ["loop_", "_array_structure_list_axis.axis_set_id", "_array_structure_list_axis.axis_id"]
     cif += ["_array_structure_list_axis.displacement", "_array_structure_list_axis.displacement_increment"]
-    cif += [f"{axis}{number} {axis}{number} 0 0.1" for number in range(len(places)) for axis in "FS"]
-    cif += ["loop_", "_array_data.array_id", "_array_data.binary_id", "_array_data.data"]
+    return cif + [f"{axis}{number} {axis}{number} 0 0.1" for number in range(len(places)) for axis in "FS"]
+
+
+def write_arrays(path: Path, cif: list[str], arrays: np.ndarray) -> None:
+    """Add packed arrays (n, planes, ss, fs) to a text."""
+    cif = [*cif, "loop_", "_array_data.array_id", "_array_data.binary_id", "_array_data.data"]
     content = "\r\n".join(cif).encode() + b"\r\n"
-    for number, panel in enumerate(panels):
-        packed = pack(panel)
+    for number, planes in enumerate(arrays):
+        packed = pack(planes)
         content += f"A{number} {number + 1}\r\n;\r\n--CIF-BINARY-FORMAT-SECTION--\r\n".encode()
         content += b'Content-Type: application/octet-stream;\r\n     conversions="x-CBF_PACKED"\r\n'
-        content += f"X-Binary-Size: {len(packed)}\r\nX-Binary-Number-of-Elements: {panel.size}\r\n".encode()
+        content += f"X-Binary-Size: {len(packed)}\r\nX-Binary-Number-of-Elements: {planes.size}\r\n".encode()
         content += b'X-Binary-Element-Type: "signed 32-bit integer"\r\n'
         content += b"X-Binary-Element-Byte-Order: LITTLE_ENDIAN\r\n"
-        content += f"X-Binary-Size-Fastest-Dimension: {panel.shape[1]}\r\n".encode()
-        content += f"X-Binary-Size-Second-Dimension: {panel.shape[0]}\r\n\r\n\x0c\x1a\x04".encode()
-        content += b"\xd5" + packed + b"\r\n--CIF-BINARY-FORMAT-SECTION----\r\n;\r\n"
+        content += f"X-Binary-Size-Fastest-Dimension: {planes.shape[2]}\r\n".encode()
+        content += f"X-Binary-Size-Second-Dimension: {planes.shape[1]}\r\n".encode()
+        if len(planes) > 1:
+            content += f"X-Binary-Size-Third-Dimension: {len(planes)}\r\n".encode()
+        content += b"\r\n\x0c\x1a\x04\xd5" + packed + b"\r\n--CIF-BINARY-FORMAT-SECTION----\r\n;\r\n"
     path.write_bytes(content)
 
 
-def pack(panel: np.ndarray) -> bytes:
-    """Compress by x-CBF_PACKED, pixel by pixel as its description reads."""
-    slow, fast = panel.shape
-    values = panel.astype(int).tolist()
+def pack(planes: np.ndarray) -> bytes:
+    """Compress (planes, ss, fs) by x-CBF_PACKED, pixel by pixel as CBFlib describes it."""
+    count, slow, fast = planes.shape
+    values = planes.astype(int).tolist()
     offsets = []
-    for s in range(slow):
-        for f in range(fast):
-            if s == 0:
-                expected = values[s][f - 1] if f else 0
-            elif f == 0:
-                expected = (values[s - 1][0] + values[s - 1][1] + 1) >> 1
+    for p, s, f in np.ndindex(count, slow, fast):
+        plane = values[p]
+        if s == 0:
+            expected = plane[s][f - 1] if f else values[p - 1][0][0] if p else 0
+        else:
+            if f == 0:
+                near = plane[s - 1][:2]
             elif f == fast - 1:
-                expected = (values[s][f - 1] + values[s - 1][f] + 1) >> 1
+                near = [plane[s][f - 1], plane[s - 1][f]]
             else:
-                expected = (values[s][f - 1] + sum(values[s - 1][f - 1 : f + 2]) + 2) >> 2
-            offsets.append(values[s][f] - expected)
+                near = [plane[s][f - 1], *plane[s - 1][f - 1 : f + 2]]
+            if p and f == 0:
+                near = near + values[p - 1][s - 1][:2]
+            elif p and f == fast - 1:
+                near = [*near, values[p - 1][s][f], values[p - 1][s - 1][f]]
+            elif p:
+                near = [*near, values[p - 1][s][f], *values[p - 1][s - 1][f - 1 : f + 2]]
+            expected = (sum(near) + len(near) // 2) // len(near)
+        offsets.append(values[p][s][f] - expected)
     bits, widths = [], (0, 4, 5, 6, 7, 8, 16, 32)
     place = 0
     generator = np.random.default_rng(0)
@@ -205,7 +248,10 @@ def test_packed_images_are_unpacked_exactly(tmp_path: Path) -> None:
     write_cbf(tmp_path / "a.cbf", panels, [(0, 0, 0)] * 3)
     file = open_cbf(tmp_path / "a.cbf")
     for number, panel in enumerate(panels):
-        np.testing.assert_array_equal(file.read(number), panel)
+        np.testing.assert_array_equal(file.read(number)[0], panel)
+    # Planes of one array are predicted by the plane before, too.
+    write_arrays(tmp_path / "b.cbf", ["###CBF: VERSION 1.5"], panels[None])
+    np.testing.assert_array_equal(open_cbf(tmp_path / "b.cbf").read(0), panels)
 
 
 def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
@@ -228,6 +274,34 @@ def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cut short"):
         (tmp_path / "b.cbf").write_bytes((tmp_path / "a.cbf").read_bytes()[:-900])
         open_cbf(tmp_path / "b.cbf").read(1)
+
+
+def test_a_cspads_quadrants_in_a_cbf_are_assembled_by_their_sections(tmp_path: Path) -> None:
+    """Four arrays of sensors, each sensor two panels with a gap between them and axes of their own."""
+    generator = np.random.default_rng(2)
+    quads = generator.integers(0, 90, (4, 2, 20, 60)).astype(np.int32)
+    # Panels below one another in two columns, 0.1 mm pixels; y up, each of 30 pixels and a gap of 3.
+    places = [(-3.3 + 3.3 * (k % 2), 8.0 - 2.0 * (k // 2), 0.0) for k in range(16)]
+    write_quads_cbf(tmp_path / "q.cbf", quads, places)
+    with FrameReader(ReadOptions()) as reader:
+        (source,) = reader.sources(str(tmp_path / "q.cbf"))
+        mask = reader.static_mask(source)
+        ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
+    assert source.raw_shape == (8, 20, 60)
+    expected = np.full((CROP, CROP), -1)
+    middle = CROP // 2
+    rows = slice(middle - 80, middle + 80)
+    expected[rows, middle - 33 : middle - 3] = quads[..., :30].reshape(160, 30)
+    expected[rows, middle : middle + 30] = quads[..., 30:].reshape(160, 30)
+    assert crop is not None
+    assert mask is not None
+    np.testing.assert_array_equal(mask, expected >= 0)
+    np.testing.assert_array_equal(crop[mask], expected[mask])
+    # Axes that are not there: no guess.
+    text = (tmp_path / "q.cbf").read_bytes()
+    (tmp_path / "r.cbf").write_bytes(text.replace(b"T3 rotation", b"X3 rotation"))
+    with FrameReader(ReadOptions()) as reader, pytest.raises(UserError, match="8 panels.*--geometry"):
+        reader.sources(str(tmp_path / "r.cbf"))
 
 
 @pytest.mark.parametrize("frame_axis", [True, False])
@@ -257,6 +331,39 @@ def test_sixty_four_panels_with_and_without_an_axis_of_frames(
     expected = whole[740 - 362 : 740 + 362, 776 - 362 : 776 + 362]
     np.testing.assert_array_equal(crop[mask], expected[mask])
     assert 0.95 < mask.mean() < 1
+
+
+def test_masks_and_flagged_values_of_a_geometry_are_left_out(tmp_path: Path) -> None:
+    panels = np.random.default_rng(0).integers(1, 500, (2, 4, 40, 60)).astype(np.uint16)
+    own = np.zeros(panels.shape, np.uint16)
+    own[1, 2, :5], own[0, 3] = 4, 2
+    beside = np.ones(panels.shape[1:], np.uint8)
+    beside[0, 7] = 0
+    path = cases.write_cxi(tmp_path / "a.cxi", panels)
+    with h5py.File(path, "a") as file:
+        file["/other/mask"] = own
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["/m"] = beside
+    text = "mask0_data = /other/mask\nmask0_badbits = 0x4\nmask1_data = /m\nmask1_file = m.h5\n"
+    text += "mask1_goodbits = 1\nflag_morethan = 480\nflag_equal = 7\n"
+    text += geometry_text(
+        [TURNS[0]] * 4, [(-60.0 + 62 * (k % 2), 45.0 * (k // 2)) for k in range(4)], (40, 60)
+    )
+    (tmp_path / "g.geom").write_text(text)
+    good = (own & 4 == 0) & (beside == 1) & (panels <= 480) & (panels != 7)
+    geometry = read_geometry(tmp_path / "g.geom")
+    index = geometry.assembly(panels.shape[1:])
+    with FrameReader(ReadOptions(geometry=str(tmp_path / "g.geom"))) as reader:
+        (source,) = reader.sources(str(path))
+        shared = reader.static_mask(source)
+        assert shared is not None
+        for number, (_, mask, reason) in enumerate(reader.read(source, range(2), np.dtype(np.uint16))):
+            assert not reason
+            assert mask is not None
+            expected = (index >= 0) & good[number].reshape(-1)[np.maximum(index, 0)]
+            np.testing.assert_array_equal(mask & shared, expected)
+    with pytest.raises(UserError, match="mask0_badbits, which differs between panels"):
+        parse_geometry(text + "m1/mask0_badbits = 0x8\n", "g.geom")
 
 
 def test_damaged_geometries_are_read_or_refused() -> None:

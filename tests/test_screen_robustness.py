@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,17 +44,29 @@ def long_run(folder: Path, frames: int) -> Path:
     return folder / "run.cxi"
 
 
-def kill_and_compare(folder: Path, model: Path, frames: int, kills: int, seed: int) -> None:
+def kill_and_compare(folder: Path, model: Path, frames: int, kills: int, seed: int) -> list[int]:
+    """Kill a screening at random moments until `kills` hit a running process; returns the batches known at each."""
     run = long_run(folder, frames)
     options = ["--model", model, "--batch-size", "4", "--no-report"]
+    whole, out = folder / "whole", folder / "killed"
     started = time.monotonic()
-    whole = cases.command(run, *options, "--out", folder / "whole", timeout=600)
+    first = cases.command(run, *options, "--out", whole, timeout=600)
     took = time.monotonic() - started
-    assert whole.returncode == 1, whole.stderr
+    assert first.returncode == 1, first.stderr
+    started = time.monotonic()
+    cases.command(run, *options, "--out", whole)
+    starting = time.monotonic() - started
+
+    def same() -> None:
+        for name in ("frames.csv", "hits.lst", "misses.lst"):
+            assert (out / name).read_bytes() == (whole / name).read_bytes()
+        left = sorted(path.name for path in out.iterdir())
+        assert [name for name in left if ".part" not in name] == sorted(path.name for path in whole.iterdir())
+
     generator = np.random.default_rng(seed)
-    call = [sys.executable, "-m", "sfxjax.screen", *map(str, [run, *options, "--out", folder / "killed"])]
-    killed = 0
-    for _ in range(kills):
+    call = [sys.executable, "-m", "sfxjax.screen", *map(str, [run, *options, "--out", out])]
+    known: list[int] = []
+    while len(known) < kills:
         process = subprocess.Popen(
             call,
             cwd=cases.REPOSITORY,
@@ -62,20 +75,24 @@ def kill_and_compare(folder: Path, model: Path, frames: int, kills: int, seed: i
             start_new_session=True,
         )
         try:
-            process.wait(generator.uniform(0, took))
+            # Short enough that a run is killed several times before its end.
+            process.wait(generator.uniform(0, starting + (took - starting) / 3))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert killed
-    last = cases.command(run, *options, "--out", folder / "killed", timeout=600)
+            process.wait()
+            known.append(known_batches(out / "screening.journal"))
+        else:
+            same()
+            shutil.rmtree(out)
+    last = cases.command(run, *options, "--out", out, timeout=600)
     assert last.returncode == 1, last.stderr
-    for name in ("frames.csv", "hits.lst", "misses.lst"):
-        assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes()
-    left = sorted(path.name for path in (folder / "killed").iterdir())
-    assert [name for name in left if ".part" not in name] == sorted(
-        path.name for path in (folder / "whole").iterdir()
-    )
+    same()
+    return known
+
+
+def known_batches(journal: Path) -> int:
+    """Count what a journal holds: after the first line one a batch, the last perhaps cut."""
+    return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0
 
 
 def test_a_killed_screening_ends_as_one_that_was_not(tmp_path: Path, model: Path) -> None:
@@ -84,7 +101,8 @@ def test_a_killed_screening_ends_as_one_that_was_not(tmp_path: Path, model: Path
 
 @pytest.mark.slow
 def test_twenty_kills_of_two_thousand_frames(tmp_path: Path, model: Path) -> None:
-    kill_and_compare(tmp_path, model, frames=2000, kills=20, seed=1)
+    known = kill_and_compare(tmp_path, model, frames=2000, kills=20, seed=1)
+    assert sum(0 < batches < 500 for batches in known) >= 10, known
 
 
 def test_a_journal_cut_anywhere_is_taken_up(tmp_path: Path, model: Path) -> None:
