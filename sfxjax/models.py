@@ -133,9 +133,18 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
     """
     if config.dimensions == 1:
         return compress(frames[..., None] if frames.ndim == 2 else frames)
-    return compress(
-        (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
-    )
+    maps = (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
+    return _fill(compress(maps))
+
+
+def _fill(maps: jax.Array) -> jax.Array:
+    """Give blocks without data, which are exactly 0 throughout, the mean of the frame's other blocks.
+
+    Nothing measured is as smooth as a masked region; as zeros its outline would look like structure.
+    """
+    live = jnp.any(maps != 0, axis=-1, keepdims=True)
+    count = jnp.maximum(live.sum(axis=(1, 2), keepdims=True), 1)
+    return jnp.where(live, maps, maps.sum(axis=(1, 2), keepdims=True) / count)
 
 
 class ConvolutionalBase(nn.Module):

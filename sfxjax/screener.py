@@ -37,6 +37,8 @@ NOISE_SHARE = 0.05
 NOISE_DEPTH = 8
 # A frame is saturated, or empty, where at least this share of the usable pixels has the one highest value.
 MOST_AT_LARGEST = 0.5
+# A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
+LEAST_MEAN_WITHOUT_ZEROS = 50.0
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,10 @@ def _score(
         values = crop.astype(jnp.float32)
         usable = mask & jnp.isfinite(values) & (values < limit)
         raised, usable = _without_negatives(values, usable, bad_below_zero)
+        # Behind a beam stop, in a hole or in a gap detectors write exactly 0. Its rim is as sharp as a spot. Where the
+        # frame's mean is high no live pixel reads 0; counting detectors with few photons stay below that mean.
+        mean = jnp.sum(jnp.where(usable, values, 0)) / jnp.maximum(usable.sum(), 1)
+        usable = usable & ((values != 0) | (mean < LEAST_MEAN_WITHOUT_ZEROS))
         count = usable.sum()
         # Saturated pixels count here, unlike those without a number.
         present = mask & jnp.isfinite(values)

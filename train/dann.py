@@ -28,17 +28,19 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.frame_statistics import summarize as summarize_statistics
 from sfxjax.models import BaseConfig
 from sfxjax.progress import progress
+from sfxjax.reductions import get_reduction
 from sfxjax.simulate import stand_in_data
 from sfxjax.splits import split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, save_model
-from train.evaluation import best_threshold, score_set, summarize
+from train.evaluation import calibration_shift, score_set, shifted, summarize
 from train.figures import plot_heads
-from train.loop import Fit, Recipe, Validation, fit
+from train.loop import Fit, Recipe, Validation, check_batch, check_classes, fit
 from train.published import TABLE_5
 from train.resident import load_maps
 from train.steps import Domains
 
 STAND_IN_FRAMES = 2000
+SETTINGS = "settings.json"
 NETWORKS = ("dann", "source_only")
 
 
@@ -76,7 +78,11 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, Path]:
     parser.add_argument(
         "--frames", type=int, default=STAND_IN_FRAMES, help=f"of each stand-in (default: {STAND_IN_FRAMES})"
     )
-    parser.add_argument("--reduction", metavar="NAME", help="train the 1D CNN on reduced frames, such as rwd")
+    parser.add_argument(
+        "--reduction",
+        metavar="NAME",
+        help="train the 1D CNN on reduced frames, such as row_wise_decomposition",
+    )
     parser.add_argument("--epochs", type=int, default=default.epochs, help=f"(default: {default.epochs})")
     parser.add_argument(
         "--batch", type=int, default=default.batch, help=f"frames a step (default: {default.batch})"
@@ -91,10 +97,14 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, Path]:
     for name in ("epochs", "batch", "frames"):
         if getattr(chosen, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(chosen, name)}")
-    if not (0 < chosen.learning_rate < 10 and 0 <= chosen.strength < 1000 and chosen.seed >= 0):
-        raise UserError("--learning-rate must be above 0, --strength and --seed not below 0")
+    if not (0 < chosen.learning_rate < 10 and 0 <= chosen.strength < 1000 and 0 <= chosen.seed < 2**31):
+        raise UserError(
+            "--learning-rate must be above 0, --strength not below 0, --seed from 0 to 2147483647"
+        )
+    if chosen.reduction is not None:
+        get_reduction(chosen.reduction)
     recipe = Recipe(
-        base=BaseConfig(dimensions=1 if chosen.reduction else 2),
+        base=BaseConfig(dimensions=2 if chosen.reduction is None else 1),
         epochs=chosen.epochs,
         batch=chosen.batch,
         learning_rate=chosen.learning_rate,
@@ -172,8 +182,9 @@ def test_network(
         for key, (model, frame_set, indices) in jobs.items():
             scores, statistics = score_set(model, frame_set, indices, advance)
             scored[key] = (frame_set.positives[indices.start : indices.stop], scores)
+    shift = calibration_shift(*scored["validation"])
+    scored = {key: (positive, shifted(scores, shift)) for key, (positive, scores) in scored.items()}
     positive, scores = scored["validation"]
-    threshold = best_threshold(positive, scores)
     trained_on = {
         "network": name,
         "source": source.name,
@@ -188,14 +199,23 @@ def test_network(
         },
         "frame_statistics": summarize_statistics(statistics),
     }
-    model = dataclasses.replace(models["target"], threshold=threshold, trained_on=trained_on)
+    variables = with_shift(models["target"].variables, shift)
+    model = dataclasses.replace(models["target"], variables=variables, trained_on=trained_on)
     save_model(out / (MODEL_FOLDER if name == "dann" else name), model)
-    tested = {key: summarize(*scored[key], threshold) for key in ("source", "target")}
+    tested = {key: summarize(*scored[key]) for key in ("source", "target")}
     return tested | {
-        "threshold": threshold,
+        "calibration_shift": shift,
         "epoch_kept": result.epoch,
         "training_seconds": round(result.seconds, 1),
     }
+
+
+def with_shift(variables: dict[str, Any], shift: float) -> dict[str, Any]:
+    """Return a network's variables with its logit's bias moved by `shift`."""
+    params = variables["params"]
+    head = params["label_head"]
+    last = head["logit"] | {"bias": head["logit"]["bias"] + np.float32(shift)}
+    return variables | {"params": params | {"label_head": head | {"logit": last}}}
 
 
 def show(results: dict[str, Any]) -> None:
@@ -241,17 +261,30 @@ def show(results: dict[str, Any]) -> None:
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
+def check_folder(out: Path, fingerprint: dict[str, Any]) -> None:
+    """Raise a UserError unless a folder is new, or of a run with these settings."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder; name another with --out")
+    try:
+        earlier = json.loads((out / SETTINGS).read_text())
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise UserError(f"{out / SETTINGS} is damaged ({error}); name another folder with --out") from error
+    if earlier != fingerprint:
+        raise UserError(
+            f"{out} holds a run with other settings; name another folder with --out, or delete it"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     start = time.monotonic()
     settings, out = parse(arguments)
     fingerprint = json.loads(json.dumps(asdict(settings)))
-    file = out / "settings.json"
-    if file.exists() and json.loads(file.read_text()) != fingerprint:
-        raise UserError(
-            f"{out} holds a run with other settings; name another folder with --out, or delete it"
-        )
     devices = jax.local_devices()
+    check_batch(settings.recipe.batch, len(devices))
+    check_folder(out, fingerprint)
     kind = devices[0].device_kind
     print(f"{settings.source} (labelled) -> {settings.target} (unlabelled), devices: {len(devices)} {kind}")
     if settings.data is None:
@@ -262,8 +295,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         data = Path(settings.data)
     with open_set(data, settings.source) as source, open_set(data, settings.target) as target:
-        atomic_write_json(file, fingerprint)
         training, validation = load(settings, source, target)
+        check_classes(training.positive)
+        # Only now, so that data found wanting can be mended without another --out.
+        atomic_write_json(out / SETTINGS, fingerprint)
         networks = {}
         for name in NETWORKS:
             result = train_network(name, settings, training, validation, out)

@@ -165,6 +165,19 @@ def is_eligible(epoch: int, epochs: int) -> bool:
     return epoch > epochs - max(1, math.ceil(epochs / 4))
 
 
+def check_batch(batch: int, devices: int) -> None:
+    """Raise a UserError unless devices can share a batch, each with as many positives as negatives."""
+    if batch % (2 * devices):
+        among = "one device" if devices == 1 else f"{devices} devices"
+        raise UserError(f"a batch of {batch} cannot be shared by {among}; take a multiple of {2 * devices}")
+
+
+def check_classes(positive: np.ndarray) -> None:
+    """Raise a UserError unless (n,) labels hold both classes."""
+    if np.all(positive) or not np.any(positive):
+        raise UserError("the source's training frames are all of one class; use more frames")
+
+
 def fit(
     recipe: Recipe,
     training: Domains,
@@ -195,12 +208,8 @@ def fit(
     """
     devices = devices or jax.local_devices()
     positive = np.asarray(training.positive) > 0
-    if recipe.batch % (2 * len(devices)):
-        raise UserError(
-            f"a batch of {recipe.batch} cannot be shared by {len(devices)} devices; take a multiple of {2 * len(devices)}"
-        )
-    if positive.all() or not positive.any():
-        raise UserError("the source's training frames are all of one class; use more frames")
+    check_batch(recipe.batch, len(devices))
+    check_classes(positive)
     optimizer = recipe.optimizer()
     domains = ("source",) if training.target is None else ("source", "target")
     state = new_state(recipe.base, optimizer, jnp.asarray(training.source[:1]), recipe.seed, domains)

@@ -64,7 +64,9 @@ def _prepare(
     crops: jax.Array, mask: jax.Array | None, config: BaseConfig, reduction: str | None
 ) -> jax.Array:
     if reduction is None:
-        frames = preprocess(crops, mask)
+        frames, valid = preprocess(crops, mask, return_valid=True)
+        # Beside a masked pixel the window is cut short, and the rim of a beam stop shows.
+        frames = jnp.where(valid, frames, 0)
     else:
         frames = preprocess_and_reduce(crops, mask, reduction=get_reduction(reduction))
     return stem(frames, config).astype(MAP_DTYPE)
