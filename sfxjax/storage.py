@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,8 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
 
     folder = Path(folder)
     arrays = jax.tree.map(np.asarray, tree)
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed here
     with atomic_folder(folder) as temporary:
         json.dumps(
             description, allow_nan=False

@@ -21,6 +21,7 @@ from sfxjax.models import BaseConfig, DomainAdversarialNetwork
 from sfxjax.storage import read_checkpoint, write_checkpoint
 from train.sampling import draw_epoch
 from train.steps import (
+    Array,
     Domains,
     TrainState,
     cross_entropy,
@@ -172,9 +173,10 @@ def check_batch(batch: int, devices: int) -> None:
         raise UserError(f"a batch of {batch} cannot be shared by {among}; take a multiple of {2 * devices}")
 
 
-def check_classes(positive: np.ndarray) -> None:
+def check_classes(positive: Array) -> None:
     """Raise a UserError unless (n,) labels hold both classes."""
-    if np.all(positive) or not np.any(positive):
+    flags = np.asarray(positive) > 0
+    if flags.all() or not flags.any():
         raise UserError("the source's training frames are all of one class; use more frames")
 
 

@@ -1,0 +1,304 @@
+"""Training from the command line, end to end: outputs, resuming after a kill, and input that cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from matplotlib.image import imread
+
+from sfxjax.annotations import write_annotations
+from sfxjax.cxidb import SETS, SetMetadata, SetWriter
+from sfxjax.errors import run_main
+from sfxjax.storage import load_model
+from train import dann
+from train.loop import Recipe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FEW_STEPS = functools.partial(Recipe, steps_per_epoch=2)
+STAND_INS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--epochs", "2", "--batch", "8"]
+
+# The command with few steps, killed while it writes the given checkpoint.
+KILLED = """
+import functools, os, signal, sys
+import orbax.checkpoint as ocp
+from train import dann, loop
+dann.Recipe = functools.partial(loop.Recipe, steps_per_epoch=2)
+save, left = ocp.StandardCheckpointer.save, [int(sys.argv[1])]
+def stop(self, path, tree):
+    left[0] -= 1
+    if not left[0]:
+        os.makedirs(path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, path, tree)
+ocp.StandardCheckpointer.save = stop
+dann.main(sys.argv[2:])
+"""
+
+
+@contextlib.contextmanager
+def compiled_into(folder: str):
+    """Keep compiled programs in a folder."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps(tmp_path_factory):
+    """Two steps an epoch, and caches of their own: for stand-ins, and for what every run would compile anew."""
+    compiled = str(tmp_path_factory.mktemp("compiled"))
+    compilation_cache.reset_cache()
+    with pytest.MonkeyPatch.context() as patch, compiled_into(compiled):
+        patch.setattr(dann, "Recipe", FEW_STEPS)
+        patch.setenv("SFXJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)
+        yield
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, few_steps) -> tuple[Path, str]:
+    """An uninterrupted run on stand-ins, and what it printed; not to be written to."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        dann.main([*STAND_INS, "--out", str(out)])
+    return out, printed.getvalue()
+
+
+@pytest.fixture
+def copied(run, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return shutil.copytree(run[0], tmp_path / "out")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def results(folder: Path) -> dict:
+    """The results but for the times."""
+    read = json.loads((folder / "results.json").read_text())
+    for network in read["networks"].values():
+        assert network.pop("training_seconds") > 0
+    return read
+
+
+def complaint(capsys, *arguments: object) -> str:
+    """Run the command in vain: one line on standard error and exit code 2."""
+    capsys.readouterr()
+    assert run_main(lambda: dann.main([str(argument) for argument in arguments])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_a_run_leaves_and_prints(run) -> None:
+    out, printed = run
+    names = {"model", "source_only", "checkpoints", "results.json", "settings.json", "heads.png"}
+    names |= {"log_dann.jsonl", "log_source_only.jsonl"}
+    assert {path.name for path in out.iterdir()} == names
+    told = [line for line in printed.splitlines() if "LO19" in line and "devices" not in line]
+    assert all("simulated stand-in" in line for line in told if "│" not in line and "┃" not in line)
+    assert "LN83 -> LO19, simulated stand-ins" in printed
+    assert "no --data given: simulated stand-ins of 40 frames" in printed
+    assert "paper, Table 5" in printed
+
+    read = results(out)
+    assert read["simulated"] is True
+    assert read["frames"] == [40, 40]
+    assert read["recipe"]["steps_per_epoch"] == 2
+    assert set(read["published_table_5"]) == {"source", "target"}
+    assert set(read["networks"]) == {"dann", "source_only"}
+    for network in read["networks"].values():
+        assert network["epoch_kept"] == 2
+        assert network["target"]["frames"] == 40
+        assert network["source"]["frames"] == read["test_frames"] == 8
+
+    assert imread(out / "heads.png").std() > 0.01
+    for name, adversarial in (("dann", True), ("source_only", False)):
+        lines = [json.loads(line) for line in (out / f"log_{name}.jsonl").read_text().splitlines()]
+        assert [(line["network"], line["epoch"]) for line in lines] == [(name, 1), (name, 2)]
+        assert all(("domain_loss" in line) == adversarial for line in lines)
+
+
+def test_the_models_score_frames(run) -> None:
+    out, _ = run
+    frames = np.random.default_rng(0).normal(size=(2, 720, 720)).astype(np.float32)
+    trained = [load_model(out), load_model(out / "source_only")]
+    for model in trained:
+        scores = np.asarray(model.scores(frames))
+        assert scores.shape == (2,)
+        assert np.all((scores >= 0) & (scores <= 1))
+        assert model.trained_on["simulated"] is True
+    assert (trained[0].trained_on["target"], trained[1].trained_on["target"]) == ("LO19", None)
+
+
+def test_a_finished_run_is_not_trained_again(copied, monkeypatch, capsys) -> None:
+    before = results(copied)
+    monkeypatch.setattr("train.loop.mapped_steps", lambda *_: pytest.fail("trained again"))
+    assert run_main(lambda: dann.main([*STAND_INS, "--out", str(copied)])) == 0
+    assert results(copied) == before
+
+
+@pytest.mark.parametrize("checkpoint", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_as_an_uninterrupted_one(checkpoint: int, run, tmp_path, capsys) -> None:
+    """Killed while it writes the second epoch's checkpoint, or the model."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(checkpoint), *STAND_INS, "--out", str(out)]
+    killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (out / "results.json").exists()
+    kept = [path.name for path in (out / "checkpoints" / "dann").glob("epoch_*")]
+    assert sorted(kept) == ["epoch_0001", "epoch_0002"][: checkpoint - 1]
+    assert run_main(lambda: dann.main([*STAND_INS, "--out", str(out)])) == 0
+    assert results(out) == results(run[0])
+    for name in ("log_dann.jsonl", "log_source_only.jsonl"):
+        assert (out / name).read_text() == (run[0] / name).read_text()
+    assert [path for path in out.rglob("*.part")] == [], "what the kill left is cleared away"
+
+
+def test_other_settings_do_not_go_into_the_same_folder(copied, capsys) -> None:
+    before = contents(copied)
+    for more in (["--seed", "1"], ["--epochs", "3"], ["--strength", "0"], ["--frames", "41"]):
+        assert "other settings" in complaint(capsys, *STAND_INS, *more, "--out", copied)
+    assert contents(copied) == before
+
+
+@pytest.mark.parametrize("file", ["settings.json", "checkpoints"])
+def test_damaged_files_of_a_run_are_named(file: str, copied, capsys) -> None:
+    if file == "settings.json":
+        (copied / file).write_text("{")
+    else:
+        for path in (copied / "checkpoints" / "dann" / "epoch_0002" / "weights").rglob("*"):
+            if path.is_file():
+                path.write_bytes(b"")
+    before = contents(copied)
+    assert "damaged" in complaint(capsys, *STAND_INS, "--out", copied)
+    assert contents(copied) == before
+
+
+def test_a_full_disk_at_a_checkpoint_leaves_what_was_there(copied, monkeypatch, capsys) -> None:
+    shutil.rmtree(copied / "checkpoints" / "dann" / "epoch_0002")
+    before = contents(copied)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", full)
+    line = complaint(capsys, *STAND_INS, "--out", copied)
+    assert "the disk is full" in line
+    assert "epoch_0002" in line
+    assert contents(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--source", "LN99", "--target", "LO19"], "no set named 'LN99'"),
+        (["--source", "LN83", "--target", "ln83"], "the same set"),
+        ([*STAND_INS, "--epochs", "0"], "--epochs must be at least 1"),
+        ([*STAND_INS, "--batch", "-4"], "--batch must be at least 1"),
+        ([*STAND_INS, "--batch", "9"], "cannot be shared by 2 devices"),
+        ([*STAND_INS, "--learning-rate", "nan"], "--learning-rate"),
+        ([*STAND_INS, "--seed", str(2**70)], "--seed"),
+        ([*STAND_INS, "--frames", "3"], "3 frames"),
+        ([*STAND_INS, "--reduction", "rwd"], "unknown reduction 'rwd'"),
+        (["--source", "LG36", "--target", "LO19"], "LG36"),
+    ],
+)
+def test_settings_that_cannot_be_used(arguments, words, tmp_path, monkeypatch, capsys) -> None:
+    """Refused before anything is read, simulated or written."""
+    monkeypatch.setattr(dann, "load", lambda *_: pytest.fail("frames were read"))
+    out = tmp_path / "out"
+    assert words in complaint(capsys, *arguments, "--out", out)
+    assert not out.exists()
+
+
+def write_sets(root: Path, side: int = 724, frames: int = 20) -> Path:
+    """Small sets LN83 and LO19 of noise, in the deposition's layout, with every third frame a hit."""
+    rng = np.random.default_rng(0)
+    images = rng.poisson(20, (frames, side, side)).astype(np.int16)
+    labels = np.where(np.arange(frames) % 3, 0, 2)
+    for name in ("LN83", "LO19"):
+        place = SETS[name]
+        folder = root / place.folder
+        folder.mkdir(parents=True)
+        metadata = SetMetadata((60.0, 60.0), 0.17)
+        path = folder / place.file_name
+        with SetWriter(path, frames, (side, side), np.int16, 10, metadata, simulated=False) as writer:
+            writer.append(images, np.full(frames, 1.3), np.full(frames, 150.0))
+        write_annotations(folder / "expert_annotation.txt", place.file_name, labels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def good_sets(tmp_path_factory) -> Path:
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+def _cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _shorten_labels(file: Path) -> None:
+    labels = file.with_name("expert_annotation.txt")
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
+
+
+def _one_class(file: Path) -> None:
+    write_annotations(file.with_name("expert_annotation.txt"), file.name, np.zeros(20, int))
+
+
+DAMAGE = {
+    "missing": (lambda file: shutil.rmtree(file.parent), "no frames of LN83 found"),
+    "not HDF5": (lambda file: file.write_bytes(b"no HDF5" * 1000), "not an HDF5 file"),
+    "cut short": (_cut, "cut short"),
+    "labels of the wrong length": (_shorten_labels, "19 labels for 20 frames"),
+    "labels missing": (lambda file: file.with_name("expert_annotation.txt").unlink(), "no labels of LN83"),
+    "one class": (_one_class, "one class"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_data_that_cannot_be_used(damage: str, good_sets, tmp_path, capsys) -> None:
+    spoil, words = DAMAGE[damage]
+    data = shutil.copytree(good_sets, tmp_path / "data")
+    spoil(data / SETS["LN83"].folder / SETS["LN83"].file_name)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "results.json").write_text("earlier")
+    line = complaint(capsys, "--source", "LN83", "--target", "LO19", "--data", data, "--out", out)
+    assert words in line
+    assert contents(out) == {"results.json": b"earlier"}, (
+        "nor is the folder taken, so that mended data can be used"
+    )
+
+
+def test_frames_that_are_too_small(tmp_path, capsys) -> None:
+    data = write_sets(tmp_path / "data", side=723)
+    line = complaint(
+        capsys, "--source", "LN83", "--target", "LO19", "--data", data, "--out", tmp_path / "out"
+    )
+    assert "723x723" in line
+    assert "724" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file(tmp_path, capsys) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert "not a folder" in complaint(capsys, *STAND_INS, "--out", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
