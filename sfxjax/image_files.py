@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def _with_fabio(path: Path) -> np.ndarray:
     # It tells the terminal of every reader it tries in vain.
     logging.getLogger("fabio").setLevel(logging.CRITICAL)
     try:
-        with fabio.open(str(path)) as image:
+        # So does Pillow, which it uses, of each tag that is damaged.
+        with warnings.catch_warnings(action="ignore"), fabio.open(str(path)) as image:
             pixels = np.array(image.data)
     except Exception as error:  # fabio raises plain exceptions of many kinds.
         raise UserError(f"{path}: cannot be read by fabio ({first_line(error)})") from error

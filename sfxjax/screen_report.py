@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MEAN_FRAMES = 200
 PICTURES = 6
 BLOCKS = 100
+# Side of the square over which the background of a frame is smoothed, pixels.
+SMOOTH = 25
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def write_report(
                 where = f"{Path(source.file).name} {source.event(number)}"
                 score = f"{findings.labels[place]}, score {findings.scores[place]:.4f}"
                 caption = f"frame {place}, {where}: {score}"
-                parts.append(_picture(crop, good, caption))
+                parts.append(_picture(_flattened(crop, good), good, caption))
             parts.append("</div>")
     if findings.reasons:
         parts.append("<h2>Frames that could not be screened</h2><table>")
@@ -218,6 +220,9 @@ def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
     small = values[:side, :side].reshape(side // 2, 2, side // 2, 2).max((1, 3))
     shown = np.isfinite(small)
     low, high = np.percentile(small[shown], [1, 99.7]) if shown.any() else (0.0, 1.0)
+    if shown.any():
+        # Noise stays pale, so that spots stand out.
+        high = max(high, 3 * np.percentile(small[shown], 90) - 2 * np.median(small[shown]))
     grey = 1 - np.clip((np.where(shown, small, low) - low) / max(high - low, 1e-9), 0, 1)
     colours = (colormaps["gray"](grey)[..., :3] * 255).round().astype(np.uint8)
     colours[~shown] = (150, 190, 220)
@@ -226,6 +231,20 @@ def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
     source = base64.b64encode(stream.getvalue()).decode()
     text = _escaped(caption)
     return f'<figure><img src="data:image/png;base64,{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+
+
+def _flattened(crop: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Subtract the smooth background, the mean of the good pixels around each pixel but those in spots."""
+    from scipy.ndimage import uniform_filter
+
+    usable = good & np.isfinite(crop)
+    values = np.where(usable, crop, 0).astype(np.float64)
+    share = np.maximum(uniform_filter(usable.astype(np.float64), SMOOTH), 1e-9)
+    background = uniform_filter(values, SMOOTH) / share
+    above = values - background
+    spots = usable & (above > 4 * np.median(np.abs(above[usable]))) if usable.any() else ~usable
+    background = uniform_filter(np.where(spots, background, values), SMOOTH) / share
+    return np.where(usable, values - background, 0)
 
 
 def _image(figure: Figure) -> str:
@@ -248,7 +267,7 @@ _PAGE = """<!DOCTYPE html>
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1160px; padding: 0 1em; color: #222; }}
 h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin-top: 1.8em; }}
 table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .2em 1em .2em 0; vertical-align: top; }}
-th {{ font-weight: 600; }} td {{ overflow-wrap: anywhere; }}
+th {{ font-weight: 600; white-space: nowrap; }} td {{ overflow-wrap: anywhere; }}
 .warning {{ background: #fff3cd; border-left: 4px solid #d39e00; padding: .5em 1em; }}
 .plot {{ max-width: 100%; }}
 figure {{ display: inline-block; margin: 0 .8em 1em 0; width: 362px; max-width: 100%; }}
@@ -257,7 +276,8 @@ figure img {{ width: 100%; image-rendering: pixelated; }} figcaption {{ font-siz
 </head>
 <body>
 {body}
-<p>In the pictures dark is bright, and blue is masked. A frame's place in its file stands in frames.csv.</p>
+<p>In the pictures dark is bright, and blue is masked; in those of frames the smooth background is subtracted.
+A frame's place in its file stands in frames.csv.</p>
 </body>
 </html>
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from sfxjax.recall import threshold_for_recall, validation_frames
 from sfxjax.screen_outputs import ERROR, HIT, MISS, labels, write_lists
 from sfxjax.screen_report import Findings, class_means, hit_rate, write_class_means, write_report
 from sfxjax.screening import Screening, ScreenOptions
-from sfxjax.sources import ReadOptions
+from sfxjax.sources import ReadOptions, describe_all
 from sfxjax.storage import TrainedModel, load_model
 
 EXIT_FRAMES_FAILED = 1
@@ -56,7 +57,7 @@ def screen_run(options: argparse.Namespace) -> int:
     )
     process = join_others(options)
     model = load_model(options.model)
-    threshold = _threshold(options, model)
+    threshold, decided = _threshold(options, model)
     chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)
     with Screening(model, chosen, _say) as screening:
         _open(screening, options)
@@ -70,7 +71,7 @@ def screen_run(options: argparse.Namespace) -> int:
         if process[0] > 0:
             _say(f"process {process[0]} has done its part; process 0 writes the lists")
             return 0
-        return write_everything(screening, model, threshold, options)
+        return write_everything(screening, model, threshold, decided, options)
 
 
 def join_others(options: argparse.Namespace) -> tuple[int, int]:
@@ -142,9 +143,17 @@ def _wait_for_others(screening: Screening, progress: _Progress) -> None:
 
 
 def write_everything(
-    screening: Screening, model: TrainedModel, threshold: float, options: argparse.Namespace
+    screening: Screening, model: TrainedModel, threshold: float, decided: str, options: argparse.Namespace
 ) -> int:
-    """Write lists, pictures and summary of a run that has been scored; returns the exit status."""
+    """Write lists, pictures and summary of a run that has been scored; returns the exit status.
+
+    Args:
+        screening: that has scored it.
+        model: with which.
+        threshold: score from which a frame is a hit.
+        decided: how that was chosen, in words.
+        options: of the command line.
+    """
     out: Path = options.out
     run = screening.run
     scores = run.scores()
@@ -167,8 +176,9 @@ def write_everything(
         "errors": counts[ERROR],
         "hit_rate": counts[HIT] / scored if scored else None,
         "threshold": threshold,
+        "threshold_is": decided,
         "model": str(options.model),
-        "files": [_readable(source.describe()) for source in run.sources],
+        "files": [_readable(line) for line in describe_all(run.sources)],
         "bad_pixels": run.bad_pixels,
         "warnings": warnings,
         "hit_rate_over_the_run": hit_rate(named),
@@ -180,32 +190,42 @@ def write_everything(
     if not options.no_report:
         means = class_means(screening, named)
         write_class_means(out / "class_means.h5", means)
-        facts = _facts(screening, model, options, verdict, counts)
+        facts = _facts(screening, model, options, verdict, decided, counts)
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
         written += ["class_means.h5", "report.html"]
     _say(verdict)
     _say(f"written to {out}: {', '.join(written)}")
+    if counts[HIT]:
+        _say(f"next: {' or '.join(_next_steps(out, options))}")
     if counts[ERROR]:
         failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
     return EXIT_FRAMES_FAILED if counts[ERROR] else 0
 
 
-def _threshold(options: argparse.Namespace, model: TrainedModel) -> float:
+def _next_steps(out: Path, options: argparse.Namespace) -> list[str]:
+    """Return the commands that index the hits."""
+    geometry = shlex.quote(str(options.geometry or "FILE.geom"))
+    lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
+    return [f"indexamajig -i {lst} -g {geometry} -o {stream}", f"dials.stills_process {expt}"]
+
+
+def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
+    """Return the threshold and how it was chosen, in words."""
     if options.recall is not None:
         found = threshold_for_recall(*validation_frames(model.trained_on), options.recall)
-        _say(
-            f"threshold {found.threshold:.4g}: recall at least {found.bound:.4f} with 95 % confidence "
+        decided = (
+            f"recall at least {found.bound:.4f} with 95 % confidence "
             f"({100 * found.recall:.2f} % of {found.positives} labelled positives), "
-            f"keeping {100 * found.kept:.1f} % of the validation frames"
+            f"keeping {100 * found.kept:.1f} % of the validation frames, for runs like these"
         )
-        _say("this holds for runs like the validation frames")
-        return found.threshold
+        _say(f"threshold {found.threshold:.4g}: {decided}")
+        return found.threshold, decided
     threshold = model.threshold if options.threshold is None else options.threshold
     if not 0 <= threshold <= 1:
         raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
-    return float(threshold)
+    return float(threshold), "the model's" if options.threshold is None else "given by --threshold"
 
 
 class _Progress:
@@ -284,11 +304,13 @@ def _facts(
     model: TrainedModel,
     options: argparse.Namespace,
     verdict: str,
+    decided: str,
     counts: dict[str, int],
 ) -> list[tuple[str, str]]:
-    files = [source.describe() for source in screening.run.sources]
+    files = describe_all(screening.run.sources)
     shown = files if len(files) <= 10 else [*files[:9], f"and {len(files) - 9} more"]
-    facts = [("Result", verdict), ("Frames", "; ".join(shown)), ("Model", str(options.model))]
+    facts = [("Result", verdict), ("Threshold", decided), ("Frames", "; ".join(shown))]
+    facts.append(("Model", str(options.model)))
     if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
         facts.append(("Trained on", "simulated stand-in frames"))
     if options.mask:
@@ -297,6 +319,8 @@ def _facts(
         facts.append(("Bad pixels", screening.run.bad_pixels))
     if counts[ERROR]:
         facts.append(("Not screened", f"{counts[ERROR]} frames"))
+    if counts[HIT]:
+        facts += [("Index the hits", command) for command in _next_steps(options.out, options)]
     return facts
 
 

@@ -20,7 +20,7 @@ from sfxjax.reader_process import Batch, Frame, Readers, default_readers
 from sfxjax.run import Run, unreadable
 from sfxjax.run_journal import Journal
 from sfxjax.screener import Screener, saturation
-from sfxjax.sources import ReadOptions, Source, pixel_type
+from sfxjax.sources import ReadOptions, Source, describe_all, pixel_type
 
 if TYPE_CHECKING:
     from sfxjax.storage import TrainedModel
@@ -149,13 +149,14 @@ class Screening:
     def _describe(self) -> None:
         """Say what was found, of many files only the first."""
         readable = [source for source in self.run.sources if source.file not in self.run.failed]
-        for source in readable[:MOST_LINES]:
-            self._say_once(source.describe())
-        if len(readable) > MOST_LINES:
-            rest = readable[MOST_LINES:]
+        files = list(dict.fromkeys(source.file for source in readable))
+        for line in describe_all([source for source in readable if source.file in files[:MOST_LINES]]):
+            self._say_once(line)
+        if len(files) > MOST_LINES:
+            rest = [source for source in readable if source.file in set(files[MOST_LINES:])]
             layouts = ", ".join(sorted({source.layout for source in rest}))
             frames = sum(source.frames for source in rest)
-            self._say_once(f"and {len(rest)} more ({layouts}) with {frames} frames")
+            self._say_once(f"and {len(files) - MOST_LINES} more files ({layouts}) with {frames} frames")
         notes = [note for source in readable for note in source.notes]
         if not self.options.read.growing:
             notes += [f"{name} cannot be screened: {reason}" for name, reason in self.run.failed.items()]

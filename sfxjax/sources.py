@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
@@ -79,6 +79,19 @@ class Source:
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
         return cls(**fields)
+
+
+def describe_all(sources: list[Source]) -> list[str]:
+    """Return a line for each file: the many data sets that a file may keep its frames in count as one."""
+    alike: dict[tuple[Any, ...], list[Source]] = {}
+    for source in sources:
+        key = (source.file, source.layout, source.raw_shape, source.dtype)
+        alike.setdefault(key, []).append(source)
+    lines = []
+    for first, *others in alike.values():
+        line = replace(first, frames=first.frames + sum(other.frames for other in others)).describe()
+        lines.append(f"{line} to {others[-1].dataset}" if others else line)
+    return lines
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,48 @@ def test_euxfel_modules_in_virtual_data_sets_are_assembled(tmp_path: Path, data:
     assert all("module2.h5" in reason for reason in reasons)
 
 
+def test_a_virtual_cxi_of_extra_data_is_assembled(tmp_path: Path) -> None:
+    """The AGIPD of the European XFEL by its own programs: EXtra-data's file, EXtra-geom's geometry."""
+    pytest.importorskip("extra_data", exc_type=ImportError)
+    extra_geom = pytest.importorskip("extra_geom")
+    from extra_data import RunDirectory
+    from extra_data.components import AGIPD1M
+    from extra_data.tests.mockdata import write_file
+    from extra_data.tests.mockdata.detectors import AGIPDModule
+
+    stacked = np.random.default_rng(0).normal(100, 5, (16, 2, 512, 128)).astype(np.float32)
+    for number in range(16):
+        name = f"SPB_DET_AGIPD1M-1/DET/{number}CH0"
+        path = tmp_path / f"CORR-R0001-AGIPD{number:02}-S00000.h5"
+        write_file(str(path), [AGIPDModule(name, raw=False, frames_per_train=2)], 1, 32, format_version="1.0")
+        with h5py.File(path, "a") as file:
+            file[f"INSTRUMENT/{name}:xtdf/image/data"][:] = stacked[number]
+            file[f"INSTRUMENT/{name}:xtdf/image/mask"][:, 7] = 4
+    run = RunDirectory(str(tmp_path))
+    AGIPD1M(run).write_virtual_cxi(str(tmp_path / "v.cxi"))
+    for opened in run.files:
+        opened.close()
+    corners = [(-525, 625), (-550, -10), (520, -160), (542, 475)]
+    geometry = extra_geom.AGIPD_1MGeometry.from_quad_positions(corners)
+    where = "/entry_1/instrument_1/detector_1"
+    paths = {"data_path": f"{where}/data", "mask_path": f"{where}/mask"}
+    options = {"adu_per_ev": 0.001, "clen": 0.1, "photon_energy": 9500, **paths}
+    geometry.write_crystfel_geom(str(tmp_path / "a.geom"), **options)
+    with FrameReader(ReadOptions(geometry=str(tmp_path / "a.geom"))) as reader:
+        (source,) = reader.sources(str(tmp_path / "v.cxi"))
+        read_frames = list(reader.read(source, range(2), np.dtype(np.float32)))
+    assert (source.layout, source.frames, source.frame_masks) == ("EuXFEL virtual CXI", 2, paths["mask_path"])
+    image, (row, column) = geometry.position_modules(stacked[:, 0])
+    wanted = image[row - CROP // 2 :, column - CROP // 2 :][:CROP, :CROP]
+    crop, mask, reason = read_frames[0]
+    assert not reason
+    assert crop is not None
+    assert mask is not None
+    # Panels at half pixels are placed to either side; the masked row of each module is left out.
+    assert np.mean(crop[mask] == wanted[mask]) > 0.7
+    assert 0.7 < mask.mean() < 0.8
+
+
 def test_a_master_with_external_links_and_a_pixel_mask(tmp_path: Path, data: np.ndarray) -> None:
     plugin = pytest.importorskip("hdf5plugin")
     counts = data.astype(np.uint32)

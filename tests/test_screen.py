@@ -160,6 +160,94 @@ def test_the_real_frame_scores_the_same_in_hdf5_cxi_and_cbf(
     assert score[0] == score[1] == score[2] == expected(frame)[0]
 
 
+def layouts(folder: Path, data: np.ndarray) -> dict[str, tuple[Path, list[object]]]:
+    """Write the frames in every layout of which files are kept; gives the options each needs."""
+    detector = "/entry_1/instrument_1/detector_1"
+    made: dict[str, tuple[Path, list[object]]] = {}
+
+    def write(name: str, **sets: np.ndarray | h5py.SoftLink | h5py.ExternalLink) -> Path:
+        with h5py.File(folder / name, "w") as file:
+            for path, values in sets.items():
+                file[path] = values
+        return folder / name
+
+    link = h5py.SoftLink(f"{detector}/data")
+    no_bits = np.zeros(data.shape, np.uint16)
+    cheetah = {f"{detector}/data": data, f"{detector}/mask": no_bits, f"{detector}/mask_shared": no_bits[0]}
+    made["Cheetah"] = write("cheetah.cxi", **cheetah, **{"/entry_1/data_1/data": link}), []
+    panels = np.zeros((len(data), 8, 20, 30), data.dtype)
+    made["Cheetah, assembled"] = (
+        write("image.cxi", **{"/entry_1/data_1/data": panels, "/entry_1/image_1/data": data}),
+        [],
+    )
+    made["psocake"] = write("psocake.cxi", **{f"{detector}/data": data, "/entry_1/data_1/data": link}), []
+    for name in ("gzip", "shuffled"):
+        options = {"chunks": (1, *data.shape[1:]), "compression": "gzip", "shuffle": name == "shuffled"}
+        made[f"OM, {name}"] = cases.write_cxi(folder / f"om_{name}.cxi", data, **options), []
+    made["CXIDB 76"] = cases.write_cxidb76(folder / "r0018_2000.h5", data[:2], data[2:]), []
+    write("x_data_000001.h5", **{"/entry/data/data": data[:3]})
+    write("x_data_000002.h5", **{"/entry/data/data": data[3:]})
+    master = {
+        f"/entry/data/data_{k:06d}": h5py.ExternalLink(f"x_data_{k:06d}.h5", "/entry/data/data")
+        for k in (1, 2)
+    }
+    pixel_mask = {"/entry/instrument/detector/pixel_mask": np.zeros(data.shape[1:], np.uint32)}
+    made["DECTRIS master"] = write("x_master.h5", **master, **pixel_mask), []
+    made["NXmx"] = write("nxmx.nxs", **{"/entry/data/data": data}, **pixel_mask), []
+    made["named"] = write("named.h5", **{"/some/where": data}), ["--dataset", "/some/where"]
+    # EXtra-data's: (frame, module, ss, fs), virtual; four modules above one another.
+    rows = data.shape[1] // 4
+    write("modules.h5", **{f"m{k}": data[:, k * rows : (k + 1) * rows] for k in range(4)})
+    layout = h5py.VirtualLayout((len(data), 4, rows, data.shape[2]), data.dtype)
+    for k in range(4):
+        layout[:, k] = h5py.VirtualSource("modules.h5", f"m{k}", (len(data), rows, data.shape[2]))
+    with h5py.File(folder / "virtual.cxi", "w") as file:
+        file.create_virtual_dataset(f"{detector}/data", layout)
+        file["/entry_1/data_1/data"], file["/entry_1/trainId"] = link, np.arange(len(data))
+    half = data.shape[2] // 2
+    text = [f"dim0 = %\ndim2 = ss\ndim3 = fs\nmin_fs = 0\nmax_fs = {2 * half - 1}\nmin_ss = 0"]
+    text += [f"max_ss = {rows - 1}\ncorner_x = {-half}\nfs = x\nss = y\ndata = {detector}/data"]
+    text += [f"m{k}/dim1 = {k}\nm{k}/min_fs = 0\nm{k}/corner_y = {-2 * rows + k * rows}" for k in range(4)]
+    (folder / "v.geom").write_text("\n".join(text))
+    made["EuXFEL virtual CXI"] = folder / "virtual.cxi", ["--geometry", folder / "v.geom"]
+    return made
+
+
+def test_every_layout_gives_the_scores_of_a_plain_array(
+    tmp_path: Path, model: Path, data: np.ndarray
+) -> None:
+    made = layouts(tmp_path, data)
+    plain = {name: path for name, (path, options) in made.items() if not options}
+    runs = [(plain, [])] + [({name: path}, options) for name, (path, options) in made.items() if options]
+    for number, (files, options) in enumerate(runs):
+        out = tmp_path / f"out{number}"
+        arguments = [*files.values(), *options, "--model", model, "--out", out, "--no-report"]
+        assert cases.screen(*arguments) == 0
+        # Masks that exclude nothing change nothing; a program for masks of single frames rounds otherwise.
+        for name, found in zip(files, cases.scores(out).reshape(len(files), len(data)), strict=True):
+            np.testing.assert_allclose(found, expected(data), rtol=1e-5, err_msg=name)
+
+
+def test_stills_of_every_writer_give_the_scores_of_a_plain_array(
+    tmp_path: Path, model: Path, data: np.ndarray
+) -> None:
+    fabio = pytest.importorskip("fabio")
+    signed = data.astype(np.int32)
+    writers = {
+        "cbf": fabio.cbfimage.CbfImage,
+        "tif": fabio.tifimage.TifImage,
+        "mccd": fabio.tifimage.TifImage,
+    }
+    for suffix, writer in writers.items():
+        folder = tmp_path / suffix
+        folder.mkdir()
+        for number in range(3):
+            pixels = data[number] if suffix == "mccd" else signed[number]
+            writer(data=pixels).write(str(folder / f"i{number}.{suffix}"))
+        assert cases.screen(folder, "--model", model, "--out", tmp_path / f"o{suffix}", "--no-report") == 0
+        np.testing.assert_allclose(cases.scores(tmp_path / f"o{suffix}"), expected(data[:3]), rtol=1e-5)
+
+
 def test_dead_pixels_and_small_frames_are_masked_in_files_as_in_arrays(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
