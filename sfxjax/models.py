@@ -7,6 +7,7 @@ classifier on one convolutional base (Fig. 4). What is declared here was chosen 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from sfxjax.gradient_reversal import gradient_reversal
 Stem = Literal["block_extrema", "space_to_depth"]
 
 COMPRESSION_SCALE = 0.05
+ORIENTATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,30 @@ def _fill(maps: jax.Array) -> jax.Array:
     live = jnp.any(maps != 0, axis=-1, keepdims=True)
     count = jnp.maximum(live.sum(axis=(1, 2), keepdims=True), 1)
     return jnp.where(live, maps, maps.sum(axis=(1, 2), keepdims=True) / count)
+
+
+def orient(maps: jax.Array, orientation: jax.Array | int) -> jax.Array:
+    """Turn a batch of square maps into one of the eight orientations of a square.
+
+    Diffraction has no up: a turned or mirrored frame has as many spots.
+
+    Args:
+        maps: (n, side, side, channels).
+        orientation: int32 in [0, 8): bit 0 mirrors ss, bit 1 mirrors fs, bit 2 transposes.
+
+    Returns:
+        (n, side, side, channels).
+    """
+    branches: list[Callable[[jax.Array], jax.Array]] = []
+    for number in range(ORIENTATIONS):
+
+        def turn(batch: jax.Array, number: int = number) -> jax.Array:
+            axes = [axis for axis, bit in ((1, 1), (2, 2)) if number & bit]
+            batch = jnp.flip(batch, axes) if axes else batch
+            return jnp.swapaxes(batch, 1, 2) if number & 4 else batch
+
+        branches.append(turn)
+    return jax.lax.switch(orientation, branches, maps)
 
 
 class ConvolutionalBase(nn.Module):

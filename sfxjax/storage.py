@@ -18,7 +18,7 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models import BaseConfig, HitClassifier, stem
+from sfxjax.models import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
 from sfxjax.preprocess import FRAME
 from sfxjax.reductions import get_reduction
 
@@ -48,8 +48,19 @@ class TrainedModel:
     trained_on: dict[str, Any] = field(default_factory=dict)
 
     def logits(self, inputs: jax.Array) -> jax.Array:
-        """Return (n,) logits for (n, 720, 720) pre-processed frames, or for (n, ...) reduced ones."""
-        return HitClassifier(self.config).apply(self.variables, stem(inputs, self.config))  # type: ignore[return-value]
+        """Return (n,) logits for (n, 720, 720) pre-processed frames, or for (n, ...) reduced ones.
+
+        A frame's logit is the mean over its eight orientations, so that it does not depend on how the frame lies.
+        """
+        maps = stem(inputs, self.config)
+
+        def logits(orientation: jax.Array) -> jax.Array:
+            turned = maps if self.config.dimensions == 1 else orient(maps, orientation)
+            return HitClassifier(self.config).apply(self.variables, turned)  # type: ignore[return-value]
+
+        if self.config.dimensions == 1:
+            return logits(jnp.zeros((), jnp.int32))
+        return jax.lax.map(logits, jnp.arange(ORIENTATIONS)).mean(axis=0)
 
     def scores(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) probabilities of the positive class (Hit or Maybe)."""

@@ -164,3 +164,36 @@ def test_bases_that_do_not_exist_are_refused(fields: dict) -> None:
 def test_a_base_is_described_in_json_and_made_of_it_again() -> None:
     config = BaseConfig(channels=(5, 6, 7), stem="space_to_depth", block=4)
     assert BaseConfig(**config.to_json()) == config
+
+
+def test_masked_blocks_take_the_mean_of_the_others() -> None:
+    frame = np.random.default_rng(3).normal(size=(1, 48, 48)).astype(np.float32)
+    holed = frame.copy()
+    holed[0, 8:24, 16:32] = 0
+    config = BaseConfig()
+    maps = np.asarray(stem(jnp.asarray(holed), config))
+    blocks = holed.reshape(1, 6, 8, 6, 8)
+    expected = np.arcsinh(np.stack([blocks.max((2, 4)), -blocks.min((2, 4))], -1) / 0.05)
+    live = np.ones((6, 6), bool)
+    live[1:3, 2:4] = False
+    expected[0][~live] = expected[0][live].mean(axis=0)
+    np.testing.assert_allclose(maps, expected, rtol=1e-5)
+    assert np.all(np.isfinite(stem(jnp.zeros((1, 48, 48)), config)))
+
+
+def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
+    from sfxjax.models import HitClassifier
+    from sfxjax.storage import TrainedModel
+
+    config = BaseConfig(channels=(3, 4))
+    frame = np.random.default_rng(4).standard_t(2, size=(96, 96)).astype(np.float32)
+    square = [np.rot90(frame, k) for k in range(4)]
+    frames = jnp.asarray(np.stack(square + [turned.T for turned in square]))
+    variables = HitClassifier(config).init(jax.random.key(0), stem(frames, config))
+    # A small variance makes the blocks respond.
+    variables = variables | {"batch_stats": jax.tree.map(lambda leaf: 0.05 * leaf, variables["batch_stats"])}
+    alone = HitClassifier(config).apply(variables, stem(frames, config))
+    assert np.ptp(alone) > 1e-3, "the network itself does depend on it"
+    logits = TrainedModel(config, variables).logits(frames)
+    np.testing.assert_allclose(logits, logits[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits[0], np.mean(alone), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork, orient
 from train.sampling import draw_epoch, reversal_strength
 from train.steps import (
     Domains,
@@ -18,7 +18,6 @@ from train.steps import (
     first_replica,
     mapped_steps,
     new_state,
-    orient,
     replicate,
     split_over_devices,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.steps import ORIENTATIONS, Draw
+from sfxjax.models import ORIENTATIONS
+from train.steps import Draw
 
 
 def reversal_strength(progress: np.ndarray, full: float) -> np.ndarray:

@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork, orient
 
 Array = jax.Array | np.ndarray
 
 AXIS = "devices"
-ORIENTATIONS = 8
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -74,30 +73,6 @@ class Losses(NamedTuple):
 
     label: jax.Array
     domain: jax.Array
-
-
-def orient(maps: jax.Array, orientation: Array) -> jax.Array:
-    """Turn a batch of square maps into one of the eight orientations of a square.
-
-    Diffraction has no up: a turned or mirrored frame has as many spots.
-
-    Args:
-        maps: (n, side, side, channels).
-        orientation: int32 in [0, 8): bit 0 mirrors ss, bit 1 mirrors fs, bit 2 transposes.
-
-    Returns:
-        (n, side, side, channels).
-    """
-    branches: list[Callable[[jax.Array], jax.Array]] = []
-    for number in range(ORIENTATIONS):
-
-        def turn(batch: jax.Array, number: int = number) -> jax.Array:
-            axes = [axis for axis, bit in ((1, 1), (2, 2)) if number & bit]
-            batch = jnp.flip(batch, axes) if axes else batch
-            return jnp.swapaxes(batch, 1, 2) if number & 4 else batch
-
-        branches.append(turn)
-    return jax.lax.switch(orientation, branches, maps)
 
 
 def new_state(
