@@ -14,6 +14,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.gradient_reversal import gradient_reversal
@@ -149,7 +150,7 @@ def _fill(maps: jax.Array) -> jax.Array:
     return jnp.where(live, maps, maps.sum(axis=(1, 2), keepdims=True) / count)
 
 
-def orient(maps: jax.Array, orientation: jax.Array | int) -> jax.Array:
+def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
     """Turn a batch of square maps into one of the eight orientations of a square.
 
     Diffraction has no up: a turned or mirrored frame has as many spots.
