@@ -184,7 +184,10 @@ def test_network(
             scored[key] = (frame_set.positives[indices.start : indices.stop], scores)
     shift = calibration_shift(*scored["validation"])
     scored = {key: (positive, shifted(scores, shift)) for key, (positive, scores) in scored.items()}
-    positive, scores = scored["validation"]
+    # Bounds on recall need many positives, so all held-out source frames are kept.
+    positive, scores = (
+        np.concatenate(parts) for parts in zip(scored["validation"], scored["source"], strict=True)
+    )
     trained_on = {
         "network": name,
         "source": source.name,
