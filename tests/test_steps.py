@@ -192,3 +192,19 @@ def test_cross_entropy_against_optax() -> None:
     truth = np.arange(50) % 2
     expected = optax.sigmoid_binary_cross_entropy(jnp.asarray(logits), jnp.asarray(truth)).mean()
     assert cross_entropy(logits, truth) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_steps_scanned_in_one_call_are_those_of_many_calls() -> None:
+    devices = jax.local_devices()[:1]
+    data, optimizer = domains(), optax.adam(1e-2)
+    draw = split_over_devices(drawn(data), 1)
+    ends = []
+    for steps_per_call in (1, 2, 3):
+        state = replicate(new_state(CONFIG, optimizer, data.source[:1], seed=1), devices)
+        run = mapped_steps(CONFIG, optimizer, devices, steps_per_call)
+        done: list[int] = []
+        state, losses = run(state, replicate(data, devices), draw, KEY, done.append)
+        assert sum(done) == draw.strength.shape[1] == len(losses.label)
+        ends.append((first_replica(state), losses))
+    for other in ends[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3), ends[0], other)

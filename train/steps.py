@@ -168,7 +168,10 @@ def adversarial_step(
 
 
 def mapped_steps(
-    config: BaseConfig, optimizer: optax.GradientTransformation, devices: list[jax.Device]
+    config: BaseConfig,
+    optimizer: optax.GradientTransformation,
+    devices: list[jax.Device],
+    steps_per_call: int | None = None,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     """Compile training steps for many devices, and many steps into one call where that is faster.
 
@@ -179,6 +182,7 @@ def mapped_steps(
         config: the network's base.
         optimizer: of optax.
         devices: to map over.
+        steps_per_call: steps in one compiled call; by default what suits the devices.
 
     Returns:
         A function of the replicated state (donated), the replicated data, a `Draw` with leading (device, step) axes, one key and
@@ -197,7 +201,8 @@ def mapped_steps(
         return jax.lax.scan(body, state, draw)
 
     mapped = jax.pmap(steps, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=devices, donate_argnums=0)
-    on_cpu = devices[0].platform == "cpu"
+    if steps_per_call is None and devices[0].platform == "cpu":
+        steps_per_call = 1
 
     def run(
         state: TrainState,
@@ -207,13 +212,13 @@ def mapped_steps(
         advance: Callable[[int], None] = lambda steps: None,
     ) -> tuple[TrainState, Losses]:
         total = draw.strength.shape[1]
-        size = 1 if on_cpu else total
+        size = total if steps_per_call is None else steps_per_call
         losses = []
         for start in range(0, total, size):
             part = jax.tree.map(lambda leaf, start=start: leaf[:, start : start + size], draw)
             state, loss = mapped(state, data, part, key)
             losses.append(first_replica(loss))
-            advance(size)
+            advance(min(size, total - start))
         return state, jax.tree.map(lambda *parts: np.concatenate(parts), *losses)
 
     return run
