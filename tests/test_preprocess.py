@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter, uniform_filter
 
+from sfxjax.contrast import normalize_crop
 from sfxjax.errors import UserError
 from sfxjax.preprocess import (
     CROP,
@@ -323,3 +324,20 @@ def test_grown_mask_is_an_erosion() -> None:
         np.testing.assert_array_equal(grown, binary_erosion(good[i], np.ones((5, 5)))[2:-2, 2:-2])
     _, valid = preprocess(random_crop().astype(np.uint16), return_valid=True)
     assert valid.shape == (FRAME, FRAME) and bool(jnp.all(valid))
+
+
+def test_default_floor_of_the_local_normalisation_is_one() -> None:
+    """Windows whose deviation is just below, at and above one tell a floor of 1 from any other."""
+    noise = np.random.default_rng(11).normal(size=(60, 60))
+    frame = (noise * np.linspace(0.7, 1.3, 60)).astype(np.float32)
+    exact = frame.astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(exact, (5, 5)).reshape(56, 56, 25)
+    mean, deviation = windows.mean(-1), windows.std(-1)
+    assert 0.2 < (deviation < 1).mean() < 0.8
+    expected = (exact[2:-2, 2:-2] - mean) / np.maximum(deviation, 1.0)
+    np.testing.assert_allclose(local_contrast_normalize(jnp.asarray(frame)), expected, atol=1e-5)
+    crop = normalize_crop(jnp.asarray(frame), None)
+    scaled = (exact - exact.mean()) / exact.std()
+    windows = np.lib.stride_tricks.sliding_window_view(scaled, (5, 5)).reshape(56, 56, 25)
+    expected = (scaled[2:-2, 2:-2] - windows.mean(-1)) / np.maximum(windows.std(-1), 1.0)
+    np.testing.assert_allclose(crop, expected, atol=1e-5)
