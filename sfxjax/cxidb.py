@@ -18,8 +18,10 @@ import h5py
 import numpy as np
 
 from sfxjax.annotations import HIT, MAYBE, MISS, parse_annotations, read_mask, write_annotations
+from sfxjax.crop import CROP
 from sfxjax.cxidb_writer import SetMetadata, SetWriter
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.links import need_filters
 
 __all__ = [
     "CROP_SIZE",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 # Side of the central region the paper uses, in pixels.
-CROP_SIZE = 724
+CROP_SIZE = CROP
 
 LABEL_FILE = "expert_annotation.txt"
 MASK_FILE = "mask.npz"
@@ -304,26 +306,8 @@ def _images(group: h5py.Group, path: Path) -> h5py.Dataset:
     if images.ndim != 3 or not np.issubdtype(images.dtype, np.integer):
         found = f"{images.dtype} of shape {images.shape}"
         raise UserError(f"{path}: {images.name} must be integers [frame, slow, fast], not {found}")
-    _need_filters(images, path)
+    need_filters(images)
     return images
-
-
-def _need_filters(images: h5py.Dataset, path: Path) -> None:
-    """Load hdf5plugin if the frames are compressed by a filter that HDF5 itself lacks."""
-    properties = images.id.get_create_plist()
-    filters = [properties.get_filter(index) for index in range(properties.get_nfilters())]
-    missing = [code for code, *_ in filters if not h5py.h5z.filter_avail(code)]
-    if not missing:
-        return
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"{path}: compressed by HDF5 filter {missing[0]}; install hdf5plugin to read it"
-        ) from error
-    for code in missing:
-        if not h5py.h5z.filter_avail(code):
-            raise UserError(f"{path}: compressed by HDF5 filter {code}, which hdf5plugin does not have")
 
 
 def _per_frame(group: h5py.Group, key: str, path: Path) -> np.ndarray:

@@ -53,6 +53,11 @@ class BaseConfig:
             )
         object.__setattr__(self, "channels", tuple(self.channels))
 
+    @property
+    def turns(self) -> bool:
+        """Whether turning the maps turns the frame: not where the places within a block are channels."""
+        return self.dimensions == 2 and self.stem == "block_extrema"
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self) | {"channels": list(self.channels)}

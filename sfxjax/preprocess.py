@@ -35,6 +35,7 @@ from sfxjax.contrast import (
     normalize_crop,
     storable,
 )
+from sfxjax.crop import CROP
 from sfxjax.errors import UserError
 
 __all__ = [
@@ -51,7 +52,6 @@ __all__ = [
     "preprocess_crop",
 ]
 
-CROP = 724
 FRAME = CROP - WINDOW + 1
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.crop import CROP
 from sfxjax.errors import UserError
-
-CROP = 724
 
 
 @dataclass(frozen=True)

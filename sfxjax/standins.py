@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax import detector as detectors
+from sfxjax.crop import CROP
 from sfxjax.detector import Detector, Shot
 from sfxjax.diffraction import Crystal, Geometry, random_rotation, still_reflections
 from sfxjax.errors import UserError
 
-CROP = 724
 HIT_SPOTS, MAYBE_SPOTS = 10, 4  # Ke et al. 2018: at least 10 spots a hit, 4 to 9 a maybe
 VISIBLE_SIGNAL_TO_NOISE = 6.0  # of a spot's nine middle pixels over their background: a spot the eye finds
 BRIGHTEST = 2048  # reflections drawn in a frame

@@ -54,13 +54,12 @@ class TrainedModel:
         """
         maps = stem(inputs, self.config)
 
-        def logits(orientation: jax.Array) -> jax.Array:
-            turned = maps if self.config.dimensions == 1 else orient(maps, orientation)
-            return HitClassifier(self.config).apply(self.variables, turned)  # type: ignore[return-value]
+        def logits(maps: jax.Array) -> jax.Array:
+            return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
 
-        if self.config.dimensions == 1:
-            return logits(jnp.zeros((), jnp.int32))
-        return jax.lax.map(logits, jnp.arange(ORIENTATIONS)).mean(axis=0)
+        if not self.config.turns:
+            return logits(maps)
+        return jax.lax.map(lambda number: logits(orient(maps, number)), jnp.arange(ORIENTATIONS)).mean(axis=0)
 
     def scores(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) probabilities of the positive class (Hit or Maybe)."""
@@ -101,9 +100,8 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
         shutil.rmtree(leftover, ignore_errors=True)  # of a process that was killed here
     with atomic_folder(folder) as temporary:
-        json.dumps(
-            description, allow_nan=False
-        )  # what JSON cannot hold is refused before anything is written
+        # What JSON cannot hold is refused before anything is written.
+        json.dumps(description, allow_nan=False)
         try:
             _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
             with ocp.StandardCheckpointer() as checkpointer:

@@ -41,7 +41,7 @@ from train.steps import Domains
 
 STAND_IN_FRAMES = 2000
 SETTINGS = "settings.json"
-NETWORKS = ("dann", "source_only")
+NETWORKS = {"dann": "DANN", "source_only": "source-only CNN"}
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,7 @@ def train_network(name: str, settings: Settings, training: Domains, validation: 
     adversarial = name == "dann"
     if not adversarial:
         training, validation = training._replace(target=None), validation._replace(target=None)
-    title = "DANN" if adversarial else "source-only CNN"
-    with progress(f"training {title}", recipe.epochs * recipe.steps_per_epoch, "steps") as advance:
+    with progress(f"training {NETWORKS[name]}", recipe.epochs * recipe.steps_per_epoch, "steps") as advance:
         result = fit(recipe, training, validation, out / "checkpoints" / name, advance=advance)
     lines = [json.dumps({"network": name, **record}) for record in result.history]
     atomic_write_text(out / f"log_{name}.jsonl", "\n".join(lines) + "\n")
@@ -167,7 +166,6 @@ def test_network(
     """Keep a network as a model and test it on both sets, as `sfxjax.screen` would score their frames."""
     source, target = sets
     ranges = split("full", len(source))
-    title = "DANN" if name == "dann" else "source-only CNN"
     models = {
         domain: TrainedModel(settings.recipe.base, result.variables(domain), reduction=settings.reduction)
         for domain in ("source", "target")
@@ -178,7 +176,9 @@ def test_network(
         "target": (models["target"], target, range(len(target))),
     }
     scored = {}
-    with progress(f"testing {title}", sum(len(indices) for _, _, indices in jobs.values())) as advance:
+    with progress(
+        f"testing {NETWORKS[name]}", sum(len(indices) for _, _, indices in jobs.values())
+    ) as advance:
         for key, (model, frame_set, indices) in jobs.items():
             scores, statistics = score_set(model, frame_set, indices, advance)
             scored[key] = (frame_set.positives[indices.start : indices.stop], scores)
@@ -244,10 +244,11 @@ def show(results: dict[str, Any]) -> None:
             for key in ("recall", "miss_accuracy")
         )
 
-    for name, title in zip(NETWORKS, ("DANN, no target label", "source-only CNN, same recipe"), strict=True):
+    notes = {"dann": "no target label", "source_only": "same recipe"}
+    for name, title in NETWORKS.items():
         tested = results["networks"][name]
         table.add_row(
-            title,
+            f"{title}, {notes[name]}",
             cell(tested["target"]),
             cell(tested["source"]),
             f"{tested['target']['balanced_accuracy']['percent']:.1f}",

@@ -126,8 +126,7 @@ def adversarial_step(
 
         def prepared(frames: Array, places: Array) -> jax.Array:
             maps = jnp.asarray(frames)[places]
-            turns = config.dimensions == 2 and config.stem == "block_extrema"
-            return orient(maps, draw.orientation) if turns else maps
+            return orient(maps, draw.orientation) if config.turns else maps
 
         source = prepared(data.source, draw.source)
         target = None if data.target is None else prepared(data.target, draw.target)
