@@ -232,24 +232,8 @@ def _score(
     def one(arguments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         crop, limit, bad_below_zero = arguments[:3]
         mask = arguments[3] if len(arguments) > 3 else good
-        values = crop.astype(jnp.float32)
-        usable = mask & jnp.isfinite(values) & (values < limit)
-        raised, usable = _without_negatives(values, usable, bad_below_zero)
-        # Behind a beam stop, in a hole or in a gap detectors write exactly 0. Its rim is as sharp as a spot. Where the
-        # frame's mean is high no live pixel reads 0; counting detectors with few photons stay below that mean.
-        mean = jnp.sum(jnp.where(usable, values, 0)) / jnp.maximum(usable.sum(), 1)
-        usable = usable & ((values != 0) | (mean < LEAST_MEAN_WITHOUT_ZEROS))
-        count = usable.sum()
-        # Saturated pixels count here, unlike those without a number.
-        present = mask & jnp.isfinite(values)
-        largest = jnp.max(jnp.where(present, values, -jnp.inf))
-        at_largest = jnp.sum(present & (values == largest)) / jnp.maximum(present.sum(), 1)
-        facts = jnp.stack([count / jnp.maximum(mask.sum(), 1), at_largest, largest])
-        frame, valid = preprocess_crop(raised, usable)
-        assert valid is not None
-        whole = grown_mask(valid)
-        inputs = jnp.where(whole, frame, 0) if reduction is None else get_reduction(reduction)(frame, whole)
-        return inputs, facts, frame_statistics(frame[None])[0]
+        frame, whole, facts = normalized_crop(crop, mask, limit, bad_below_zero)
+        return network_input(frame, whole, reduction), facts, frame_statistics(frame[None])[0]
 
     arguments = (crops, limits, negatives_bad) + ((good,) if good.ndim == 3 else ())
     if jax.default_backend() == "cpu":
@@ -257,6 +241,51 @@ def _score(
     else:
         inputs, facts, statistics = jax.vmap(one)(arguments)
     return TrainedModel(config, variables).scores(inputs), facts, statistics
+
+
+def normalized_crop(
+    crop: jax.Array, good: jax.Array, limit: jax.Array | float, bad_below_zero: jax.Array | bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Settle which pixels of a crop mean something, and normalise its contrast.
+
+    Args:
+        crop: (724, 724) in detector units, any real type.
+        good: bool (724, 724), False where the mask forbids a pixel.
+        limit: value from which a pixel means nothing.
+        bad_below_zero: whether negative pixels mean nothing (else they count as 0), unless they are noise.
+
+    Returns:
+        (720, 720) float32, normalised; bool (720, 720), True where no pixel of the 5 x 5 window is left out;
+        (3,) float32: share of the unmasked pixels that can be used, share of those with a number that have the
+        highest value, and that value.
+    """
+    values = crop.astype(jnp.float32)
+    usable = good & jnp.isfinite(values) & (values < limit)
+    raised, usable = _without_negatives(values, usable, jnp.asarray(bad_below_zero))
+    # Behind a beam stop, in a hole or in a gap detectors write exactly 0. Its rim is as sharp as a spot. Where the
+    # frame's mean is high no live pixel reads 0; counting detectors with few photons stay below that mean.
+    mean = jnp.sum(jnp.where(usable, values, 0)) / jnp.maximum(usable.sum(), 1)
+    usable = usable & ((values != 0) | (mean < LEAST_MEAN_WITHOUT_ZEROS))
+    count = usable.sum()
+    # Saturated pixels count here, unlike those without a number.
+    present = good & jnp.isfinite(values)
+    largest = jnp.max(jnp.where(present, values, -jnp.inf))
+    at_largest = jnp.sum(present & (values == largest)) / jnp.maximum(present.sum(), 1)
+    facts = jnp.stack([count / jnp.maximum(good.sum(), 1), at_largest, largest])
+    frame, valid = preprocess_crop(raised, usable)
+    assert valid is not None
+    return frame, grown_mask(valid), facts
+
+
+def network_input(frame: jax.Array, whole: jax.Array, reduction: str | None) -> jax.Array:
+    """Return what a network reads of a normalised frame: the frame without the masked pixels, or its reduction.
+
+    Args:
+        frame: (720, 720), as `normalized_crop` gives it.
+        whole: bool (720, 720), as there.
+        reduction: name of a reduction, or None.
+    """
+    return jnp.where(whole, frame, 0) if reduction is None else get_reduction(reduction)(frame, whole)
 
 
 def _without_negatives(
