@@ -93,8 +93,6 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         UserError: the folder holds something else.
         OSError: from the operating system, such as a full disk.
     """
-    import orbax.checkpoint as ocp
-
     folder = Path(folder)
     arrays = jax.tree.map(np.asarray, tree)
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
@@ -104,7 +102,7 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         json.dumps(description, allow_nan=False)
         try:
             _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _checkpointer() as checkpointer:
                 checkpointer.save((temporary / WEIGHTS).resolve(), arrays)
                 checkpointer.wait_until_finished()
         except Exception as error:
@@ -116,6 +114,15 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         whole = description | {CHECKSUMS: _checksums(temporary / WEIGHTS)}
         (temporary / DESCRIPTION).write_text(json.dumps(whole, indent=2) + "\n")
     return folder
+
+
+def _checkpointer() -> Any:
+    """Return Orbax's writer and reader for this process alone: of several, one writes, and all may read when they like."""
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -154,8 +161,6 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
     Raises:
         UserError: it is missing, damaged or of other shapes.
     """
-    import orbax.checkpoint as ocp
-
     folder = Path(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
@@ -164,7 +169,7 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
         if description.pop(CHECKSUMS, files) != files:
             raise ValueError("its files are not as they were written")
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             tree = checkpointer.restore((folder / WEIGHTS).resolve(), like)
         shapes = [[leaf.shape for leaf in jax.tree.leaves(each)] for each in (tree, like)]
         if shapes[0] != shapes[1]:

@@ -1,0 +1,33 @@
+"""Training one network in several processes, each with its own devices, joined by `jax.distributed`.
+
+Every process runs the same program on the same data; each step's batch is shared by all devices, and gradients and batch
+statistics are averaged over them. Only process 0 writes.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from sfxjax.errors import UserError
+
+
+def check_same_start(epoch: int) -> None:
+    """Make sure that all processes begin at the same epoch, as they do where they read the same checkpoints.
+
+    Args:
+        epoch: how many this process takes to be done.
+
+    Raises:
+        UserError: another process takes more or fewer to be done.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    epochs = np.ravel(multihost_utils.process_allgather(np.int32(epoch)))
+    if np.any(epochs != epochs[0]):
+        raise UserError(
+            f"the processes found checkpoints of different epochs ({', '.join(map(str, epochs))}); "
+            "give them an output folder that all of them see"
+        )
