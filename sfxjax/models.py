@@ -193,10 +193,13 @@ class ConvolutionalBase(nn.Module):
     Attributes:
         config: the base's shape.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        frozen: levels, from the bottom, that stay as they are in training too: running statistics and no dropout. Each
+            block is a level, and the count with the features is the last one.
     """
 
     config: BaseConfig
     axis_name: str | None = None
+    frozen: int = 0
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool = False) -> jax.Array:
@@ -216,12 +219,14 @@ class ConvolutionalBase(nn.Module):
             values = nn.Conv(channels, (3,) * config.dimensions, use_bias=False, name=f"convolution_{level}")(
                 values
             )
-            values = self._normalize(f"normalization_{level}", -2.0)(values, use_running_average=not train)
+            fixed = not train or level < self.frozen
+            values = self._normalize(f"normalization_{level}", -2.0)(values, use_running_average=fixed)
             values = jnp.tanh(max_pool(nn.relu(values)))
             if level >= last - 1 and config.dropout > 0:
-                values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=not train)
+                values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1))))
-        counts = self._normalize("normalization_counts")(counts, use_running_average=not train)
+        fixed = not train or last + 1 < self.frozen
+        counts = self._normalize("normalization_counts")(counts, use_running_average=fixed)
         return jnp.tanh(nn.Dense(config.features, name="features")(counts))
 
     def _normalize(self, name: str, bias: float = 0.0) -> nn.BatchNorm:
@@ -277,14 +282,19 @@ class DomainAdversarialNetwork(nn.Module):
     Attributes:
         config: shape of the base.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        frozen: levels of the base that stay as they are, see `ConvolutionalBase`.
+        conditional: the domain classifier sees the features once for each class, weighted by what the label classifier
+            gives that class, so that classes are aligned with their like (Long et al., NeurIPS 2018, equation 3).
     """
 
     config: BaseConfig = BaseConfig()
     axis_name: str | None = None
+    frozen: int = 0
+    conditional: bool = False
 
     def setup(self) -> None:
         """Build the parts; `base` and `label_head` are those of `HitClassifier`."""
-        self.base = ConvolutionalBase(self.config, self.axis_name)
+        self.base = ConvolutionalBase(self.config, self.axis_name, self.frozen)
         self.label_head = Classifier()
         self.domain_head = Classifier()
 
@@ -302,7 +312,12 @@ class DomainAdversarialNetwork(nn.Module):
             (n,) logits of the positive class, and (n,) logits of the target domain.
         """
         features = self.base(maps, train=train)
-        return self.label_head(features), self.domain_head(gradient_reversal(features, strength))
+        logits = self.label_head(features)
+        seen = gradient_reversal(features, strength)
+        if self.conditional:
+            positive = jax.nn.sigmoid(jax.lax.stop_gradient(logits))[:, None]
+            seen = jnp.concatenate([positive * seen, (1 - positive) * seen], axis=-1)
+        return logits, self.domain_head(seen)
 
 
 def parameter_count(params: Any) -> int:

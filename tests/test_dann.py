@@ -25,7 +25,7 @@ from sfxjax.cxidb import SETS, SetMetadata, SetWriter
 from sfxjax.errors import run_main
 from sfxjax.storage import load_model
 from train import dann
-from train.loop import Recipe
+from train.recipe import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FEW_STEPS = functools.partial(Recipe, steps_per_epoch=2)

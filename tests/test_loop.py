@@ -14,7 +14,8 @@ import pytest
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork, HitClassifier
 from sfxjax.storage import write_checkpoint
-from train.loop import Fit, Recipe, Validation, fit, is_eligible, newest_checkpoint, validate
+from train.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, validate
+from train.recipe import Recipe
 from train.steps import Domains
 
 RECIPE = Recipe(

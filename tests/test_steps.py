@@ -13,7 +13,7 @@ from train.sampling import draw_epoch, reversal_strength
 from train.steps import (
     Domains,
     Draw,
-    adversarial_step,
+    training_step,
     cross_entropy,
     first_replica,
     mapped_steps,
@@ -54,7 +54,7 @@ def test_gradient_is_that_of_the_two_losses_with_the_domain_one_reversed_in_the_
     data = domains()
     draw = jax.tree.map(lambda leaf: leaf[0], drawn(data))._replace(orientation=np.int32(0))
     state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
-    after, _ = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))(state, data, draw, KEY)
+    after, _ = jax.jit(training_step(CONFIG, optax.sgd(1.0)))(state, data, draw, KEY)
     moved = jax.tree.map(lambda old, new: old - new, state.params, after.params)
 
     network = DomainAdversarialNetwork(CONFIG)
@@ -98,7 +98,7 @@ def test_a_domain_is_normalised_by_its_own_batch_alone() -> None:
     data = domains()
     draw = jax.tree.map(lambda leaf: leaf[0], drawn(data))
     state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1)
-    step = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))
+    step = jax.jit(training_step(CONFIG, optax.sgd(1.0)))
     after, losses = step(state, data, draw, KEY)
     other, other_losses = step(state, data._replace(target=5 * data.target + 1), draw, KEY)
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats["source"], other.batch_stats["source"])
@@ -127,7 +127,7 @@ def test_mapped_steps_are_the_body_one_after_the_other() -> None:
     data, optimizer = domains(), optax.adam(1e-2)
     draw = drawn(data)
     state = new_state(CONFIG, optimizer, data.source[:1], seed=1)
-    body = jax.jit(adversarial_step(CONFIG, optimizer))
+    body = jax.jit(training_step(CONFIG, optimizer))
     expected = state
     for number in range(len(draw.strength)):
         one = jax.tree.map(lambda leaf, number=number: leaf[number], draw)
@@ -147,7 +147,7 @@ def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_
     data = domains()
     draw = jax.tree.map(lambda leaf: leaf[0], drawn(data, strength=5.0))
     state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1, domains=("source",))
-    step = jax.jit(adversarial_step(CONFIG, optax.sgd(1.0)))
+    step = jax.jit(training_step(CONFIG, optax.sgd(1.0)))
     assert set(state.batch_stats) == {"source"}
     alone, losses = step(state, data._replace(target=None), draw, KEY)
     again, _ = step(state, data._replace(target=None), draw._replace(strength=np.float32(0)), KEY)

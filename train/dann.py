@@ -34,8 +34,9 @@ from sfxjax.splits import split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, save_model
 from train.evaluation import calibration_shift, score_set, shifted, summarize
 from train.figures import plot_heads
-from train.loop import Fit, Recipe, Validation, check_batch, check_classes, fit
+from train.loop import Fit, Validation, check_batch, check_classes, fit
 from train.published import TABLE_5
+from train.recipe import Recipe
 from train.resident import load_maps
 from train.steps import Domains
 

@@ -7,22 +7,25 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models import BaseConfig
 from sfxjax.storage import read_checkpoint, write_checkpoint
+from train.distributed import check_same_start
+from train.recipe import Recipe
 from train.sampling import draw_epoch
 from train.steps import (
+    DANN,
     Array,
     Domains,
+    Objective,
     TrainState,
     cross_entropy,
     first_replica,
@@ -34,37 +37,6 @@ from train.steps import (
 
 EVALUATION_BATCH = 64
 CHECKPOINTS_KEPT = 2
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        base: shape of the convolutional base.
-        epochs: passes of `steps_per_epoch` steps.
-        steps_per_epoch: optimiser steps an epoch.
-        batch: source frames a step, and as many target frames.
-        learning_rate: at its highest; it rises for 15 % of the steps and falls as a cosine to nothing.
-        weight_decay: of AdamW.
-        strength: of the gradient reversal at the end of its ramp.
-        seed: of the weights, the draws and dropout.
-    """
-
-    base: BaseConfig = field(default_factory=BaseConfig)
-    epochs: int = 16
-    steps_per_epoch: int = 40
-    batch: int = 32
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-4
-    strength: float = 2.0
-    seed: int = 0
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """Build the optimiser of this recipe."""
-        steps = self.epochs * self.steps_per_epoch
-        schedule = optax.cosine_onecycle_schedule(steps, self.learning_rate, pct_start=0.15)
-        return optax.adamw(schedule, weight_decay=self.weight_decay)
 
 
 class Validation(NamedTuple):
@@ -108,27 +80,35 @@ class Fit(NamedTuple):
         }
 
 
-def predict(config: BaseConfig, variables: dict[str, Any], maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    config: BaseConfig, variables: dict[str, Any], maps: np.ndarray, objective: Objective = DANN
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the (n,) label and (n,) domain logits of (n, ...) maps, batch by batch."""
     label, domain = [], []
     for start in range(0, len(maps), EVALUATION_BATCH):
         batch = maps[start : start + EVALUATION_BATCH]
         filled = np.concatenate([batch, np.repeat(batch[-1:], EVALUATION_BATCH - len(batch), axis=0)])
-        a, b = _predict(config, variables, filled)
+        a, b = _predict(config, variables, filled, objective)
         label.append(np.asarray(a)[: len(batch)])
         domain.append(np.asarray(b)[: len(batch)])
     return np.concatenate(label), np.concatenate(domain)
 
 
-def _predict_batch(config: BaseConfig, variables: Any, maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return DomainAdversarialNetwork(config).apply(variables, maps)  # type: ignore[return-value]
+def _predict_batch(
+    config: BaseConfig, variables: Any, maps: jax.Array, objective: Objective
+) -> tuple[jax.Array, jax.Array]:
+    return objective.network(config).apply(variables, maps)  # type: ignore[return-value]
 
 
-_predict = jax.jit(_predict_batch, static_argnums=0)
+_predict = jax.jit(_predict_batch, static_argnums=(0, 3))
 
 
 def validate(
-    config: BaseConfig, params: Any, batch_stats: dict[str, Any], data: Validation
+    config: BaseConfig,
+    params: Any,
+    batch_stats: dict[str, Any],
+    data: Validation,
+    objective: Objective = DANN,
 ) -> dict[str, float]:
     """Measure both heads on frames that are not trained on (the paper's Fig. 10).
 
@@ -137,12 +117,15 @@ def validate(
         params: of `DomainAdversarialNetwork`.
         batch_stats: its batch statistics, by domain.
         data: the frames.
+        objective: what the network was trained for.
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
         where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
     """
-    label, domain = predict(config, {"params": params, "batch_stats": batch_stats["source"]}, data.source)
+    label, domain = predict(
+        config, {"params": params, "batch_stats": batch_stats["source"]}, data.source, objective
+    )
     classes = [label[data.positive], -label[~data.positive]]
     classes = [logits for logits in classes if len(logits)]
     result = {
@@ -150,7 +133,9 @@ def validate(
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        _, target = predict(config, {"params": params, "batch_stats": batch_stats["target"]}, data.target)
+        _, target = predict(
+            config, {"params": params, "batch_stats": batch_stats["target"]}, data.target, objective
+        )
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
@@ -184,8 +169,9 @@ def fit(
     recipe: Recipe,
     training: Domains,
     validation: Validation,
-    folder: Path,
+    folder: Path | None = None,
     *,
+    start: dict[str, Any] | None = None,
     devices: list[jax.Device] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     advance: Callable[[int], None] = lambda steps: None,
@@ -199,8 +185,11 @@ def fit(
         recipe: how to train.
         training: the training data, on the host.
         validation: what each epoch is judged on.
-        folder: of the checkpoints.
-        devices: to train on, all local ones by default; their number divides the batch.
+        folder: of the checkpoints; None keeps none, for trainings of seconds.
+        start: Flax variables to begin with in place of fresh ones: any of `base`, `label_head` and `domain_head` under
+            `params`, and `batch_stats`, which all domains begin with.
+        devices: to train on, by default those of all processes, which then train one network together: every process
+            gives the same data, and reads the checkpoints that process 0 writes. Their number divides the batch.
         report: called with each epoch's record, also with those of earlier sittings.
         advance: called with the number of steps done.
 
@@ -208,13 +197,19 @@ def fit(
         UserError: `folder` holds checkpoints of another recipe, the batch cannot be shared between the devices, or the
             source has frames of one class only.
     """
-    devices = devices or jax.local_devices()
+    devices = devices or jax.devices()
     positive = np.asarray(training.positive) > 0
     check_batch(recipe.batch, len(devices))
     check_classes(positive)
     optimizer = recipe.optimizer()
     domains = ("source",) if training.target is None else ("source", "target")
-    state = new_state(recipe.base, optimizer, jnp.asarray(training.source[:1]), recipe.seed, domains)
+    example = jnp.asarray(training.source[:1])
+    state = new_state(recipe.base, optimizer, example, recipe.seed, domains, recipe.objective)
+    if start is not None:
+        state = state.replace(
+            params=state.params | start["params"],
+            batch_stats={domain: stats | start["batch_stats"] for domain, stats in state.batch_stats.items()},
+        )
     kept = {"params": state.params, "batch_stats": state.batch_stats}
     fingerprint = json.loads(
         json.dumps(asdict(recipe) | {"source": len(positive), "adversarial": training.target is not None})
@@ -226,7 +221,7 @@ def fit(
         "history": [],
         "seconds": 0.0,
     }
-    newest = newest_checkpoint(folder)
+    newest = None if folder is None else newest_checkpoint(folder)
     if newest is not None:
         tree, progress = read_checkpoint(newest, {"state": state, "kept": kept})
         state, kept = tree["state"], tree["kept"]
@@ -237,14 +232,15 @@ def fit(
         for record in progress["history"]:
             report(record)
         advance(progress["epoch"] * recipe.steps_per_epoch)
+    check_same_start(progress["epoch"])
     if progress["epoch"] < recipe.epochs:
         data = replicate(jax.tree.map(jnp.asarray, training), devices)
         state = replicate(state, devices)
-        run = mapped_steps(recipe.base, optimizer, devices)
+        run = mapped_steps(recipe.base, optimizer, devices, objective=recipe.objective)
     key = jax.random.key(recipe.seed)
 
     for epoch in range(progress["epoch"], recipe.epochs):
-        start = time.monotonic()
+        began = time.monotonic()
         draw = draw_epoch(
             positive,
             0 if training.target is None else len(training.target),
@@ -261,7 +257,7 @@ def fit(
             "epoch": epoch + 1,
             "train_label_loss": float(np.mean(losses.label)),
             "train_domain_loss": float(np.mean(losses.domain)),
-            **validate(recipe.base, host.params, host.batch_stats, validation),
+            **validate(recipe.base, host.params, host.batch_stats, validation, recipe.objective),
         }
         if not all(math.isfinite(value) for value in record.values()):
             raise UserError(f"training diverged in epoch {epoch + 1}; use a lower --learning-rate")
@@ -273,11 +269,12 @@ def fit(
         progress |= {
             "epoch": epoch + 1,
             "history": history,
-            "seconds": progress["seconds"] + time.monotonic() - start,
+            "seconds": progress["seconds"] + time.monotonic() - began,
         }
-        write_checkpoint(folder / f"epoch_{epoch + 1:04d}", {"state": host, "kept": kept}, progress)
-        for old in sorted(folder.glob("epoch_[0-9]*"))[:-CHECKPOINTS_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+        if folder is not None and jax.process_index() == 0:
+            write_checkpoint(folder / f"epoch_{epoch + 1:04d}", {"state": host, "kept": kept}, progress)
+            for old in sorted(folder.glob("epoch_[0-9]*"))[:-CHECKPOINTS_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
         report(record)
     return Fit(**kept, epoch=progress["kept_epoch"], history=progress["history"], seconds=progress["seconds"])
 

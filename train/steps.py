@@ -1,25 +1,59 @@
 """One optimiser step, and many of them in one compiled call on data that stays on the devices.
 
 The body of a step does not know how it is mapped: it averages gradients and batch statistics over `axis_name` where
-there is one. `mapped_steps` maps it over devices with `jax.pmap` and over steps with `jax.lax.scan`.
+there is one. `mapped_steps` maps it over devices, also those of other processes, with `jax.shard_map` and over steps with
+`jax.lax.scan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork, orient
 
 Array = jax.Array | np.ndarray
 
 AXIS = "devices"
+
+Adaptation = Literal["dann", "conditional", "class_confusion", "statistics"]
+# Softens the target's predictions in the class confusion loss; the value of Jin et al. (2020).
+CONFUSION_TEMPERATURE = 2.5
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a step makes smaller, and which part of the network may move for it.
+
+    Attributes:
+        adaptation: what is asked of unlabelled target frames. "dann": features that a domain classifier cannot tell
+            from the source's; "conditional": the same for each class apart (Long et al., NeurIPS 2018);
+            "class_confusion": predictions that are not torn between the classes (Jin et al., ECCV 2020);
+            "statistics": nothing, they only get batch statistics of their own (Li et al., ICLR workshop 2017).
+        sharpness: radius of the smoothed task loss; the label loss's gradient is taken that far uphill (Foret et al., ICLR 2021;
+            for domain adaptation Rangwani et al., ICML 2022). 0 for the plain loss.
+        frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.ConvolutionalBase`.
+    """
+
+    adaptation: Adaptation = "dann"
+    sharpness: float = 0.0
+    frozen: int = 0
+
+    def network(self, config: BaseConfig, axis_name: str | None = None) -> DomainAdversarialNetwork:
+        """Build the network that this objective trains."""
+        return DomainAdversarialNetwork(config, axis_name, self.frozen, self.adaptation == "conditional")
+
+
+DANN = Objective()
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -45,11 +79,13 @@ class Domains(NamedTuple):
         source: (n, ...) maps or vectors.
         positive: (n,) float32, one for the positive class.
         target: (m, ...) maps or vectors without labels, or None to train on the source alone.
+        guessed: (m,) float32, labels of the target that an earlier network is sure of, NaN where it is not; or None.
     """
 
     source: Array
     positive: Array
     target: Array | None
+    guessed: Array | None = None
 
 
 class Draw(NamedTuple):
@@ -69,7 +105,7 @@ class Draw(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Mean losses of a step: of the label and the domain classifier, nats."""
+    """Mean losses of a step, nats: of the label classifier, and of the adaptation (for DANN the domain classifier)."""
 
     label: jax.Array
     domain: jax.Array
@@ -81,6 +117,7 @@ def new_state(
     example: jax.Array,
     seed: int,
     domains: tuple[str, ...] = ("source", "target"),
+    objective: Objective = DANN,
 ) -> TrainState:
     """Initialise a network and its optimiser.
 
@@ -90,8 +127,9 @@ def new_state(
         example: one input with a leading axis.
         seed: of the weights.
         domains: those that keep batch statistics.
+        objective: what the network is trained for.
     """
-    variables = DomainAdversarialNetwork(config).init(jax.random.key(seed), example)
+    variables = objective.network(config).init(jax.random.key(seed), example)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -101,25 +139,30 @@ def new_state(
     )
 
 
-def adversarial_step(
-    config: BaseConfig, optimizer: optax.GradientTransformation, axis_name: str | None = None
+def training_step(
+    config: BaseConfig,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None = None,
+    objective: Objective = DANN,
 ) -> Callable[[TrainState, Domains, Draw, jax.Array], tuple[TrainState, Losses]]:
     """Make the body of a training step.
 
-    The loss is the label classifier's cross entropy on the source plus the domain classifier's on both domains, which
-    reaches the base through the gradient reversal (Ganin et al. 2016, equation 9; the paper, section 2.3.3). Each domain passes
-    through the base in a batch of its own, normalised by its own statistics, and keeps its own running ones.
-    Without a target the domain term is absent and the rest is the same: the source-only network of the same recipe.
+    The loss is the label classifier's cross entropy on the source plus, where there is a target, that of the adaptation. For
+    DANN it is the domain classifier's on both domains, which reaches the base through the gradient reversal (Ganin et al.
+    2016, equation 9; the paper, section 2.3.3). Each domain passes through the base in a batch of its own, normalised by
+    its own statistics, and keeps its own running ones. Without a target the rest is the same: the source-only network of
+    the same recipe.
 
     Args:
         config: the network's base.
         optimizer: of optax.
         axis_name: mapped axis to average over, or None.
+        objective: what to make smaller.
 
     Returns:
         A function of the state, the data, one step's `Draw` (without the leading axis) and a key for dropout.
     """
-    network = DomainAdversarialNetwork(config, axis_name)
+    network = objective.network(config, axis_name)
 
     def step(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
         positive = jnp.asarray(data.positive)[draw.source]
@@ -130,6 +173,7 @@ def adversarial_step(
 
         source = prepared(data.source, draw.source)
         target = None if data.target is None else prepared(data.target, draw.target)
+        guessed = None if data.guessed is None else jnp.asarray(data.guessed)[draw.target]
         keys = jax.random.split(key)
 
         def heads(
@@ -145,18 +189,37 @@ def adversarial_step(
             )
             return label, domain_logit, changed["batch_stats"]
 
-        def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
-            label, from_source, batch_stats = heads(params, "source", source, keys[0])
+        def both(params: Any) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+            label, from_source, source_stats = heads(params, "source", source, keys[0])
             label_loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
             if target is None:
-                return label_loss, ({"source": batch_stats}, Losses(label_loss, jnp.zeros(())))
-            _, from_target, target_stats = heads(params, "target", target, keys[1])
-            right = jnp.concatenate([-from_source, from_target])
-            domain_loss = optax.sigmoid_binary_cross_entropy(right, jnp.ones_like(right)).mean()
-            both = {"source": batch_stats, "target": target_stats}
-            return label_loss + domain_loss, (both, Losses(label_loss, domain_loss))
+                return label_loss, jnp.zeros(()), {"source": source_stats}
+            on_target, from_target, target_stats = heads(params, "target", target, keys[1])
+            stats = {"source": source_stats, "target": target_stats}
+            if guessed is not None:
+                label_loss = label_loss + guessed_loss(on_target, guessed)
+            if objective.adaptation in ("dann", "conditional"):
+                right = jnp.concatenate([-from_source, from_target])
+                adaptation_loss = optax.sigmoid_binary_cross_entropy(right, jnp.ones_like(right)).mean()
+            elif objective.adaptation == "class_confusion":
+                adaptation_loss = draw.strength * class_confusion(on_target)
+            else:
+                adaptation_loss = jnp.zeros(())
+            return label_loss, adaptation_loss, stats
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
+            label_loss, adaptation_loss, stats = both(params)
+            return label_loss + adaptation_loss, (stats, Losses(label_loss, adaptation_loss))
 
         gradient, (batch_stats, losses) = jax.grad(loss, has_aux=True)(state.params)
+        if objective.sharpness:
+            label_gradient = jax.grad(lambda params: both(params)[0])
+            here = label_gradient(state.params)
+            reach = objective.sharpness / (optax.global_norm(here) + 1e-12)
+            uphill = jax.tree.map(lambda leaf, slope: leaf + reach * slope, state.params, here)
+            gradient = jax.tree.map(
+                lambda full, flat, up: full - flat + up, gradient, here, label_gradient(uphill)
+            )
         if axis_name is not None:
             gradient, batch_stats, losses = jax.lax.pmean((gradient, batch_stats, losses), axis_name)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
@@ -166,11 +229,50 @@ def adversarial_step(
     return step
 
 
+def class_confusion(logits: jax.Array) -> jax.Array:
+    """Measure how much a batch of predictions is torn between the two classes (minimum class confusion).
+
+    Args:
+        logits: (n,) of the positive class.
+
+    Returns:
+        Share of the class correlation that lies off the diagonal, 0 to 1; sure predictions weigh more.
+
+    References:
+        Jin et al., ECCV 2020, equations 2 to 8.
+    """
+    positive = jax.nn.sigmoid(logits / CONFUSION_TEMPERATURE)
+    classes = jnp.stack([1 - positive, positive], axis=-1)
+    entropy = -(classes * jnp.log(jnp.clip(classes, 1e-7))).sum(-1)
+    certainty = 1 + jnp.exp(-entropy)
+    # The weights are no way to make the loss smaller.
+    weights = jax.lax.stop_gradient(len(logits) * certainty / certainty.sum())
+    confusion = jnp.einsum("nc,n,nd->cd", classes, weights, classes)
+    confusion = confusion / confusion.sum(1, keepdims=True)
+    return (confusion.sum() - jnp.trace(confusion)) / 2
+
+
+def guessed_loss(logits: jax.Array, guessed: jax.Array) -> jax.Array:
+    """Cross entropy on guessed labels, both classes weighing alike; 0 where a batch has none.
+
+    Args:
+        logits: (n,).
+        guessed: (n,) 0 or 1, NaN without a guess.
+    """
+    known = jnp.isfinite(guessed)
+    truth = jnp.where(known, guessed, 0)
+    losses = optax.sigmoid_binary_cross_entropy(logits, truth)
+    sides = [known & (truth > 0.5), known & (truth < 0.5)]
+    means = [jnp.sum(jnp.where(side, losses, 0)) / jnp.maximum(side.sum(), 1) for side in sides]
+    return (means[0] + means[1]) / 2
+
+
 def mapped_steps(
     config: BaseConfig,
     optimizer: optax.GradientTransformation,
     devices: list[jax.Device],
     steps_per_call: int | None = None,
+    objective: Objective = DANN,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     """Compile training steps for many devices, and many steps into one call where that is faster.
 
@@ -182,24 +284,13 @@ def mapped_steps(
         optimizer: of optax.
         devices: to map over.
         steps_per_call: steps in one compiled call; by default what suits the devices.
+        objective: what to make smaller.
 
     Returns:
-        A function of the replicated state (donated), the replicated data, a `Draw` with leading (device, step) axes, one key and
-        a function told of steps done; it returns the new state and the losses, (steps,) each.
+        A function of the replicated state (donated), the replicated data, a `Draw` with leading (device, step) axes on the
+        host, one key and a function told of steps done; it returns the new state and the losses, (steps,) each.
     """
-    step = adversarial_step(config, optimizer, AXIS)
-
-    def steps(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
-        def body(state: TrainState, one: Draw) -> tuple[TrainState, Losses]:
-            step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
-            return step(state, data, one, step_key)
-
-        if draw.strength.shape[0] == 1:
-            state, losses = body(state, jax.tree.map(lambda leaf: leaf[0], draw))
-            return state, jax.tree.map(lambda leaf: leaf[None], losses)
-        return jax.lax.scan(body, state, draw)
-
-    mapped = jax.pmap(steps, axis_name=AXIS, in_axes=(0, 0, 0, None), devices=devices, donate_argnums=0)
+    mapped = _mapped(config, optimizer, tuple(devices), objective)
     if steps_per_call is None and devices[0].platform == "cpu":
         steps_per_call = 1
 
@@ -215,7 +306,7 @@ def mapped_steps(
         losses = []
         for start in range(0, total, size):
             part = jax.tree.map(lambda leaf, start=start: leaf[:, start : start + size], draw)
-            state, loss = mapped(state, data, part, key)
+            state, loss = mapped(state, data, _placed(part, devices), key)
             losses.append(first_replica(loss))
             advance(min(size, total - start))
         return state, jax.tree.map(lambda *parts: np.concatenate(parts), *losses)
@@ -223,16 +314,70 @@ def mapped_steps(
     return run
 
 
+@cache
+def _mapped(
+    config: BaseConfig,
+    optimizer: optax.GradientTransformation,
+    devices: tuple[jax.Device, ...],
+    objective: Objective,
+) -> Callable[..., tuple[TrainState, Losses]]:
+    """Return the mapped program; trainings that differ in their seed or data alone share it."""
+    step = training_step(config, optimizer, AXIS, objective)
+
+    def steps(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
+        # Of the axis of devices each one sees its own entry.
+        state, data, draw = jax.tree.map(lambda leaf: leaf[0], (state, data, draw))
+
+        def body(state: TrainState, one: Draw) -> tuple[TrainState, Losses]:
+            step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
+            return step(state, data, one, step_key)
+
+        if draw.strength.shape[0] == 1:
+            state, losses = body(state, jax.tree.map(lambda leaf: leaf[0], draw))
+            losses = jax.tree.map(lambda leaf: leaf[None], losses)
+        else:
+            state, losses = jax.lax.scan(body, state, draw)
+        return jax.tree.map(lambda leaf: leaf[None], (state, losses))
+
+    own, shared = PartitionSpec(AXIS), PartitionSpec()
+    mapped = jax.shard_map(
+        steps,
+        mesh=_sharding(devices).mesh,
+        in_specs=(own, own, own, shared),
+        out_specs=own,
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=0)
+
+
 def replicate(tree: Any, devices: list[jax.Device]) -> Any:
-    """Put a copy of every array on every device, with a leading device axis, as `jax.pmap` takes them."""
-    mesh = jax.sharding.Mesh(devices, (AXIS,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+    """Put a copy of every array on every device, with a leading axis of devices.
+
+    Args:
+        tree: of arrays; every process gives the same.
+        devices: of this process, or of all processes.
+    """
+    here = [device for device in devices if device.process_index == jax.process_index()]
 
     def copy(leaf: Any) -> jax.Array:
-        parts = [jax.device_put(leaf[None], device) for device in devices]
-        return jax.make_array_from_single_device_arrays((len(devices), *leaf.shape), sharding, parts)
+        parts = [jax.device_put(leaf[None], device) for device in here]
+        shape = (len(devices), *leaf.shape)
+        return jax.make_array_from_single_device_arrays(shape, _sharding(devices), parts)
 
     return jax.tree.map(copy, tree)
+
+
+def _placed(tree: Any, devices: list[jax.Device]) -> Any:
+    """Put host arrays with a leading axis of devices on them, every process its own part."""
+
+    def place(leaf: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, _sharding(devices), lambda index: leaf[index])
+
+    return jax.tree.map(place, tree)
+
+
+def _sharding(devices: Sequence[jax.Device]) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
 
 
 def first_replica(tree: Any) -> Any:
