@@ -52,7 +52,10 @@ class TrainedModel:
 
         A frame's logit is the mean over its eight orientations, so that it does not depend on how the frame lies.
         """
-        maps = stem(inputs, self.config)
+        return self.map_logits(stem(inputs, self.config))
+
+    def map_logits(self, maps: jax.Array) -> jax.Array:
+        """Return (n,) logits for (n, ...) maps that `sfxjax.models.stem` has made of frames or vectors."""
 
         def logits(maps: jax.Array) -> jax.Array:
             return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
