@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sfxjax.devices import add_join_arguments
 from sfxjax.errors import run_main
 
 
@@ -60,15 +61,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
     work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
     work.add_argument(
-        "--distributed",
-        action="store_true",
-        help="share the files with the other processes of jax.distributed, started by the same command",
+        "--compilation-cache", action="store_true", help="keep compiled programs for the next time"
     )
-    work.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where process 0 listens, if nothing else says"
+    add_join_arguments(
+        work, "share the files with the other processes of jax.distributed, started by the same command"
     )
-    work.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
-    work.add_argument("--process", type=int, metavar="I", help="number of this one, from 0")
     return parser.parse_args(arguments)
 
 

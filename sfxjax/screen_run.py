@@ -14,6 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sfxjax.compilation import keep_compiled
+from sfxjax.devices import join_processes
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.frame_statistics import compare
@@ -55,7 +57,10 @@ def screen_run(options: argparse.Namespace) -> int:
         allow_links=options.allow_links,
         growing=options.follow is not None,
     )
-    process = join_others(options)
+    if options.distributed and options.follow is not None:
+        raise UserError("--follow and --distributed do not go together; follow the files with one process")
+    process = join_processes(options)
+    keep_compiled(options.compilation_cache)
     model = load_model(options.model)
     threshold, decided = _threshold(options, model)
     chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)
@@ -72,30 +77,6 @@ def screen_run(options: argparse.Namespace) -> int:
             _say(f"process {process[0]} has done its part; process 0 writes the lists")
             return 0
         return write_everything(screening, model, threshold, decided, options)
-
-
-def join_others(options: argparse.Namespace) -> tuple[int, int]:
-    """Join the processes of `jax.distributed`; returns this one's number and how many there are.
-
-    Raises:
-        UserError: the others cannot be reached, or the options contradict one another.
-    """
-    if not options.distributed:
-        if options.coordinator or options.processes or options.process is not None:
-            raise UserError("--coordinator, --processes and --process need --distributed")
-        return 0, 1
-    if options.follow is not None:
-        raise UserError("--follow and --distributed do not go together; follow the files with one process")
-    import jax
-
-    try:
-        jax.distributed.initialize(options.coordinator, options.processes, options.process)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the other processes cannot be joined ({reason}); give --coordinator, --processes and --process"
-        ) from error
-    return jax.process_index(), jax.process_count()
 
 
 def _open(screening: Screening, options: argparse.Namespace) -> None:

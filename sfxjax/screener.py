@@ -10,7 +10,7 @@ In a notebook:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -20,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sfxjax.batches import CropBatch, crop_array, filled, overlapped
 from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES, frame_statistics
 from sfxjax.masks import find_bad_pixels
 from sfxjax.models import BaseConfig
 from sfxjax.preprocess import grown_mask, preprocess_crop
 from sfxjax.reductions import get_reduction
-from sfxjax.sources import CROP, crop_window, pixel_type
+from sfxjax.sources import CROP, pixel_type
 from sfxjax.storage import TrainedModel
 
 # A frame is an error where fewer of its crop's unmasked pixels than this share can be used.
@@ -39,6 +40,10 @@ NOISE_DEPTH = 8
 MOST_AT_LARGEST = 0.5
 # A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
 LEAST_MEAN_WITHOUT_ZEROS = 50.0
+# Batches sent ahead of the one that is waited for. A thread of its own copies each to an accelerator, and one alone is
+# slower than the bus.
+AHEAD = 4
+AHEAD_ON_CPU = 1
 
 
 @dataclass(frozen=True)
@@ -59,22 +64,33 @@ class Scores:
 class Screener:
     """Scores frames on all local devices, in batches of one shape, so that it compiles once.
 
+    The weights stay on the devices. Crops go there in the file's own type, while the devices work on earlier ones.
+
     Args:
         model: as `sfxjax.load_model` gives it.
         batch_size: frames sent to the devices at once, rounded up to a multiple of the number of devices; by
             default 16 for each CPU device and 128 for each accelerator.
+        devices: to work on, by default all local ones.
     """
 
-    def __init__(self, model: TrainedModel, batch_size: int | None = None) -> None:
+    def __init__(
+        self, model: TrainedModel, batch_size: int | None = None, devices: list[jax.Device] | None = None
+    ) -> None:
         self.model = model
-        devices = jax.local_devices()
+        devices = devices or jax.local_devices()
+        on_cpu = devices[0].platform == "cpu"
         if batch_size is None:
-            batch_size = len(devices) * (16 if devices[0].platform == "cpu" else 128)
+            batch_size = len(devices) * (16 if on_cpu else 128)
         elif batch_size < 1:
             raise UserError(f"a batch of {batch_size} frames makes no sense; give at least 1")
         self.batch_size = -(-batch_size // len(devices)) * len(devices)
+        self.ahead = AHEAD_ON_CPU if on_cpu else AHEAD
         self._devices = tuple(devices)
-        self._sharding = NamedSharding(_mesh(self._devices), PartitionSpec("frames"))
+        mesh = _mesh(self._devices)
+        self._split = NamedSharding(mesh, PartitionSpec("frames"))
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._variables = jax.device_put(model.variables, self._everywhere)
+        self._good: tuple[np.ndarray, jax.Array] | None = None
 
     def scores(self, frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Score frames.
@@ -124,11 +140,12 @@ class Screener:
             bad, _ = find_bad_pixels(crops, good)
             if bad is not None:
                 good = ~bad if good is None else good & ~bad
-        parts = []
+        batches = []
         for begin in range(0, len(crops), self.batch_size):
             piece = slice(begin, begin + self.batch_size)
             own = good[piece] if good is not None and good.ndim == 3 else good
-            parts.append(self.score_crops(crops[piece], own, limit, negatives_bad))
+            batches.append(CropBatch(crops[piece], own, limit, negatives_bad))
+        parts = [scores for _, scores in self.score_batches(batches)]
         return Scores(
             np.concatenate([part.scores for part in parts]) if parts else np.empty(0, np.float32),
             [reason for part in parts for reason in part.reasons],
@@ -154,18 +171,55 @@ class Screener:
             negatives_bad: whether negative pixels mean nothing (else they count as 0), one or (n,).
             count: frames to return; None: n.
         """
-        count = len(crops) if count is None else count
-        missing = self.batch_size - len(crops)
-        if missing:
-            crops = np.concatenate([crops, np.zeros((missing, CROP, CROP), crops.dtype)])
-            if good is not None and good.ndim == 3:
-                good = np.concatenate([good, np.ones((missing, CROP, CROP), bool)])
-        limits = _fill(limits, self.batch_size, np.float32)
-        negative = _fill(negatives_bad, self.batch_size, np.bool_)
+        batch = CropBatch(crops, good, limits, negatives_bad, count)
+        return next(scores for _, scores in self.score_batches([batch]))
+
+    def score_batches(self, batches: Iterable[CropBatch]) -> Iterator[tuple[CropBatch, Scores]]:
+        """Score batches one after the other, and send the next ones to the devices meanwhile.
+
+        Args:
+            batches: each of at most `batch_size` crops.
+
+        Yields:
+            Each batch, with its scores.
+        """
+        yield from overlapped(batches, self.start, self.finish, self.ahead)
+
+    def start(self, batch: CropBatch) -> tuple[tuple[jax.Array, ...], int]:
+        """Send a batch to the devices and have them score it, without waiting; `finish` waits."""
+        count = len(batch.crops) if batch.count is None else batch.count
+        crops = batch.crops if isinstance(batch.crops, jax.Array) else filled(batch.crops, self.batch_size)
+        crops = jax.device_put(crops, self._split)
+        good = self._on_devices(batch.good)
+        limits, negatives_bad = (
+            jax.device_put(_spread(value, self.batch_size, dtype), self._split)
+            for value, dtype in ((batch.limits, np.float32), (batch.negatives_bad, np.bool_))
+        )
+        program = _compiled(
+            self.model.config,
+            self.model.reduction,
+            _shapes(self._variables),
+            self.batch_size,
+            np.dtype(crops.dtype),
+            good.ndim == 3,
+            self._devices,
+        )
+        return program(self._variables, crops, good, limits, negatives_bad), count
+
+    def finish(self, started: tuple[tuple[jax.Array, ...], int]) -> Scores:
+        """Wait for a batch that `start` began, and say what is known of its frames."""
+        results, count = started
+        return _explain(*(np.asarray(result)[:count] for result in results))
+
+    def _on_devices(self, good: np.ndarray | None) -> jax.Array:
+        """Put good pixels on the devices; those that all frames share stay there."""
+        if good is not None and good.ndim == 3:
+            return jax.device_put(filled(good, self.batch_size, True), self._split)
         good = np.ones((CROP, CROP), bool) if good is None else good
-        score = _compiled(self.model.config, self.model.reduction, good.ndim == 3, self._devices)
-        result = score(self.model.variables, jax.device_put(crops, self._sharding), good, limits, negative)
-        return _explain(*(np.asarray(part)[:count] for part in result))
+        if self._good is None or not np.array_equal(self._good[0], good):
+            # A copy, since the caller may change the original.
+            self._good = good.copy(), jax.device_put(good.copy(), self._everywhere)
+        return self._good[1]
 
 
 def saturation(dtype: np.dtype) -> float:
@@ -174,43 +228,56 @@ def saturation(dtype: np.dtype) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
 
 
-def crop_array(frames: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Cut the central crop out of frames (..., ss, fs); what they lack is 0."""
-    window = crop_window(frames.shape[-2:])
-    inner = frames[..., window.rows, window.columns]
-    if window.whole:
-        return inner.astype(dtype, copy=False)
-    crops = np.zeros((*frames.shape[:-2], CROP, CROP), dtype)
-    crops[..., window.to_rows, window.to_columns] = inner
-    return crops
-
-
-def _fill(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
-    filled: np.ndarray = np.zeros(size, dtype)
+def _spread(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
+    spread: np.ndarray = np.zeros(size, dtype)
     values: np.ndarray = np.asarray(value, dtype)
-    filled[: values.size if values.ndim else size] = values
-    return filled
+    spread[: values.size if values.ndim else size] = values
+    return spread
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("frames",))
 
 
+def _shapes(variables: Any) -> tuple[Any, ...]:
+    """Return what a program must know of its weights, as a key: their tree, shapes and types."""
+    leaves, tree = jax.tree.flatten(variables)
+    return (tree, *(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+
+
 @cache
 def _compiled(
-    config: BaseConfig, reduction: str | None, own_masks: bool, devices: tuple[jax.Device, ...]
+    config: BaseConfig,
+    reduction: str | None,
+    weights: tuple[Any, ...],
+    batch_size: int,
+    dtype: np.dtype,
+    own_masks: bool,
+    devices: tuple[jax.Device, ...],
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """Return the program that scores batches split over devices, the same one for all models of one shape."""
+    """Compile the program that scores batches split over devices, the same one for all models of one shape."""
     split, whole = PartitionSpec("frames"), PartitionSpec()
-    return jax.jit(
+    mesh = _mesh(devices)
+    masks = split if own_masks else whole
+    specs = (whole, split, masks, split, split)
+    program = jax.jit(
         jax.shard_map(
-            partial(_score, config, reduction),
-            mesh=_mesh(devices),
-            in_specs=(whole, split, split if own_masks else whole, split, split),
-            out_specs=split,
-            check_vma=False,
+            partial(_score, config, reduction), mesh=mesh, in_specs=specs, out_specs=split, check_vma=False
         )
     )
+
+    def shape(dimensions: tuple[int, ...], dtype: Any, spec: PartitionSpec) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(dimensions, dtype, sharding=NamedSharding(mesh, spec))
+
+    tree, *leaves = weights
+    frames = (batch_size, CROP, CROP)
+    return program.lower(
+        jax.tree.unflatten(tree, [shape(leaf.shape, leaf.dtype, whole) for leaf in leaves]),
+        shape(frames, dtype, split),
+        shape(frames if own_masks else frames[1:], np.bool_, masks),
+        shape((batch_size,), np.float32, split),
+        shape((batch_size,), np.bool_, split),
+    ).compile()
 
 
 def _score(

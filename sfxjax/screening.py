@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sfxjax.batches import CropBatch, overlapped
 from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES
 from sfxjax.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
@@ -180,13 +181,19 @@ class Screening:
         plan = list(self._plan())
         readable = [source for source in self.run.sources if self._reason_without_reading(source) == ""]
         dtype = pixel_type([source.dtype for source in readable] or ["<u2"])
-        for batch in _in_background(self.readers.batches(plan, self.screener.batch_size, dtype)):
-            scores, reasons, statistics = self._score_batch(batch)
+        read = _in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
+        screener = self.screener
+        scored = overlapped(
+            read, lambda batch: screener.start(self._to_score(batch)), screener.finish, screener.ahead
+        )
+        for batch, found in scored:
+            reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
+            scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
             kept = [place for place, reason in enumerate(reasons) if final or not reason]
             frames = [batch.frames[place] for place in kept]
             if frames:
                 kept_reasons = [reasons[place] for place in kept]
-                self._journal.add(frames, scores[kept], kept_reasons, statistics[kept])
+                self._journal.add(frames, scores[kept], kept_reasons, found.statistics[kept])
                 done(len(frames), scores[kept])
         if final:
             self._score_unreadable(done)
@@ -236,8 +243,7 @@ class Screening:
             return files.index(frame[0].file) % count == number
         return (frame[1] // self.screener.batch_size) % count == number
 
-    def _score_batch(self, batch: Batch) -> tuple[np.ndarray, list[str], np.ndarray]:
-        count = len(batch.frames)
+    def _to_score(self, batch: Batch) -> CropBatch:
         sources = [source for source, _ in batch.frames]
         masks = [self._good(source) for source in sources]
         shared = masks[0] if all(mask is masks[0] for mask in masks) else None
@@ -250,10 +256,7 @@ class Screening:
             good = shared  # type: ignore[assignment]
         limits = np.array([saturation(np.dtype(source.dtype)) for source in sources], np.float32)
         negatives_bad = np.array([self._has_mask(source) or source.negatives_bad for source in sources])
-        found = self.screener.score_crops(batch.crops, good, limits, negatives_bad, count)
-        reasons = [unread or scored for unread, scored in zip(batch.reasons, found.reasons, strict=True)]
-        scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
-        return scores, reasons, found.statistics
+        return CropBatch(batch.crops, good, limits, negatives_bad, len(batch.frames))
 
     def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
         assert self._journal is not None
