@@ -7,7 +7,6 @@ classifier on one convolutional base (Fig. 4). What is declared here was chosen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -167,16 +166,11 @@ def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Ar
     Returns:
         (n, side, side, channels).
     """
-    branches: list[Callable[[jax.Array], jax.Array]] = []
-    for number in range(ORIENTATIONS):
-
-        def turn(batch: jax.Array, number: int = number) -> jax.Array:
-            axes = [axis for axis, bit in ((1, 1), (2, 2)) if number & bit]
-            batch = jnp.flip(batch, axes) if axes else batch
-            return jnp.swapaxes(batch, 1, 2) if number & 4 else batch
-
-        branches.append(turn)
-    return jax.lax.switch(orientation, branches, maps)
+    orientation = jnp.asarray(orientation)
+    # Choices between arrays, no branches of the program: a GPU's host waits for the number that decides a branch.
+    for axis in (1, 2):
+        maps = jnp.where(orientation & axis, jnp.flip(maps, axis), maps)
+    return jnp.where(orientation & 4, jnp.swapaxes(maps, 1, 2), maps)
 
 
 class ConvolutionalBase(nn.Module):
