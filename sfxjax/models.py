@@ -189,11 +189,13 @@ class ConvolutionalBase(nn.Module):
         axis_name: mapped axis over which batch statistics are averaged, or None.
         frozen: levels, from the bottom, that stay as they are in training too: running statistics and no dropout. Each
             block is a level, and the count with the features is the last one.
+        dtype: in which the blocks compute; counts, features and weights are float32 at any rate.
     """
 
     config: BaseConfig
     axis_name: str | None = None
     frozen: int = 0
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool = False) -> jax.Array:
@@ -207,25 +209,35 @@ class ConvolutionalBase(nn.Module):
             (n, features) float32 in (-1, 1).
         """
         config = self.config
-        values = maps.astype(jnp.float32)
+        values = maps.astype(self.dtype)
         last = len(config.channels) - 1
         for level, channels in enumerate(config.channels):
-            values = nn.Conv(channels, (3,) * config.dimensions, use_bias=False, name=f"convolution_{level}")(
-                values
+            convolution = nn.Conv(
+                channels,
+                (3,) * config.dimensions,
+                use_bias=False,
+                dtype=self.dtype,
+                name=f"convolution_{level}",
             )
+            values = convolution(values)
             fixed = not train or level < self.frozen
-            values = self._normalize(f"normalization_{level}", -2.0)(values, use_running_average=fixed)
+            normalize = self._normalize(f"normalization_{level}", -2.0, self.dtype)
+            values = normalize(values, use_running_average=fixed)
             values = jnp.tanh(max_pool(nn.relu(values)))
             if level >= last - 1 and config.dropout > 0:
                 values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
-        counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1))))
+        counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
         counts = self._normalize("normalization_counts")(counts, use_running_average=fixed)
         return jnp.tanh(nn.Dense(config.features, name="features")(counts))
 
-    def _normalize(self, name: str, bias: float = 0.0) -> nn.BatchNorm:
+    def _normalize(self, name: str, bias: float = 0.0, dtype: Any = jnp.float32) -> nn.BatchNorm:
         return nn.BatchNorm(
-            momentum=0.95, axis_name=self.axis_name, bias_init=nn.initializers.constant(bias), name=name
+            momentum=0.95,
+            axis_name=self.axis_name,
+            bias_init=nn.initializers.constant(bias),
+            dtype=dtype,
+            name=name,
         )
 
 
@@ -251,14 +263,16 @@ class HitClassifier(nn.Module):
     Attributes:
         config: shape of the base; its `dimensions` tells which of the two this is.
         axis_name: mapped axis over which batch statistics are averaged, or None.
+        dtype: in which the base's blocks compute.
     """
 
     config: BaseConfig = BaseConfig()
     axis_name: str | None = None
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Build the parts under the names `base` and `label_head`, which DANN shares."""
-        self.base = ConvolutionalBase(self.config, self.axis_name)
+        self.base = ConvolutionalBase(self.config, self.axis_name, dtype=self.dtype)
         self.label_head = Classifier()
 
     def __call__(self, maps: jax.Array, *, train: bool = False) -> jax.Array:
