@@ -7,8 +7,8 @@ It is what the networks are compared with. Every sum below runs over the good pi
     n = sqrt(pi / 2) * mean of |s| in 21 x 21 without the inner 13 x 13
     q = s / n                                              signal to noise
 
-A spot is a pixel where q is above a threshold and the largest of its 7 x 7; where the brightest of its 3 x 3 stands out of
-the 11 x 11 by 2.5 of their standard deviations; and where that pixel carries at most 0.7 of s, which a hot pixel or a
+A spot is a pixel where q is above a threshold and the largest of its 7 x 7; where the d of the brightest of its 3 x 3 is
+above 2.5 times the root mean square of d over 11 x 11; and where that pixel carries at most 0.7 of s, which a hot pixel or a
 cosmic ray exceeds. n is the standard deviation of normal noise; being made of magnitudes, not of squares, it stays low
 among other spots. The noise is that of the frame itself, so neither a gain nor an offset changes the count.
 
@@ -43,7 +43,7 @@ _NOISE_OUTER, _NOISE_INNER = 10, 6
 _SEPARATION = 3
 _LEAST_CONTRAST = 2.5
 _SPIKE_SHARE = 0.7
-# Noise below this share of the background is rounding: a featureless area has no spots.
+# Noise below this share of the background is rounding, as around masked pixels of a constant frame.
 _ROUNDING = 1e-5
 
 READ_BATCH = 16
@@ -94,7 +94,7 @@ def spot_strengths(
     near = jnp.maximum(_window_sum(weights, _BACKGROUND), 1)
     background = _window_sum(values, _BACKGROUND) / near
     height = (values - background) * weights
-    spread = _window_sum(height**2, _BACKGROUND) / near - (_window_sum(height, _BACKGROUND) / near) ** 2
+    spread = jnp.sqrt(_window_sum(height**2, _BACKGROUND) / near)
 
     whole = _window_sum(weights, 1) > 8.5
     strength = jnp.where(whole, _window_sum(height, 1), 0)
@@ -105,7 +105,7 @@ def spot_strengths(
 
     brightest = _window_largest(height, 1)
     spot = (ratio > threshold) & (ratio == _window_largest(ratio, _SEPARATION))
-    spot &= brightest > _LEAST_CONTRAST * jnp.sqrt(jnp.maximum(spread, 0))
+    spot &= brightest > _LEAST_CONTRAST * spread
     spot &= brightest <= _SPIKE_SHARE * strength
     return jnp.where(spot, ratio, 0)
 

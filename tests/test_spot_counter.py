@@ -64,7 +64,7 @@ def reference(frame: np.ndarray, good: np.ndarray, threshold: float) -> set[tupl
     values = np.where(good, frame, 0.0)
     near = np.maximum(total(weights, 11), 1)
     height = np.where(good, values - total(values, 11) / near, 0)
-    contrast = np.sqrt(np.maximum(total(height**2, 11) / near - (total(height, 11) / near) ** 2, 0))
+    contrast = np.sqrt(total(height**2, 11) / near)
     whole = total(weights, 3) == 9
     strength = np.where(whole, total(height, 3), 0)
 
@@ -81,12 +81,15 @@ def reference(frame: np.ndarray, good: np.ndarray, threshold: float) -> set[tupl
 
 
 def random_frame(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spots of all strengths, one-pixel spikes, a gradient, NaN and a mask with a block, single pixels and a border."""
+    """Spots of all strengths, broad blobs, one-pixel spikes, a gradient, NaN; masked: a block, pixels and a border."""
     rng = np.random.default_rng(seed)
     shape = (150, 131)
     frame = planted(shape, rng.uniform(6, 120, (25, 2)), seed, rng.uniform(150, 400))
     frame[tuple(rng.integers(0, 130, (2, 8)))] += rng.uniform(50, 3000, 8)
     frame += np.linspace(0, 200, shape[1])
+    ss, fs = np.mgrid[: shape[0], : shape[1]]
+    for along, across, width in zip(*rng.uniform(10, 120, (2, 10)), rng.uniform(1.2, 2.6, 10), strict=True):
+        frame += 300 * np.exp(-((ss - along) ** 2 + (fs - across) ** 2) / (2 * width**2))
     good = rng.random(shape) > 0.002
     good[40:60, 70:90] = False
     good[:, :3] = False
@@ -155,6 +158,14 @@ def test_one_bright_pixel_is_no_spot(height: float) -> None:
         assert small(frame) == 0
 
 
+@pytest.mark.parametrize(("width", "expected"), [(0.8, 1), (5.0, 0)])
+def test_what_is_much_broader_than_a_spot_is_none(width: float, expected: int) -> None:
+    frame = background((80, 80), 3)
+    ss, fs = np.mgrid[:80, :80]
+    frame += 600 * np.exp(-((ss - 40) ** 2 + (fs - 40) ** 2) / (2 * width**2))
+    assert small(frame) == expected
+
+
 def test_masked_pixels_and_their_neighbours_never_count() -> None:
     place = np.array([[40.0, 40.0]])
     frame = planted((80, 80), place, 1)
@@ -204,6 +215,15 @@ def test_gain_and_offset_do_not_change_the_spots(gain: float, offset: float) -> 
 def test_frames_without_noise_have_no_spots(frame: np.ndarray) -> None:
     assert small(frame) == 0
     assert small(frame, np.zeros(frame.shape, bool)) == 0
+
+
+def test_rounding_around_masked_pixels_is_no_spot() -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(40):
+        good = np.ones((60, 60), bool)
+        level = 10 ** rng.uniform(0, 6)
+        good[tuple(rng.integers(10, 50, (2, 1 + trial % 12)))] = False
+        assert small(np.full(good.shape, level), good) == 0, level
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [("hit", 60, 200), ("blank", 0, 1)])
