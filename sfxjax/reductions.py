@@ -5,7 +5,8 @@ row of the 720 x 720 frame its largest value minus its smallest: a Bragg spot li
 not.
 
 A reduction is a function (frame, valid) -> (length,) or (length, channels) of one frame (height, width) and a
-bool array of its shape, True where a pixel may take part, or None: all may. `REDUCTIONS` names them.
+bool array of its shape, True where a pixel may take part, or None: all may. `REDUCTIONS` names them: those of this
+library, and those of a user's file or module once `sfxjax.reduction_loader.load_reduction` has checked them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from jax.typing import ArrayLike
 from sfxjax import preprocess as pre
 from sfxjax.contrast import Floor, WindowName, check_options
 from sfxjax.errors import UserError
+from sfxjax.reduction_library import (
+    block_maxima,
+    brightest_pixels,
+    local_maximum_counts,
+    radial_extremes,
+)
+from sfxjax.spot_ladder import spot_ladder
 
 Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -53,25 +61,78 @@ def column_wise_decomposition(frame: jax.Array, valid: jax.Array | None = None) 
     return _extent(frame, valid, axis=-2)
 
 
+def row_and_column_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Row-wise and column-wise decomposition of a square frame as two channels.
+
+    A spot lifts a row and a column; noise that lifts a row need not lift a column, and a streak along one of them shows in
+    the other channel alone.
+
+    Args:
+        frame: (..., edge, edge).
+        valid: bool of that shape, True where a pixel takes part, or None: all do.
+
+    Returns:
+        (..., edge, 2).
+    """
+    both = row_wise_decomposition(frame, valid), column_wise_decomposition(frame, valid)
+    return jnp.stack(both, axis=-1)
+
+
 REDUCTIONS: dict[str, Reduction] = {
-    "row_wise_decomposition": row_wise_decomposition,
-    "column_wise_decomposition": column_wise_decomposition,
+    reduction.__name__: reduction
+    for reduction in (
+        row_wise_decomposition,
+        column_wise_decomposition,
+        row_and_column_decomposition,
+        radial_extremes,
+        block_maxima,
+        brightest_pixels,
+        local_maximum_counts,
+        spot_ladder,
+    )
 }
+LIBRARY = tuple(REDUCTIONS)
+ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
+
+
+def canonical_name(name: str) -> str:
+    """Return the full name of a reduction given by a short one, such as "rwd"; any other name as it is."""
+    return ALIASES.get(name, name)
 
 
 def get_reduction(name: str) -> Reduction:
     """Return the reduction of that name.
 
     Args:
-        name: a key of `REDUCTIONS`.
+        name: a key of `REDUCTIONS` or of `ALIASES`.
 
     Raises:
         UserError: there is none; the message lists the known names.
     """
     try:
-        return REDUCTIONS[name]
+        return REDUCTIONS[canonical_name(name)]
     except KeyError:
-        raise UserError(f"unknown reduction {name!r}; choose one of: {', '.join(REDUCTIONS)}") from None
+        if ":" in name:
+            raise UserError(
+                f"the reduction {name!r} is not loaded; call sfxjax.reduction_loader.load_reduction first"
+            ) from None
+        raise UserError(
+            f"unknown reduction {name!r}; choose one of: {', '.join(LIBRARY)}; or give your own as"
+            " file.py:function"
+        ) from None
+
+
+def reduced_shape(name: str) -> tuple[int, ...]:
+    """Return the shape of a reduced 720 x 720 frame, (length,) or (length, channels), by tracing.
+
+    Args:
+        name: as for `get_reduction`.
+
+    Raises:
+        UserError: as `get_reduction`.
+    """
+    frame = jax.ShapeDtypeStruct((pre.FRAME, pre.FRAME), jnp.float32)
+    return jax.eval_shape(lambda frame: get_reduction(name)(frame, None), frame).shape
 
 
 def preprocess_and_reduce(

@@ -19,6 +19,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
     parser.add_argument("--model", required=True, help="trained model, such as runs/dann-LN83-LO19")
+    parser.add_argument(
+        "--reduction",
+        metavar="FILE.py:FUNCTION",
+        help="run this code of your own, for a model that was trained on its vectors",
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for everything written")
     read = parser.add_argument_group("frames")
     read.add_argument(

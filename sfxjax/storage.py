@@ -20,13 +20,15 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
 from sfxjax.models import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
 from sfxjax.preprocess import FRAME
-from sfxjax.reductions import get_reduction
+from sfxjax.reduction_loader import ReductionSource, load_reduction, loaded_as, reduction_source
+from sfxjax.reductions import LIBRARY, canonical_name, reduced_shape
 
 FORMAT = 1
 MODEL_FOLDER = "model"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights"
 CHECKSUMS = "sha256"
+REDUCTION_SOURCE = "reduction_source"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class TrainedModel:
         config: shape of the network's base.
         variables: Flax variables, `params` and `batch_stats`, of `HitClassifier`.
         threshold: score from which a frame counts as a hit.
-        reduction: name of the reduction the network reads, or None where it reads whole frames.
+        reduction: name of the reduction the network reads, as `sfxjax.reductions.get_reduction` knows it, or None where
+            it reads whole frames.
         trained_on: JSON-ready description of the data: sets, frames, simulated or not, seed, recipe.
     """
 
@@ -76,9 +79,8 @@ def example_maps(config: BaseConfig, reduction: str | None = None) -> jax.Array:
         config: the network's base.
         reduction: name of the reduction, for networks on vectors.
     """
-    frame = jnp.zeros((FRAME, FRAME))
-    one = frame if reduction is None else get_reduction(reduction)(frame, None)
-    return stem(one[None], config)
+    shape = (FRAME, FRAME) if reduction is None else reduced_shape(reduction)
+    return stem(jnp.zeros((1, *shape)), config)
 
 
 def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any]) -> Path:
@@ -199,20 +201,29 @@ def save_model(folder: str | Path, model: TrainedModel) -> Path:
         "format": FORMAT,
         "config": model.config.to_json(),
         "threshold": model.threshold,
-        "reduction": model.reduction,
+        "reduction": None if model.reduction is None else canonical_name(model.reduction),
         "trained_on": model.trained_on,
     }
+    source = reduction_source(model.reduction)
+    if source is not None:
+        description[REDUCTION_SOURCE] = {"function": source.function, "sha256": source.sha256}
     return write_checkpoint(folder, model.variables, description)
 
 
-def load_model(path: str | Path) -> TrainedModel:
+def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     """Read a model written by `save_model`.
+
+    A model that reads vectors made by a user's own code names that code and its checksum, but reading the model does not run
+    it: it must be given here, or have been given to `sfxjax.reduction_loader.load_reduction` before.
 
     Args:
         path: the model's folder, or the folder of the run that holds it.
+        reduction: the reduction the model reads, `file.py:function` or `module:function`, which is imported; a library's
+            name will do for a model that reads that. None where the model is to say.
 
     Raises:
-        UserError: no model there, one of another format, or a damaged one.
+        UserError: no model there, one of another format, or a damaged one; its reduction has to be given, is another one,
+            or has changed since the model was trained.
     """
     path = Path(path)
     folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
@@ -228,11 +239,68 @@ def load_model(path: str | Path) -> TrainedModel:
         raise UserError(f"{folder} is not a model of this version of sfxjax; train it again")
     try:
         config = BaseConfig(**description["config"])
-        reduction = description["reduction"]
+        recorded = _recorded_reduction(description)
         threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); train the model again") from error
-    maps = example_maps(config, reduction)
+    name = _find_reduction(*recorded, reduction)
+    maps = example_maps(config, name)
     like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
     variables, _ = read_checkpoint(folder, dict(like))
-    return TrainedModel(config, variables, threshold, reduction, trained_on)
+    return TrainedModel(config, variables, threshold, name, trained_on)
+
+
+def _recorded_reduction(description: dict[str, Any]) -> tuple[str | None, ReductionSource | None]:
+    """Return a reduction's name and source as a model's description has them; ValueError where they are damaged."""
+    name, source = description["reduction"], description.get(REDUCTION_SOURCE)
+    if name is None:
+        return None, None
+    if not isinstance(name, str) or not name.isprintable():
+        raise ValueError(f"its reduction is {name!r}")
+    if source is None:
+        return name, None
+    function, digest = source["function"], source["sha256"]
+    if not (isinstance(function, str) and isinstance(digest, str)):
+        raise ValueError("its reduction has no checksum")
+    return name, ReductionSource(function, digest)
+
+
+def _find_reduction(recorded: str | None, source: ReductionSource | None, given: str | None) -> str | None:
+    """Return the name of the reduction a model reads, imported if it was given.
+
+    Args:
+        recorded: its name when the model was trained; None for whole frames.
+        source: where it came from, None for one of the library.
+        given: what the user says it is, or None.
+    """
+    if recorded is None:
+        if given is not None:
+            raise UserError(f"this model reads whole frames, not vectors made by {given}; give no reduction")
+        return None
+    if source is None:
+        name = canonical_name(recorded)
+        if name not in LIBRARY:
+            raise UserError(
+                f"this model reads vectors made by {name}, a reduction that this version of sfxjax does not have; train"
+                " it again"
+            )
+        if given is not None and canonical_name(given) != name:
+            raise UserError(f"this model reads vectors made by {name}, not by {given}; give no reduction")
+        return name
+    if given is None:
+        loaded = loaded_as(source)
+        if loaded is None:
+            raise UserError(
+                f"this model reads vectors made by {recorded}; give --reduction {recorded} to run that code"
+            )
+        return loaded
+    name = load_reduction(given)
+    found = reduction_source(name)
+    if found is None or found.function != source.function:
+        raise UserError(f"this model reads vectors made by {recorded}, not by {given}; give that one")
+    if found.sha256 != source.sha256:
+        raise UserError(
+            f"{given} is not the code this model was trained with, {recorded} (SHA-256 {found.sha256[:12]}..., then"
+            f" {source.sha256[:12]}...); give the file as it was, or train again"
+        )
+    return name
