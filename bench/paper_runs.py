@@ -1,0 +1,363 @@
+"""Trained runs as the paper's tables need them: a record and the score of every frame of every set.
+
+A run is a folder with
+
+    results.json   method, source, target, labels, seed, simulated, frames, recipe and what else it tells of itself
+    scores.h5      for each set a float32 data set with a score a frame, in the file's order, NaN where a frame was not
+                   scored; and `labels/<SET>`, int8: MISS, MAYBE or HIT of `sfxjax.annotations`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from sfxjax.annotations import HIT, MISS
+from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import atomic_write
+from sfxjax.splits import SPLIT_NAMES, split
+from train.evaluation import summarize
+from train.published import FEW_LABELS, MANY_LABELS, SETS, Cell, FrameRange, frame_range
+
+RESULTS, SCORES = "results.json", "scores.h5"
+METHOD_TITLES = {
+    "supervised": "2D CNN",
+    "transfer": "transfer",
+    "reduced": "RWD and 1D CNN",
+    "dann": "DANN",
+    "source_only": "source-only CNN",
+    "spot_counter": "spot counter",
+}
+# Methods that train on a second set as well.
+_WITH_TARGET = ("transfer", "dann")
+_RWD = ("row_wise_decomposition", "rwd")
+_NEEDED = {
+    "method": str,
+    "source": str,
+    "labels": int,
+    "seed": int,
+    "simulated": bool,
+    "frames": dict,
+    "recipe": dict,
+}
+METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        record: what its `results.json` holds.
+        split: `full` or `few` of `sfxjax.splits`, that the set with labels was cut by.
+        scores: set -> (frames,) float32, NaN where a frame was not scored.
+        classes: set -> (frames,) int8, MISS, MAYBE or HIT.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    split: str
+    scores: dict[str, np.ndarray]
+    classes: dict[str, np.ndarray]
+
+    @property
+    def method(self) -> str:
+        """Name of the method, usually a key of `METHOD_TITLES`."""
+        return self.record["method"]
+
+    @property
+    def source(self) -> str:
+        """The set that gives the labels, or, of `transfer`, the base."""
+        return self.record["source"]
+
+    @property
+    def target(self) -> str | None:
+        """The second set trained on, if there is one."""
+        return self.record.get("target")
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return self.record["seed"]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the frames were simulated."""
+        return self.record["simulated"]
+
+    @property
+    def quick(self) -> bool:
+        """Whether it was trained with fewer frames or epochs than the full comparison."""
+        return bool(self.record.get("quick", False))
+
+    @property
+    def reduction(self) -> str | None:
+        """Name of the reduction, None for whole frames."""
+        return self.record.get("reduction")
+
+    @cached_property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from every other run."""
+        return (self.method, self.source, self.target, self.split, self.reduction, self.seed)
+
+    def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
+        if name not in self.scores:
+            return None
+        chosen = frame_range(frames, len(self.scores[name]))
+        scores = self.scores[name][chosen.start : chosen.stop]
+        if np.isnan(scores).any():
+            return None
+        return self.classes[name][chosen.start : chosen.stop] != MISS, scores
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation over seeds, per cent; None where there is nothing to take it of."""
+
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One cell of ours: a record for every seed, from `cell_record`."""
+
+    records: tuple[dict[str, Any], ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the records."""
+        return tuple(record["seed"] for record in self.records)
+
+    def spread(self, metric: str) -> Spread:
+        """Mean and deviation over the seeds of `recall`, `miss_accuracy` or `balanced_accuracy`."""
+        return spread([record[metric]["percent"] for record in self.records])
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Give the 95 % interval of the only seed; None with several, whose spread tells more."""
+        if len(self.records) != 1 or self.records[0][metric]["percent"] is None:
+            return None
+        return self.records[0][metric]["low"], self.records[0][metric]["high"]
+
+
+def spread(values: Sequence[float | None]) -> Spread:
+    """Take mean and sample standard deviation, the latter of two values or more; None if any value is."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return Spread(None, None)
+    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+
+
+def write_scores(
+    path: str | Path, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
+) -> None:
+    """Write a run's `scores.h5`, whole or not at all.
+
+    Args:
+        path: of the file.
+        scores: set -> (frames,) in [0, 1], NaN where a frame was not scored.
+        classes: set -> (frames,) MISS, MAYBE or HIT, for the same sets.
+
+    Raises:
+        UserError: the two do not fit each other, or hold other values.
+    """
+    checked = {name: _checked(name, scores, classes) for name in {*scores, *classes}}
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        for name in sorted(checked):
+            file[name], file[f"labels/{name}"] = checked[name]
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read and check a run.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        UserError: a file is missing or damaged, or its content is not as the module's text says.
+    """
+    folder = Path(folder)
+    path = folder / RESULTS
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); delete the run to train it again") from error
+    _check_record(path, record)
+    scores, classes = _read_scores(folder / SCORES)
+    for name, values in scores.items():
+        if record["frames"].get(name) != len(values):
+            raise UserError(
+                f"{folder}: {SCORES} has {len(values)} frames of {name}, {RESULTS} {record['frames'].get(name)}"
+            )
+    return Run(folder, record, _split_of(path, record), scores, classes)
+
+
+def check_runs(runs: Iterable[Run]) -> None:
+    """Refuse runs that cannot stand in one table.
+
+    Raises:
+        UserError: two runs are of the same training, were tested on other frames or labels, or only one of them is
+            simulated or quick.
+    """
+    seen: dict[tuple[Any, ...], Run] = {}
+    first: Run | None = None
+    classes: dict[str, tuple[np.ndarray, Run]] = {}
+    for run in runs:
+        twin = seen.setdefault(run.key, run)
+        if twin is not run:
+            raise UserError(f"{twin.folder} and {run.folder} are of the same training; name one of them")
+        first = first or run
+        for what in ("simulated", "quick"):
+            if getattr(run, what) != getattr(first, what):
+                raise UserError(f"only one of {first.folder} and {run.folder} is {what}; keep them apart")
+        for name, values in run.classes.items():
+            known, other = classes.setdefault(name, (values, run))
+            if not np.array_equal(known, values):
+                raise UserError(f"{other.folder} and {run.folder} have different labels of {name}")
+
+
+def cell_record(run: Run, tested: str, frames: FrameRange) -> dict[str, Any] | None:
+    """Sum up a run's test on a range of a set.
+
+    Args:
+        run: the run.
+        tested: name of the set.
+        frames: name of the range.
+
+    Returns:
+        JSON-ready: what the run is, `tested`, `first` and `last` frame from 1, and what `train.evaluation.summarize`
+        gives: counts, rates with intervals. None where not all of these frames were scored.
+    """
+    both = run.tested(tested, frames)
+    if both is None:
+        return None
+    chosen = frame_range(frames, len(run.scores[tested]))
+    about = {
+        key: run.record.get(key) for key in ("method", "source", "target", "labels", "reduction", "seed")
+    }
+    more = {key: run.record.get(key) for key in ("simulated", "recipe", "epoch_kept", "device", "jax")}
+    return (
+        about
+        | {"tested": tested, "first": chosen.start + 1, "last": chosen.stop, "split": run.split}
+        | summarize(*both, threshold=run.record.get("threshold", 0.5))
+        | more
+    )
+
+
+def figures(runs: Iterable[Run], tested: str, frames: FrameRange) -> Figures | None:
+    """Sum up the same test of several seeds; None where no run has been tested so."""
+    ordered = sorted(runs, key=lambda run: run.seed)
+    records = tuple(r for run in ordered if (r := cell_record(run, tested, frames)) is not None)
+    return Figures(records) if records else None
+
+
+def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
+    """Find the runs that a published cell is compared with, by method, sets, split and input."""
+    return [
+        run
+        for run in runs
+        if (run.method, run.source, run.target, run.split)
+        == (cell.method, cell.source, cell.target, cell.split)
+        and has_own_input(run)
+    ]
+
+
+def has_own_input(run: Run) -> bool:
+    """Tell whether a run reads what the paper's method reads: `reduced` row-wise decompositions, others whole frames."""
+    return run.reduction in _RWD if run.method == "reduced" else run.reduction is None
+
+
+def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
+    """Find the spot counters whose cut was chosen on the labels that a cell's method may use for validation."""
+    labelled = cell.target if cell.method == "transfer" else cell.source
+    return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
+
+
+def source_only_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
+    """Find the source-only networks of a DANN's source, those of the same pair where they were kept by pair."""
+    found = [r for r in runs if (r.method, r.source) == ("source_only", cell.source) and has_own_input(r)]
+    return [r for r in found if r.target == cell.target] or [r for r in found if r.target is None]
+
+
+def _checked(
+    name: str, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    if name not in scores or name not in classes:
+        raise UserError(f"{name} has scores or labels, not both")
+    score, label = np.asarray(scores[name]), np.asarray(classes[name])
+    if score.ndim != 1 or score.shape != label.shape or not len(score):
+        raise UserError(
+            f"{name}: {score.shape} scores and {label.shape} labels; give one of each for each frame"
+        )
+    if score.dtype.kind != "f" or np.any((score < 0) | (score > 1)):
+        raise UserError(f"{name}: scores are floats from 0 to 1, or NaN")
+    if label.dtype.kind not in "iu" or label.min() < MISS or label.max() > HIT:
+        raise UserError(f"{name}: labels are {MISS}, {MISS + 1} and {HIT}")
+    return score.astype(np.float32), label.astype(np.int8)
+
+
+def _read_scores(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            labels = file["labels"]
+            scores = {name: file[name][()] for name in file if name != "labels"}
+            classes = {name: labels[name][()] for name in labels}
+    except FileNotFoundError as error:
+        raise UserError(f"no such file or folder: {path}") from error
+    except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a run's scores, or damaged ({error})") from error
+    checked = {}
+    for name in {*scores, *classes}:
+        try:
+            checked[name] = _checked(name, scores, classes)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    return {name: pair[0] for name, pair in checked.items()}, {
+        name: pair[1] for name, pair in checked.items()
+    }
+
+
+def _check_record(path: Path, record: Any) -> None:
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: not a run's record; delete the run to train it again")
+    for key, kind in _NEEDED.items():
+        if not isinstance(record.get(key), kind) or (kind is int and isinstance(record[key], bool)):
+            raise UserError(f"{path}: `{key}` must be {kind.__name__}, not {record.get(key)!r}")
+    if not isinstance(record.get("threshold", 0.5), (int, float)) or not math.isfinite(
+        record.get("threshold", 0.5)
+    ):
+        raise UserError(f"{path}: `threshold` must be a number, not {record['threshold']!r}")
+    target = record.get("target")
+    if record["source"] not in SETS or target not in (None, *SETS) or target == record["source"]:
+        raise UserError(f"{path}: no such pair of sets: {record['source']!r}, {target!r}")
+    if record["method"] in _WITH_TARGET and target is None:
+        raise UserError(f"{path}: {record['method']} needs a target")
+
+
+def _split_of(path: Path, record: dict[str, Any]) -> str:
+    """Tell the split by its name in the record, or by the number of labels: the paper's, or all of its training frames."""
+    named = record.get("split")
+    if named is not None:
+        if named not in SPLIT_NAMES:
+            raise UserError(f"{path}: `split` is one of {', '.join(SPLIT_NAMES)}, not {named!r}")
+        return named
+    labelled = record["target"] if record["method"] == "transfer" else record["source"]
+    frames = record["frames"].get(labelled)
+    if not isinstance(frames, int):
+        raise UserError(f"{path}: `frames` does not tell the length of {labelled}")
+    published = {"full": MANY_LABELS, "few": FEW_LABELS}
+    for name in SPLIT_NAMES:
+        if record["labels"] in (len(split(name, frames).train), published[name]):
+            return name
+    raise UserError(f"{path}: {record['labels']} labels of {frames} frames are no split of the paper")
