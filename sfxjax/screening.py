@@ -184,7 +184,7 @@ class Screening:
         read = _in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
         screener = self.screener
         scored = overlapped(
-            read, lambda batch: screener.start(self._to_score(batch)), screener.finish, screener.ahead
+            read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
         )
         for batch, found in scored:
             reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
@@ -243,7 +243,8 @@ class Screening:
             return files.index(frame[0].file) % count == number
         return (frame[1] // self.screener.batch_size) % count == number
 
-    def _to_score(self, batch: Batch) -> CropBatch:
+    def crop_batch(self, batch: Batch) -> CropBatch:
+        """Return what a screener is given of frames that have been read: their crops, and which pixels mean something."""
         sources = [source for source, _ in batch.frames]
         masks = [self._good(source) for source in sources]
         shared = masks[0] if all(mask is masks[0] for mask in masks) else None
