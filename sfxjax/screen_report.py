@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ import h5py
 import numpy as np
 
 from sfxjax.files import atomic_write, atomic_write_text
+from sfxjax.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels
 from sfxjax.screen_outputs import ERROR, HIT, MISS
 from sfxjax.sources import CROP
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 MEAN_FRAMES = 200
 PICTURES = 6
 BLOCKS = 100
-# Side of the square over which the background of a frame is smoothed, pixels.
-SMOOTH = 25
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ def write_report(
                 where = f"{Path(source.file).name} {source.event(number)}"
                 score = f"{findings.labels[place]}, score {findings.scores[place]:.4f}"
                 caption = f"frame {place}, {where}: {score}"
-                parts.append(_picture(_flattened(crop, good), good, caption))
+                parts.append(_picture(flattened(crop, good), good, caption))
             parts.append("</div>")
     if findings.reasons:
         parts.append("<h2>Frames that could not be screened</h2><table>")
@@ -212,45 +209,12 @@ def _histogram(findings: Findings) -> Figure:
 
 
 def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
-    from matplotlib import colormaps, image
-
-    values = np.where(good & np.isfinite(crop), crop.astype(np.float64), -np.inf)
-    # Spots are a pixel or two wide: the largest of four pixels keeps them in a picture of half the size.
-    side = values.shape[0] // 2 * 2
-    small = values[:side, :side].reshape(side // 2, 2, side // 2, 2).max((1, 3))
-    shown = np.isfinite(small)
-    low, high = np.percentile(small[shown], [1, 99.7]) if shown.any() else (0.0, 1.0)
-    if shown.any():
-        # Noise stays pale, so that spots stand out.
-        high = max(high, 3 * np.percentile(small[shown], 90) - 2 * np.median(small[shown]))
-    grey = 1 - np.clip((np.where(shown, small, low) - low) / max(high - low, 1e-9), 0, 1)
-    colours = (colormaps["gray"](grey)[..., :3] * 255).round().astype(np.uint8)
-    colours[~shown] = (150, 190, 220)
-    stream = io.BytesIO()
-    image.imsave(stream, colours, format="png")
-    source = base64.b64encode(stream.getvalue()).decode()
-    text = _escaped(caption)
-    return f'<figure><img src="data:image/png;base64,{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-
-
-def _flattened(crop: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Subtract the smooth background, the mean of the good pixels around each pixel but those in spots."""
-    from scipy.ndimage import uniform_filter
-
-    usable = good & np.isfinite(crop)
-    values = np.where(usable, crop, 0).astype(np.float64)
-    share = np.maximum(uniform_filter(usable.astype(np.float64), SMOOTH), 1e-9)
-    background = uniform_filter(values, SMOOTH) / share
-    above = values - background
-    spots = usable & (above > 4 * np.median(np.abs(above[usable]))) if usable.any() else ~usable
-    background = uniform_filter(np.where(spots, background, values), SMOOTH) / share
-    return np.where(usable, values - background, 0)
+    address, text = data_address(png_of_pixels(frame_picture(crop, good))), _escaped(caption)
+    return f'<figure><img src="{address}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
 def _image(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=100)
-    return f'<img class="plot" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}" alt="">'
+    return f'<img class="plot" src="{data_address(png_of_figure(figure))}" alt="">'
 
 
 def _escaped(text: str) -> str:
