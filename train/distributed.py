@@ -31,3 +31,15 @@ def check_same_start(epoch: int) -> None:
             f"the processes found checkpoints of different epochs ({', '.join(map(str, epochs))}); "
             "give them an output folder that all of them see"
         )
+
+
+def wait_for_all(where: str) -> None:
+    """Wait until all processes are here, so that what process 0 has written before can be read after.
+
+    Args:
+        where: names the place; it is the same in all processes.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)
