@@ -18,7 +18,7 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig
 from sfxjax.storage import read_checkpoint, write_checkpoint
-from train.distributed import check_same_start
+from train.distributed import check_same_start, wait_for_all
 from train.recipe import Recipe
 from train.sampling import draw_epoch
 from train.steps import (
@@ -276,6 +276,7 @@ def fit(
             for old in sorted(folder.glob("epoch_[0-9]*"))[:-CHECKPOINTS_KEPT]:
                 shutil.rmtree(old, ignore_errors=True)
         report(record)
+    wait_for_all("the end of a training")
     return Fit(**kept, epoch=progress["kept_epoch"], history=progress["history"], seconds=progress["seconds"])
 
 
