@@ -25,7 +25,7 @@ from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write
 from sfxjax.splits import SPLIT_NAMES, split
 from train.evaluation import summarize
-from train.published import FEW_LABELS, MANY_LABELS, SETS, Cell, FrameRange, frame_range
+from train.published import SETS, Cell, FrameRange, frame_range
 
 RESULTS, SCORES = "results.json", "scores.h5"
 METHOD_TITLES = {
@@ -59,6 +59,7 @@ class Run:
         folder: where it lies.
         record: what its `results.json` holds.
         split: `full` or `few` of `sfxjax.splits`, that the set with labels was cut by.
+        published: whether it was given as many labels as the paper's networks: all training frames of its split.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
     """
@@ -66,6 +67,7 @@ class Run:
     folder: Path
     record: dict[str, Any]
     split: str
+    published: bool
     scores: dict[str, np.ndarray]
     classes: dict[str, np.ndarray]
 
@@ -107,7 +109,8 @@ class Run:
     @cached_property
     def key(self) -> tuple[Any, ...]:
         """What tells it from every other run."""
-        return (self.method, self.source, self.target, self.split, self.reduction, self.seed)
+        about = (self.method, self.source, self.target, self.record["labels"], self.reduction)
+        return (*about, self.split, self.seed)
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
@@ -200,7 +203,9 @@ def read_run(folder: str | Path) -> Run:
             raise UserError(
                 f"{folder}: {SCORES} has {len(values)} frames of {name}, {RESULTS} {record['frames'].get(name)}"
             )
-    return Run(folder, record, _split_of(path, record), scores, classes)
+    part = _split_of(path, record)
+    published = "split" in record or record["labels"] == _training_frames(path, record, part)
+    return Run(folder, record, part, published, scores, classes)
 
 
 def check_runs(runs: Iterable[Run]) -> None:
@@ -269,13 +274,13 @@ def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
         for run in runs
         if (run.method, run.source, run.target, run.split)
         == (cell.method, cell.source, cell.target, cell.split)
-        and has_own_input(run)
+        and is_as_published(run)
     ]
 
 
-def has_own_input(run: Run) -> bool:
-    """Tell whether a run reads what the paper's method reads: `reduced` row-wise decompositions, others whole frames."""
-    return run.reduction in _RWD if run.method == "reduced" else run.reduction is None
+def is_as_published(run: Run) -> bool:
+    """Tell whether a run trained on what the paper's method does: as many labels; RWD if `reduced`, else whole frames."""
+    return run.published and (run.reduction in _RWD if run.method == "reduced" else run.reduction is None)
 
 
 def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
@@ -285,9 +290,16 @@ def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
 
 
 def source_only_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
-    """Find the source-only networks of a DANN's source, those of the same pair where they were kept by pair."""
-    found = [r for r in runs if (r.method, r.source) == ("source_only", cell.source) and has_own_input(r)]
-    return [r for r in found if r.target == cell.target] or [r for r in found if r.target is None]
+    """Find the source-only networks of a DANN's source.
+
+    Those kept for the same pair come first, then those kept for the source; without either, the 2D CNN of Table 1 is one.
+    """
+    of_source = [run for run in runs if run.source == cell.source and is_as_published(run)]
+    found = [run for run in of_source if run.method == "source_only"]
+    alone = [run for run in of_source if (run.method, run.split) == ("supervised", "full")]
+    return (
+        [run for run in found if run.target == cell.target] or [r for r in found if r.target is None] or alone
+    )
 
 
 def _checked(
@@ -346,18 +358,21 @@ def _check_record(path: Path, record: Any) -> None:
 
 
 def _split_of(path: Path, record: dict[str, Any]) -> str:
-    """Tell the split by its name in the record, or by the number of labels: the paper's, or all of its training frames."""
+    """Tell the split by its name in the record, or by the number of labels as `sfxjax.splits.labelled_split` does."""
     named = record.get("split")
     if named is not None:
         if named not in SPLIT_NAMES:
             raise UserError(f"{path}: `split` is one of {', '.join(SPLIT_NAMES)}, not {named!r}")
         return named
+    for name in reversed(SPLIT_NAMES):
+        if 1 <= record["labels"] <= _training_frames(path, record, name):
+            return name
+    raise UserError(f"{path}: {record['labels']} labels are more than the paper's training frames, or none")
+
+
+def _training_frames(path: Path, record: dict[str, Any], name: str) -> int:
     labelled = record["target"] if record["method"] == "transfer" else record["source"]
     frames = record["frames"].get(labelled)
     if not isinstance(frames, int):
         raise UserError(f"{path}: `frames` does not tell the length of {labelled}")
-    published = {"full": MANY_LABELS, "few": FEW_LABELS}
-    for name in SPLIT_NAMES:
-        if record["labels"] in (len(split(name, frames).train), published[name]):
-            return name
-    raise UserError(f"{path}: {record['labels']} labels of {frames} frames are no split of the paper")
+    return len(split(name, frames).train)

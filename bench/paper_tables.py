@@ -19,7 +19,7 @@ from bench.paper_runs import (
     Run,
     Spread,
     figures,
-    has_own_input,
+    is_as_published,
     read_run,
     runs_of,
     source_only_runs,
@@ -370,7 +370,7 @@ def _from_runs(method: Method, runs: Sequence[Run]) -> dict[str, float]:
     times = [
         run.record["training_seconds"]
         for run in runs
-        if (run.method, run.split) == (method.method, method.split) and has_own_input(run)
+        if (run.method, run.split) == (method.method, method.split) and is_as_published(run)
         if isinstance(run.record.get("training_seconds"), (int, float))
     ]
     found = {} if recall is None else {"recall": recall.value}

@@ -34,7 +34,10 @@ def make_run(
     frames: int = FRAMES,
     more: dict[str, Any] | None = None,
 ) -> Path:
-    """Leave a run with random scores that tell hits from misses the better the greater the skill."""
+    """Leave a run with random scores that tell hits from misses the better the greater the skill.
+
+    `labels` are those of a set of 2000 frames.
+    """
     folder = runs / f"{method}-{source}-{target}-{labels}-seed{seed}"
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, labels, *map(ord, f"{method}{source}{target}")])
@@ -48,7 +51,7 @@ def make_run(
         "method": method,
         "source": source,
         "target": target,
-        "labels": labels,
+        "labels": labels * frames // 2000,
         "reduction": reduction,
         "seed": seed,
         "simulated": True,

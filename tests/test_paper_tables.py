@@ -84,7 +84,8 @@ def one(runs, method: str, source: str, target: str | None = None, split: str = 
 def test_scores_come_back_as_written(tmp_path: Path) -> None:
     scores = {"LN83": np.array([0.0, 0.25, np.nan, 1.0]), "LO19": np.array([0.5], np.float32)}
     labels = {"LN83": np.array([0, 1, 2, 0]), "LO19": np.array([2], np.int8)}
-    folder = make_run(tmp_path, "supervised", "LN83", more={"frames": {"LN83": 4, "LO19": 1}})
+    more = {"frames": {"LN83": 4, "LO19": 1}, "split": "full"}
+    folder = make_run(tmp_path, "supervised", "LN83", more=more)
     write_scores(folder / "scores.h5", scores, labels)
     run = read_run(folder)
     assert set(run.scores) == set(run.classes) == {"LN83", "LO19"}
@@ -126,7 +127,8 @@ def test_scores_that_do_not_fit_are_not_written(scores, labels, tmp_path: Path) 
         ({"method": "dann"}, "target"),
         ({"seed": "0"}, "seed"),
         ({"labels": True}, "labels"),
-        ({"labels": 77}, "77 labels"),
+        ({"labels": 121}, "121 labels"),
+        ({"labels": 0}, "0 labels"),
         ({"split": "half"}, "split"),
         ({"frames": {"LN83": 200}}, "LN84|LO19"),
         ({"frames": {}}, "frames"),
@@ -165,18 +167,22 @@ def test_damaged_runs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "frames", "expected"),
+    ("labels", "frames", "split", "published"),
     [
-        (1200, 2000, "full"),
-        (200, 2000, "few"),
-        (120, 200, "full"),
-        (20, 200, "few"),
-        (1200, 200, "full"),
-        (200, 200, "few"),
+        (1200, 2000, "full", True),
+        (1199, 2000, "full", False),
+        (200, 2000, "few", True),
+        (50, 2000, "few", False),
+        (120, 200, "full", True),
+        (20, 200, "few", True),
     ],
 )
-def test_the_split_is_told_by_the_number_of_labels(labels, frames, expected, tmp_path: Path) -> None:
-    assert read_run(make_run(tmp_path, "supervised", "LN83", labels=labels, frames=frames)).split == expected
+def test_the_split_is_told_by_the_number_of_labels(labels, frames, split, published, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "supervised", "LN83", frames=frames, more={"labels": labels})
+    run = read_run(folder)
+    assert (run.split, run.published) == (split, published)
+    filled = [row for number in (1, 2) for row in table_rows(number, [run]) if row.ours is not None]
+    assert bool(filled) is published
 
 
 def test_runs_that_cannot_share_a_table_are_refused(tmp_path: Path) -> None:
@@ -308,6 +314,10 @@ def test_source_only_networks_of_the_pair_come_first(tmp_path: Path) -> None:
     assert source_only_runs(both, on_pair) == [paired]
     assert source_only_runs(both, on_other) == [alone]
     assert runs_of(both, on_pair) == spot_counter_runs(both, on_pair) == []
+    plain = read_run(make_run(tmp_path, "supervised", "LN83"))
+    assert source_only_runs([plain], on_pair) == [plain]
+    assert runs_of_method([plain], METHODS["source_only"], "LO19") == [plain]
+    assert runs_of_method([plain, alone], METHODS["source_only"], "LO19") == [alone]
 
 
 # Means of methods
@@ -377,7 +387,7 @@ def test_published_means() -> None:
     assert own == pytest.approx((96.92 + 94.91 + 96.30) / 3)
     target = published_mean(METHODS["dann"], lambda pair: pair.recall)
     assert target == pytest.approx((90.19 + 89.67 + 92.18 + 85.58 + 96.09 + 90.41) / 6)
-    carried = published_mean(METHODS["supervised_carried"], lambda pair: pair.recall)
+    carried = published_mean(METHODS["source_only"], lambda pair: pair.recall)
     assert carried == pytest.approx((90.28 + 70.37 + 67.69 + 81.48 + 95.38 + 87.50) / 6)
     assert published_mean(METHODS["spots"], lambda pair: pair.recall) is None
 
