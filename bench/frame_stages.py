@@ -37,9 +37,10 @@ from sfxjax.storage import TrainedModel
 # Pixels after the normalisation; the reference is SciPy in float64.
 NORMALIZED = 2e-4
 SCORES = 2e-3
-# GPUs round the factors of a convolution to ten bits by default, bfloat16 to seven.
+# GPUs round the factors of a convolution to ten bits by default. bfloat16 keeps seven: it may sway a score by so much.
 SCORES_TF32 = 1e-2
-SCORES_BFLOAT16 = 3e-2
+SCORES_BFLOAT16 = 0.1
+SPREAD = 0.05
 # Frames whose outputs are compared, besides the real ones.
 COMPARED = 3
 # Frames of which others are given one at a time.
@@ -143,7 +144,7 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
     with jax.default_matmul_precision("float32"):
         expected = jax.nn.sigmoid(model.logits(jnp.asarray(few)))
     found = jax.nn.sigmoid(program(variables, vectors[0])[: len(few)])
-    compare("1D CNN", found, expected, atol=_tolerance(setting, dtype))
+    compare("1D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
         partial(program, variables),
         vectors,
@@ -176,7 +177,7 @@ def network_2d(dtype: Any, setting: Setting) -> Work:
     with jax.default_matmul_precision("float32"):
         expected = jnp.concatenate([model.scores(frame[None]) for frame in frames[0][:COMPARED]])
     found = jax.nn.sigmoid(program(variables, frames[0])[:COMPARED])
-    compare("2D CNN", found, expected, atol=_tolerance(setting, dtype))
+    compare("2D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
         partial(program, variables),
         frames,
@@ -283,8 +284,9 @@ def check_screener(screener: Screener, setting: Setting) -> None:
     for name, crops, good, negatives_bad in sets:
         fast = screener.score_crops(crops, good, limit, negatives_bad).scores
         expected = [reference_score(screener.model, one, good, limit, negatives_bad) for one in crops]
+        spread = SPREAD if name == "random" else 0.0
         what = f"scores of {name} frames, {screener.model.config.dimensions}D"
-        compare(what, fast, expected, atol=SCORES if setting.on_cpu else SCORES_TF32)
+        compare(what, fast, expected, atol=SCORES if setting.on_cpu else SCORES_TF32, spread=spread)
 
 
 def reference_score(

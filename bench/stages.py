@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.models import BaseConfig, HitClassifier
+from sfxjax.models import BaseConfig, HitClassifier, stem
 from sfxjax.preprocess import FRAME, central_crop
-from sfxjax.storage import TrainedModel, example_maps
+from sfxjax.reductions import get_reduction, row_wise_decomposition
+from sfxjax.storage import TrainedModel
 
 DETECTOR = 1920
 # Batches that take turns, so that no call meets the data of the one before in a cache.
 BATCHES = 3
+# Of the networks' batch normalisation.
+MOMENTUM = 0.95
 
 Section = Literal["single steps", "frames on the device", "host memory", "file", "training"]
 SECTIONS: dict[Section, str] = {
@@ -191,13 +194,15 @@ class Setting:
 
     @cached_property
     def reduced(self) -> list[jax.Array]:
-        """Batches of row-wise decompositions, float32 (n, 720), on the device."""
+        """Batches of row-wise decompositions, float32 (n, 720), on the device: of few frames, shifted and scaled."""
+        drawn = np.concatenate([np.asarray(row_wise_decomposition(frames)) for frames in self.normalized])
         batches = []
         for number in range(BATCHES):
             rng = np.random.default_rng(self.seed + number)
-            noise = rng.gamma(20.0, 0.02, (self.vectors, FRAME)).astype(np.float32)
-            spots = rng.random((self.vectors, FRAME), np.float32) < 0.03
-            batches.append(jax.device_put(noise + 2 * spots, self.device))
+            chosen = drawn[rng.integers(0, len(drawn), self.vectors)]
+            columns = (np.arange(FRAME) + rng.integers(0, FRAME, (self.vectors, 1))) % FRAME
+            scale = rng.uniform(0.9, 1.1, (self.vectors, 1)).astype(np.float32)
+            batches.append(jax.device_put(scale * np.take_along_axis(chosen, columns, 1), self.device))
         return batches
 
     @cached_property
@@ -248,18 +253,30 @@ _SPOT = np.exp(-0.5 * np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2)
 
 @cache
 def random_model(config: BaseConfig, reduction: str | None, seed: int = 0) -> TrainedModel:
-    """Make a network whose weights and batch statistics are drawn, so that its scores differ from frame to frame."""
+    """Make a network whose weights are drawn and whose batch statistics are those of frames, so that scores differ."""
+    from sfxjax.preprocess import preprocess
+
+    frames = preprocess(random_frames(16, CROP, seed + 100))
+    maps = stem(
+        frames if reduction is None else jax.vmap(lambda x: get_reduction(reduction)(x, None))(frames), config
+    )
     network = HitClassifier(config)
-    variables = jax.device_get(network.init(jax.random.key(seed), example_maps(config, reduction)))
+    variables = network.init(jax.random.key(seed), maps[:1])
     rng = np.random.default_rng(seed)
 
-    def drawn(path: Any, leaf: np.ndarray) -> np.ndarray:
-        noise = rng.normal(size=leaf.shape).astype(np.float32)
-        if jax.tree_util.keystr(path).endswith("['var']"):
-            return np.float32(2) * np.exp(np.float32(0.3) * noise)
-        return np.asarray(leaf + np.float32(0.3) * noise, np.float32)
+    def drawn(leaf: jax.Array) -> np.ndarray:
+        return np.asarray(leaf + np.float32(0.3) * rng.normal(size=leaf.shape).astype(np.float32), np.float32)
 
-    return TrainedModel(config, jax.tree_util.tree_map_with_path(drawn, dict(variables)), 0.5, reduction)
+    params = jax.tree.map(drawn, variables["params"])
+    before = variables["batch_stats"]
+    _, after = jax.jit(partial(network.apply, train=True, mutable=["batch_stats"]))(
+        {"params": params, "batch_stats": before}, maps, rngs={"dropout": jax.random.key(seed)}
+    )
+    # What the running statistics have moved by tells the batch's own.
+    statistics = jax.tree.map(
+        lambda old, new: np.asarray(old + (new - old) / (1 - MOMENTUM)), before, after["batch_stats"]
+    )
+    return TrainedModel(config, {"params": params, "batch_stats": statistics}, 0.5, reduction)
 
 
 def real_crops() -> tuple[np.ndarray, np.ndarray]:
@@ -285,7 +302,9 @@ def real_crops() -> tuple[np.ndarray, np.ndarray]:
     return np.empty((0, CROP, CROP), np.uint16), np.ones((CROP, CROP), bool)
 
 
-def compare(what: str, fast: Any, reference: Any, *, atol: float, rtol: float = 0.0) -> None:
+def compare(
+    what: str, fast: Any, reference: Any, *, atol: float, rtol: float = 0.0, spread: float = 0.0
+) -> None:
     """Raise a `WrongAnswer` unless two outputs agree.
 
     Args:
@@ -294,8 +313,13 @@ def compare(what: str, fast: Any, reference: Any, *, atol: float, rtol: float = 
         reference: what it must be.
         atol: allowed difference.
         rtol: allowed difference as a share of the reference's value.
+        spread: by which the reference's values must differ among themselves, lest any answer be right.
     """
     fast, reference = np.asarray(fast, np.float64), np.asarray(reference, np.float64)
+    if spread and np.ptp(reference) < spread:
+        raise WrongAnswer(
+            f"{what}: the reference's values are too alike to tell a right answer from a wrong one"
+        )
     if fast.shape != reference.shape:
         raise WrongAnswer(f"{what}: shape {fast.shape} where the reference has {reference.shape}")
     differs = ~(np.abs(fast - reference) <= atol + rtol * np.abs(reference))

@@ -1,0 +1,263 @@
+"""Throughput: batches that overlap score as single frames do, and the harness tells a wrong answer and a whole record."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from bench import frame_stages, stages, throughput, timing
+from sfxjax.batches import CropBatch, crop_array, filled, overlapped
+from sfxjax.compilation import keep_compiled
+from sfxjax.devices import simulate_devices
+from sfxjax.errors import UserError
+from sfxjax.models import BaseConfig, HitClassifier, stem
+from sfxjax.preprocess import preprocess
+from sfxjax.screener import Screener
+from sfxjax.storage import TrainedModel
+
+
+def tiny_model() -> TrainedModel:
+    return stages.random_model(BaseConfig(channels=(2, 2)), None)
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return stages.random_frames(7, 724, 0)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of few frames, so that stages are over soon."""
+    monkeypatch.setattr(stages.Setting, "batch", 4)
+    monkeypatch.setattr(stages.Setting, "vectors", 32)
+
+
+def test_batches_under_way_together_score_as_single_frames(crops: np.ndarray) -> None:
+    device = jax.local_devices()[:1]
+    single = Screener(tiny_model(), 1, device)
+    expected = [single.score_crops(crop[None], None).scores[0] for crop in crops]
+    assert np.ptp(expected) > 0.05, "frames must differ for this test to mean anything"
+    for size, devices in ((3, device), (4, jax.local_devices()[:2])):
+        screener = Screener(tiny_model(), size, devices)
+        batches = [CropBatch(crops[begin : begin + size]) for begin in range(0, len(crops), size)]
+        found = [(batch, scores.scores) for batch, scores in screener.score_batches(iter(batches))]
+        assert [batch for batch, _ in found] == batches
+        np.testing.assert_allclose(np.concatenate([scores for _, scores in found]), expected, atol=1e-6)
+    there = screener.score_crops(jax.device_put(crops[:4]), None).scores
+    np.testing.assert_allclose(there, expected[:4], atol=1e-6)
+
+
+def test_a_mask_that_is_kept_on_the_device_is_noticed_when_it_changes(crops: np.ndarray) -> None:
+    screener = Screener(tiny_model(), 2, jax.local_devices()[:1])
+    good = np.ones(crops.shape[1:], bool)
+    before = screener.score_crops(crops[:2], good).scores
+    good[200:500] = False
+    after = screener.score_crops(crops[:2], good).scores
+    fresh = Screener(tiny_model(), 2, jax.local_devices()[:1]).score_crops(crops[:2], good).scores
+    np.testing.assert_array_equal(after, fresh)
+    assert np.all(before != after)
+
+
+def test_the_next_item_is_started_before_a_result_is_waited_for() -> None:
+    said: list[str] = []
+
+    def start(item: int) -> int:
+        said.append(f"start {item}")
+        return 10 * item
+
+    def finish(started: int) -> int:
+        said.append(f"finish {started // 10}")
+        return started + 1
+
+    assert list(overlapped([1, 2, 3], start, finish, ahead=1)) == [(1, 11), (2, 21), (3, 31)]
+    assert said == ["start 1", "start 2", "finish 1", "start 3", "finish 2", "finish 3"]
+    assert list(overlapped([], start, finish, ahead=4)) == []
+
+
+def test_frames_are_copied_only_where_they_must_be() -> None:
+    frames = np.arange(3 * 8 * 8, dtype=np.int16).reshape(3, 8, 8)
+    assert filled(frames, 3) is frames
+    more = filled(frames[:, 2:6, 1:5], 5, 7)
+    assert more.dtype == np.int16 and more.flags.c_contiguous
+    np.testing.assert_array_equal(more[:3], frames[:, 2:6, 1:5])
+    assert np.all(more[3:] == 7) and len(more) == 5
+    large = cases.frames(2, 800)
+    assert np.shares_memory(crop_array(large, large.dtype), large)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "wrong"),
+    [
+        ("gcn-lcn", "preprocess", lambda frames: frame_stages.map_frames(_off_by_little, frames)),
+        ("row_wise", "REDUCTIONS", {"row_wise_decomposition": lambda frame, _: frame.max(1)}),
+    ],
+)
+def test_a_wrong_fast_path_ends_the_run(
+    name: str,
+    place: str,
+    wrong: object,
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(frame_stages, place, wrong)
+    record = tmp_path / "record.json"
+    status = throughput.main(["--quick", "--seconds", "0.01", "--only", name, "--json", str(record)])
+    assert status == throughput.EXIT_WRONG_ANSWER
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("wrong answer: ") and "differ from the reference" in said
+    assert not record.exists()
+
+
+def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
+    normalized, _ = frame_stages.preprocess_crop(frame)
+    return normalized.at[300, 300].add(1e-3)
+
+
+def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
+    setting = stages.Setting(real=(cases.frames(1, 724), np.ones((724, 724), bool)))
+    screener = Screener(setting.model_1d, 4, [setting.device])
+    frame_stages.check_screener(screener, setting)
+    finish = screener.finish
+
+    def swapped(started: object) -> object:
+        scores = finish(started)
+        return type(scores)(scores.scores[::-1], scores.reasons, scores.statistics)
+
+    monkeypatch.setattr(screener, "finish", swapped)
+    with pytest.raises(stages.WrongAnswer, match="random frames"):
+        frame_stages.check_screener(screener, setting)
+
+
+def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "record.json"
+    only = "crop,row_wise,1d-cnn-bfloat16,host-724-1d"
+    assert throughput.main(["--quick", "--seconds", "0.01", "--only", only, "--json", str(path)]) == 0
+    record = json.loads(path.read_text())
+    assert [stage["name"] for stage in record["stages"]] == [
+        "crop",
+        "row_wise_decomposition",
+        "1d-cnn-bfloat16",
+        "host-724-1d",
+    ]
+    assert record["machine"]["versions"]["jax"] == jax.__version__
+    assert record["machine"]["platform"] == "cpu" and record["copy_bytes_per_second"] > 1e8
+    assert record["bus_bytes_per_second"] is None
+    for stage in record["stages"]:
+        rate = stage["rate"]
+        assert 0 < rate["low"] <= rate["median"] <= rate["high"]
+        assert rate["repeats"] >= timing.LEAST_REPEATS and rate["batch"] >= 1
+        assert stage["section"] in stages.SECTIONS and stage["input"] and stage["bytes_a_frame"] > 0
+        assert stage["peak_bytes_so_far"] > 1e7
+        share = rate["median"] * stage["bytes_a_frame"] / record["copy_bytes_per_second"]
+        assert stage["share_of_copy_bandwidth"] == pytest.approx(share, rel=1e-2)
+    by_name = {stage["name"]: stage for stage in record["stages"]}
+    # Multiplications and additions of the two convolutions of the 1D network alone.
+    assert 2 * 3 * (720 * 8 + 360 * 8 * 16) < by_name["1d-cnn-bfloat16"]["operations_a_frame"] < 1e6
+    assert by_name["host-724-1d"]["bytes_a_frame_over_bus"] == 2 * 724 * 724
+    assert by_name["crop"]["program_bytes"] >= 4 * 2 * 1920 * 1920
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in ("one step alone", "frames in host memory"))
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.slow
+def test_every_stage_is_right_and_timed(small: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert throughput.main(["--quick", "--seconds", "0.01", "--file-frames", "10"]) == 0
+    shown = capsys.readouterr().out
+    for stage in throughput.chosen_stages(None):
+        assert f"\n{stage.name} " in shown
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    for arguments, match in (
+        (["--only", "3d"], "no stage begins with"),
+        (["--seconds", "0"], "must be above 0"),
+        (["--devices", "0"], "give at least 1"),
+    ):
+        with pytest.raises(UserError, match=match):
+            throughput.main(arguments)
+
+
+def test_more_devices_cannot_be_simulated_once_they_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    with pytest.raises(UserError, match="counted already"):
+        simulate_devices(len(jax.devices()) + 1)
+
+
+def test_rates_and_operations() -> None:
+    rate = timing.rate_of([1.0, 2.0, 4.0], 8)
+    assert (rate.median, rate.low, rate.high, rate.repeats) == (4.0, 3.0, 6.0, 3)
+    seen: list[int] = []
+    measured = timing.measure_in_turns(
+        [timing.Timed(lambda batch: seen.append(batch), [1, 2, 3], 10)], 0.0, rounds=1
+    )
+    assert seen == [1, 2, 3, 1, 2, 3, 1, 2] and measured[0].repeats == timing.LEAST_REPEATS
+    matrix = jax.ShapeDtypeStruct((32, 32), jnp.float32)
+    assert timing.operations([(jnp.matmul, (matrix, matrix), 3)]) == pytest.approx(3 * 2 * 32**3, rel=0.01)
+
+
+def test_compare_takes_no_number_for_no_number() -> None:
+    stages.compare("x", [1.0, np.nan], [1.0 + 1e-7, np.nan], atol=1e-6)
+    for fast in ([np.nan, np.nan], [1.1, np.nan], [1.0, 0.0], [1.0]):
+        with pytest.raises(stages.WrongAnswer):
+            stages.compare("x", fast, [1.0, np.nan], atol=1e-6)
+
+
+def test_blocks_in_bfloat16_give_nearly_the_same_logits() -> None:
+    model = stages.random_model(BaseConfig(channels=(4, 4)), None)
+    frames = np.stack([preprocess(frame) for frame in cases.frames(4, 724)])
+    maps = stem(jnp.asarray(frames), model.config)
+    exact = HitClassifier(model.config).apply(model.variables, maps)
+    coarse = HitClassifier(model.config, dtype=jnp.bfloat16).apply(model.variables, maps)
+    assert np.ptp(exact) > 0.2
+    assert coarse.dtype == jnp.float32
+    assert np.all(exact != coarse), "they must have been computed otherwise"
+    np.testing.assert_allclose(coarse, exact, atol=0.05)
+
+
+def test_compiled_programs_are_kept_only_if_asked_for_and_privately(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("SFXJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SFXJAX_COMPILATION_CACHE", "0")
+    assert keep_compiled() is None and not (tmp_path / "cache").exists()
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in settings]
+    try:
+        monkeypatch.setenv("SFXJAX_COMPILATION_CACHE", "1")
+        (tmp_path / "cache" / "compiled").mkdir(parents=True, mode=0o755)
+        folder = keep_compiled()
+        assert folder is not None and folder.is_relative_to(tmp_path / "cache")
+        for part in (folder, folder.parent):
+            assert stat.S_IMODE(part.stat().st_mode) == 0o700
+        jax.config.update(settings[1], 0.0)
+        compilation_cache.reset_cache()
+        jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((17, 3))).block_until_ready()
+        assert any(path.is_file() for path in folder.rglob("*"))
+    finally:
+        for name, value in zip(settings, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def test_programs_are_not_read_from_a_folder_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFXJAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "compiled").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="not a folder of yours"):
+        keep_compiled(True)
