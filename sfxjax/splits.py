@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sfxjax.errors import UserError
 
@@ -55,3 +55,25 @@ def split(name: str, frames: int = PAPER_FRAMES) -> Split:
     if not 0 < first < second < frames:
         raise UserError(f"a set of {frames} frames is too short for the split {name!r}")
     return Split(name, range(first), range(first, second), range(second, frames))
+
+
+def labelled_split(labels: int | None, frames: int = PAPER_FRAMES) -> Split:
+    """Return the paper's split for a number of labels to train on, with its training part cut to that number.
+
+    The split is `few` where its training part suffices, else `full`.
+
+    Args:
+        labels: training frames, the first of the set; None: all of `full`.
+        frames: length of the set.
+
+    Raises:
+        UserError: fewer than one label, or more than the training part of `full` holds.
+    """
+    few, full = (split(name, frames) for name in ("few", "full"))
+    if labels is None:
+        return full
+    if not 1 <= labels <= len(full.train):
+        raise UserError(
+            f"--labels {labels} is out of range; a set of {frames} frames has 1 to {len(full.train)} to train on"
+        )
+    return replace(few if labels <= len(few.train) else full, train=range(labels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import json
 import os
@@ -19,24 +18,26 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
+from sklearn.metrics import recall_score
 
 from sfxjax.annotations import write_annotations
-from sfxjax.cxidb import SETS, SetMetadata, SetWriter
+from sfxjax.cxidb import SETS, SetMetadata, SetWriter, open_set
 from sfxjax.errors import run_main
+from sfxjax.screener import Screener
+from sfxjax.simulate import stand_in_data
 from sfxjax.storage import load_model
-from train import dann
-from train.recipe import Recipe
+from train import command, dann
+from train.scores import read_log, read_scores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FEW_STEPS = functools.partial(Recipe, steps_per_epoch=2)
-STAND_INS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--epochs", "2", "--batch", "8"]
+STAND_INS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--labels", "24"]
+STAND_INS += ["--epochs", "2", "--steps", "2", "--batch", "8"]
 
-# The command with few steps, killed while it writes the given checkpoint.
+# The command, killed while it writes the given checkpoint.
 KILLED = """
-import functools, os, signal, sys
+import os, signal, sys
 import orbax.checkpoint as ocp
-from train import dann, loop
-dann.Recipe = functools.partial(loop.Recipe, steps_per_epoch=2)
+from train import dann
 save, left = ocp.StandardCheckpointer.save, [int(sys.argv[1])]
 def stop(self, path, tree):
     left[0] -= 1
@@ -58,12 +59,11 @@ def compiled_into(folder: str):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_steps(tmp_path_factory):
-    """Two steps an epoch, and caches of their own: for stand-ins, and for what every run would compile anew."""
+def own_caches(tmp_path_factory):
+    """Caches of their own: for stand-ins, and for what every run would compile anew."""
     compiled = str(tmp_path_factory.mktemp("compiled"))
     compilation_cache.reset_cache()
     with pytest.MonkeyPatch.context() as patch, compiled_into(compiled):
-        patch.setattr(dann, "Recipe", FEW_STEPS)
         patch.setenv("SFXJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)
         yield
@@ -71,7 +71,7 @@ def few_steps(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, few_steps) -> tuple[Path, str]:
+def run(tmp_path_factory, own_caches) -> tuple[Path, str]:
     """An uninterrupted run on stand-ins, and what it printed; not to be written to."""
     out = tmp_path_factory.mktemp("run") / "out"
     printed = io.StringIO()
@@ -91,11 +91,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def results(folder: Path) -> dict:
-    """The results but for the times."""
-    read = json.loads((folder / "results.json").read_text())
-    for network in read["networks"].values():
-        assert network.pop("training_seconds") > 0
-    return read
+    """The results of both networks but for the times."""
+    both = {}
+    for place in (folder, folder / "source_only"):
+        both[place.name] = json.loads((place / "results.json").read_text())
+        assert both[place.name].pop("training_seconds") > 0
+    return dict(zip(("dann", "source_only"), both.values(), strict=True))
 
 
 def complaint(capsys, *arguments: object) -> str:
@@ -108,31 +109,47 @@ def complaint(capsys, *arguments: object) -> str:
 
 def test_what_a_run_leaves_and_prints(run) -> None:
     out, printed = run
-    names = {"model", "source_only", "checkpoints", "results.json", "settings.json", "heads.png"}
-    names |= {"log_dann.jsonl", "log_source_only.jsonl"}
-    assert {path.name for path in out.iterdir()} == names
+    names = {"model", "checkpoints", "results.json", "settings.json", "scores.h5", "log.jsonl"}
+    assert {path.name for path in out.iterdir()} == names | {"heads.png", "source_only"}
+    assert {path.name for path in (out / "source_only").iterdir()} == names
     told = [line for line in printed.splitlines() if "LO19" in line and "devices" not in line]
     assert all("simulated stand-in" in line for line in told if "│" not in line and "┃" not in line)
     assert "LN83 -> LO19, simulated stand-ins" in printed
     assert "no --data given: simulated stand-ins of 40 frames" in printed
     assert "paper, Table 5" in printed
 
-    read = results(out)
-    assert read["simulated"] is True
-    assert read["frames"] == [40, 40]
-    assert read["recipe"]["steps_per_epoch"] == 2
-    assert set(read["published_table_5"]) == {"source", "target"}
-    assert set(read["networks"]) == {"dann", "source_only"}
-    for network in read["networks"].values():
+    for name, network in results(out).items():
+        adversarial = name == "dann"
+        assert (network["method"], network["target"]) == (
+            ("dann", "LO19") if adversarial else ("supervised", None)
+        )
+        assert network["simulated"] is True
+        assert network["frames"] == {"LN83": 40, "LO19": 40}
+        assert network["recipe"]["steps_per_epoch"] == 2
         assert network["epoch_kept"] == 2
-        assert network["target"]["frames"] == 40
-        assert network["source"]["frames"] == read["test_frames"] == 8
-
-    assert imread(out / "heads.png").std() > 0.01
-    for name, adversarial in (("dann", True), ("source_only", False)):
-        lines = [json.loads(line) for line in (out / f"log_{name}.jsonl").read_text().splitlines()]
-        assert [(line["network"], line["epoch"]) for line in lines] == [(name, 1), (name, 2)]
+        assert network["tested"]["LO19"]["frames"] == 40
+        assert network["tested"]["LN83"]["frames"] == 8, "the labelled set's test frames alone"
+        folder = out if adversarial else out / "source_only"
+        lines = read_log(folder)
+        assert [line["epoch"] for line in lines] == [1, 2]
         assert all(("domain_loss" in line) == adversarial for line in lines)
+    assert imread(out / "heads.png").std() > 0.01
+
+
+def test_scores_are_those_of_the_model_on_the_frames(run, tmp_path) -> None:
+    """The scores kept, made from maps in memory, against the screening code on the file's own frames."""
+    out, _ = run
+    kept = read_scores(out / "scores.h5")
+    data = stand_in_data(["LN83", "LO19"], 40)
+    with open_set(data, "LO19") as frame_set:
+        crops, mask = frame_set.crops(range(40)), frame_set.mask_crop()
+        np.testing.assert_array_equal(kept["LO19"].labels, frame_set.labels)
+        scored = Screener(load_model(out)).score_crops(crops[:16], mask).scores
+    # Maps are kept at half the precision of float32.
+    np.testing.assert_allclose(kept["LO19"].scores[:16], scored, atol=0.01)
+    tested = json.loads((out / "results.json").read_text())["tested"]["LO19"]
+    called, positive = kept["LO19"].scores >= 0.5, kept["LO19"].labels > 0
+    assert tested["recall"]["percent"] == pytest.approx(100 * recall_score(positive, called))
 
 
 def test_the_models_score_frames(run) -> None:
@@ -149,7 +166,8 @@ def test_the_models_score_frames(run) -> None:
 
 def test_a_finished_run_is_not_trained_again(copied, monkeypatch, capsys) -> None:
     before = results(copied)
-    monkeypatch.setattr("train.loop.mapped_steps", lambda *_: pytest.fail("trained again"))
+    command.prepared_sets.cache_clear()
+    monkeypatch.setattr(command, "prepare", lambda *_, **__: pytest.fail("frames were read"))
     assert run_main(lambda: dann.main([*STAND_INS, "--out", str(copied)])) == 0
     assert results(copied) == before
 
@@ -162,11 +180,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(checkpoint: int, run, tmp_pat
     killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (out / "results.json").exists()
-    kept = [path.name for path in (out / "checkpoints" / "dann").glob("epoch_*")]
+    kept = [path.name for path in (out / "checkpoints").glob("epoch_*")]
     assert sorted(kept) == ["epoch_0001", "epoch_0002"][: checkpoint - 1]
     assert run_main(lambda: dann.main([*STAND_INS, "--out", str(out)])) == 0
     assert results(out) == results(run[0])
-    for name in ("log_dann.jsonl", "log_source_only.jsonl"):
+    for name in ("log.jsonl", "source_only/log.jsonl"):
         assert (out / name).read_text() == (run[0] / name).read_text()
     assert [path for path in out.rglob("*.part")] == [], "what the kill left is cleared away"
 
@@ -183,7 +201,8 @@ def test_damaged_files_of_a_run_are_named(file: str, copied, capsys) -> None:
     if file == "settings.json":
         (copied / file).write_text("{")
     else:
-        for path in (copied / "checkpoints" / "dann" / "epoch_0002" / "weights").rglob("*"):
+        (copied / "results.json").unlink()  # else nothing is left to do
+        for path in (copied / "checkpoints" / "epoch_0002" / "weights").rglob("*"):
             if path.is_file():
                 path.write_bytes(b"")
     before = contents(copied)
@@ -192,7 +211,8 @@ def test_damaged_files_of_a_run_are_named(file: str, copied, capsys) -> None:
 
 
 def test_a_full_disk_at_a_checkpoint_leaves_what_was_there(copied, monkeypatch, capsys) -> None:
-    shutil.rmtree(copied / "checkpoints" / "dann" / "epoch_0002")
+    shutil.rmtree(copied / "checkpoints" / "epoch_0002")
+    (copied / "results.json").unlink()
     before = contents(copied)
 
     def full(*_: object) -> None:
@@ -216,13 +236,14 @@ def test_a_full_disk_at_a_checkpoint_leaves_what_was_there(copied, monkeypatch, 
         ([*STAND_INS, "--learning-rate", "nan"], "--learning-rate"),
         ([*STAND_INS, "--seed", str(2**70)], "--seed"),
         ([*STAND_INS, "--frames", "3"], "3 frames"),
-        ([*STAND_INS, "--reduction", "rwd"], "unknown reduction 'rwd'"),
+        ([*STAND_INS, "--reduction", "nonsense"], "unknown reduction 'nonsense'"),
+        ([*STAND_INS, "--labels", "25"], "--labels 25 is out of range"),
         (["--source", "LG36", "--target", "LO19"], "LG36"),
     ],
 )
 def test_settings_that_cannot_be_used(arguments, words, tmp_path, monkeypatch, capsys) -> None:
     """Refused before anything is read, simulated or written."""
-    monkeypatch.setattr(dann, "load", lambda *_: pytest.fail("frames were read"))
+    monkeypatch.setattr(command, "prepare", lambda *_, **__: pytest.fail("frames were read"))
     out = tmp_path / "out"
     assert words in complaint(capsys, *arguments, "--out", out)
     assert not out.exists()

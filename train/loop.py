@@ -134,7 +134,10 @@ def validate(
     }
     if data.target is not None:
         _, target = predict(
-            config, {"params": params, "batch_stats": batch_stats["target"]}, data.target, objective
+            config,
+            {"params": params, "batch_stats": batch_stats.get("target", batch_stats["source"])},
+            data.target,
+            objective,
         )
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
@@ -202,7 +205,8 @@ def fit(
     check_batch(recipe.batch, len(devices))
     check_classes(positive)
     optimizer = recipe.optimizer()
-    domains = ("source",) if training.target is None else ("source", "target")
+    own = training.target is not None and not recipe.objective.joint_statistics
+    domains = ("source", "target") if own else ("source",)
     example = jnp.asarray(training.source[:1])
     state = new_state(recipe.base, optimizer, example, recipe.seed, domains, recipe.objective)
     if start is not None:

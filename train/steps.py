@@ -41,11 +41,15 @@ class Objective:
             "statistics": nothing, they only get batch statistics of their own (Li et al., ICLR workshop 2017).
         sharpness: radius of the smoothed task loss; the label loss's gradient is taken that far uphill (Foret et al., ICLR 2021;
             for domain adaptation Rangwani et al., ICML 2022). 0 for the plain loss.
+        joint_statistics: normalise both domains by the statistics of one batch that holds both, and keep one set of running
+            ones. Where the sets differ in their share of hits, statistics of their own would call that a difference of
+            the frames. Otherwise each domain has its own.
         frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.ConvolutionalBase`.
     """
 
     adaptation: Adaptation = "dann"
     sharpness: float = 0.0
+    joint_statistics: bool = False
     frozen: int = 0
 
     def network(self, config: BaseConfig, axis_name: str | None = None) -> DomainAdversarialNetwork:
@@ -190,12 +194,23 @@ def training_step(
             return label, domain_logit, changed["batch_stats"]
 
         def both(params: Any) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-            label, from_source, source_stats = heads(params, "source", source, keys[0])
-            label_loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
             if target is None:
-                return label_loss, jnp.zeros(()), {"source": source_stats}
-            on_target, from_target, target_stats = heads(params, "target", target, keys[1])
-            stats = {"source": source_stats, "target": target_stats}
+                label, _, source_stats = heads(params, "source", source, keys[0])
+                loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
+                return loss, jnp.zeros(()), {"source": source_stats}
+            if objective.joint_statistics:
+                logits, domains, source_stats = heads(
+                    params, "source", jnp.concatenate([source, target]), keys[0]
+                )
+                (label, on_target), (from_source, from_target) = (
+                    jnp.split(each, [len(source)]) for each in (logits, domains)
+                )
+                stats = {"source": source_stats}
+            else:
+                label, from_source, source_stats = heads(params, "source", source, keys[0])
+                on_target, from_target, target_stats = heads(params, "target", target, keys[1])
+                stats = {"source": source_stats, "target": target_stats}
+            label_loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
             if guessed is not None:
                 label_loss = label_loss + guessed_loss(on_target, guessed)
             if objective.adaptation in ("dann", "conditional"):

@@ -1,0 +1,249 @@
+"""What the training commands share: their options, their sets, their progress and the table they end with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sfxjax.cxidb import open_set, set_location
+from sfxjax.errors import UserError
+from sfxjax.progress import progress
+from sfxjax.reduction_loader import load_reduction
+from sfxjax.reductions import canonical_name, get_reduction
+from sfxjax.simulate import stand_in_data
+from sfxjax.storage import MODEL_FOLDER
+from train.execute import check_folder, execute, finished, total_steps
+from train.loop import check_batch
+from train.plan import Plan
+from train.prepared import PreparedSet, base_for, prepare, title
+from train.published import Pair
+from train.recipe import Recipe
+
+STAND_IN_FRAMES = 2000
+METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
+
+
+def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool) -> argparse.ArgumentParser:
+    """Make a parser with the options that every training command has.
+
+    Args:
+        program: such as `train.dann`.
+        description: for the help.
+        recipe: whose values are the defaults.
+        two_sets: whether the command takes a source and a target, or one data set.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    if two_sets:
+        parser.add_argument("--source", required=True, metavar="SET", help="first set: LN83, LN84 or LO19")
+        parser.add_argument("--target", required=True, metavar="SET", help="second set")
+    else:
+        parser.add_argument("--dataset", required=True, metavar="SET", help="LN83, LN84 or LO19")
+    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated stand-ins")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: under runs/)")
+    parser.add_argument(
+        "--frames", type=int, default=STAND_IN_FRAMES, help=f"of each stand-in (default: {STAND_IN_FRAMES})"
+    )
+    parser.add_argument("--epochs", type=int, default=recipe.epochs, help=f"(default: {recipe.epochs})")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=recipe.steps_per_epoch,
+        help=f"an epoch (default: {recipe.steps_per_epoch})",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=recipe.batch, help=f"frames a step (default: {recipe.batch})"
+    )
+    parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
+    parser.add_argument("--seed", type=int, default=recipe.seed)
+    return parser
+
+
+def read_recipe(chosen: argparse.Namespace, recipe: Recipe, reduction: str | None) -> Recipe:
+    """Return the recipe that the options ask for.
+
+    Args:
+        chosen: options of `parser_for`.
+        recipe: for what the options do not say.
+        reduction: name of a reduction, or None for whole frames.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    for name in ("epochs", "steps", "batch", "frames"):
+        if getattr(chosen, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(chosen, name)}")
+    strength = getattr(chosen, "strength", recipe.strength)
+    if not (0 < chosen.learning_rate < 10 and 0 <= strength < 1000 and 0 <= chosen.seed < 2**31):
+        raise UserError(
+            "--learning-rate must be above 0, --strength not below 0, --seed from 0 to 2147483647"
+        )
+    return replace(
+        recipe,
+        base=base_for(reduction, recipe.base),
+        epochs=chosen.epochs,
+        steps_per_epoch=chosen.steps,
+        batch=chosen.batch,
+        learning_rate=chosen.learning_rate,
+        strength=strength,
+        seed=chosen.seed,
+    )
+
+
+def read_sets(*names: str) -> tuple[str, ...]:
+    """Return the names of sets as the library writes them.
+
+    Raises:
+        UserError: there is no such set, or two are the same.
+    """
+    known = tuple(set_location(name).name for name in names)
+    if len(set(known)) < len(known):
+        raise UserError("--source and --target are the same set; name two")
+    return known
+
+
+def read_reduction(name: str) -> str:
+    """Return the full name of a reduction, loading it where it is `file.py:function`.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be used.
+    """
+    if ":" in name:
+        return load_reduction(name)
+    get_reduction(name)
+    return canonical_name(name)
+
+
+@cache
+def prepared_sets(
+    names: tuple[str, ...], reductions: tuple[str | None, ...], data: str | None, frames: int
+) -> dict[str, PreparedSet]:
+    """Read and pre-process sets, with progress, once a process; simulate them first where there is no data.
+
+    Args:
+        names: of the sets.
+        reductions: names, and None for whole frames.
+        data: folder of CXIDB 76, or None for stand-ins.
+        frames: of each stand-in.
+    """
+    if data is None:
+        print(
+            f"no --data given: simulated stand-ins of {frames} frames a set (the real ones have {STAND_IN_FRAMES})"
+        )
+    folder = stand_in_data(list(names), frames) if data is None else Path(data)
+    sets = {}
+    for name in names:
+        with (
+            open_set(folder, name) as frame_set,
+            progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
+        ):
+            sets[name] = prepare(frame_set, reductions, advance=advance)
+    return sets
+
+
+def sets_of(plan: Plan) -> Callable[[], dict[str, PreparedSet]]:
+    """Return a function that gives the prepared sets of a plan, when and if they are needed."""
+    return partial(prepared_sets, tuple(plan.sets), (plan.reduction,), plan.data, plan.frames)
+
+
+def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:
+    """Do one run with progress; a finished one gives its results at once, and no frame is read.
+
+    Args:
+        plan: of the run.
+        prepared: gives the prepared sets.
+        out: the run's folder.
+    """
+    done = finished(plan, out)
+    if done is not None:
+        return done
+    sets = prepared()
+    what = ", simulated stand-ins" if any(each.simulated for each in sets.values()) else ""
+    with progress(f"training {plan.title()}{what}", total_steps(plan), "steps") as advance:
+        return execute(plan, sets, out, advance)
+
+
+def check_before_reading(plans: Mapping[Path, Plan]) -> None:
+    """Refuse what can be refused before any frame is read.
+
+    Args:
+        plans: of the runs, by their folders.
+
+    Raises:
+        UserError: a batch that the devices cannot share, or a folder of another run.
+    """
+    for out, plan in plans.items():
+        check_batch(plan.recipe.batch, jax.device_count())
+        check_folder(out, plan)
+
+
+def show(
+    heading: str,
+    rows: list[tuple[str, dict[str, dict[str, Any]]]],
+    published: list[tuple[str, dict[str, Pair]]] = (),  # type: ignore[assignment]
+) -> None:
+    """Print a table of results, ours beside the paper's.
+
+    Args:
+        heading: above the table.
+        rows: title of a network, and what it was tested to by set.
+        published: title of a row, and the paper's figures by set.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(rows[0][1])
+    table = Table(title=heading)
+    table.add_column("network")
+    for name in names:
+        each = rows[0][1][name]
+        which = f"all {each['frames']}" if each["first_frame"] == 0 else f"{each['frames']} test"
+        table.add_column(f"{name}, {which} frames", justify="right")
+        table.add_column("balanced", justify="right")
+    for network, tested in rows:
+        cells = []
+        for name in names:
+            parts = [tested[name][key] for key in ("recall", "miss_accuracy")]
+            cells.append(" / ".join(_interval(part) for part in parts))
+            cells.append(_number(tested[name]["balanced_accuracy"]["percent"]))
+        table.add_row(network, *cells)
+    for row, figures in published:
+        cells = []
+        for name in names:
+            pair = figures.get(name)
+            cells += (
+                ["", ""]
+                if pair is None
+                else [f"{pair.recall:.2f} / {pair.miss_accuracy:.2f}", f"{sum(pair) / 2:.1f}"]
+            )
+        table.add_row(row, *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _interval(part: dict[str, Any]) -> str:
+    return "-" if part["percent"] is None else f"{part['percent']:.1f} ({part['low']:.1f}-{part['high']:.1f})"
+
+
+def heading(plan: Plan, results: dict[str, Any]) -> str:
+    """Return the heading of a run's table; simulated sets are named as such."""
+    what = "simulated stand-ins" if results["simulated"] else "CXIDB 76"
+    return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
+
+
+def farewell(out: Path, began: float) -> None:
+    """Say what a run has left and what to do next."""
+    print(
+        f"{MODEL_FOLDER}, scores.h5, log.jsonl and results.json are in {out} ({time.monotonic() - began:.0f} s)"
+    )
+    print(f"next: python -m sfxjax.screen FILE --model {out} --out DIR")

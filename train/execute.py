@@ -1,0 +1,314 @@
+"""One training run from frames in memory to a folder with a model, its scores of every frame, and its results.
+
+A folder holds `settings.json`, `checkpoints/`, `log.jsonl` (one line an epoch), `model/`, `scores.h5` (the score and the
+label of every frame of every set that was given) and `results.json`, which is written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import expit
+
+from sfxjax.errors import UserError
+from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.frame_statistics import summarize as summarize_statistics
+from sfxjax.models import BaseConfig
+from sfxjax.splits import labelled_split, split
+from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
+from train.evaluation import calibration_shift, summarize
+from train.loop import Fit, Validation, check_classes, fit
+from train.plan import Plan
+from train.prepared import PreparedSet
+from train.recipe import Recipe
+from train.scores import LOG, write_scores
+from train.steps import Domains
+
+SETTINGS = "settings.json"
+RESULTS = "results.json"
+SCORES = "scores.h5"
+
+SCORE_BATCH = 64
+
+
+class Outcome(NamedTuple):
+    """What a run ends in.
+
+    Attributes:
+        models: the trained model for each set, which may differ in its batch statistics.
+        fit: the training.
+        shift: added to the logits by the calibration on labelled validation frames.
+    """
+
+    models: dict[str, TrainedModel]
+    fit: Fit
+    shift: float
+
+
+def total_steps(plan: Plan) -> int:
+    """Return the optimiser steps of a run."""
+    return sum(recipe.epochs * recipe.steps_per_epoch for recipe in stages(plan))
+
+
+def stages(plan: Plan) -> list[Recipe]:
+    """Return the recipes of a run one after the other.
+
+    Transfer learning has two (the paper's Fig. 3): first the base rests, its batch statistics too, while a fresh
+    classifier learns; then all but the lowest block move, at a tenth of the rate.
+    """
+    recipe = plan.recipe
+    if plan.method != "transfer":
+        return [recipe]
+    levels = len(recipe.base.channels) + 1
+    first = dataclasses.replace(recipe.objective, frozen=levels)
+    second = dataclasses.replace(recipe.objective, frozen=levels - 2)
+    return [
+        dataclasses.replace(recipe, objective=first),
+        dataclasses.replace(recipe, objective=second, learning_rate=recipe.learning_rate / 10),
+    ]
+
+
+def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains, Validation]:
+    """Choose the frames that a run trains on, and those it is judged on.
+
+    Args:
+        plan: of the run.
+        sets: the prepared sets.
+    """
+    labelled = sets[plan.labelled]
+    ranges = labelled_split(plan.labels, len(labelled))
+    target = validation_target = None
+    if plan.unlabelled is not None:
+        other = sets[plan.unlabelled]
+        whole = split("full", len(other))
+        target = other.training(plan.reduction, whole.train)
+        validation_target = other.training(plan.reduction, whole.validation)
+    positive = labelled.positives
+    return (
+        Domains(
+            labelled.training(plan.reduction, ranges.train),
+            positive[ranges.train.start : ranges.train.stop].astype(np.float32),
+            target,
+        ),
+        Validation(
+            labelled.training(plan.reduction, ranges.validation),
+            positive[ranges.validation.start : ranges.validation.stop],
+            validation_target,
+        ),
+    )
+
+
+def train(
+    plan: Plan,
+    sets: Mapping[str, PreparedSet],
+    checkpoints: Path | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Outcome:
+    """Train and calibrate a network.
+
+    Args:
+        plan: of the run.
+        sets: the prepared sets.
+        checkpoints: folder to keep them in, or None.
+        advance: called with the number of steps done.
+
+    Raises:
+        UserError: see `train.loop.fit`.
+    """
+    training, validation = training_data(plan, sets)
+    start = None if plan.base is None else base_variables(plan)
+    history: list[dict[str, Any]] = []
+    seconds = 0.0
+    recipes = stages(plan)
+    for number, recipe in enumerate(recipes, start=1):
+        folder = checkpoints if checkpoints is None or len(recipes) == 1 else checkpoints / f"step_{number}"
+        result = fit(recipe, training, validation, folder, start=start, advance=advance)
+        start = result.variables("source")
+        more = {} if len(recipes) == 1 else {"stage": number}
+        history += [more | record for record in result.history]
+        seconds += result.seconds
+    result = result._replace(history=history, seconds=seconds)
+    return calibrated(plan, sets, result)
+
+
+def calibrated(plan: Plan, sets: Mapping[str, PreparedSet], result: Fit) -> Outcome:
+    """Shift a network's logits to suit the labelled validation frames, and make its models.
+
+    Args:
+        plan: of the run.
+        sets: the prepared sets.
+        result: the training.
+    """
+    labelled = sets[plan.labelled]
+    validation = np.asarray(labelled_split(plan.labels, len(labelled)).validation)
+    own = TrainedModel(plan.recipe.base, result.variables("source"), reduction=plan.reduction)
+    shift = calibration_shift(
+        labelled.positives[validation],
+        expit(map_logits(own, labelled.masked[plan.reduction][validation])),
+    )
+    models = {}
+    for name in sets:
+        variables = result.variables("target" if name == plan.unlabelled else "source")
+        models[name] = dataclasses.replace(own, variables=with_shift(variables, shift))
+    return Outcome(models, result, shift)
+
+
+def base_variables(plan: Plan) -> dict[str, Any]:
+    """Read the base that transfer starts from, without its classifier."""
+    assert plan.base is not None
+    model = load_model(plan.base)
+    if model.config != plan.recipe.base or model.reduction != plan.reduction:
+        raise UserError(f"the network in {plan.base} has another shape or reduction; name another --base")
+    return {
+        "params": {"base": model.variables["params"]["base"]},
+        "batch_stats": model.variables["batch_stats"],
+    }
+
+
+def with_shift(variables: dict[str, Any], shift: float) -> dict[str, Any]:
+    """Return a network's variables with its logit's bias moved by `shift`."""
+    params = variables["params"]
+    head = params["label_head"]
+    last = head["logit"] | {"bias": head["logit"]["bias"] + np.float32(shift)}
+    return variables | {"params": params | {"label_head": head | {"logit": last}}}
+
+
+def map_logits(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
+    """Return the (n,) logits of (n, ...) maps held in memory, batch by batch."""
+    parts = []
+    for start in range(0, len(maps), SCORE_BATCH):
+        batch = maps[start : start + SCORE_BATCH]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], SCORE_BATCH - len(batch), axis=0)])
+        parts.append(np.asarray(_map_logits(model.variables, filled, model.config))[: len(batch)])
+    return np.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames="config")
+def _map_logits(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
+    return TrainedModel(config, variables).map_logits(maps.astype(jnp.float32))
+
+
+def check_folder(out: Path, plan: Plan) -> None:
+    """Raise a UserError unless a folder is new, or of a run with these settings."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder; name another with --out")
+    try:
+        earlier = json.loads((out / SETTINGS).read_text())
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise UserError(f"{out / SETTINGS} is damaged ({error}); name another folder with --out") from error
+    if earlier != json.loads(json.dumps(plan.to_json())):
+        raise UserError(
+            f"{out} holds a run with other settings; name another folder with --out, or delete it"
+        )
+
+
+def finished(plan: Plan, out: Path) -> dict[str, Any] | None:
+    """Return the results of a run that has ended, or None.
+
+    Raises:
+        UserError: the folder is of another run.
+    """
+    check_folder(out, plan)
+    try:
+        return json.loads((out / RESULTS).read_text()) if (out / SETTINGS).exists() else None
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{out / RESULTS} is damaged ({error}); delete it and give the command again"
+        ) from error
+
+
+def execute(
+    plan: Plan,
+    sets: Mapping[str, PreparedSet],
+    out: Path,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any]:
+    """Do a run, or go on where a killed one stopped, and leave its folder.
+
+    Args:
+        plan: of the run.
+        sets: the prepared sets; the plan's, and any others to score.
+        out: the run's folder.
+        advance: called with the number of steps done.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        UserError: the folder is of another run, or the data cannot be trained on.
+    """
+    check_folder(out, plan)
+    check_classes(training_data(plan, sets)[0].positive)
+    # Only now, so that data found wanting can be mended without another --out.
+    atomic_write_json(out / SETTINGS, plan.to_json())
+    outcome = train(plan, sets, out / "checkpoints", advance)
+    atomic_write_text(out / LOG, "".join(json.dumps(record) + "\n" for record in outcome.fit.history))
+
+    logits = {
+        name: map_logits(model, sets[name].masked[plan.reduction]) for name, model in outcome.models.items()
+    }
+    scores = {name: expit(values) for name, values in logits.items()}
+    main = plan.target or plan.source
+    trained = sets[main]
+    labelled = sets[plan.labelled]
+    ranges = labelled_split(plan.labels, len(labelled))
+    # Bounds on recall need many positives, so all held-out labelled frames are kept.
+    held_out = np.arange(ranges.validation.start, len(labelled))
+    model = dataclasses.replace(
+        outcome.models[main],
+        trained_on={
+            "network": plan.method,
+            "source": plan.source,
+            "target": plan.target,
+            "labels": len(ranges.train),
+            "simulated": any(sets[name].simulated for name in plan.sets),
+            "frames": [len(sets[name]) for name in plan.sets],
+            "recipe": plan.recipe.to_json(),
+            "epoch": outcome.fit.epoch,
+            "validation": {
+                "scores": [round(float(score), 6) for score in scores[plan.labelled][held_out]],
+                "positives": [bool(value) for value in labelled.positives[held_out]],
+            },
+            "frame_statistics": summarize_statistics(trained.statistics),
+        },
+    )
+    save_model(out / MODEL_FOLDER, model)
+    write_scores(out / SCORES, scores, {name: sets[name].labels for name in sets})
+    results = {
+        "method": plan.method,
+        "source": plan.source,
+        "target": plan.target,
+        "labels": len(ranges.train),
+        "reduction": plan.reduction,
+        "seed": plan.recipe.seed,
+        "simulated": any(each.simulated for each in sets.values()),
+        "frames": {name: len(each) for name, each in sets.items()},
+        "recipe": plan.recipe.to_json(),
+        "epoch_kept": outcome.fit.epoch,
+        "training_seconds": round(outcome.fit.seconds, 1),
+        "calibration_shift": outcome.shift,
+        "tested": {name: tested(plan, sets[name], scores[name]) for name in sets},
+        "device": jax.local_devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+    }
+    atomic_write_json(out / RESULTS, results)
+    return results
+
+
+def tested(plan: Plan, prepared: PreparedSet, scores: np.ndarray) -> dict[str, Any]:
+    """Sum up the scores of a set: its test frames where its labels were trained on, else all frames."""
+    first = labelled_split(plan.labels, len(prepared)).test.start if prepared.name == plan.labelled else 0
+    return {"first_frame": first} | summarize(prepared.positives[first:], scores[first:])

@@ -1,0 +1,149 @@
+"""Whole sets in memory, as networks read them: pre-processed once, for any number of trainings and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.crop import CROP
+from sfxjax.cxidb import MISS, FrameSet
+from sfxjax.frame_statistics import frame_statistics
+from sfxjax.models import BaseConfig, stem
+from sfxjax.screener import network_input, normalized_crop
+
+READ_BATCH = 16
+# Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
+MAP_DTYPE = jnp.bfloat16
+
+
+def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfig:
+    """Return the shape of base that reads a reduction, or whole frames.
+
+    Args:
+        reduction: name of a reduction, or None for whole frames.
+        base: what to change its dimensions of; by default the default base.
+    """
+    return replace(base or BaseConfig(), dimensions=2 if reduction is None else 1)
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """All frames of one set.
+
+    Attributes:
+        name: such as `LN83`.
+        simulated: whether its frames are simulated.
+        labels: int8 (n,): MISS, MAYBE or HIT.
+        statistics: float32 (n, 6), `sfxjax.frame_statistics`.
+        masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
+            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem`, vectors float32.
+        bare: the same without the mask.
+    """
+
+    name: str
+    simulated: bool
+    labels: np.ndarray
+    statistics: np.ndarray
+    masked: dict[str | None, np.ndarray] = field(repr=False)
+    bare: dict[str | None, np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def positives(self) -> np.ndarray:
+        """Bool (n,): Hit or Maybe, the paper's positive class."""
+        return self.labels != MISS
+
+    def title(self) -> str:
+        """Name the set, and say so when it is simulated."""
+        return title(self)
+
+    def training(self, reduction: str | None, indices: range | np.ndarray) -> np.ndarray:
+        """Return what training sees: every second frame without the mask, so that its rims decide nothing.
+
+        Args:
+            reduction: name of a reduction, or None for whole frames.
+            indices: frames, 0-based.
+        """
+        indices = np.asarray(indices)
+        maps = self.masked[reduction][indices]
+        maps[1::2] = self.bare[reduction][indices[1::2]]
+        return maps
+
+
+def title(frames: FrameSet | PreparedSet) -> str:
+    """Name a set, and say so when it is simulated."""
+    return f"simulated stand-in {frames.name}" if frames.simulated else frames.name
+
+
+def prepare(
+    frame_set: FrameSet,
+    reductions: Iterable[str | None],
+    base: BaseConfig | None = None,
+    advance: Callable[[int], None] = lambda frames: None,
+) -> PreparedSet:
+    """Read and pre-process a set once for several reductions.
+
+    Args:
+        frame_set: the open set.
+        reductions: names, and None for whole frames.
+        base: whose stem shrinks whole frames; by default the default base.
+        advance: told the number of frames done, batch by batch.
+    """
+    names = tuple(dict.fromkeys(reductions))
+    mask = frame_set.mask_crop()
+    good = np.ones((1, CROP, CROP), bool)
+    if mask is not None:
+        good = np.concatenate([mask[None], good])
+    parts: list[tuple[list[np.ndarray], np.ndarray]] = []
+    for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
+        # One compiled shape: the last batch is filled up with its own last frame.
+        filled = np.concatenate([crops, np.repeat(crops[-1:], READ_BATCH - len(crops), axis=0)])
+        maps, statistics = _prepare(filled, good, names, base_for(None, base))
+        parts.append(
+            ([np.asarray(part)[: len(crops)] for part in maps], np.asarray(statistics)[: len(crops)])
+        )
+        advance(len(crops))
+    masked: dict[str | None, np.ndarray] = {}
+    bare: dict[str | None, np.ndarray] = {}
+    for place, name in enumerate(names):
+        both = np.concatenate([maps[place] for maps, _ in parts])
+        masked[name], bare[name] = both[:, 0], both[:, -1]
+    return PreparedSet(
+        frame_set.name,
+        frame_set.simulated,
+        frame_set.labels,
+        np.concatenate([statistics for _, statistics in parts]),
+        masked,
+        bare,
+    )
+
+
+@partial(jax.jit, static_argnames=("names", "base"))
+def _prepare(
+    crops: jax.Array, masks: jax.Array, names: Sequence[str | None], base: BaseConfig
+) -> tuple[list[jax.Array], jax.Array]:
+    """Return for each name (n, masks, ...), and the statistics (n, 6) under the first mask."""
+
+    def one(crop: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        def under(mask: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+            frame, whole, _ = normalized_crop(crop, mask, jnp.inf, False)
+            inputs = [network_input(frame, whole, name) for name in names]
+            maps = [
+                stem(values[None], base_for(name, base))[0].astype(MAP_DTYPE if name is None else jnp.float32)
+                for name, values in zip(names, inputs, strict=True)
+            ]
+            return maps, frame
+
+        maps, frames = jax.lax.map(under, masks)
+        return maps, frame_statistics(frames[:1])[0]
+
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(one, crops)
+    return jax.vmap(one)(crops)
