@@ -1,0 +1,218 @@
+"""Compare ways to shrink a frame before the 2D network, and widths of it: speed against recall.
+
+    python -m bench.stems --json stems.json
+
+Each candidate is trained by the same short recipe on the first frames of the LN83 stand-in and tested on its last ones;
+its speed is that from a pre-processed frame on the device to a logit, all candidates timed in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.stages import Setting, compiled, random_model
+from bench.timing import Timed, measure_in_turns
+from sfxjax.cxidb import open_set
+from sfxjax.errors import UserError, run_main
+from sfxjax.files import atomic_write_json
+from sfxjax.metrics import miss_accuracy_at_recall, summary
+from sfxjax.models import BaseConfig, HitClassifier, Stem, parameter_count, stem
+from sfxjax.screener import network_input, normalized_crop
+from sfxjax.simulate import stand_in_data
+from sfxjax.splits import split
+from sfxjax.storage import TrainedModel
+from train.loop import Validation, fit
+from train.recipe import Recipe
+from train.steps import Domains
+
+DATA_SET = "LN83"
+READ_BATCH = 16
+FAIR_RECALL = 0.95
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A stem and the channels of the blocks above it."""
+
+    stem: Stem
+    block: int
+    channels: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.stem} {self.block}, {'-'.join(map(str, self.channels))}"
+
+
+# The default first.
+CANDIDATES = (
+    Candidate("block_extrema", 8, (8, 16)),
+    Candidate("block_extrema", 8, (16, 32)),
+    Candidate("block_extrema", 16, (8, 16)),
+    Candidate("block_extrema", 4, (8, 16)),
+    Candidate("space_to_depth", 6, (8, 16)),
+    Candidate("space_to_depth", 4, (8, 16)),
+    Candidate("space_to_depth", 4, (8, 16, 32)),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stems", description="Compare stems and widths.")
+    parser.add_argument("--frames", type=int, default=600, help="of the stand-in (default: 600)")
+    parser.add_argument("--epochs", type=int, default=6, help="of 20 steps of 32 frames (default: 6)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="to time each for (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the record there")
+    options = parser.parse_args(arguments)
+    if options.frames < 50 or options.epochs < 1 or options.seconds <= 0:
+        raise UserError("give at least 50 --frames, one of --epochs and more than no --seconds")
+    record = compare_stems(options.frames, options.epochs, options.seconds)
+    show(record)
+    if options.json is not None:
+        atomic_write_json(options.json, record)
+        print(f"written to {options.json}")
+
+
+def compare_stems(frames: int, epochs: int, seconds: float) -> dict[str, Any]:
+    """Train, test and time every candidate; returns the record."""
+    with open_set(stand_in_data([DATA_SET], frames), DATA_SET) as frame_set:
+        positive = frame_set.positives
+        maps = all_maps(frame_set)
+    rates = speeds(seconds)
+    rows = []
+    for candidate in CANDIDATES:
+        began = time.monotonic()
+        row = {"stem": str(candidate), **rates[candidate]}
+        row |= trained(candidate, maps[candidate.stem, candidate.block], positive, epochs)
+        rows.append(row | {"training_seconds": round(time.monotonic() - began, 1)})
+        print(f"{candidate}: trained in {rows[-1]['training_seconds']:.0f} s", file=sys.stderr, flush=True)
+    device = jax.local_devices()[0]
+    return {
+        "data_set": f"simulated stand-in {DATA_SET}",
+        "frames": frames,
+        "epochs": epochs,
+        "device": f"{device.device_kind} ({device.platform})",
+        "jax": jax.__version__,
+        "rows": rows,
+    }
+
+
+def all_maps(frame_set: Any) -> dict[tuple[str, int], Any]:
+    """Pre-process a set once and shrink it by every stem; bfloat16 (n, ...) by stem and block."""
+    wanted = list(dict.fromkeys((one.stem, one.block) for one in CANDIDATES))
+    mask = frame_set.mask_crop()
+    good = jnp.ones((724, 724), bool) if mask is None else jnp.asarray(mask)
+
+    @jax.jit
+    def shrink(crops: jax.Array) -> list[jax.Array]:
+        def one(crop: jax.Array) -> list[jax.Array]:
+            frame, whole, _ = normalized_crop(crop, good, jnp.inf, False)
+            kept = network_input(frame, whole, None)[None]
+            return [
+                stem(kept, BaseConfig(stem=name, block=block))[0].astype(jnp.bfloat16)
+                for name, block in wanted
+            ]
+
+        return jax.lax.map(one, crops)
+
+    parts: list[list[Any]] = [[] for _ in wanted]
+    for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
+        filled = np.concatenate([crops, np.repeat(crops[-1:], READ_BATCH - len(crops), axis=0)])
+        for kept, found in zip(parts, shrink(filled), strict=True):
+            kept.append(np.asarray(found)[: len(crops)])
+    return {key: np.concatenate(kept) for key, kept in zip(wanted, parts, strict=True)}
+
+
+def config_of(candidate: Candidate) -> BaseConfig:
+    """Return the base's shape."""
+    return BaseConfig(stem=candidate.stem, block=candidate.block, channels=candidate.channels)
+
+
+def trained(candidate: Candidate, maps: Any, positive: Any, epochs: int) -> dict[str, Any]:
+    """Train on labelled frames and test on others, in the order of the paper's splits."""
+    ranges = split("full", len(positive))
+    train, validation, test = (
+        slice(part.start, part.stop) for part in (ranges.train, ranges.validation, ranges.test)
+    )
+    recipe = Recipe(base=config_of(candidate), epochs=epochs, steps_per_epoch=20)
+    result = fit(
+        recipe,
+        Domains(maps[train], positive[train].astype(np.float32), None),
+        Validation(maps[validation], positive[validation], None),
+        devices=jax.local_devices()[:1],
+    )
+    model = TrainedModel(recipe.base, result.variables("source"))
+    parts = np.array_split(maps[test], max(1, len(maps[test]) // READ_BATCH))
+    logits = np.concatenate([np.asarray(_logits(model.config, model.variables, part)) for part in parts])
+    labels = positive[test].astype(int)
+    found = summary(labels, 1 / (1 + np.exp(-logits)))
+    base = result.params["base"]
+    at_recall = miss_accuracy_at_recall(labels, logits, FAIR_RECALL)
+    return {
+        "parameters_of_base": parameter_count(base),
+        "test": found,
+        "miss_accuracy_at_95": None if at_recall is None else 100 * at_recall,
+        "test_frames": len(labels),
+    }
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(config: BaseConfig, variables: Any, maps: jax.Array) -> jax.Array:
+    return TrainedModel(config, variables).map_logits(maps)
+
+
+def speeds(seconds: float) -> dict[Candidate, dict[str, Any]]:
+    """Time each candidate from pre-processed frames on the device to logits, as screening uses it, and in one pass."""
+    setting = Setting()
+    frames = setting.normalized
+
+    def used(config: Any, variables: Any, frames: jax.Array) -> jax.Array:
+        return TrainedModel(config, variables).logits(frames)
+
+    def once(config: Any, variables: Any, frames: jax.Array) -> jax.Array:
+        return HitClassifier(config).apply(variables, stem(frames, config))  # type: ignore[return-value]
+
+    timed = []
+    for candidate in CANDIDATES:
+        config = config_of(candidate)
+        variables = jax.device_put(random_model(config, None).variables, setting.device)
+        for function in (used, once):
+            program = compiled(partial(function, config), variables, frames[0])
+            timed.append(Timed(partial(program, variables), frames, setting.batch))
+    rates = iter(measure_in_turns(timed, seconds))
+    return {
+        candidate: {"rate": next(rates).to_json(), "rate_one_pass": next(rates).to_json()}
+        for candidate in CANDIDATES
+    }
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the table as Markdown."""
+    first = record["rows"][0]["rate"]["median"]
+    print(
+        f"\n{record['data_set']}, {record['frames']} frames, {record['epochs']} epochs of 20 steps of 32 frames; "
+        f"{record['rows'][0]['test_frames']} test frames; {record['device']}\n"
+    )
+    print(
+        "| stem, channels | parameters | recall / misses, % | misses at 95 % recall, % | speed | speed, one pass |"
+    )
+    print("|---|---|---|---|---|---|")
+    for row in record["rows"]:
+        test, at_recall = row["test"], row["miss_accuracy_at_95"]
+        both = f"{test['recall']['percent']:.1f} / {test['miss_accuracy']['percent']:.1f}"
+        at = "-" if at_recall is None else f"{at_recall:.1f}"
+        speed, one = (f"{row[key]['median'] / first:.2f}" for key in ("rate", "rate_one_pass"))
+        print(f"| {row['stem']} | {row['parameters_of_base']:,} | {both} | {at} | {speed} | {one} |")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
