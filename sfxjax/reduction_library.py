@@ -52,7 +52,7 @@ def radial_extremes(
     middle = ((height - 1) / 2, (width - 1) / 2) if centre is None else (float(centre[0]), float(centre[1]))
     index, filled, ring = _pieces((height, width), middle)
     rings = int(ring[-1]) + 1
-    pixels = frame.reshape(-1).at[index].get(mode="promise_in_bounds")
+    pixels = jnp.asarray(frame).reshape(-1).at[index].get(mode="promise_in_bounds")
     pixels = jnp.where(filled, pixels, jnp.nan)
     kept = present = ~jnp.isnan(pixels)
 

@@ -27,7 +27,7 @@ from sfxjax.reduction_library import (
     local_maximum_counts,
     radial_extremes,
 )
-from sfxjax.spot_ladder import spot_ladder
+from sfxjax.spot_ladder import spot_ladder, spot_steps
 
 Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -89,6 +89,7 @@ REDUCTIONS: dict[str, Reduction] = {
         brightest_pixels,
         local_maximum_counts,
         spot_ladder,
+        spot_steps,
     )
 }
 LIBRARY = tuple(REDUCTIONS)
