@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import jax
 
+from sfxjax.compilation import keep_compiled
 from sfxjax.cxidb import open_set, set_location
+from sfxjax.devices import add_join_arguments, join_processes
 from sfxjax.errors import UserError
 from sfxjax.progress import progress
 from sfxjax.reduction_loader import load_reduction
@@ -63,7 +66,32 @@ def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool
     )
     parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
     parser.add_argument("--seed", type=int, default=recipe.seed)
+    parser.add_argument(
+        "--compilation-cache", action="store_true", help="keep compiled programs for the next time"
+    )
+    together = parser.add_argument_group("several processes")
+    add_join_arguments(
+        together, "train one network with the other processes of jax.distributed, started by the same command"
+    )
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line, and join the other processes if it says so; process 0 alone speaks.
+
+    Args:
+        parser: from `parser_for`.
+        arguments: of the command line.
+
+    Raises:
+        UserError: the others cannot be reached.
+    """
+    chosen = parser.parse_args(arguments)
+    number, _ = join_processes(chosen)
+    keep_compiled(chosen.compilation_cache)
+    if number > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    return chosen
 
 
 def read_recipe(chosen: argparse.Namespace, recipe: Recipe, reduction: str | None) -> Recipe:

@@ -22,6 +22,7 @@ from train.command import (
     check_before_reading,
     farewell,
     heading,
+    parse,
     parser_for,
     read_recipe,
     read_reduction,
@@ -30,6 +31,7 @@ from train.command import (
     sets_of,
     show,
 )
+from train.distributed import writes
 from train.figures import plot_heads
 from train.plan import Plan, folder_name
 from train.published import TABLE_5
@@ -56,7 +58,7 @@ def read_plans(arguments: Sequence[str] | None = None) -> dict[Path, Plan]:
         "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
     )
     parser.add_argument("--strength", type=float, default=RECIPE.strength, help="of the gradient reversal")
-    chosen = parser.parse_args(arguments)
+    chosen = parse(parser, arguments)
     source, target = read_sets(chosen.source, chosen.target)
     reduction = None if chosen.reduction is None else read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
@@ -78,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets = sets_of(plan)
     results = run(plan, sets, out)
     simulated = " (simulated stand-ins)" if results["simulated"] else ""
-    plot_heads(
-        read_log(out), results["epoch_kept"], f"DANN {plan.source} -> {plan.target}{simulated}", out / HEADS
-    )
+    heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"
+    if writes():
+        plot_heads(read_log(out), results["epoch_kept"], heads_title, out / HEADS)
     before = run(alone, sets, alone_out)
     pair = TABLE_5.get((plan.source, str(plan.target)))
     show(

@@ -12,6 +12,11 @@ import numpy as np
 from sfxjax.errors import UserError
 
 
+def writes() -> bool:
+    """Tell whether this process is the one that writes files."""
+    return jax.process_index() == 0
+
+
 def check_same_start(epoch: int) -> None:
     """Make sure that all processes begin at the same epoch, as they do where they read the same checkpoints.
 

@@ -24,6 +24,7 @@ from sfxjax.frame_statistics import summarize as summarize_statistics
 from sfxjax.models import BaseConfig
 from sfxjax.splits import labelled_split, split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
+from train.distributed import wait_for_all, writes
 from train.evaluation import calibration_shift, summarize
 from train.loop import Fit, Validation, check_classes, fit
 from train.plan import Plan
@@ -235,7 +236,7 @@ def execute(
     out: Path,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any]:
-    """Do a run, or go on where a killed one stopped, and leave its folder.
+    """Do a run, or go on where a killed one stopped, and leave its folder. Of several processes one writes.
 
     Args:
         plan: of the run.
@@ -252,9 +253,9 @@ def execute(
     check_folder(out, plan)
     check_classes(training_data(plan, sets)[0].positive)
     # Only now, so that data found wanting can be mended without another --out.
-    atomic_write_json(out / SETTINGS, plan.to_json())
+    if writes():
+        atomic_write_json(out / SETTINGS, plan.to_json())
     outcome = train(plan, sets, out / "checkpoints", advance)
-    atomic_write_text(out / LOG, "".join(json.dumps(record) + "\n" for record in outcome.fit.history))
 
     logits = {
         name: map_logits(model, sets[name].masked[plan.reduction]) for name, model in outcome.models.items()
@@ -284,8 +285,6 @@ def execute(
             "frame_statistics": summarize_statistics(trained.statistics),
         },
     )
-    save_model(out / MODEL_FOLDER, model)
-    write_scores(out / SCORES, scores, {name: sets[name].labels for name in sets})
     results = {
         "method": plan.method,
         "source": plan.source,
@@ -304,7 +303,12 @@ def execute(
         "devices": jax.device_count(),
         "jax": jax.__version__,
     }
-    atomic_write_json(out / RESULTS, results)
+    if writes():
+        atomic_write_text(out / LOG, "".join(json.dumps(record) + "\n" for record in outcome.fit.history))
+        save_model(out / MODEL_FOLDER, model)
+        write_scores(out / SCORES, scores, {name: sets[name].labels for name in sets})
+        atomic_write_json(out / RESULTS, results)
+    wait_for_all("the end of a run")
     return results
 
 

@@ -18,6 +18,7 @@ from train.command import (
     check_before_reading,
     farewell,
     heading,
+    parse,
     parser_for,
     read_recipe,
     read_reduction,
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--reduction", default="rwd", metavar="NAME", help="or file.py:function (default: rwd)"
     )
     parser.add_argument("--labels", type=int, default=200, help="labelled training frames (default: 200)")
-    chosen = parser.parse_args(arguments)
+    chosen = parse(parser, arguments)
     (name,) = read_sets(chosen.dataset)
     reduction = read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)

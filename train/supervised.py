@@ -18,6 +18,7 @@ from train.command import (
     check_before_reading,
     farewell,
     heading,
+    parse,
     parser_for,
     read_recipe,
     read_sets,
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=int,
         help="labelled training frames (default: all of the paper's training part, 1200 of 2000)",
     )
-    chosen = parser.parse_args(arguments)
+    chosen = parse(parser, arguments)
     (name,) = read_sets(chosen.dataset)
     recipe = read_recipe(chosen, RECIPE, None)
     plan = Plan("supervised", name, None, chosen.labels, None, recipe, chosen.data, chosen.frames)

@@ -19,6 +19,7 @@ from train.command import (
     check_before_reading,
     farewell,
     heading,
+    parse,
     parser_for,
     read_recipe,
     read_sets,
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of the source's network (default: the paper's training part, 1200 of 2000)",
     )
     parser.add_argument("--base", metavar="RUN", help="run with the source's network (default: train one)")
-    chosen = parser.parse_args(arguments)
+    chosen = parse(parser, arguments)
     source, target = read_sets(chosen.source, chosen.target)
     recipe = read_recipe(chosen, RECIPE, None)
     out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}"
