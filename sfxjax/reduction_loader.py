@@ -112,7 +112,8 @@ def check_reduction(reduction: Reduction, spec: str) -> None:
     shape = _traced_shape(reduction, spec)
     rng = np.random.default_rng(0)
     frames = rng.normal(0, 0.1, (2, FRAME, FRAME)).astype(np.float32)
-    frames[(slice(None), *rng.integers(20, FRAME - 20, (2, 40)))] = rng.uniform(1, 4.5, (2, 40))
+    for frame in frames:
+        frame[tuple(rng.integers(20, FRAME - 20, (2, 40)))] = rng.uniform(1, 4.5, 40)
     valid = rng.random((FRAME, FRAME)) > 0.01
     valid[FRAME // 2 - 50 : FRAME // 2 + 30, FRAME // 2 - 30 : FRAME // 2 + 60] = False
     everywhere, nowhere = np.ones_like(valid), np.zeros_like(valid)
@@ -224,14 +225,15 @@ def _takes_mask(function: Callable[..., Any], spec: str) -> bool:
     except (TypeError, ValueError):
         signature = None
     if signature is not None:
+        parameters = list(signature.parameters.values())
+        several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
         places = [
             parameter
-            for parameter in signature.parameters.values()
-            if parameter.kind
-            in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
         # A second one with a value of its own, such as width=3, is an option and no mask.
-        mask = len(places) > 1 and places[1].default in (None, inspect.Parameter.empty)
+        mask = several if len(places) < 2 else places[1].default in (None, inspect.Parameter.empty)
         try:
             signature.bind(*((None, None) if mask else (None,)))
             return mask
