@@ -264,8 +264,10 @@ def to_markdown(table: Table) -> str:
 def to_html(table: Table) -> str:
     """Write a table as HTML, with its heading, which has the table's key as its id, and notes."""
 
-    def line(texts: Iterable[str], tag: str) -> str:
-        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+    def line(texts: Sequence[str], tag: str) -> str:
+        kinds = [' class="none"' if text == NOT_RUN else "" for text in texts]
+        pairs = zip(texts, kinds, strict=True)
+        return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for text, kind in pairs)
 
     plain = len(table.rows) - table.summaries
     body = [f"<tr>{line(row, 'td')}</tr>" for row in table.rows[:plain]]
