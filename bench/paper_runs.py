@@ -17,15 +17,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from sfxjax.annotations import HIT, MISS
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import atomic_write
 from sfxjax.splits import SPLIT_NAMES, split
 from train.evaluation import summarize
 from train.published import SETS, Cell, FrameRange, frame_range
+from train.scores import read_scores
+from train.scores import write_scores as _write_scores
 
 RESULTS, SCORES = "results.json", "scores.h5"
 METHOD_TITLES = {
@@ -163,7 +163,7 @@ def spread(values: Sequence[float | None]) -> Spread:
 def write_scores(
     path: str | Path, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
 ) -> None:
-    """Write a run's `scores.h5`, whole or not at all.
+    """Check a run's scores and write its `scores.h5`, whole or not at all.
 
     Args:
         path: of the file.
@@ -173,10 +173,12 @@ def write_scores(
     Raises:
         UserError: the two do not fit each other, or hold other values.
     """
-    checked = {name: _checked(name, scores, classes) for name in {*scores, *classes}}
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        for name in sorted(checked):
-            file[name], file[f"labels/{name}"] = checked[name]
+    checked = {name: _checked(name, scores, classes) for name in sorted({*scores, *classes})}
+    _write_scores(
+        Path(path),
+        {name: pair[0] for name, pair in checked.items()},
+        {name: pair[1] for name, pair in checked.items()},
+    )
 
 
 def read_run(folder: str | Path) -> Run:
@@ -320,21 +322,13 @@ def _checked(
 
 
 def _read_scores(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    read = read_scores(path)
+    scores = {name: pair.scores for name, pair in read.items()}
+    classes = {name: pair.labels for name, pair in read.items()}
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            labels = file["labels"]
-            scores = {name: file[name][()] for name in file if name != "labels"}
-            classes = {name: labels[name][()] for name in labels}
-    except FileNotFoundError as error:
-        raise UserError(f"no such file or folder: {path}") from error
-    except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: not a run's scores, or damaged ({error})") from error
-    checked = {}
-    for name in {*scores, *classes}:
-        try:
-            checked[name] = _checked(name, scores, classes)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+        checked = {name: _checked(name, scores, classes) for name in read}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return {name: pair[0] for name, pair in checked.items()}, {
         name: pair[1] for name, pair in checked.items()
     }
