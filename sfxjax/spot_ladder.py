@@ -27,7 +27,7 @@ import numpy as np
 
 RUNGS = 64
 # Ratio from which a spot counts as one, and how soft that step is. Each of the three simulated stand-ins has its hits and
-# misses told apart best by a fourth rung of 6.6 to 7; measuring the ratio of one spot has an error of 1.
+# misses told apart best by a fourth rung of 6.5 to 6.9; measuring the ratio of one spot has an error of 1.
 SIGHT = 6.7
 SOFTNESS = 0.5
 CANDIDATES = 256
