@@ -13,6 +13,8 @@ from bench.paper_spots import write_spot_counters
 from train.published import PAIRS, SETS
 
 FRAMES = 200
+LAST = slice(160, 200)  # the last fifth
+AFTER_FEW = slice(40, 200)
 
 
 def classes(frames: int = FRAMES) -> dict[str, np.ndarray]:
@@ -97,6 +99,15 @@ def every_run(runs: Path, seeds: int = 2) -> list[Run]:
             folders.append(make_run(runs, "transfer", source, target, labels=200, seed=seed, skill=1.8))
             folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.8))
     return [read_run(folder) for folder in [*folders, *spot_counters(runs)]]
+
+
+def one(
+    runs: list[Run], method: str, source: str, target: str | None = None, split: str = "full", seed: int = 0
+) -> Run:
+    """The only run of these."""
+    key = (method, source, target, split, seed)
+    (run,) = [r for r in runs if (r.method, r.source, r.target, r.split, r.seed) == key]
+    return run
 
 
 def spot_counters(runs: Path, frames: int = FRAMES) -> list[Path]:
