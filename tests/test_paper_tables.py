@@ -149,6 +149,14 @@ def test_means_are_over_pairs_then_sets_then_seeds(runs) -> None:
     assert (found.sets, found.seeds, found.runs) == (SETS, 2, 12)
 
 
+def test_a_set_with_fewer_pairs_weighs_as_much_as_the_others(runs) -> None:
+    fewer = [run for run in runs if (run.method, run.source, run.target) != ("dann", "LN83", "LO19")]
+    found = mean_of(fewer, METHODS["dann"], percent("recall"))
+    of_sets = [mean_of(fewer, METHODS["dann"], percent("recall"), (name,)).value for name in SETS]
+    assert found.value == pytest.approx(np.mean(of_sets))
+    assert found.runs == 10
+
+
 def test_a_set_without_runs_leaves_the_mean_empty(runs) -> None:
     method = METHODS["supervised"]
     fewer = [run for run in runs if (run.method, run.source) != ("supervised", "LO19")]
