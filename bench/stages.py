@@ -27,6 +27,8 @@ DETECTOR = 1920
 BATCHES = 3
 # Of the networks' batch normalisation.
 MOMENTUM = 0.95
+# Of the frames drawn.
+SPOTS = (30, 0, 300, 8, 100, 2)
 
 Section = Literal["single steps", "frames on the device", "host memory", "file", "training"]
 SECTIONS: dict[Section, str] = {
@@ -217,7 +219,7 @@ class Setting:
 
 
 def random_frames(count: int, edge: int, seed: int) -> np.ndarray:
-    """Make frames for timing: photon noise on a ring of solvent scattering, and up to 60 spots.
+    """Make frames for timing: photon noise on a ring of solvent scattering, and none to some hundred spots.
 
     A few frames are drawn; the others are those, each shifted by another distance.
 
@@ -234,9 +236,9 @@ def random_frames(count: int, edge: int, seed: int) -> np.ndarray:
     background = 40 + 120 * np.exp(-(((radius - 250) / 120) ** 2))
     noise = np.sqrt(background)
     drawn = []
-    for _ in range(min(count, 4)):
+    for spots in SPOTS[: min(count, len(SPOTS))]:
         frame = background + noise * rng.standard_normal((edge, edge), np.float32)
-        for ss, fs in rng.integers(4, edge - 4, (rng.integers(0, 60), 2)):
+        for ss, fs in rng.integers(4, edge - 4, (spots, 2)):
             frame[ss - 1 : ss + 2, fs - 1 : fs + 2] += rng.uniform(50, 3000) * _SPOT
         drawn.append(np.clip(frame, 0, 65534).astype(np.uint16))
     shifts = rng.integers(1, edge, (count, 2))
@@ -303,7 +305,14 @@ def real_crops() -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(
-    what: str, fast: Any, reference: Any, *, atol: float, rtol: float = 0.0, spread: float = 0.0
+    what: str,
+    fast: Any,
+    reference: Any,
+    *,
+    atol: float,
+    rtol: float = 0.0,
+    except_for: float = 0.0,
+    spread: float = 0.0,
 ) -> None:
     """Raise a `WrongAnswer` unless two outputs agree.
 
@@ -313,6 +322,7 @@ def compare(
         reference: what it must be.
         atol: allowed difference.
         rtol: allowed difference as a share of the reference's value.
+        except_for: share of the values that may differ by more.
         spread: by which the reference's values must differ among themselves, lest any answer be right.
     """
     fast, reference = np.asarray(fast, np.float64), np.asarray(reference, np.float64)
@@ -324,7 +334,7 @@ def compare(
         raise WrongAnswer(f"{what}: shape {fast.shape} where the reference has {reference.shape}")
     differs = ~(np.abs(fast - reference) <= atol + rtol * np.abs(reference))
     differs &= ~(np.isnan(fast) & np.isnan(reference))
-    if differs.any():
+    if differs.sum() > except_for * differs.size:
         worst = float(np.nanmax(np.where(differs, np.abs(fast - reference), 0)))
         raise WrongAnswer(
             f"{what}: {int(differs.sum())} of {differs.size} values differ from the reference, by up to {worst:.3g}"

@@ -146,7 +146,10 @@ def operations(parts: Sequence[tuple[Callable[..., Any], tuple[Any, ...], int]])
     """
     total = 0.0
     for function, arguments, times in parts:
-        found = jax.jit(function).lower(*arguments).cost_analysis()
+        try:
+            found = jax.jit(function).lower(*arguments).cost_analysis()
+        except (NotImplementedError, RuntimeError):
+            return None
         if not found or "flops" not in found:
             return None
         total += times * max(float(found["flops"]), 0.0)

@@ -22,7 +22,7 @@ from train.steps import Domains, Draw, Objective, mapped_steps, new_state, repli
 
 FRAMES = 256
 LOSS = 2e-3
-LOSS_TF32 = 1e-2
+LOSS_TF32 = 3e-2
 
 METHODS: dict[str, Recipe] = {
     "supervised": Recipe(),

@@ -80,17 +80,20 @@ def overlapped(
         yield first, finish(started)
 
 
-def filled(frames: np.ndarray, size: int, value: float | bool = 0) -> np.ndarray:
+def filled(
+    frames: np.ndarray, size: int, value: float | bool = 0, into: np.ndarray | None = None
+) -> np.ndarray:
     """Return frames in one piece of memory, filled up to a number of them; copied only where it must be.
 
     Args:
         frames: (n, ss, fs), often a view of the middle of larger frames.
         size: how many frames to return.
         value: of the frames filled in.
+        into: (size, ss, fs) of their type, to copy to; None for new memory.
     """
-    if len(frames) == size and frames.flags.c_contiguous:
+    if is_whole(frames, size):
         return frames
-    whole = np.empty((size, *frames.shape[1:]), frames.dtype)
+    whole = np.empty((size, *frames.shape[1:]), frames.dtype) if into is None else into
     whole[len(frames) :] = value
     # One thread copies slower than a bus to an accelerator carries.
     bounds = np.linspace(0, len(frames), _thread_count() + 1).astype(int)
@@ -100,6 +103,11 @@ def filled(frames: np.ndarray, size: int, value: float | bool = 0) -> np.ndarray
 
     list(_threads().map(copy, bounds[:-1], bounds[1:]))
     return whole
+
+
+def is_whole(frames: np.ndarray, size: int) -> bool:
+    """Tell whether frames are a batch of this size as they lie in memory."""
+    return len(frames) == size and frames.flags.c_contiguous
 
 
 def _thread_count() -> int:

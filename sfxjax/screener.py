@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.batches import CropBatch, crop_array, filled, overlapped
+from sfxjax.batches import CropBatch, crop_array, filled, is_whole, overlapped
 from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES, frame_statistics
 from sfxjax.masks import find_bad_pixels
@@ -61,6 +61,14 @@ class Scores:
     statistics: np.ndarray
 
 
+class Started(NamedTuple):
+    """A batch under way: results to come, how many of them count, and the host's memory that is free afterwards."""
+
+    results: tuple[jax.Array, ...]
+    frames: int
+    memory: np.ndarray | None
+
+
 class Screener:
     """Scores frames on all local devices, in batches of one shape, so that it compiles once.
 
@@ -91,6 +99,7 @@ class Screener:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._variables = jax.device_put(model.variables, self._everywhere)
         self._good: tuple[np.ndarray, jax.Array] | None = None
+        self._free: list[np.ndarray] = []
 
     def scores(self, frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Score frames.
@@ -185,31 +194,53 @@ class Screener:
         """
         yield from overlapped(batches, self.start, self.finish, self.ahead)
 
-    def start(self, batch: CropBatch) -> tuple[tuple[jax.Array, ...], int]:
+    def start(self, batch: CropBatch) -> Started:
         """Send a batch to the devices and have them score it, without waiting; `finish` waits."""
         count = len(batch.crops) if batch.count is None else batch.count
-        crops = batch.crops if isinstance(batch.crops, jax.Array) else filled(batch.crops, self.batch_size)
+        crops, memory = batch.crops, None
+        if not isinstance(crops, jax.Array) and not is_whole(crops, self.batch_size):
+            memory = self._memory_for(crops.dtype)
+            crops = filled(crops, self.batch_size, into=memory)
         crops = jax.device_put(crops, self._split)
         good = self._on_devices(batch.good)
         limits, negatives_bad = (
             jax.device_put(_spread(value, self.batch_size, dtype), self._split)
             for value, dtype in ((batch.limits, np.float32), (batch.negatives_bad, np.bool_))
         )
-        program = _compiled(
-            self.model.config,
-            self.model.reduction,
-            _shapes(self._variables),
+        program = self.program(crops.dtype, good.ndim == 3)
+        return Started(program(self._variables, crops, good, limits, negatives_bad), count, memory)
+
+    def finish(self, started: Started) -> Scores:
+        """Wait for a batch that `start` began, and say what is known of its frames."""
+        results = [np.asarray(result)[: started.frames] for result in started.results]
+        if started.memory is not None:
+            self._free.append(started.memory)
+        return _explain(*results)
+
+    def program(self, dtype: np.dtype | type, own_masks: bool = False) -> Any:
+        """Return the compiled program that scores a batch.
+
+        Args:
+            dtype: of the crops.
+            own_masks: whether each crop has a mask of its own.
+        """
+        model, shapes = self.model, _shapes(self._variables)
+        return _compiled(
+            model.config,
+            model.reduction,
+            shapes,
             self.batch_size,
-            np.dtype(crops.dtype),
-            good.ndim == 3,
+            np.dtype(dtype),
+            own_masks,
             self._devices,
         )
-        return program(self._variables, crops, good, limits, negatives_bad), count
 
-    def finish(self, started: tuple[tuple[jax.Array, ...], int]) -> Scores:
-        """Wait for a batch that `start` began, and say what is known of its frames."""
-        results, count = started
-        return _explain(*(np.asarray(result)[:count] for result in results))
+    def _memory_for(self, dtype: np.dtype) -> np.ndarray:
+        """Return memory for a batch of crops: that of a batch that is done, since new pages cost more than the copy."""
+        for place, memory in enumerate(self._free):
+            if memory.dtype == dtype:
+                return self._free.pop(place)
+        return np.empty((self.batch_size, CROP, CROP), dtype)
 
     def _on_devices(self, good: np.ndarray | None) -> jax.Array:
         """Put good pixels on the devices; those that all frames share stay there."""
