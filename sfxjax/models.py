@@ -17,11 +17,15 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.gradient_reversal import gradient_reversal
+from sfxjax.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
 COMPRESSION_SCALE = 0.05
 ORIENTATIONS = 8
+# Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
+MOMENTUM = 0.95
+EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -212,33 +216,83 @@ class ConvolutionalBase(nn.Module):
         values = maps.astype(self.dtype)
         last = len(config.channels) - 1
         for level, channels in enumerate(config.channels):
-            convolution = nn.Conv(
-                channels,
-                (3,) * config.dimensions,
-                use_bias=False,
-                dtype=self.dtype,
-                name=f"convolution_{level}",
+            kernel = _Kernel(
+                (3,) * config.dimensions + (values.shape[-1], channels), name=f"convolution_{level}"
             )
-            values = convolution(values)
+            normalization = _Normalization(channels, -2.0, self.axis_name, name=f"normalization_{level}")
+            arguments = values, kernel().astype(self.dtype), normalization.rising()
             fixed = not train or level < self.frozen
-            normalize = self._normalize(f"normalization_{level}", -2.0, self.dtype)
-            values = normalize(values, use_running_average=fixed)
-            values = jnp.tanh(max_pool(nn.relu(values)))
+            if fixed:
+                values = normalization(pooled_convolution(*arguments))
+            else:
+                values = normalization(*pooled_convolution_and_moments(*arguments))
+            values = jnp.tanh(nn.relu(values).astype(self.dtype))
             if level >= last - 1 and config.dropout > 0:
                 values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
-        counts = self._normalize("normalization_counts")(counts, use_running_average=fixed)
+        normalize = nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, name="normalization_counts")
+        counts = normalize(counts, use_running_average=fixed)
         return jnp.tanh(nn.Dense(config.features, name="features")(counts))
 
-    def _normalize(self, name: str, bias: float = 0.0, dtype: Any = jnp.float32) -> nn.BatchNorm:
-        return nn.BatchNorm(
-            momentum=0.95,
-            axis_name=self.axis_name,
-            bias_init=nn.initializers.constant(bias),
-            dtype=dtype,
-            name=name,
-        )
+
+class _Kernel(nn.Module):
+    """The weights of a convolution, under the name that `flax.linen.Conv` gives them.
+
+    Attributes:
+        shape: (width, ..., channels in, channels).
+    """
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param("kernel", nn.initializers.lecun_normal(), self.shape)
+
+
+class _Normalization(nn.Module):
+    """Batch normalisation by given moments, with the parameters and the statistics of `flax.linen.BatchNorm`.
+
+    Attributes:
+        channels: how many.
+        start: of the offsets.
+        axis_name: mapped axis over which batch statistics are averaged, or None.
+    """
+
+    channels: int
+    start: float
+    axis_name: str | None
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones, (self.channels,))
+        self.bias = self.param("bias", nn.initializers.constant(self.start), (self.channels,))
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, (self.channels,))
+        self.var = self.variable("batch_stats", "var", jnp.ones, (self.channels,))
+
+    def rising(self) -> jax.Array:
+        """Tell in which channels normalised values rise with the values: bool (channels,)."""
+        return self.scale >= 0
+
+    def __call__(
+        self, values: jax.Array, mean: jax.Array | None = None, variance: jax.Array | None = None
+    ) -> jax.Array:
+        """Normalise values.
+
+        Args:
+            values: (..., channels).
+            mean: (channels,) of the batch, which the running statistics follow; None: take those.
+            variance: (channels,) of the batch.
+        """
+        if mean is None or variance is None:
+            mean, variance = self.mean.value, self.var.value
+        elif not self.is_initializing():
+            if self.axis_name is not None:
+                own = mean
+                mean = jax.lax.pmean(own, self.axis_name)
+                variance = jax.lax.pmean(variance + (own - mean) ** 2, self.axis_name)
+            self.mean.value = MOMENTUM * self.mean.value + (1 - MOMENTUM) * mean
+            self.var.value = MOMENTUM * self.var.value + (1 - MOMENTUM) * variance
+        return (values - mean) * (self.scale * jax.lax.rsqrt(variance + EPSILON)) + self.bias
 
 
 class Classifier(nn.Module):
