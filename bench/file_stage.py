@@ -36,8 +36,9 @@ def file_to_lists(setting: Setting) -> Work:
     folder = stand_in_data([DATA_SET], count, quiet=True) / DATA_SET
     file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
     times: dict[str, list[float]] = defaultdict(list)
+    used: dict[str, list[float]] = defaultdict(list)
 
-    def measure(seconds: float) -> list[float]:
+    def measure(seconds: float) -> tuple[list[float], list[float]]:
         with _screening(setting, file) as screening:
             check_screener(screening.screener, setting)
             kept = _read(screening)[:KEPT]
@@ -51,11 +52,12 @@ def file_to_lists(setting: Setting) -> Work:
         for turn in itertools.count():
             for name, work in works if turn % 2 else reversed(works):
                 with _screening(setting, file) as screening:
-                    began = time.perf_counter()
+                    began, before = time.perf_counter(), time.process_time()
                     work(screening)
                     times[name].append(time.perf_counter() - began)
+                    used[name].append(time.process_time() - before)
             if turn + 1 >= LEAST_ROUNDS and sum(times["both"]) > seconds:
-                return times["both"]
+                return times["both"], used["both"]
         raise AssertionError
 
     def after(median: float) -> dict[str, float]:

@@ -25,10 +25,11 @@ from bench.stages import (
     compiled,
     one_frame,
 )
+from bench.torch_rivals import torch_inference
 from sfxjax.batches import CropBatch, crop_array
 from sfxjax.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.crop import CROP
-from sfxjax.models import ORIENTATIONS, HitClassifier, orient, stem
+from sfxjax.models import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
 from sfxjax.preprocess import FRAME, central_crop, map_frames, preprocess, preprocess_crop
 from sfxjax.reductions import REDUCTIONS
 from sfxjax.screener import Screener, network_input, normalized_crop, saturation
@@ -145,8 +146,7 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, vectors[0])
     few = np.asarray(vectors[0][: 8 * COMPARED])
-    with jax.default_matmul_precision("float32"):
-        expected = jax.nn.sigmoid(model.logits(jnp.asarray(few)))
+    expected = _scores(model, few)
     found = jax.nn.sigmoid(program(variables, vectors[0])[: len(few)])
     compare("1D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
@@ -157,7 +157,7 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
         moved=4 * FRAME + 4,
         operations=[(partial(logits, model.variables), (jax.ShapeDtypeStruct((1, FRAME), jnp.float32),), 1)],
         program=program,
-        rivals=[partial(_torch, setting, model, [stem(batch, model.config) for batch in vectors])]
+        rivals=torch_inference(setting, model, [stem(batch, model.config) for batch in vectors], SCORES)
         if dtype == jnp.float32
         else [],
         published=PAPER_1D if dtype == jnp.float32 else None,
@@ -178,8 +178,7 @@ def network_2d(dtype: Any, setting: Setting) -> Work:
 
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, frames[0])
-    with jax.default_matmul_precision("float32"):
-        expected = jnp.concatenate([model.scores(frame[None]) for frame in frames[0][:COMPARED]])
+    expected = np.concatenate([_scores(model, frame[None]) for frame in frames[0][:COMPARED]])
     found = jax.nn.sigmoid(program(variables, frames[0])[:COMPARED])
     compare("2D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
@@ -221,7 +220,7 @@ def network_2d_on_maps(setting: Setting) -> Work:
         moved=4 * maps[0][0].size + 4,
         operations=[(partial(classifier.apply, model.variables), (one,), 1)],
         program=program,
-        rivals=[partial(_torch, setting, model, maps)],
+        rivals=torch_inference(setting, model, maps, SCORES),
     )
 
 
@@ -301,10 +300,21 @@ def reference_score(
     """Score one crop step by step, without a batch and in full precision."""
     with jax.default_matmul_precision("float32"):
         frame, whole, _ = _normalized(crop, good, limit, negatives_bad)
-        return float(model.scores(network_input(frame, whole, model.reduction)[None])[0])
+        return float(_scores(model, network_input(frame, whole, model.reduction)[None])[0])
 
 
 _normalized = jax.jit(normalized_crop)
+
+
+def _scores(model: TrainedModel, inputs: Any) -> np.ndarray:
+    """Score frames or vectors, which are few, in full precision."""
+    with jax.default_matmul_precision("float32"):
+        return np.asarray(_scored(model.config, model.variables, inputs))
+
+
+@partial(jax.jit, static_argnums=0)
+def _scored(config: BaseConfig, variables: Any, inputs: jax.Array) -> jax.Array:
+    return TrainedModel(config, variables).scores(inputs)
 
 
 def decision_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], tuple[Any, ...], int]]:
@@ -333,31 +343,6 @@ def _tolerance(setting: Setting, dtype: Any) -> float:
     return SCORES if setting.on_cpu else SCORES_TF32
 
 
-def _torch(setting: Setting, model: TrainedModel, maps: list[jax.Array]) -> Rival:
-    """The same network in PyTorch, once its outputs are found to be the same."""
-    try:
-        torch = import_module("torch")
-        network = others.torch_classifier(model.config, model.variables)
-    except ImportError:
-        raise NotHere("PyTorch is not installed") from None
-    place = "cuda" if torch.cuda.is_available() and not setting.on_cpu else "cpu"
-    network = network.to(place)
-    infer = others.torch_inference(network)
-    batches = [others.torch_maps(np.asarray(batch)).to(place) for batch in maps]
-    found = infer(batches[0][: 8 * COMPARED]).cpu().numpy()
-    with jax.default_matmul_precision("float32"):
-        expected = HitClassifier(model.config).apply(model.variables, maps[0][: 8 * COMPARED])
-    compare("PyTorch's logits", found, expected, atol=SCORES if place == "cpu" else SCORES_TF32, rtol=1e-3)
-
-    def call(batch: Any) -> None:
-        infer(batch)
-        if place == "cuda":
-            torch.cuda.synchronize()
-
-    where = f"{torch.get_num_threads()} threads" if place == "cpu" else "CUDA"
-    return Rival(f"PyTorch {torch.__version__}, {where}", call, batches, len(batches[0]))
-
-
 def _pyfai(setting: Setting) -> Rival:
     """The OpenCL peak finder of pyFAI, of which other counts of spots are made."""
     try:
@@ -379,14 +364,14 @@ STAGES = [
     *(Stage(step, "single steps", partial(contrast, step)) for step in ("gcn", "lcn", "gcn-lcn")),
     *(Stage(name, "single steps", partial(reduction, name)) for name in REDUCTIONS),
     Stage("1d-cnn", "single steps", partial(network_1d, jnp.float32)),
-    Stage("1d-cnn-bfloat16", "single steps", partial(network_1d, jnp.bfloat16)),
+    Stage("1d-cnn-bfloat16", "single steps", partial(network_1d, jnp.bfloat16), quick=False),
     Stage("2d-cnn", "single steps", partial(network_2d, jnp.float32)),
-    Stage("2d-cnn-bfloat16", "single steps", partial(network_2d, jnp.bfloat16)),
+    Stage("2d-cnn-bfloat16", "single steps", partial(network_2d, jnp.bfloat16), quick=False),
     Stage("2d-cnn-maps", "single steps", network_2d_on_maps),
     Stage("screening-2d", "frames on the device", partial(screening, 2)),
     Stage("screening-1d", "frames on the device", partial(screening, 1)),
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
     Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
-    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1)),
-    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1)),
+    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
+    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
 ]

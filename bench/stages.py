@@ -6,6 +6,7 @@ module.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -99,7 +100,8 @@ class Work:
         program: the compiled program, where there is one.
         rivals: functions that make what to compare with, and compare the outputs first.
         published: the paper's figure.
-        timed: measures itself for about so many seconds and returns the time of each repeat, in place of `call`.
+        timed: in place of `call`, measures itself for about so many seconds, and returns the time of each repeat and the
+            processor's.
         after: called once the stage is timed, with the rate's median, for what else there is to say, as JSON values.
     """
 
@@ -113,7 +115,7 @@ class Work:
     program: Any = None
     rivals: Sequence[Callable[[], Rival]] = ()
     published: Published | None = None
-    timed: Callable[[float], Sequence[float]] | None = None
+    timed: Callable[[float], tuple[Sequence[float], Sequence[float]]] | None = None
     after: Callable[[float], dict[str, Any]] = lambda median: {}
 
 
@@ -125,11 +127,13 @@ class Stage:
         name: as `--only` takes it.
         section: which of the rates it is.
         make: compiles, compares the outputs with the reference, and returns what to time.
+        quick: whether it is among the stages of a quick run, which does without those like others and long to compile.
     """
 
     name: str
     section: Section
     make: Callable[[Setting], Work]
+    quick: bool = True
 
 
 @dataclass
@@ -161,6 +165,11 @@ class Setting:
     def on_cpu(self) -> bool:
         """Whether the device is the processor."""
         return self.device.platform == "cpu"
+
+    @property
+    def cores(self) -> int:
+        """Processors this process may use."""
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def batch(self) -> int:

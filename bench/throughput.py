@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # JAX is imported here, after the devices are settled.
     from bench.stages import Setting, WrongAnswer, real_crops
 
-    stages = chosen_stages(options.only)
+    stages = chosen_stages(options.only, options.quick)
     if options.list:
         for stage in stages:
             print(f"{stage.name:32}{stage.section}")
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def chosen_stages(only: str | None) -> list[Any]:
-    """Return the stages whose names begin with one of the given words, all without any.
+def chosen_stages(only: str | None, quick: bool = False) -> list[Any]:
+    """Return the stages whose names begin with one of the given words; without any all, or those of a quick run.
 
     Raises:
         UserError: a word is no beginning.
@@ -111,7 +111,7 @@ def chosen_stages(only: str | None) -> list[Any]:
 
     stages = [*frame_stages.STAGES, *file_stage.STAGES, *training_stages.STAGES]
     if only is None:
-        return stages
+        return [stage for stage in stages if stage.quick or not quick]
     words = [word.strip() for word in only.split(",") if word.strip()]
     for word in words:
         if not any(stage.name.startswith(word) for stage in stages):
@@ -126,7 +126,7 @@ def run(stages: Sequence[Any], setting: Any, options: argparse.Namespace) -> dic
     seconds = options.seconds or (0.3 if options.quick else 2.0)
     began = time.monotonic()
     record: dict[str, Any] = {
-        "machine": machine(setting.device),
+        "machine": machine(setting),
         "quick": options.quick,
         "seconds_a_stage": seconds,
         "seed": options.seed,
@@ -157,7 +157,11 @@ def measure_stage(stage: Any, setting: Any, record: dict[str, Any], seconds: flo
 
     work = stage.make(setting)
     timed = Timed(work.call, work.batches, work.frames)
-    rate = measure(timed, seconds) if work.timed is None else rate_of(work.timed(seconds), work.frames)
+    if work.timed is None:
+        rate = measure(timed, seconds)
+    else:
+        times, processor_times = work.timed(seconds)
+        rate = rate_of(times, processor_times, work.frames)
     per_frame = operations(work.operations) if work.operations else None
     bus = record["bus_bytes_per_second"]
     found: dict[str, Any] = {
@@ -190,12 +194,15 @@ def measure_stage(stage: Any, setting: Any, record: dict[str, Any], seconds: flo
                 "rate": theirs.to_json(),
                 "our_rate_in_turns": ours.to_json(),
                 "ratio": float(f"{ours.median / theirs.median:.3g}"),
+                "ratio_of_processor_time": float(f"{theirs.processor / ours.processor:.3g}")
+                if setting.on_cpu
+                else None,
             }
         )
     return found
 
 
-def machine(device: Any) -> dict[str, Any]:
+def machine(setting: Any) -> dict[str, Any]:
     """Describe the device and the versions that the figures depend on."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
@@ -207,10 +214,10 @@ def machine(device: Any) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "device": device.device_kind,
-        "platform": device.platform,
+        "device": setting.device.device_kind,
+        "platform": setting.device.platform,
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": setting.cores,
         "python": platform.python_version(),
         "versions": versions,
     }
@@ -286,10 +293,14 @@ def table_row(stage: dict[str, Any]) -> tuple[str, ...]:
     def share(value: float | None) -> str:
         return "" if not value else f"{100 * value:.3g} %"
 
-    beside = [
-        f"{other['ratio']:.3g}x {other['name']}{' (' + other['note'] + ')' if other['note'] else ''}"
-        for other in stage["others"]
-    ]
+    beside = []
+    for other in stage["others"]:
+        by_processor = other["ratio_of_processor_time"]
+        notes = [other["note"]] if other["note"] else []
+        notes += [] if by_processor is None else [f"{by_processor:.3g}x by processor time"]
+        beside.append(
+            f"{other['ratio']:.3g}x {other['name']}{' (' + '; '.join(notes) + ')' if notes else ''}"
+        )
     beside += [
         f"{key}: {value}" for key, value in stage.items() if "alone" in key or key.startswith("share of ")
     ]

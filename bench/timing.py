@@ -27,6 +27,8 @@ class Rate:
         high: their upper quartile.
         repeats: timed calls.
         batch: frames in a call.
+        processor: seconds of the host's processor a frame, over all threads of this process; median. What else the
+            machine does hardly changes it.
     """
 
     median: float
@@ -34,6 +36,7 @@ class Rate:
     high: float
     repeats: int
     batch: int
+    processor: float
 
     def to_json(self) -> dict[str, float]:
         """Return the fields as JSON values, the rates with four figures."""
@@ -80,28 +83,33 @@ def measure_in_turns(several: Sequence[Timed], seconds: float, rounds: int = 4) 
     """
     order = [itertools.cycle(timed.batches) for timed in several]
     times: list[list[float]] = [[] for _ in several]
+    used: list[list[float]] = [[] for _ in several]
     for timed in several:
         for batch in timed.batches:
             jax.block_until_ready(timed.call(batch))
     for turn in range(1, rounds + 1):
-        for timed, batches, mine in zip(several, order, times, strict=True):
+        for timed, batches, mine, processor in zip(several, order, times, used, strict=True):
             if turn > 1:
                 # Threads and caches of the other are still warm.
                 jax.block_until_ready(timed.call(next(batches)))
             for batch in batches:
-                start = time.perf_counter()
+                start, before = time.perf_counter(), time.process_time()
                 jax.block_until_ready(timed.call(batch))
                 mine.append(time.perf_counter() - start)
+                processor.append(time.process_time() - before)
                 enough = len(mine) * rounds >= LEAST_REPEATS * turn and sum(mine) > seconds * turn / rounds
                 if enough or len(mine) >= MOST_REPEATS:
                     break
-    return [rate_of(mine, timed.frames) for timed, mine in zip(several, times, strict=True)]
+    return [
+        rate_of(mine, processor, timed.frames)
+        for timed, mine, processor in zip(several, times, used, strict=True)
+    ]
 
 
-def rate_of(times: Sequence[float], frames: int) -> Rate:
-    """Sum up the times, in seconds, of calls of so many frames each."""
+def rate_of(times: Sequence[float], processor: Sequence[float], frames: int) -> Rate:
+    """Sum up calls of so many frames each: their times, and the processor's, in seconds."""
     low, median, high = (float(value) for value in np.percentile(frames / np.asarray(times), (25, 50, 75)))
-    return Rate(median, low, high, len(times), frames)
+    return Rate(median, low, high, len(times), frames, float(np.median(processor)) / frames)
 
 
 def copy_bandwidth(device: jax.Device, seconds: float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bench import reference_pipelines as others
-from bench.stages import NotHere, Rival, Setting, Stage, Work, compare
+from bench.stages import Rival, Setting, Stage, Work, compare
+from bench.torch_rivals import torch_training
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork
 from sfxjax.storage import example_maps
 from train.recipe import Recipe
@@ -100,7 +100,7 @@ def training(method: str, setting: Setting) -> Work:
         frames,
         f"{recipe.batch} frames a step, bfloat16",
         moved=2 * data.source[0].size,
-        rivals=[partial(_torch, recipe, data, setting)] if method in ("supervised", "reduced") else [],
+        rivals=_torch(recipe, data, setting) if method in ("supervised", "reduced") else [],
     )
 
 
@@ -137,40 +137,21 @@ def _losses(
     return losses
 
 
-def _torch(recipe: Recipe, data: Domains, setting: Setting) -> Rival:
-    """The same step in PyTorch, once its loss is found to be the same."""
-    try:
-        torch = import_module("torch")
-    except ImportError:
-        raise NotHere("PyTorch is not installed") from None
-    place = "cuda" if torch.cuda.is_available() and not setting.on_cpu else "cpu"
+def _torch(recipe: Recipe, data: Domains, setting: Setting) -> list[Callable[[], Rival]]:
+    """The same step in PyTorch; its first loss must be ours."""
     without_dropout = replace(recipe, base=replace(recipe.base, dropout=0.0))
     state, _, draw, _ = steps_of(without_dropout, data, [setting.device], 3)
     params, statistics = jax.device_get(jax.tree.map(lambda leaf: leaf[0], (state.params, state.batch_stats)))
-    variables = {"params": params, "batch_stats": statistics["source"]}
-    maps = others.torch_maps(data.source.astype(np.float32)).to(place)
-    labels = torch.from_numpy(np.asarray(data.positive)).to(place)
-    places = [torch.from_numpy(np.asarray(one, np.int64)).to(place) for one in draw.source[0]]
-
-    def stepping(base: BaseConfig) -> Any:
-        step = others.torch_training_step(others.torch_classifier(base, variables).to(place))
-
-        def call(chosen: Any) -> Any:
-            loss = step(maps[chosen], labels[chosen])
-            if place == "cuda":
-                torch.cuda.synchronize()
-            return loss
-
-        return call
-
     network = recipe.objective.network(without_dropout.base)
-    first = jax.tree.map(lambda leaf: leaf[0, 0], draw)
     with jax.default_matmul_precision("float32"):
-        expected = _losses(network, params, statistics, data, first)[0]
-    found = float(stepping(without_dropout.base)(places[0]).cpu())
-    compare("PyTorch's loss", found, expected, atol=LOSS if place == "cpu" else LOSS_TF32)
-    where = f"{torch.get_num_threads()} threads" if place == "cpu" else "CUDA"
-    return Rival(f"PyTorch {torch.__version__}, {where}", stepping(recipe.base), places, recipe.batch)
+        first = jax.tree.map(lambda leaf: leaf[0, 0], draw)
+        expected = float(_losses(network, params, statistics, data, first)[0])
+    variables = {"params": params, "batch_stats": statistics["source"]}
+    batches = [np.asarray(places) for places in draw.source[0]]
+    return torch_training(setting, recipe.base, variables, data, batches, expected, LOSS)
 
 
-STAGES = [Stage(f"train-{method}", "training", partial(training, method)) for method in METHODS]
+STAGES = [
+    Stage(f"train-{method}", "training", partial(training, method), quick=method in ("reduced", "dann"))
+    for method in METHODS
+]

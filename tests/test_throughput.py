@@ -172,7 +172,7 @@ def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.slow
 def test_every_stage_is_right_and_timed(small: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert throughput.main(["--quick", "--seconds", "0.01", "--file-frames", "10"]) == 0
+    assert throughput.main(["--seconds", "0.01", "--file-frames", "10", "--minutes", "60"]) == 0
     shown = capsys.readouterr().out
     for stage in throughput.chosen_stages(None):
         assert f"\n{stage.name} " in shown
@@ -195,8 +195,9 @@ def test_more_devices_cannot_be_simulated_once_they_are_counted(monkeypatch: pyt
 
 
 def test_rates_and_operations() -> None:
-    rate = timing.rate_of([1.0, 2.0, 4.0], 8)
+    rate = timing.rate_of([1.0, 2.0, 4.0], [2.0, 3.0, 4.0], 8)
     assert (rate.median, rate.low, rate.high, rate.repeats) == (4.0, 3.0, 6.0, 3)
+    assert rate.processor == 3 / 8
     seen: list[int] = []
     measured = timing.measure_in_turns(
         [timing.Timed(lambda batch: seen.append(batch), [1, 2, 3], 10)], 0.0, rounds=1
