@@ -21,13 +21,15 @@ import numpy as np
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from train import dann
+from train.execute import RESULTS
 from train.published import TABLE_5
 
+NETWORKS = ("dann", "source_only")
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 
 
 def run_pair(source: str, target: str, seed: int, runs: Path, more: Sequence[str]) -> dict[str, Any]:
-    """Train a pair, unless that is done, and return its results.
+    """Train a pair, unless that is done, and return the results of DANN and of the source-only network.
 
     Args:
         source: name of the labelled set.
@@ -37,15 +39,16 @@ def run_pair(source: str, target: str, seed: int, runs: Path, more: Sequence[str
         more: further options of `train.dann`.
     """
     out = runs / f"dann-{source}-{target}-seed{seed}"
-    if not (out / "results.json").exists():
+    folders = {"dann": out, "source_only": out / dann.SOURCE_ONLY}
+    if not all((folder / RESULTS).exists() for folder in folders.values()):
         options = ["--source", source, "--target", target, "--seed", str(seed), "--out", str(out), *more]
         dann.main(options)
-    return json.loads((out / "results.json").read_text())
+    return {name: json.loads((folder / RESULTS).read_text()) for name, folder in folders.items()}
 
 
 def spread(results: list[dict[str, Any]], network: str, metric: str) -> dict[str, Any]:
     """Return values, mean and standard deviation over seeds of a metric on the target, per cent."""
-    values = [result["networks"][network]["target"][metric]["percent"] for result in results]
+    values = [result[network]["tested"][result["dann"]["target"]][metric]["percent"] for result in results]
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"values": values, "mean": float(np.mean(values)), "standard_deviation": deviation}
 
@@ -60,7 +63,7 @@ def table(record: dict[str, Any]) -> str:
     ]
     for pair in record["pairs"]:
         cells = [f"{pair['source']} -> {pair['target']}"]
-        for network in dann.NETWORKS:
+        for network in NETWORKS:
             recall, misses, balanced = (pair[network][metric] for metric in METRICS)
             extra = (
                 "" if balanced["standard_deviation"] is None else f" ± {balanced['standard_deviation']:.1f}"
@@ -96,15 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for source, target in pairs:
         results = [run_pair(source, target, seed, chosen.runs, more) for seed in range(chosen.seeds)]
         row: dict[str, Any] = {"source": source, "target": target}
-        for network in dann.NETWORKS:
+        for network in NETWORKS:
             row[network] = {metric: spread(results, network, metric) for metric in METRICS}
         rows.append(row)
     record = {
-        "simulated": any(result["simulated"] for result in results),
+        "simulated": any(result["dann"]["simulated"] for result in results),
         "seeds": chosen.seeds,
-        "frames": results[-1]["frames"],
-        "recipe": {key: value for key, value in results[-1]["recipe"].items() if key != "seed"},
-        "device": results[-1]["device"],
+        "frames": results[-1]["dann"]["frames"],
+        "recipe": {key: value for key, value in results[-1]["dann"]["recipe"].items() if key != "seed"},
+        "device": results[-1]["dann"]["device"],
         "jax": jax.__version__,
         "pairs": rows,
     }

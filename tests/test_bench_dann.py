@@ -12,21 +12,30 @@ from sfxjax.errors import UserError, run_main
 from train.published import TABLE_5
 
 
-def results(recall: float, misses: float, seed: int) -> dict:
+def results(recall: float, misses: float, seed: int, target: str = "LO19") -> dict:
     """What `train.dann` leaves, with the source-only network ten points worse."""
 
     def network(less: float) -> dict:
         values = {"recall": recall - less, "miss_accuracy": misses - less}
         values["balanced_accuracy"] = sum(values.values()) / 2
-        return {"target": {name: {"percent": value} for name, value in values.items()}}
+        return {
+            "simulated": True,
+            "target": target,
+            "frames": {"LN83": 40, "LO19": 40},
+            "recipe": {"epochs": 2, "seed": seed},
+            "device": "cpu",
+            "tested": {target: {name: {"percent": value} for name, value in values.items()}},
+        }
 
-    return {
-        "simulated": True,
-        "frames": [40, 40],
-        "recipe": {"epochs": 2, "seed": seed},
-        "device": "cpu",
-        "networks": {"dann": network(0.0), "source_only": network(10.0)},
-    }
+    return {"dann": network(0.0), "source_only": network(10.0)}
+
+
+def write(folder: Path, made: dict) -> None:
+    """Write the results of both networks where `train.dann` leaves them."""
+    for name, result in made.items():
+        place = folder if name == "dann" else folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "results.json").write_text(json.dumps(result))
 
 
 @pytest.fixture
@@ -36,8 +45,7 @@ def runs(tmp_path: Path) -> Path:
     for (source, target), pairs in figures.items():
         for seed, (recall, misses) in enumerate(pairs):
             folder = tmp_path / "runs" / f"dann-{source}-{target}-seed{seed}"
-            folder.mkdir(parents=True)
-            (folder / "results.json").write_text(json.dumps(results(recall, misses, seed)))
+            write(folder, results(recall, misses, seed, target))
     return tmp_path / "runs"
 
 
@@ -85,8 +93,7 @@ def test_missing_runs_are_trained_with_the_options_given(runs, tmp_path, monkeyp
     def train(options: list[str]) -> None:
         asked.append(options)
         folder = Path(options[options.index("--out") + 1])
-        folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps(results(88, 88, 2)))
+        write(folder, results(88, 88, 2))
 
     monkeypatch.setattr(bench.dann, "main", train)
     arguments = ["--pairs", "LN83:LO19", "--seeds", "3", "--runs", str(runs), "--results", str(tmp_path)]

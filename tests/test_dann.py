@@ -166,7 +166,7 @@ def test_the_models_score_frames(run) -> None:
 
 def test_a_finished_run_is_not_trained_again(copied, monkeypatch, capsys) -> None:
     before = results(copied)
-    command.prepared_sets.cache_clear()
+    command.prepared_set.cache_clear()
     monkeypatch.setattr(command, "prepare", lambda *_, **__: pytest.fail("frames were read"))
     assert run_main(lambda: dann.main([*STAND_INS, "--out", str(copied)])) == 0
     assert results(copied) == before

@@ -150,35 +150,40 @@ def read_reduction(name: str) -> str:
 
 
 @cache
-def prepared_sets(
-    names: tuple[str, ...], reductions: tuple[str | None, ...], data: str | None, frames: int
-) -> dict[str, PreparedSet]:
-    """Read and pre-process sets, with progress, once a process; simulate them first where there is no data.
+def prepared_set(
+    name: str, reductions: tuple[str | None, ...], data: str | None, frames: int, seed: int = 0
+) -> PreparedSet:
+    """Read and pre-process a set, with progress, once a process; simulate it first where there is no data.
 
     Args:
-        names: of the sets.
+        name: of the set.
         reductions: names, and None for whole frames.
         data: folder of CXIDB 76, or None for stand-ins.
-        frames: of each stand-in.
+        frames: of a stand-in.
+        seed: of a stand-in's simulation.
     """
+    folder = stand_in_data([name], frames, seed) if data is None else Path(data)
+    with (
+        open_set(folder, name) as frame_set,
+        progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
+    ):
+        return prepare(frame_set, reductions, advance=advance)
+
+
+def prepared_sets(
+    names: Sequence[str], reductions: tuple[str | None, ...], data: str | None, frames: int, seed: int = 0
+) -> dict[str, PreparedSet]:
+    """Read and pre-process sets as `prepared_set` does, and say so where they are simulated."""
     if data is None:
         print(
             f"no --data given: simulated stand-ins of {frames} frames a set (the real ones have {STAND_IN_FRAMES})"
         )
-    folder = stand_in_data(list(names), frames) if data is None else Path(data)
-    sets = {}
-    for name in names:
-        with (
-            open_set(folder, name) as frame_set,
-            progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
-        ):
-            sets[name] = prepare(frame_set, reductions, advance=advance)
-    return sets
+    return {name: prepared_set(name, reductions, data, frames, seed) for name in names}
 
 
 def sets_of(plan: Plan) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
-    return partial(prepared_sets, tuple(plan.sets), (plan.reduction,), plan.data, plan.frames)
+    return partial(prepared_sets, plan.sets, (plan.reduction,), plan.data, plan.frames)
 
 
 def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sfxjax.frame_statistics import summarize as summarize_statistics
 from sfxjax.models import BaseConfig
 from sfxjax.splits import labelled_split, split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
+from train.adaptation import adapt, rounds
 from train.distributed import wait_for_all, writes
 from train.evaluation import calibration_shift, summarize
 from train.loop import Fit, Validation, check_classes, fit
@@ -56,7 +57,8 @@ class Outcome(NamedTuple):
 
 def total_steps(plan: Plan) -> int:
     """Return the optimiser steps of a run."""
-    return sum(recipe.epochs * recipe.steps_per_epoch for recipe in stages(plan))
+    steps = sum(recipe.epochs * recipe.steps_per_epoch for recipe in stages(plan))
+    return steps if plan.adaptation is None else steps * rounds(plan.adaptation)
 
 
 def stages(plan: Plan) -> list[Recipe]:
@@ -125,6 +127,9 @@ def train(
         UserError: see `train.loop.fit`.
     """
     training, validation = training_data(plan, sets)
+    if plan.adaptation is not None:
+        adapted = adapt(plan.recipe, plan.adaptation, training, validation, checkpoints, advance=advance)
+        return calibrated(plan, sets, adapted)
     start = None if plan.base is None else base_variables(plan)
     history: list[dict[str, Any]] = []
     seconds = 0.0
@@ -291,6 +296,7 @@ def execute(
         "target": plan.target,
         "labels": len(ranges.train),
         "reduction": plan.reduction,
+        "adaptation": plan.adaptation,
         "seed": plan.recipe.seed,
         "simulated": any(each.simulated for each in sets.values()),
         "frames": {name: len(each) for name, each in sets.items()},

@@ -175,6 +175,7 @@ def fit(
     folder: Path | None = None,
     *,
     start: dict[str, Any] | None = None,
+    drawn: np.ndarray | None = None,
     devices: list[jax.Device] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     advance: Callable[[int], None] = lambda steps: None,
@@ -191,6 +192,8 @@ def fit(
         folder: of the checkpoints; None keeps none, for trainings of seconds.
         start: Flax variables to begin with in place of fresh ones: any of `base`, `label_head` and `domain_head` under
             `params`, and `batch_stats`, which all domains begin with.
+        drawn: (k,) places in the source that are trained on; None: all of it. Trainings on other frames of the same data
+            then share one compiled program.
         devices: to train on, by default those of all processes, which then train one network together: every process
             gives the same data, and reads the checkpoints that process 0 writes. Their number divides the batch.
         report: called with each epoch's record, also with those of earlier sittings.
@@ -201,7 +204,8 @@ def fit(
             source has frames of one class only.
     """
     devices = devices or jax.devices()
-    positive = np.asarray(training.positive) > 0
+    drawn = np.arange(len(training.source)) if drawn is None else np.asarray(drawn, np.int32)
+    positive = np.asarray(training.positive)[drawn] > 0
     check_batch(recipe.batch, len(devices))
     check_classes(positive)
     optimizer = recipe.optimizer()
@@ -255,6 +259,7 @@ def fit(
             strength=recipe.strength,
             seed=recipe.seed,
         )
+        draw = draw._replace(source=drawn[draw.source].astype(np.int32))
         state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)
         host: TrainState = first_replica(state)
         record = {

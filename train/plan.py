@@ -35,6 +35,7 @@ class Plan:
         data: folder of CXIDB 76, or None for simulated stand-ins.
         frames: of each stand-in.
         base: folder of the run that transfer starts from, or None.
+        adaptation: key of `train.adaptation.METHODS` for "adapt", else None.
     """
 
     method: Method
@@ -46,6 +47,7 @@ class Plan:
     data: str | None = None
     frames: int = 2000
     base: str | None = None
+    adaptation: str | None = None
 
     def __post_init__(self) -> None:
         if self.source == self.target:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import flax.struct
@@ -133,14 +133,19 @@ def new_state(
         domains: those that keep batch statistics.
         objective: what the network is trained for.
     """
-    variables = objective.network(config).init(jax.random.key(seed), example)
+    variables = _initialize(objective.network(config), jax.random.key(seed), example)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats={domain: variables["batch_stats"] for domain in domains},
+        batch_stats={domain: variables.get("batch_stats", {}) for domain in domains},
         optimizer_state=optimizer.init(params),
     )
+
+
+@partial(jax.jit, static_argnums=0)
+def _initialize(network: DomainAdversarialNetwork, key: jax.Array, example: jax.Array) -> Any:
+    return network.init(key, example)
 
 
 def training_step(
@@ -191,7 +196,7 @@ def training_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-            return label, domain_logit, changed["batch_stats"]
+            return label, domain_logit, changed.get("batch_stats", {})
 
         def both(params: Any) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
             if target is None:
@@ -230,7 +235,8 @@ def training_step(
         if objective.sharpness:
             label_gradient = jax.grad(lambda params: both(params)[0])
             here = label_gradient(state.params)
-            reach = objective.sharpness / (optax.global_norm(here) + 1e-12)
+            length = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(here)))
+            reach = objective.sharpness / (length + 1e-12)
             uphill = jax.tree.map(lambda leaf, slope: leaf + reach * slope, state.params, here)
             gradient = jax.tree.map(
                 lambda full, flat, up: full - flat + up, gradient, here, label_gradient(uphill)

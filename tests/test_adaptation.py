@@ -1,0 +1,190 @@
+"""What adaptation asks of target frames: each loss against its equations, each way through the training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from train.adaptation import METHODS, adapt, guessed_labels, rounds
+from train.loop import Validation
+from train.recipe import FROZEN, TRAINED, Recipe, parts
+from train.steps import (
+    Domains,
+    Draw,
+    Objective,
+    class_confusion,
+    guessed_loss,
+    new_state,
+    training_step,
+)
+
+CONFIG = BaseConfig(dimensions=1, channels=(3, 4), features=5, dropout=0.0)
+RECIPE = Recipe(base=CONFIG, epochs=2, steps_per_epoch=4, batch=8, learning_rate=1e-2)
+KEY = jax.random.key(7)
+
+
+def domains(count: int = 24) -> Domains:
+    rng = np.random.default_rng(0)
+    positive = np.arange(count) % 3 == 0
+    source = rng.normal(size=(count, 24, 1)) + 2 * positive[:, None, None]
+    target = 0.6 * rng.normal(size=(count, 24, 1)) + 0.3
+    return Domains(source.astype(np.float32), positive.astype(np.float32), target.astype(np.float32))
+
+
+def one_draw(strength: float = 0.7) -> Draw:
+    return Draw(np.arange(8), np.arange(8, 16), np.int32(0), np.float32(strength))
+
+
+def test_class_confusion_against_its_equations() -> None:
+    logits = np.random.default_rng(0).normal(scale=3, size=20)
+    positive = 1 / (1 + np.exp(-logits / 2.5))
+    classes = np.stack([1 - positive, positive], axis=1)
+    certainty = 1 + np.exp(np.sum(classes * np.log(classes), axis=1))
+    weights = len(logits) * certainty / certainty.sum()
+    confusion = np.zeros((2, 2))
+    for row, weight in zip(classes, weights, strict=True):
+        confusion += weight * np.outer(row, row)
+    confusion /= confusion.sum(axis=1, keepdims=True)
+    expected = (confusion[0, 1] + confusion[1, 0]) / 2
+    assert float(class_confusion(jnp.asarray(logits))) == pytest.approx(expected, rel=1e-5)
+    sure = class_confusion(jnp.array([40.0, -40.0, 40.0]))
+    torn = class_confusion(jnp.array([0.1, -0.1, 0.0]))
+    assert float(sure) < 1e-3 < 0.4 < float(torn)
+
+
+def test_guessed_labels_weigh_both_classes_alike_and_unknown_frames_nothing() -> None:
+    logits = jnp.array([2.0, -1.0, 0.5, 3.0, -4.0])
+    guessed = jnp.array([1.0, 0.0, np.nan, 1.0, np.nan])
+    expected = (np.mean([np.log1p(np.exp(-2.0)), np.log1p(np.exp(-3.0))]) + np.log1p(np.exp(-1.0))) / 2
+    assert float(guessed_loss(logits, guessed)) == pytest.approx(expected, rel=1e-5)
+    slopes = jax.grad(guessed_loss)(logits, guessed)
+    assert np.all(np.isfinite(slopes))
+    np.testing.assert_array_equal(np.asarray(slopes)[[2, 4]], 0)
+    assert float(guessed_loss(logits, jnp.full(5, np.nan))) == 0
+
+
+def test_joint_statistics_are_those_of_one_batch_of_both_domains() -> None:
+    data, draw = domains(), one_draw()
+    objective = Objective("dann", joint_statistics=True)
+    state = new_state(CONFIG, optax.sgd(0.1), data.source[:1], 1, ("source",), objective)
+    step = jax.jit(training_step(CONFIG, optax.sgd(0.1), objective=objective))
+    after, losses = step(state, data, draw, KEY)
+    assert set(after.batch_stats) == {"source"}
+    both = np.concatenate([data.source[draw.source], data.target[draw.target]])
+    network = DomainAdversarialNetwork(CONFIG)
+    variables = {"params": state.params, "batch_stats": state.batch_stats["source"]}
+    (logits, _), changed = network.apply(variables, both, train=True, mutable=["batch_stats"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        after.batch_stats["source"],
+        changed["batch_stats"],
+    )
+    truth = data.positive[draw.source]
+    expected = optax.sigmoid_binary_cross_entropy(logits[:8], truth).mean()
+    assert float(losses.label) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_conditional_domain_classifier_sees_each_class_apart() -> None:
+    data = domains()
+    network = DomainAdversarialNetwork(CONFIG, conditional=True)
+    variables = network.init(KEY, data.source[:1])
+    assert variables["params"]["domain_head"]["hidden"]["kernel"].shape == (2 * CONFIG.features, 32)
+    bound = network.bind(variables)
+    features = bound.base(data.source)
+    label, domain = network.apply(variables, data.source)
+    positive = np.asarray(jax.nn.sigmoid(label))[:, None]
+    seen = np.concatenate([positive * features, (1 - positive) * features], axis=1)
+    np.testing.assert_allclose(domain, bound.domain_head(jnp.asarray(seen)), atol=1e-5)
+
+
+def test_the_smoothed_loss_takes_the_label_gradient_uphill() -> None:
+    """Against the gradient at parameters moved by hand; without a target nothing else is left."""
+    data, draw, reach = domains()._replace(target=None), one_draw(), 0.3
+    moved = []
+    for objective in (Objective(sharpness=reach), Objective()):
+        state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], 1, ("source",), objective)
+        step = jax.jit(training_step(CONFIG, optax.sgd(1.0), objective=objective))
+        after, _ = step(state, data, draw, KEY)
+        moved.append(jax.tree.map(lambda old, new: old - new, state.params, after.params))
+    smoothed, plain = moved
+    length = np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(plain)))
+    uphill = jax.tree.map(lambda leaf, slope: leaf + reach * slope / length, state.params, plain)
+    after, _ = step(state.replace(params=uphill), data, draw, KEY)
+    expected = jax.tree.map(lambda old, new: old - new, uphill, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), smoothed, expected)
+    assert any(
+        float(jnp.abs(a - b).max()) > 1e-3
+        for a, b in zip(jax.tree.leaves(smoothed), jax.tree.leaves(plain), strict=True)
+    )
+
+
+@pytest.mark.parametrize("frozen", [1, 2, 3])
+def test_levels_that_rest_stay_bit_identical(frozen: int) -> None:
+    """Parameters and batch statistics of the frozen levels after steps with weight decay; all others move."""
+    recipe = replace(RECIPE, objective=Objective(frozen=frozen), weight_decay=0.1)
+    # High enough that the untrained blocks, which rest at first, let something through.
+    data = domains()._replace(source=20 * domains().source, target=None)
+    optimizer = recipe.optimizer()
+    state = new_state(CONFIG, optimizer, data.source[:1], 1, ("source",), recipe.objective)
+    step = jax.jit(training_step(CONFIG, optimizer, objective=recipe.objective))
+    after = state
+    for _ in range(3):
+        after, _ = step(after, data, one_draw(), KEY)
+    labels = parts(state.params, recipe)
+    rests = {
+        f"{kind}_{level}" for kind in ("convolution", "normalization") for level in range(min(frozen, 2))
+    }
+    if frozen == 3:
+        rests |= {"normalization_counts", "features"}
+    assert set(jax.tree.leaves(labels)) == {FROZEN, TRAINED}
+    for module, tree in state.params["base"].items():
+        assert all(
+            label == (FROZEN if module in rests else TRAINED)
+            for label in jax.tree.leaves(labels["base"][module])
+        )
+        for before, now in zip(
+            jax.tree.leaves(tree), jax.tree.leaves(after.params["base"][module]), strict=True
+        ):
+            assert np.array_equal(before, now) == (module in rests), module
+    for module, tree in state.batch_stats["source"]["base"].items():
+        for before, now in zip(
+            jax.tree.leaves(tree), jax.tree.leaves(after.batch_stats["source"]["base"][module]), strict=True
+        ):
+            assert np.array_equal(before, now) == (module in rests), module
+    assert not np.array_equal(
+        state.params["label_head"]["logit"]["kernel"], after.params["label_head"]["logit"]["kernel"]
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_trains_and_goes_on_from_its_checkpoints(method: str, tmp_path) -> None:
+    data = domains()
+    validation = Validation(data.source, data.positive > 0, data.target)
+    done: list[int] = []
+    result = adapt(RECIPE, method, data, validation, tmp_path, advance=done.append)
+    assert sum(done) == rounds(method) * RECIPE.epochs * RECIPE.steps_per_epoch
+    assert ("domain_loss" in result.history[0]) == (method != "carried_over")
+    assert ("target" in result.batch_stats) == (method == "target_statistics")
+    again = adapt(RECIPE, method, data, validation, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, result.params, again.params)
+
+
+def test_self_training_takes_only_what_the_network_is_sure_of() -> None:
+    data = domains()
+    validation = Validation(data.source, data.positive > 0, data.target)
+    recipe = replace(RECIPE, objective=METHODS["self_training"].objective, epochs=6, steps_per_epoch=20)
+    result = adapt(recipe, "dann", data, validation)
+    guessed = guessed_labels(recipe, result, np.asarray(data.source))
+    variables = {"params": result.params, "batch_stats": result.batch_stats["source"]}
+    logits, _ = DomainAdversarialNetwork(CONFIG).apply(variables, data.source)
+    probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    sure = np.abs(probability - 0.5) >= 0.4
+    assert sure.any(), "some frames must be clear for this test to mean anything"
+    np.testing.assert_array_equal(np.isfinite(guessed), sure)
+    np.testing.assert_array_equal(guessed[sure], probability[sure] > 0.5)
