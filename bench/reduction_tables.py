@@ -174,7 +174,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     counts = record["labels"]
@@ -198,8 +198,8 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     left.minorticks_off()
     left.set_xlabel("labels, all told")
     left.set_ylabel("balanced accuracy, mean over the sets (%)")
-    left.set_title("with few labels of the same set")
-    left.legend(fontsize=8, loc="lower right")
+    left.set_title("with few labels of the same set", fontsize=10)
+    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     left.grid(alpha=0.3)
 
     rows = [
@@ -222,7 +222,9 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
         )
     right.set_yticks(heights, [f"{name}: {title}" for name, title, _ in rows], fontsize=7)
     right.set_xlabel("balanced accuracy on another set, no target label (%)")
-    right.set_title("red: mean over the pairs and its spread over seeds; grey: pairs")
+    right.set_title(
+        "without labels of the set\ngrey: pairs of sets; red: their mean, spread over seeds", fontsize=10
+    )
     right.grid(alpha=0.3)
     figure.suptitle(f"Reductions on {what}, {record['seeds']} seeds")
     with atomic_write(path) as temporary:

@@ -36,7 +36,7 @@ from train.recipe import Recipe
 
 RECIPE = Recipe(epochs=8)
 REDUCTION = "spot_steps"
-METHOD = "conditional_smooth"
+METHOD = "class_confusion"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,179 @@
+"""Reductions compared: draws of labels, cells that survive a kill, means, and a user's file all the way through."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from bench import reductions as bench
+from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells
+from bench.reduction_tables import figures, tables
+from sfxjax.cxidb import SETS
+from sfxjax.errors import UserError, run_main
+from sfxjax.screen import main as screen
+from sfxjax.simulate import stand_in_data
+from sfxjax.storage import load_model, read_checkpoint
+from train import reduced, transfer
+from train.recipe import Recipe
+from train.steps import new_state
+
+EXAMPLE = f"{Path(__file__).resolve().parents[1] / 'examples' / 'brightest_in_ring.py'}:brightest_in_ring"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFXJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def cell(seed: int, source: str, target: str) -> Cell:
+    return Cell("adaptation", "row_wise_decomposition", source, target, 1200, "dann", seed)
+
+
+def record(of: Cell, recall: float, misses: float) -> dict:
+    values = {"recall": recall, "miss_accuracy": misses, "balanced_accuracy": (recall + misses) / 2}
+    tested = {name: {"percent": value} for name, value in values.items()}
+    tested |= {"miss_accuracy_at_recall": {"90": 99.0, "95": misses - 1, "99": 50.0}, "counts": {}}
+    return of.__dict__ | {"tested": tested, "training_seconds": 1.0}
+
+
+def test_draws_hold_both_classes_and_come_again() -> None:
+    positive = np.zeros(100, bool)
+    positive[[3, 50, 97]] = True
+    for seed in range(20):
+        drawn = drawn_labels(positive, 10, seed)
+        assert len(np.unique(drawn)) == 10
+        assert 2 <= positive[drawn].sum() <= 3
+        np.testing.assert_array_equal(drawn, drawn_labels(positive, 10, seed))
+    assert len({tuple(drawn_labels(positive, 10, seed)) for seed in range(20)}) > 15
+    with pytest.raises(UserError, match="cannot be drawn"):
+        drawn_labels(positive, 101, 0)
+    with pytest.raises(UserError, match="fewer than 2 of a class"):
+        drawn_labels(np.zeros(100, bool), 10, 0)
+
+
+def test_cells_survive_a_line_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "cells.jsonl"
+    first, second = cell(0, "LN83", "LO19"), cell(1, "LN83", "LO19")
+    append_cell(path, record(first, 90, 80))
+    with path.open("a") as file:
+        file.write('{"kind": "adapt')  # a kill in the middle of a line
+    assert set(read_cells(path)) == {first}
+    append_cell(path, record(second, 90, 80))
+    path.write_text(path.read_text().replace('{"kind": "adapt\n', ""))
+    assert set(read_cells(path)) == {first, second}
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        read_cells(path)
+
+
+def test_means_are_over_pairs_and_spreads_over_seeds() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.uniform(50, 100, (3, 2, 2))  # seed, pair, metric
+    pairs = [("LN83", "LO19"), ("LO19", "LN83")]
+    cells = [
+        record(cell(seed, *pair), *values[seed, place])
+        for seed in range(3)
+        for place, pair in enumerate(pairs)
+    ]
+    found = figures(cells)
+    recalls = values[:, :, 0].mean(axis=1)
+    assert found["recall"]["mean"] == pytest.approx(recalls.mean())
+    assert found["recall"]["standard_deviation"] == pytest.approx(recalls.std(ddof=1))
+    assert found["miss_accuracy_at_95"]["mean"] == pytest.approx(values[:, :, 1].mean() - 1)
+    assert found["lowest_recall"] == pytest.approx(values[:, :, 0].mean(axis=0).min())
+    assert found["pairs"]["LN83 -> LO19"]["balanced_accuracy"]["mean"] == pytest.approx(values[:, 0].mean())
+
+
+def test_no_target_label_is_planned_for() -> None:
+    cells = planned(["row_wise_decomposition", "spot_steps"], ["spot_steps"], ["LN83", "LO19"], [10], 2, 2000)
+    assert len(set(cells)) == len(cells)
+    few = [each for each in cells if each.kind == "labels"]
+    assert len(few) == 2 * 2 * 2
+    assert all(each.source == each.target for each in few)
+    adapted = [each for each in cells if each.kind == "adaptation"]
+    assert all(each.source != each.target and each.labels == 1200 for each in adapted)
+    assert {each.method for each in adapted if each.reduction == "row_wise_decomposition"} == {"carried_over"}
+
+
+def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) -> None:
+    """The README's example: compared with the row-wise decomposition, and not trained again the second time."""
+    command = ["--reduction", EXAMPLE, "--sets", "LN83,LO19", "--frames", "100", "--labels", "8"]
+    command += ["--seeds", "1", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    bench.main([*command, "--no-adaptation"])
+    found = json.loads((tmp_path / "results" / "reductions.json").read_text())
+    assert found["simulated"] is True
+    assert set(found["few_labels"]) == {"row_wise_decomposition", EXAMPLE}
+    assert set(found["adaptation"][EXAMPLE]["carried_over"]["pairs"]) == {"LN83 -> LO19", "LO19 -> LN83"}
+    text = (tmp_path / "results" / "reductions.md").read_text()
+    assert text == tables(found)
+    assert text.count("simulated stand-ins") == 3
+    assert text in capsys.readouterr().out
+    assert imread(tmp_path / "results" / "reductions.png").std() > 0.01
+
+    monkeypatch.setattr(bench, "run_cell", lambda *_: pytest.fail("trained again"))
+    bench.main([*command, "--no-adaptation"])
+    again = json.loads((tmp_path / "results" / "reductions.json").read_text())
+    assert again["cells"] == found["cells"]
+    assert run_main(lambda: bench.main([*command, "--frames", "101"])) == 2
+    assert "other frames" in capsys.readouterr().err
+
+
+def test_a_file_is_trained_on_and_screens(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "run"
+    few = ["--frames", "60", "--labels", "20", "--epochs", "2", "--steps", "3", "--batch", "8"]
+    reduced.main(["--dataset", "LO19", "--reduction", EXAMPLE, *few, "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "simulated stand-ins" in printed
+    assert json.loads((out / "results.json").read_text())["reduction"] == EXAMPLE
+    frames = str(stand_in_data(["LO19"], 60) / "LO19" / SETS["LO19"].file_name)
+    arguments = [frames, "--model", str(out), "--out", str(tmp_path / "screened")]
+    assert run_main(lambda: screen([*arguments, "--reduction", EXAMPLE])) == 0
+    assert len((tmp_path / "screened" / "frames.csv").read_text().splitlines()) == 61
+
+
+def test_transfer_moves_only_what_it_should(tmp_path: Path, capsys) -> None:
+    """The two steps of the paper's Fig. 3 through the command: the base of step one is the source's, bit by bit."""
+    few = [
+        "--frames",
+        "60",
+        "--labels",
+        "20",
+        "--base-labels",
+        "36",
+        "--epochs",
+        "2",
+        "--steps",
+        "3",
+        "--batch",
+        "8",
+    ]
+    out = tmp_path / "run"
+    transfer.main(["--source", "LN83", "--target", "LO19", *few, "--out", str(out)])
+    assert "carried over untouched" in capsys.readouterr().out
+    base, final = load_model(out / "base"), load_model(out)
+    frozen = dataclasses.replace(Recipe().objective, frozen=3)
+    recipe = dataclasses.replace(Recipe(epochs=2, steps_per_epoch=3, batch=8), objective=frozen)
+    example = jnp.zeros((1, 90, 90, 2))
+    state = new_state(recipe.base, recipe.optimizer(), example, 0, ("source",), frozen)
+    like = {"state": state, "kept": {"params": state.params, "batch_stats": state.batch_stats}}
+    tree, _ = read_checkpoint(out / "checkpoints" / "step_1" / "epoch_0002", like)
+    first = tree["state"]
+    jax.tree.map(np.testing.assert_array_equal, first.params["base"], base.variables["params"]["base"])
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        first.batch_stats["source"]["base"],
+        base.variables["batch_stats"]["base"],
+    )
+    lowest, upper = "convolution_0", "convolution_1"
+    after, before = final.variables["params"]["base"], base.variables["params"]["base"]
+    np.testing.assert_array_equal(after[lowest]["kernel"], before[lowest]["kernel"])
+    assert not np.array_equal(after[upper]["kernel"], before[upper]["kernel"])
