@@ -37,6 +37,7 @@ from sfxjax.contrast import (
 )
 from sfxjax.crop import CROP
 from sfxjax.errors import UserError
+from sfxjax.strips import normalize_parts
 
 __all__ = [
     "CROP",
@@ -50,6 +51,7 @@ __all__ = [
     "map_frames",
     "preprocess",
     "preprocess_crop",
+    "usable_pixels",
 ]
 
 FRAME = CROP - WINDOW + 1
@@ -165,12 +167,32 @@ def preprocess_crop(
     Returns:
         (height - 4, width - 4) float32, and which pixels of `crop` are good; None: all are.
     """
+    good = usable_pixels(crop, mask, saturation)
+    crop = jnp.maximum(crop, 0)
+    if good is None and window == "box" and not isinstance(floor, str) and floor > 0:
+        return normalize_parts(crop, None, ("frame",), floor=floor)[0], None
+    return normalize_crop(crop, good, window=window, floor=floor), good
+
+
+def usable_pixels(
+    crop: jax.Array, mask: jax.Array | None = None, saturation: float | None = None
+) -> jax.Array | None:
+    """Tell which pixels are good, as the module's text says.
+
+    Args:
+        crop: (height, width), any real dtype of at most 32 bits.
+        mask: bool of the same shape, True = good, or None.
+        saturation: pixels at or above this value are bad.
+
+    Returns:
+        bool of that shape, or None: all are.
+    """
     good = combined(mask, finite(crop))
     if saturation is not None:
         good = combined(good, _below(crop, saturation))
     if mask is not None and not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
         good = combined(good, crop >= 0)
-    return normalize_crop(jnp.maximum(crop, 0), good, window=window, floor=floor), good
+    return good
 
 
 def map_frames(function: Callable[..., Any], frames: jax.Array, mask: jax.Array | None = None) -> Any:

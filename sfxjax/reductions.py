@@ -28,6 +28,7 @@ from sfxjax.reduction_library import (
     radial_extremes,
 )
 from sfxjax.spot_ladder import spot_ladder, spot_steps
+from sfxjax.strips import normalize_parts
 
 Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -180,8 +181,16 @@ def _preprocess_and_reduce(
     saturation: float | None,
 ) -> jax.Array:
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        frame, good = pre.preprocess_crop(crop, mask, window=window, floor=floor, saturation=saturation)
-        return reduction(frame, None if good is None else pre.grown_mask(good))
+        if window != "box" or isinstance(floor, str) or floor <= 0:
+            frame, good = pre.preprocess_crop(crop, mask, window=window, floor=floor, saturation=saturation)
+            return reduction(frame, None if good is None else pre.grown_mask(good))
+        # No window that holds a bad pixel matters, which makes the normalisation cheaper.
+        good = pre.usable_pixels(crop, mask, saturation)
+        values = jnp.maximum(crop, 0)
+        if reduction is row_wise_decomposition:
+            return normalize_parts(values, good, ("rows",), floor=floor)[0]
+        frame, whole = normalize_parts(values, good, ("frame", "whole"), floor=floor)
+        return reduction(frame, None if good is None else whole)
 
     return pre.map_frames(one, frames, mask)
 

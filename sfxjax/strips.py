@@ -1,0 +1,309 @@
+"""Crop to normalised frame, to its rows' or its blocks' extremes, strip by strip, for frames with bad pixels or without.
+
+It gives what `sfxjax.contrast.normalize_crop` gives with the box window, for windows of good pixels only. That makes it
+cheap: no window's sums are weighted, and a bad pixel, which becomes NaN, spoils just the windows that hold it.
+
+With x the crop, S the sum over a 5 x 5 window of x and V the sum of its squared deviations from the window's mean,
+
+    out = (25 x - S) / (5 sqrt(max(V, 25 (floor std(x))^2)))
+
+and the extremes of a row or a block are those of the signed square, (25 x - S) |25 x - S| / max(...), whose root is
+taken once a row or block. V is the sum of the columns' squared deviations from their own means, plus the columns' sums'
+squared deviations from theirs, over 5. Both are formed of differences of neighbouring pixels, which float32 holds exactly
+for integers of 16 bits, so that no bright background costs accuracy; the difference of the mean square and the squared
+mean would lose what noise there is on it.
+
+The frame's own mean and deviation take one read of the crop, the windows a second one. On a CPU strips of rows stay in
+its cache between the steps; elsewhere the compiler sees the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sfxjax.contrast import WINDOW, finite
+
+Part = Literal["rows", "blocks", "frame", "whole"]
+
+_HALF = WINDOW // 2
+_PIXELS = WINDOW * WINDOW
+# At most so many rows a strip: its float32 arrays, four at a time, fit a core's second-level cache.
+_STRIP = 96
+# The mean of every so many rows is near enough to the frame's to subtract from all pixels, if enough of them are good.
+_SAMPLE = 16
+_LEAST_SAMPLE = 1 / 64
+
+
+class _Origin(NamedTuple):
+    """What is subtracted from pixels, and the factor of floats after that, so that float32 holds the squares."""
+
+    pivot: jax.Array
+    scale: jax.Array | None
+
+
+class _Windows(NamedTuple):
+    """Of each 5 x 5 window: 25 times the deviation of its middle pixel, and the sum of the squared deviations."""
+
+    deviation: jax.Array
+    squares: jax.Array
+
+
+def normalize_parts(
+    crop: jax.Array,
+    good: jax.Array | None,
+    parts: tuple[Part, ...],
+    *,
+    block: int = 8,
+    floor: float = 1.0,
+) -> tuple[jax.Array, ...]:
+    """Normalise a crop's contrast (GCN and LCN, box window) and keep parts of the result.
+
+    Only windows without a bad pixel count. For a batch, map this function with `sfxjax.preprocess.map_frames`.
+
+    Args:
+        crop: (height, width), any real dtype of at most 32 bits, at least 5 x 5.
+        good: bool of that shape, True = good, for no NaN or infinity; None takes all finite pixels.
+        parts: which to return, in this order: "rows", each row's largest value minus its smallest, 0 without a whole window,
+            (height - 4,); "blocks", each square block's largest value and minus its smallest, taking 0 for pixels that do not
+            count, (rows / block, columns / block, 2); "frame", (height - 4, width - 4), 0 where a window holds a bad pixel;
+            "whole", bool of that shape, True where it holds none.
+        block: edge of the blocks, which divides height - 4 and width - 4.
+        floor: lower bound of the divisor in units of the frame's standard deviation, above 0.
+
+    Returns:
+        The parts, float32 but for "whole"; zeros where all good pixels are equal or there is none.
+
+    References:
+        Ke et al., J. Synchrotron Rad. 25:655 (2018); Xie, Liu et al., Optics Express 31(20):32909 (2023), sections 3.1.1
+        and 3.4.2, Eq. 2.
+    """
+    good = finite(crop) if good is None else good
+    origin, variance = _statistics(crop, good)
+    least = _bound(variance, floor)
+    rows = len(crop) - WINDOW + 1
+    on_cpu = jax.default_backend() == "cpu"
+    strip = _strip_rows(rows, block if "blocks" in parts else 1) if on_cpu else rows
+    with_frame = "frame" in parts
+
+    def one(start: jax.Array | int) -> tuple[jax.Array, ...]:
+        def load() -> jax.Array:
+            length = strip + WINDOW - 1
+            values = _subtract(jax.lax.dynamic_slice_in_dim(crop, start, length), origin)
+            if good is None:
+                return values
+            return jnp.where(jax.lax.dynamic_slice_in_dim(good, start, length), values, jnp.nan)
+
+        windows = _windows(load, variance >= 0 if on_cpu else None)
+        bound = jnp.maximum(windows.squares, least)
+        if with_frame:
+            values = windows.deviation / (WINDOW * jnp.sqrt(bound))
+        else:
+            values = windows.deviation * jnp.abs(windows.deviation) / bound
+        present = None if good is None else ~jnp.isnan(values)
+        return tuple(_part(part, values, present, block) for part in parts)
+
+    if strip == rows:
+        results = one(0)
+    else:
+        stacked = jax.lax.map(one, jnp.arange(0, rows, strip))
+        results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
+    return tuple(_finish(part, result, with_frame) for part, result in zip(parts, results, strict=True))
+
+
+def bound_of_squares(crop: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
+    """Return what a crop's windows are compared with.
+
+    Args:
+        crop: (height, width) integers of at most 16 bits, all good.
+        floor: as for `normalize_parts`.
+
+    Returns:
+        A whole number near the mean, and the lower bound of the windows' sums of squared deviations; float32 both.
+    """
+    origin, variance = _statistics(crop, None)
+    return origin.pivot, _bound(variance, floor)
+
+
+def _bound(variance: jax.Array, floor: float) -> jax.Array:
+    # Where nothing varies all deviations are 0, and any bound above 0 makes zeros of them.
+    return jnp.maximum(_PIXELS * floor**2 * variance, jnp.finfo(jnp.float32).tiny)
+
+
+def _part(part: Part, values: jax.Array, present: jax.Array | None, block: int) -> jax.Array:
+    if part == "whole":
+        return jnp.ones(values.shape, bool) if present is None else present
+    if part == "rows":
+        if present is None:
+            return jnp.stack([values.max(1), values.min(1)], -1)
+        return jnp.stack(
+            [jnp.where(present, values, -jnp.inf).max(1), jnp.where(present, values, jnp.inf).min(1)], -1
+        )
+    if present is not None:
+        values = jnp.where(present, values, 0)
+    if part == "frame":
+        return values
+    rows, columns = values.shape
+    split = values.reshape(rows // block, block, columns)
+    largest, smallest = (
+        reduce(reduce(split, axis=1).reshape(rows // block, columns // block, block), axis=2)
+        for reduce in (jnp.max, jnp.min)
+    )
+    return jnp.stack([largest, smallest], -1)
+
+
+def _finish(part: Part, result: jax.Array, rooted: bool) -> jax.Array:
+    """Make of largest and smallest signed squares, or of values, what the part promises."""
+    if part in ("frame", "whole"):
+        return result
+    if not rooted:
+        result = signed_root(result)
+    if part == "blocks":
+        return result * jnp.asarray([1, -1], result.dtype)
+    return jnp.where(result[..., 0] >= result[..., 1], result[..., 0] - result[..., 1], 0)
+
+
+def signed_root(values: jax.Array) -> jax.Array:
+    """Turn signed squares of 25 times the deviation, over their bounds, to normalised values."""
+    return jnp.sign(values) * jnp.sqrt(jnp.abs(values)) / WINDOW
+
+
+def _strip_rows(rows: int, multiple: int) -> int:
+    """Return how many rows a strip has: a divisor of all, made of whole blocks."""
+    fitting = [size for size in range(multiple, _STRIP + 1, multiple) if rows % size == 0]
+    return max(fitting, default=multiple)
+
+
+def _windows(load: Callable[[], jax.Array], true: jax.Array | None) -> _Windows:
+    """Go over the 5 x 5 windows of a strip: columns first, then rows of them.
+
+    Args:
+        load: gives the strip's values, (rows + 4, columns + 4).
+        true: a condition that always holds, which the compiler cannot know, or None. With it each step is a branch: XLA's
+            code for CPUs would otherwise fuse all steps and compute every column's sums five times over, which takes twice
+            as long.
+    """
+
+    def columns(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        pixels = _shifts(values, 0)
+        return _sum(pixels), sum_and_squares(pixels)[1]
+
+    values = _apart(true, load)
+    sums, squares = _apart(true, columns, values)
+    total, between = sum_and_squares(_shifts(sums, 1))
+    middle = values[_HALF:-_HALF, _HALF:-_HALF]
+    return _Windows(_PIXELS * middle - total, _sum(_shifts(squares, 1)) + between / WINDOW)
+
+
+def _apart(true: jax.Array | None, step: Callable[..., Any], *arguments: jax.Array) -> Any:
+    """Compute a step in a branch of its own if there is such a condition, see `_windows`."""
+    if true is None:
+        return step(*arguments)
+    shapes = jax.eval_shape(step, *arguments)
+
+    def never(*arguments: jax.Array) -> Any:
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    return jax.lax.cond(true, step, never, *arguments)
+
+
+def _shifts(values: jax.Array, axis: int) -> list[jax.Array]:
+    length = values.shape[axis] - WINDOW + 1
+    return [jax.lax.slice_in_dim(values, k, k + length, axis=axis) for k in range(WINDOW)]
+
+
+def sum_and_squares(terms: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Return the sum of five terms and the sum of their squared deviations from their mean.
+
+    By differences from the middle one: exact where those are.
+    """
+    middle = terms[_HALF]
+    differences = [term - middle for place, term in enumerate(terms) if place != _HALF]
+    total = _sum(differences)
+    squares = _sum([difference * difference for difference in differences])
+    return WINDOW * middle + total, squares - total * total / WINDOW
+
+
+def _sum(terms: list[jax.Array]) -> jax.Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _statistics(crop: jax.Array, good: jax.Array | None) -> tuple[_Origin, jax.Array]:
+    """Choose what to subtract from the pixels, and return the variance of the good ones in its units.
+
+    Where all are equal it is exactly 0.
+    """
+    pivot = _pivot(crop, good)
+    deviation = _subtract(crop, _Origin(pivot, None))
+    count: Any = crop.size
+    if good is not None:
+        deviation = jnp.where(good, deviation, 0)
+        count = jnp.maximum(_count(good), 1)
+    scale = None
+    if jnp.issubdtype(crop.dtype, jnp.floating):
+        # A power of two, so that no square overflows.
+        exponent = jnp.frexp(jnp.abs(deviation).max())[1]
+        scale = jnp.ldexp(jnp.float32(1), jnp.clip(-exponent, -126, 126))
+        deviation = deviation * scale
+    mean, square = deviation.sum() / count, (deviation * deviation).sum() / count
+    return _Origin(pivot, scale), jnp.maximum(square - mean * mean, 0)
+
+
+def _pivot(crop: jax.Array, good: jax.Array | None) -> jax.Array:
+    """Return a value near the mean of the good pixels, and the pixels' own value where all are equal.
+
+    It is whole for integers, and of their dtype for those of 32 bits.
+    """
+    whole = jnp.issubdtype(crop.dtype, jnp.integer)
+
+    def clipped_mean(values: jax.Array, good: jax.Array | None) -> jax.Array:
+        single = values.astype(jnp.float32)
+        if values.dtype.itemsize < 4:
+            values = single
+        # Each value is divided before the sum, which large ones would overflow.
+        if good is None:
+            mean, lowest, highest = (single / values.size).sum(), values.min(), values.max()
+        else:
+            bounds = (jnp.iinfo if jnp.issubdtype(values.dtype, jnp.integer) else jnp.finfo)(values.dtype)
+            mean = jnp.where(good, single / jnp.maximum(_count(good), 1), 0).sum()
+            lowest = jnp.where(good, values, jnp.asarray(bounds.max, values.dtype)).min()
+            highest = jnp.where(good, values, jnp.asarray(bounds.min, values.dtype)).max()
+        return jnp.clip((jnp.round(mean) if whole else mean).astype(values.dtype), lowest, highest)
+
+    if jax.default_backend() != "cpu":
+        return clipped_mean(crop, good)
+    sample = crop[::_SAMPLE]
+    if good is None:
+        return clipped_mean(sample, None)
+    usable = good[::_SAMPLE]
+    return jax.lax.cond(
+        _count(usable) >= _LEAST_SAMPLE * usable.size,
+        lambda: clipped_mean(sample, usable),
+        lambda: clipped_mean(crop, good),
+    )
+
+
+def _count(good: jax.Array) -> jax.Array:
+    """Count pixels, as float32. Four rows are added in bytes first: CPUs have no quick sum of booleans."""
+    rows, columns = good.shape
+    parts = 4 if rows % 4 == 0 else 1
+    fours = good.astype(jnp.uint8).reshape(parts, rows // parts, columns).sum(0, dtype=jnp.uint8)
+    return fours.astype(jnp.float32).sum()
+
+
+def _subtract(values: jax.Array, origin: _Origin) -> jax.Array:
+    """Subtract the pivot, exactly where float32 can hold the result, and then scale."""
+    pivot, scale = origin
+    if not jnp.issubdtype(values.dtype, jnp.floating) and values.dtype.itemsize > 2:
+        # The upper 20 bits and the lower 12 apart, each exact in float32.
+        upper = (values >> 12).astype(jnp.int32) - (pivot >> 12).astype(jnp.int32)
+        lower = (values & 0xFFF).astype(jnp.int32) - (pivot & 0xFFF).astype(jnp.int32)
+        return upper.astype(jnp.float32) * 4096 + lower.astype(jnp.float32)
+    difference = values.astype(jnp.float32) - pivot.astype(jnp.float32)
+    return difference if scale is None else difference * scale

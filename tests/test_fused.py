@@ -1,0 +1,251 @@
+"""Raw frames reduced in one pass against a float64 reference, on CPUs' strips, on whole frames, and by the GPU kernel."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import minimum_filter, uniform_filter
+
+from sfxjax import fused, fused_pallas
+from sfxjax.errors import UserError
+from sfxjax.fused import reduce_raw
+from sfxjax.preprocess import CROP, FRAME, central_crop, preprocess
+from sfxjax.strips import bound_of_squares, normalize_parts
+
+
+def reference(crop: np.ndarray, good: np.ndarray, floor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Normalise in float64; 0 where a window holds a bad pixel, and where it holds none."""
+    whole = minimum_filter(good, 5)[2:-2, 2:-2]
+    values = crop.astype(np.float64)
+    if not good.any() or values[good].max() == values[good].min():
+        return np.zeros(whole.shape), whole
+    values = np.where(good, values - values[good].mean(), 0)
+    values /= values[good].std()
+    mean = uniform_filter(values, 5)
+    deviation = np.sqrt(np.maximum(uniform_filter(values * values, 5) - mean * mean, 0))
+    normalized = ((values - mean) / np.maximum(deviation, floor))[2:-2, 2:-2]
+    return np.where(whole, normalized, 0), whole
+
+
+def rows_of(frame: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.array([np.ptp(row[good]) if good.any() else 0 for row, good in zip(frame, whole, strict=True)])
+
+
+def blocks_of(frame: np.ndarray, block: int) -> np.ndarray:
+    rows, columns = (length // block for length in frame.shape)
+    blocks = frame.reshape(rows, block, columns, block)
+    return np.stack([blocks.max((1, 3)), -blocks.min((1, 3))], -1)
+
+
+def crops(height: int = CROP, width: int = CROP) -> np.ndarray:
+    """Make a frame of each kind that could cost accuracy.
+
+    Spots on a slope, counts near 65535, a bright and smooth background, lone photons, one hot pixel, a bright plateau with
+    noise of its own on a dark frame, and equal pixels.
+    """
+    rng = np.random.default_rng(0)
+    shape = height, width
+    spots = 1000 + np.linspace(0, 800, height)[:, None] + rng.normal(0, 30, shape)
+    spots[rng.integers(0, height, 100), rng.integers(0, width, 100)] += rng.uniform(100, 6000, 100)
+    hot = np.full(shape, 3.0)
+    hot[height // 2, width // 3] = 65535
+    plateau = 100 + rng.normal(0, 1, shape)
+    plateau[20:27, 30:37] = 60000 + rng.normal(0, 600, (7, 7))
+    frames = [
+        spots,
+        64000 + rng.normal(0, 600, shape),
+        30000 + rng.normal(0, 1, shape),
+        rng.poisson(0.01, shape),
+        hot,
+        plateau,
+        np.full(shape, 777),
+    ]
+    return np.rint(np.clip(frames, 0, 65535)).astype(np.uint16)
+
+
+def masks(height: int = CROP, width: int = CROP) -> np.ndarray:
+    mask = np.random.default_rng(1).random((height, width)) > 0.01
+    mask[height // 3 : height // 2, width // 3 : width // 2] = False
+    mask[height // 4] = False
+    return mask
+
+
+def close(result: Any, expected: Any) -> None:
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_against_the_reference(dtype: type, masked: bool) -> None:
+    frames: np.ndarray = crops().astype(dtype)
+    mask = masks() if masked else None
+    good = np.ones((CROP, CROP), bool) if mask is None else mask
+    rows, blocks = reduce_raw(frames, mask), reduce_raw(frames, mask, to="blocks")
+    for i, crop in enumerate(frames):
+        frame, whole = reference(crop, good)
+        close(rows[i], rows_of(frame, whole))
+        close(blocks[i], blocks_of(frame, 8))
+
+
+def test_values_without_a_number_saturated_and_negative_ones_are_bad() -> None:
+    rng = np.random.default_rng(2)
+    frame = crops()[0].astype(np.float32)
+    bad = ~masks()
+    frame[bad] = rng.choice([np.nan, np.inf, -np.inf], bad.sum())
+    expected = rows_of(*reference(frame, ~bad))
+    assert np.ptp(expected) > 0.1
+    close(reduce_raw(frame), expected)
+    frame[bad] = rng.choice([60000, 65535], bad.sum())
+    close(reduce_raw(frame.astype(np.uint16), saturation=60000), expected)
+    frame[bad] = -1
+    close(reduce_raw(frame.astype(np.int32), np.ones_like(bad)), expected)
+    # Without a mask negative pixels are 0.
+    frame[bad] = -7
+    close(reduce_raw(frame.astype(np.int16)), rows_of(*reference(np.maximum(frame, 0), np.ones_like(bad))))
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 1e34), (np.float32, 1e-30), (np.uint32, 60_000)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_unit_of_the_pixels_does_not_matter(dtype: type, factor: float, masked: bool) -> None:
+    mask = masks() if masked else None
+    frames = crops()[[0, 6]]
+    close(reduce_raw((frames * np.float64(factor)).astype(dtype), mask), np.asarray(reduce_raw(frames, mask)))
+
+
+def test_real_frames(shared: Path) -> None:
+    folder = shared / "data" / "mfx_rayonix"
+    mask = np.load(folder / "mask.npz", allow_pickle=False)["good"]
+    everywhere = np.ones((CROP, CROP), bool)
+    for name in ("hit.h5", "blank.h5"):
+        with h5py.File(folder / name) as file:
+            frame = file["/entry_1/data_1/data"][0]
+        crop = np.asarray(central_crop(frame))
+        normalized, whole = reference(crop, everywhere)
+        close(reduce_raw(frame), rows_of(normalized, whole))
+        close(reduce_raw(frame.astype(np.uint16), to="blocks"), blocks_of(normalized, 8))
+        normalized, whole = reference(crop, np.asarray(central_crop(mask)))
+        close(reduce_raw(frame, mask), rows_of(normalized, whole))
+        close(reduce_raw(frame, mask, to="blocks"), blocks_of(normalized, 8))
+
+
+def test_what_preprocessing_gives_reduced_by_blocks() -> None:
+    frame, mask = crops()[0], masks()
+    normalized, valid = preprocess(frame, mask, return_valid=True)
+    expected = blocks_of(np.where(valid, normalized, 0), 8)
+    close(reduce_raw(frame, mask, to="blocks"), expected)
+
+
+def test_rows_that_the_pivot_is_taken_of_may_be_masked() -> None:
+    """The background is so bright and smooth that a pivot of 0 would leave nothing of its variance."""
+    frame = crops()[2]
+    mask = np.ones((CROP, CROP), bool)
+    mask[::16] = False
+    mask[16, 5] = True
+    frame = frame.copy()
+    frame[16, 5] = 0
+    close(reduce_raw(frame, mask), rows_of(*reference(frame, mask)))
+    close(reduce_raw(frame, np.zeros_like(mask)), np.zeros(FRAME))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_parts_of_small_frames_in_strips_and_whole(
+    monkeypatch: pytest.MonkeyPatch, backend: str, masked: bool
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    # 210 rows make strips; block 5 divides them.
+    frames, mask = crops(214, 54), masks(214, 54) if masked else np.ones((214, 54), bool)
+
+    @jax.jit
+    def parts(crop: jax.Array, mask: jax.Array) -> tuple[jax.Array, ...]:
+        good = mask if masked else None
+        everything = normalize_parts(crop, good, ("whole", "frame", "rows", "blocks"), block=5, floor=0.5)
+        return *everything, *normalize_parts(crop, good, ("blocks", "rows"), block=5, floor=0.5)
+
+    for crop in frames:
+        frame, whole = reference(crop, mask, floor=0.5)
+        result = parts(jnp.asarray(crop), jnp.asarray(mask))
+        np.testing.assert_array_equal(result[0], whole)
+        close(result[1], frame)
+        for rows, blocks in ((result[2], result[3]), (result[5], result[4])):
+            close(rows, rows_of(frame, whole))
+            close(blocks, blocks_of(frame, 5))
+    text = str(jax.make_jaxpr(lambda crop: normalize_parts(crop, None, ("rows",)))(frames[0]))
+    assert ("scan" in text and "cond" in text) == (backend == "cpu")
+
+
+@pytest.mark.parametrize("shape", [(44, 60), (5, 5), (152, 131)])
+def test_kernel(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
+    monkeypatch.setattr(fused_pallas, "STRIP", 24)
+    frames = np.random.default_rng(3).integers(0, 2**16, (2, *shape))
+    if min(shape) > 40:
+        frames = np.concatenate([frames, crops(*shape)])
+    frames = np.concatenate([frames, np.full((1, *shape), 65535)]).astype(np.uint16)
+    pivot, least = jax.vmap(lambda crop: bound_of_squares(crop, 1.0))(jnp.asarray(frames))
+    result = fused_pallas.row_extents(jnp.asarray(frames), pivot, least, interpret=True)
+    assert result.shape == (len(frames), shape[0] - 4)
+    for i, crop in enumerate(frames):
+        close(result[i], rows_of(*reference(crop, np.ones(shape, bool))))
+
+
+def test_both_back_ends_lower_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    frames = jax.ShapeDtypeStruct((2, CROP, CROP), jnp.uint16)
+    by_xla, by_kernel = (
+        jax.jit(function).trace(frames).lower(lowering_platforms=("cuda",)).as_text()
+        for function in (
+            lambda frames: inspect.unwrap(fused._by_xla)(frames, None, "rows", 1, 1.0, None),
+            lambda frames: inspect.unwrap(fused._rows_by_kernel)(frames, 1.0),
+        )
+    )
+    assert "while" not in by_xla and "custom_call" not in by_xla
+    assert "triton" in by_kernel
+
+
+def test_the_kernel_is_taken_only_where_it_gives_what_xla_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused._kernel_works.cache_clear()
+    assert not fused._kernel_works()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    expected = fused._by_xla(jnp.asarray(crops()[:1]), None, "rows", 1, 1.0, None)
+
+    def broken(frames: jax.Array, floor: float) -> jax.Array:
+        raise NotImplementedError("no such back end")
+
+    outcomes = []
+    for kernel in (
+        broken,
+        lambda frames, floor: fused._by_xla(frames, None, "rows", 1, floor, None),
+        lambda frames, floor: 1.01 * fused._by_xla(frames, None, "rows", 1, floor, None),
+    ):
+        monkeypatch.setattr(fused, "_rows_by_kernel", kernel)
+        fused._kernel_works.cache_clear()
+        outcomes.append(fused._kernel_works())
+        tolerance = 0.02 if kernel is not broken else 1e-6
+        np.testing.assert_allclose(reduce_raw(crops()[:1]), expected, rtol=tolerance)
+    fused._kernel_works.cache_clear()
+    assert outcomes == [False, True, False]
+
+
+def test_batches_crops_and_masks_of_their_own() -> None:
+    frames = np.pad(crops()[:4], ((0, 0), (3, 4), (1, 0)))
+    own = np.stack([np.roll(masks(), 40 * i, axis=1) for i in range(4)])
+    rows = reduce_raw(frames.reshape(2, 2, *frames.shape[1:]), own.reshape(2, 2, CROP, CROP))
+    assert rows.shape == (2, 2, FRAME)
+    for i in range(4):
+        close(rows[i // 2, i % 2], np.asarray(reduce_raw(frames[i], own[i])))
+
+
+@pytest.mark.parametrize(
+    "options", [{"to": "columns"}, {"backend": "cuda"}, {"floor": 0.0}, {"floor": "mean"}, {"block": 7}]
+)
+def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="choose|above 0|divisor"):
+        reduce_raw(np.zeros((CROP, CROP), np.uint16), **options)
