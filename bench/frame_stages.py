@@ -146,7 +146,7 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, vectors[0])
     few = np.asarray(vectors[0][: 8 * COMPARED])
-    expected = _scores(model, few)
+    expected = scores(model, few)
     found = jax.nn.sigmoid(program(variables, vectors[0])[: len(few)])
     compare("1D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
@@ -178,7 +178,7 @@ def network_2d(dtype: Any, setting: Setting) -> Work:
 
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, frames[0])
-    expected = np.concatenate([_scores(model, frame[None]) for frame in frames[0][:COMPARED]])
+    expected = np.concatenate([scores(model, frame[None]) for frame in frames[0][:COMPARED]])
     found = jax.nn.sigmoid(program(variables, frames[0])[:COMPARED])
     compare("2D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
@@ -300,13 +300,13 @@ def reference_score(
     """Score one crop step by step, without a batch and in full precision."""
     with jax.default_matmul_precision("float32"):
         frame, whole, _ = _normalized(crop, good, limit, negatives_bad)
-        return float(_scores(model, network_input(frame, whole, model.reduction)[None])[0])
+        return float(scores(model, network_input(frame, whole, model.reduction)[None])[0])
 
 
 _normalized = jax.jit(normalized_crop)
 
 
-def _scores(model: TrainedModel, inputs: Any) -> np.ndarray:
+def scores(model: TrainedModel, inputs: Any) -> np.ndarray:
     """Score frames or vectors, which are few, in full precision."""
     with jax.default_matmul_precision("float32"):
         return np.asarray(_scored(model.config, model.variables, inputs))

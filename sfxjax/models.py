@@ -145,7 +145,19 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
     if config.dimensions == 1:
         return compress(frames[..., None] if frames.ndim == 2 else frames)
     maps = (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
-    return _fill(compress(maps))
+    return finished_maps(maps)
+
+
+def finished_maps(blocks: jax.Array) -> jax.Array:
+    """Make maps of a frame's blocks: the stem's second half, for blocks that come without the frame.
+
+    Args:
+        blocks: (n, ss, fs, channels), from `block_extrema`, `space_to_depth` or `sfxjax.fused.reduce_raw`.
+
+    Returns:
+        The same shape, float32.
+    """
+    return _fill(compress(blocks))
 
 
 def _fill(maps: jax.Array) -> jax.Array:
