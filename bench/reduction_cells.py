@@ -18,7 +18,7 @@ from scipy.special import expit
 from sfxjax.errors import UserError
 from sfxjax.splits import split
 from sfxjax.storage import TrainedModel
-from train.adaptation import METHODS, adapt
+from train.adaptation import adapt
 from train.evaluation import calibration_shift, summarize
 from train.execute import map_logits, with_shift
 from train.loop import Fit, Validation, fit
@@ -28,6 +28,7 @@ from train.steps import Domains
 
 # A draw of few labels holds at least so many of either class, or nothing could be learnt from it.
 LEAST_OF_A_CLASS = 2
+UNTOUCHED = "carried_over"
 # Networks on vectors are small and learn in a third of the full recipe's steps.
 RECIPE = Recipe(epochs=4, steps_per_epoch=50)
 
@@ -197,13 +198,20 @@ def append_cell(path: Path, record: dict[str, Any]) -> None:
 
 
 def planned(
-    reductions: list[str], adapted: list[str], names: list[str], labels: list[int], seeds: int, frames: int
+    reductions: list[str],
+    adapted: list[str],
+    methods: list[str],
+    names: list[str],
+    labels: list[int],
+    seeds: int,
+    frames: int,
 ) -> list[Cell]:
     """List the cells of a benchmark.
 
     Args:
         reductions: names.
-        adapted: those of them that every way of adaptation is tried on; the others are carried over untouched.
+        adapted: those of them that the methods are tried on; the others are carried over untouched.
+        methods: keys of `train.adaptation.METHODS`.
         names: of the sets.
         labels: numbers of labels.
         seeds: 0, 1, ...
@@ -215,15 +223,15 @@ def planned(
         for reduction in reductions:
             for name in names:
                 for count in labels:
-                    cells.append(Cell("labels", reduction, name, name, count, "carried_over", seed))
+                    cells.append(Cell("labels", reduction, name, name, count, UNTOUCHED, seed))
                     if reduction in TRANSPOSED and TRANSPOSED[reduction] in reductions:
-                        cells.append(Cell("free_labels", reduction, name, name, count, "carried_over", seed))
-            methods = list(METHODS) if reduction in adapted else ["carried_over"]
+                        cells.append(Cell("free_labels", reduction, name, name, count, UNTOUCHED, seed))
+            ways = methods if reduction in adapted else [UNTOUCHED]
             for source in names:
                 for target in names:
                     if source != target:
                         cells += [
                             Cell("adaptation", reduction, source, target, full, method, seed)
-                            for method in methods
+                            for method in ways
                         ]
     return cells

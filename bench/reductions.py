@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bench.reduction_cells import TRANSPOSED, append_cell, planned, read_cells, run_cell
+from bench.reduction_cells import TRANSPOSED, UNTOUCHED, append_cell, planned, read_cells, run_cell
 from bench.reduction_tables import draw, summarize_cells, tables
 from bench.timing import Timed, measure
 from sfxjax.cxidb import set_location
@@ -31,6 +31,7 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.reduction_loader import reduction_source
 from sfxjax.reductions import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
+from train.adaptation import METHODS
 from train.command import prepared_sets, read_reduction
 
 SETS = "LN83,LN84,LO19"
@@ -59,7 +60,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stand-in-seed", type=int, default=0, help="of the simulation (default: 0)")
     parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated stand-ins")
     parser.add_argument(
-        "--no-adaptation", action="store_true", help="leave out the ways to adapt without labels"
+        "--methods",
+        default=",".join(METHODS),
+        help=f"ways to do without target labels, tried on {' and '.join(ADAPTED)} (default: all)",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="trainings at once (default: cores)"
@@ -118,7 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         list(LIBRARY) if chosen.reduction is None else [BASELINE, *map(read_reduction, chosen.reduction)]
     )
     reductions = list(dict.fromkeys(reductions))
-    adapted = [] if chosen.no_adaptation else [name for name in reductions if name in ADAPTED]
+    methods = list(dict.fromkeys([UNTOUCHED, *chosen.methods.split(",")]))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise UserError(f"no method {', '.join(unknown)}; choose from {', '.join(METHODS)}")
+    adapted = [name for name in reductions if name in ADAPTED]
     inputs = tuple(dict.fromkeys([*reductions, *(TRANSPOSED[n] for n in reductions if n in TRANSPOSED)]))
 
     about = {
@@ -131,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_same(chosen.runs, about)
     sets = prepared_sets(names, inputs, chosen.data, chosen.frames, chosen.stand_in_seed)
     atomic_write_json(chosen.runs / "settings.json", about)
-    cells = planned(reductions, adapted, names, labels, chosen.seeds, min(map(len, sets.values())))
+    cells = planned(reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values())))
     done = read_cells(path)
     left = [cell for cell in cells if cell not in done]
     with (

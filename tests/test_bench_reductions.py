@@ -21,6 +21,7 @@ from sfxjax.screen import main as screen
 from sfxjax.simulate import stand_in_data
 from sfxjax.storage import load_model, read_checkpoint
 from train import reduced, transfer
+from train.adaptation import METHODS
 from train.recipe import Recipe
 from train.steps import new_state
 
@@ -94,7 +95,15 @@ def test_means_are_over_pairs_and_spreads_over_seeds() -> None:
 
 
 def test_no_target_label_is_planned_for() -> None:
-    cells = planned(["row_wise_decomposition", "spot_steps"], ["spot_steps"], ["LN83", "LO19"], [10], 2, 2000)
+    cells = planned(
+        ["row_wise_decomposition", "spot_steps"],
+        ["spot_steps"],
+        list(METHODS),
+        ["LN83", "LO19"],
+        [10],
+        2,
+        2000,
+    )
     assert len(set(cells)) == len(cells)
     few = [each for each in cells if each.kind == "labels"]
     assert len(few) == 2 * 2 * 2
@@ -108,7 +117,7 @@ def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) 
     """The README's example: compared with the row-wise decomposition, and not trained again the second time."""
     command = ["--reduction", EXAMPLE, "--sets", "LN83,LO19", "--frames", "100", "--labels", "8"]
     command += ["--seeds", "1", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    bench.main([*command, "--no-adaptation"])
+    bench.main(command)
     found = json.loads((tmp_path / "results" / "reductions.json").read_text())
     assert found["simulated"] is True
     assert set(found["few_labels"]) == {"row_wise_decomposition", EXAMPLE}
@@ -120,7 +129,7 @@ def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) 
     assert imread(tmp_path / "results" / "reductions.png").std() > 0.01
 
     monkeypatch.setattr(bench, "run_cell", lambda *_: pytest.fail("trained again"))
-    bench.main([*command, "--no-adaptation"])
+    bench.main(command)
     again = json.loads((tmp_path / "results" / "reductions.json").read_text())
     assert again["cells"] == found["cells"]
     assert run_main(lambda: bench.main([*command, "--frames", "101"])) == 2

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
-from train.evaluation import calibration_shift, shifted, summarize
+from sfxjax.models import BaseConfig, HitClassifier
+from sfxjax.storage import TrainedModel
+from train.evaluation import calibration_shift, logits, summarize
+from train.execute import map_logits, with_shift
 
 
 def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +26,10 @@ def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logits))
+
+
+def shifted(scores: np.ndarray, shift: float) -> np.ndarray:
+    return sigmoid(logits(scores) + shift)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -57,12 +65,15 @@ def test_one_class_is_not_calibrated(value: bool) -> None:
     assert calibration_shift(np.full(5, value), np.linspace(0, 1, 5)) == 0.0
 
 
-def test_shifting_is_undone_by_shifting_back_and_keeps_the_order() -> None:
-    scores = np.linspace(0.001, 0.999, 99)
-    moved = shifted(scores, 1.5)
-    np.testing.assert_allclose(np.log(moved / (1 - moved)) - np.log(scores / (1 - scores)), 1.5)
-    np.testing.assert_allclose(shifted(moved, -1.5), scores, rtol=1e-9)
-    assert np.all(np.diff(moved) > 0)
+def test_a_shift_moves_every_logit_of_a_model_by_as_much() -> None:
+    config = BaseConfig(dimensions=1, channels=(3, 4), features=5)
+    maps = np.random.default_rng(0).normal(size=(70, 24, 1)).astype(np.float32)
+    variables = HitClassifier(config).init(jax.random.key(0), maps)
+    before = map_logits(TrainedModel(config, variables), maps)
+    after = map_logits(TrainedModel(config, with_shift(variables, 1.5)), maps)
+    assert before.shape == (70,)
+    assert before.std() > 1e-3
+    np.testing.assert_allclose(after - before, 1.5, atol=1e-5)
 
 
 def test_summary_against_scikit_learn() -> None:

@@ -1,48 +1,14 @@
-"""Scores of whole sets by a trained model, and their summary."""
+"""What scores come to: their summary, and the calibration of a network's logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from sfxjax.cxidb import FrameSet
 from sfxjax.metrics import miss_accuracy_at_recall, summary
-from sfxjax.screener import Screener
-from sfxjax.storage import TrainedModel
 
 RECALLS = (0.90, 0.95, 0.99)
-
-
-def score_set(
-    model: TrainedModel,
-    frame_set: FrameSet,
-    indices: Sequence[int] | np.ndarray | range,
-    advance: Callable[[int], None] = lambda frames: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Score frames of a set as `sfxjax.screen` would, with the set's mask if it has one.
-
-    Args:
-        model: the trained model.
-        frame_set: the open set.
-        indices: frames to score, 0-based.
-        advance: told the number of frames done.
-
-    Returns:
-        (n,) probabilities of the positive class, and the (n, k) `sfxjax.frame_statistics`. A frame that cannot be
-        scored, such as an empty one, gets the score 0, a miss.
-    """
-    screener = Screener(model)
-    mask = frame_set.mask_crop()
-    scores, statistics = [], []
-    for _, crops in frame_set.batches(indices, screener.batch_size):
-        good = np.ones(crops.shape[1:], bool) if mask is None else mask
-        part = screener.score_crops(crops, good)
-        scores.append(np.nan_to_num(part.scores, nan=0.0))
-        statistics.append(part.statistics)
-        advance(len(crops))
-    return np.concatenate(scores), np.concatenate(statistics)
 
 
 def summarize(positive: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> dict[str, Any]:
@@ -97,8 +63,3 @@ def logits(scores: np.ndarray) -> np.ndarray:
     """Return the log odds of probabilities, float64, kept finite."""
     clipped = np.clip(np.asarray(scores, np.float64), 1e-9, 1.0 - 1e-7)
     return np.log(clipped) - np.log1p(-clipped)
-
-
-def shifted(scores: np.ndarray, shift: float) -> np.ndarray:
-    """Return the probabilities whose log odds are higher by `shift`."""
-    return 1.0 / (1.0 + np.exp(-(logits(scores) + shift)))
