@@ -25,10 +25,10 @@ from sfxjax.errors import UserError
 from sfxjax.frame_statistics import NAMES, frame_statistics
 from sfxjax.masks import find_bad_pixels
 from sfxjax.models import BaseConfig
-from sfxjax.preprocess import grown_mask, preprocess_crop
 from sfxjax.reductions import get_reduction
 from sfxjax.sources import CROP, pixel_type
 from sfxjax.storage import TrainedModel
+from sfxjax.strips import normalize_parts
 
 # A frame is an error where fewer of its crop's unmasked pixels than this share can be used.
 LEAST_USABLE = 0.1
@@ -353,7 +353,8 @@ def normalized_crop(
         bad_below_zero: whether negative pixels mean nothing (else they count as 0), unless they are noise.
 
     Returns:
-        (720, 720) float32, normalised; bool (720, 720), True where no pixel of the 5 x 5 window is left out;
+        (720, 720) float32, normalised; bool (720, 720), True where no pixel of the 5 x 5 window is left out, which is
+        where the first is not simply 0;
         (3,) float32: share of the unmasked pixels that can be used, share of those with a number that have the
         highest value, and that value.
     """
@@ -362,7 +363,7 @@ def normalized_crop(
     usable = present & (values < limit)
     raised: jax.Array = crop
     if not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
-        raised, usable = _without_negatives(values, usable, jnp.asarray(bad_below_zero))
+        raised, usable = _without_negatives(crop, usable, jnp.asarray(bad_below_zero))
     # Behind a beam stop, in a hole or in a gap detectors write exactly 0. Its rim is as sharp as a spot. Where the
     # frame's mean is high no live pixel reads 0; counting detectors with few photons stay below that mean.
     mean = jnp.sum(jnp.where(usable, values, 0)) / jnp.maximum(_count(usable), 1)
@@ -371,9 +372,8 @@ def normalized_crop(
     # Saturated pixels count here, unlike those without a number.
     at_largest = _count(present & (values == largest)) / jnp.maximum(_count(present), 1)
     facts = jnp.stack([_count(usable) / jnp.maximum(_count(good), 1), at_largest, largest])
-    frame, valid = preprocess_crop(raised, usable)
-    assert valid is not None
-    return frame, grown_mask(valid), facts
+    frame, whole = normalize_parts(raised, usable, ("frame", "whole"))
+    return frame, whole, facts
 
 
 def _count(pixels: jax.Array) -> jax.Array:
@@ -393,33 +393,41 @@ def network_input(frame: jax.Array, whole: jax.Array, reduction: str | None) -> 
 
 
 def _without_negatives(
-    values: jax.Array, usable: jax.Array, bad_below_zero: jax.Array
+    crop: jax.Array, usable: jax.Array, bad_below_zero: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Settle what negative pixels mean: no value, 0, or noise around a pedestal, which is raised above 0.
 
-    Pre-processing takes negative pixels as bad where there is a mask. The normalisation does not see by how much
-    a frame is raised.
+    The normalisation does not see by how much a frame is raised.
 
     Args:
-        values: (724, 724).
+        crop: (724, 724), signed integers or floats.
         usable: bool (724, 724), True where a pixel means something.
         bad_below_zero: whether negative pixels mean nothing, unless they are noise.
-    """
 
-    def settled(values: jax.Array, usable: jax.Array) -> tuple[jax.Array, jax.Array]:
+    Returns:
+        The crop without negative pixels, of an unsigned type if it is of integers; and which pixels are usable.
+    """
+    whole = jnp.issubdtype(crop.dtype, jnp.integer)
+    dtype = jnp.dtype(f"uint{8 * crop.dtype.itemsize}") if whole else crop.dtype
+    values = crop.astype(jnp.float32)
+
+    def settled(usable: jax.Array) -> tuple[jax.Array, jax.Array]:
         sentinel = (values >= -2) & (values == jnp.round(values))
         lowest = jnp.min(jnp.where(usable, values, 0))
         noise = usable & (values < 0) & ~sentinel & (values > lowest)
         noisy = _count(noise) > NOISE_SHARE * _count(usable)
         bottom = NOISE_DEPTH * jnp.sum(jnp.where(noise, values, 0)) / jnp.maximum(_count(noise), 1)
-        kept = usable & jnp.where(noisy, values >= bottom, (values >= 0) | ~bad_below_zero)
-        return jnp.maximum(jnp.where(noisy, values - bottom, values), 0), kept
+        bottom = jnp.where(noisy, jnp.floor(bottom) if whole else bottom, 0)
+        kept = usable & ((values >= bottom) | ~(noisy | bad_below_zero))
+        # Integers wrap around and so come out right: the difference is not negative.
+        step = (-bottom).astype(jnp.int32).astype(dtype) if whole else -bottom.astype(dtype)
+        return jnp.where(values >= bottom, crop.astype(dtype) + step, 0), kept
+
+    def without(usable: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.maximum(crop, 0).astype(dtype), usable
 
     # Most frames of signed pixels hold no negative one.
-    any_negative = jnp.min(jnp.where(usable, values, 0)) < 0
-    return jax.lax.cond(
-        any_negative, settled, lambda values, usable: (jnp.maximum(values, 0), usable), values, usable
-    )
+    return jax.lax.cond(jnp.min(jnp.where(usable, values, 0)) < 0, settled, without, usable)
 
 
 def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> Scores:
