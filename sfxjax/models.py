@@ -7,6 +7,7 @@ classifier on one convolutional base (Fig. 4). What is declared here was chosen 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -80,8 +81,13 @@ def block_extrema(frames: jax.Array, block: int) -> jax.Array:
         (n, ss / block, fs / block, 2): maximum, and minus the minimum.
     """
     n, ss, fs = frames.shape
-    blocks = frames.reshape(n, ss // block, block, fs // block, block)
-    return jnp.stack([blocks.max((2, 4)), -blocks.min((2, 4))], axis=-1)
+    lines = frames.reshape(n, ss // block, block, fs)
+
+    def extreme(reduce: Callable[..., jax.Array]) -> jax.Array:
+        # One axis after the other: both at once take four times as long on a CPU.
+        return reduce(reduce(lines, axis=2).reshape(n, ss // block, fs // block, block), axis=3)
+
+    return jnp.stack([extreme(jnp.max), -extreme(jnp.min)], axis=-1)
 
 
 def space_to_depth(frames: jax.Array, block: int) -> jax.Array:
@@ -127,7 +133,10 @@ def compress(values: jax.Array) -> jax.Array:
     Args:
         values: of frames after local contrast normalisation, or of vectors made from them; noise is about 0.03.
     """
-    return jnp.arcsinh(values.astype(jnp.float32) / COMPRESSION_SCALE)
+    scaled = values.astype(jnp.float32) / COMPRESSION_SCALE
+    size = jnp.abs(scaled)
+    # `jnp.arcsinh` takes six times as long on a CPU; the squares of what frames give do not overflow.
+    return jnp.sign(scaled) * jnp.log1p(size + size * size / (1 + jnp.sqrt(size * size + 1)))
 
 
 def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:

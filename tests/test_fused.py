@@ -16,6 +16,7 @@ from scipy.ndimage import minimum_filter, uniform_filter
 from sfxjax import fused, fused_pallas
 from sfxjax.errors import UserError
 from sfxjax.fused import reduce_raw
+from sfxjax.models import COMPRESSION_SCALE, block_extrema, compress
 from sfxjax.preprocess import CROP, FRAME, central_crop, preprocess
 from sfxjax.strips import bound_of_squares, normalize_parts
 
@@ -241,6 +242,18 @@ def test_batches_crops_and_masks_of_their_own() -> None:
     assert rows.shape == (2, 2, FRAME)
     for i in range(4):
         close(rows[i // 2, i % 2], np.asarray(reduce_raw(frames[i], own[i])))
+
+
+def test_the_stem_of_frames_is_that_of_their_blocks() -> None:
+    frames = np.random.default_rng(4).normal(0, 3, (2, 48, 24)).astype(np.float32)
+    frames[0, :8, 8:16] = 0
+    blocks = np.stack([blocks_of(frame, 8) for frame in frames])
+    np.testing.assert_array_equal(block_extrema(jnp.asarray(frames), 8), blocks)
+    values = np.concatenate(
+        [[0, -0.0, 1e-12, -1e-6], np.geomspace(1e-4, 1e6, 50), -np.geomspace(1e-4, 1e6, 50)]
+    )
+    expected = np.arcsinh(values / COMPRESSION_SCALE)
+    np.testing.assert_allclose(compress(jnp.float32(values)), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
