@@ -13,13 +13,13 @@ from train.sampling import draw_epoch, reversal_strength
 from train.steps import (
     Domains,
     Draw,
-    training_step,
     cross_entropy,
     first_replica,
     mapped_steps,
     new_state,
     replicate,
     split_over_devices,
+    training_step,
 )
 
 CONFIG = BaseConfig(channels=(3, 4), features=5, dropout=0.0)
