@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from sfxjax import fused_pallas
 from sfxjax.contrast import WINDOW
 from sfxjax.errors import UserError
-from sfxjax.preprocess import CROP, FRAME, crop_and_check, map_frames, usable_pixels
+from sfxjax.preprocess import CROP, FRAME, crop_and_check, map_frames, usable_pixels, without_negatives
 from sfxjax.strips import bound_of_squares, normalize_parts
 
 Target = Literal["rows", "blocks"]
@@ -75,7 +75,7 @@ def _by_xla(
 ) -> jax.Array:
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
         good = usable_pixels(crop, mask, saturation)
-        return normalize_parts(jnp.maximum(crop, 0), good, (to,), block=block, floor=floor)[0]
+        return normalize_parts(without_negatives(crop), good, (to,), block=block, floor=floor)[0]
 
     return map_frames(one, frames, mask)
 

@@ -52,6 +52,7 @@ __all__ = [
     "preprocess",
     "preprocess_crop",
     "usable_pixels",
+    "without_negatives",
 ]
 
 FRAME = CROP - WINDOW + 1
@@ -75,6 +76,8 @@ def central_crop(frames: Array, size: int = CROP) -> Array:
             f"a frame of shape {tuple(frames.shape)} is smaller than the {size} x {size} pixels to be cut"
             " from its centre; give frames of at least that size"
         )
+    if frames.shape[-2:] == (size, size):
+        return frames  # A slice of a JAX array is a copy, also where it is the whole.
     top, left = ((length - size) // 2 for length in frames.shape[-2:])
     return frames[..., top : top + size, left : left + size]
 
@@ -168,7 +171,7 @@ def preprocess_crop(
         (height - 4, width - 4) float32, and which pixels of `crop` are good; None: all are.
     """
     good = usable_pixels(crop, mask, saturation)
-    crop = jnp.maximum(crop, 0)
+    crop = without_negatives(crop)
     if good is None and window == "box" and not isinstance(floor, str) and floor > 0:
         return normalize_parts(crop, None, ("frame",), floor=floor)[0], None
     return normalize_crop(crop, good, window=window, floor=floor), good
@@ -193,6 +196,11 @@ def usable_pixels(
     if mask is not None and not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
         good = combined(good, crop >= 0)
     return good
+
+
+def without_negatives(crop: jax.Array) -> jax.Array:
+    """Set negative pixels to 0, in an array that can have some."""
+    return crop if jnp.issubdtype(crop.dtype, jnp.unsignedinteger) else jnp.maximum(crop, 0)
 
 
 def map_frames(function: Callable[..., Any], frames: jax.Array, mask: jax.Array | None = None) -> Any:

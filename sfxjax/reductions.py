@@ -186,7 +186,7 @@ def _preprocess_and_reduce(
             return reduction(frame, None if good is None else pre.grown_mask(good))
         # No window that holds a bad pixel matters, which makes the normalisation cheaper.
         good = pre.usable_pixels(crop, mask, saturation)
-        values = jnp.maximum(crop, 0)
+        values = pre.without_negatives(crop)
         if reduction is row_wise_decomposition:
             return normalize_parts(values, good, ("rows",), floor=floor)[0]
         frame, whole = normalize_parts(values, good, ("frame", "whole"), floor=floor)

@@ -97,7 +97,7 @@ def normalize_parts(
                 return values
             return jnp.where(jax.lax.dynamic_slice_in_dim(good, start, length), values, jnp.nan)
 
-        windows = _windows(load, variance >= 0 if on_cpu else None)
+        windows = _windows(load, jnp.isfinite(variance) if on_cpu else None)
         bound = jnp.maximum(windows.squares, least)
         if with_frame:
             values = windows.deviation / (WINDOW * jnp.sqrt(bound))
