@@ -32,7 +32,7 @@ def file_to_lists(setting: Setting) -> Work:
 
     All three are in this process, compiled, with the reader processes up and the file in the system's cache.
     """
-    count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 2000)
+    count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 1000)
     folder = stand_in_data([DATA_SET], count, quiet=True) / DATA_SET
     file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
     times: dict[str, list[float]] = defaultdict(list)

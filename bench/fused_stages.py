@@ -21,7 +21,7 @@ from bench.frame_stages import (
     decision_operations,
     scores,
 )
-from bench.stages import PAPER_1D, PAPER_2D, Rival, Setting, Stage, Work, compare, compiled, one_frame
+from bench.stages import PAPER_2D, Rival, Setting, Stage, Work, compare, compiled, one_frame
 from sfxjax.contrast import grown_mask, normalize_crop
 from sfxjax.crop import CROP
 from sfxjax.fused import Target, reduce_raw
@@ -109,7 +109,7 @@ def decision(dimensions: int, setting: Setting) -> Work:
         moved=RAW,
         operations=decision_operations(model),
         program=program,
-        published=PAPER_2D if dimensions == 2 else PAPER_1D,
+        published=PAPER_2D if dimensions == 2 else None,
     )
 
 
