@@ -116,7 +116,16 @@ def test_no_target_label_is_planned_for() -> None:
 def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) -> None:
     """The README's example: compared with the row-wise decomposition, and not trained again the second time."""
     command = ["--reduction", EXAMPLE, "--sets", "LN83,LO19", "--frames", "100", "--labels", "8"]
-    command += ["--seeds", "1", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    command += [
+        "--methods",
+        "carried_over",
+        "--seeds",
+        "1",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--results",
+        str(tmp_path / "results"),
+    ]
     bench.main(command)
     found = json.loads((tmp_path / "results" / "reductions.json").read_text())
     assert found["simulated"] is True
