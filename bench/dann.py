@@ -57,7 +57,7 @@ def table(record: dict[str, Any]) -> str:
     """Lay the record out as Markdown, with the paper's figures beside ours."""
     what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
     lines = [
-        f"| {what}, {record['seeds']} seeds | DANN: recall / misses | balanced | source-only: recall / misses "
+        f"| {what}, {record['seeds']} seed{'s' * (record['seeds'] > 1)} | DANN: recall / misses | balanced | source-only: recall / misses "
         "| balanced | paper's DANN on the real sets |",
         "|---|---|---|---|---|---|",
     ]
