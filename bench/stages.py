@@ -32,13 +32,6 @@ MOMENTUM = 0.95
 SPOTS = (30, 0, 300, 8, 100, 2)
 
 Section = Literal["single steps", "frames on the device", "host memory", "file", "training"]
-SECTIONS: dict[Section, str] = {
-    "single steps": "one step alone, its input on the device",
-    "frames on the device": "raw crop on the device -> decision",
-    "host memory": "frames in host memory -> decision on the host",
-    "file": "file -> lists",
-    "training": "training steps, maps or vectors on the device; frames of both domains count",
-}
 
 
 class WrongAnswer(Exception):

@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.throughput_table import show
 from sfxjax.compilation import keep_compiled
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError, run_main
@@ -232,91 +233,6 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def show(record: dict[str, Any]) -> None:
-    """Print the record as one table."""
-    from bench.stages import SECTIONS
-
-    where = record["machine"]
-    bus = record["bus_bytes_per_second"]
-    versions = ", ".join(f"{name} {value}" for name, value in where["versions"].items())
-    print(
-        f"\n{where['device']} ({where['platform']}), {where['processor']}, {where['cores']} cores; {versions}"
-    )
-    print(
-        f"copy within device memory, read and write: {record['copy_bytes_per_second'] / 1e9:.1f} GB/s; ",
-        end="",
-    )
-    print("host and device share one memory" if bus is None else f"host to device: {bus / 1e9:.1f} GB/s")
-    heads = (
-        "",
-        "a second",
-        "quartiles",
-        "batch",
-        "kB",
-        "of copy",
-        "of bus",
-        "MFLOP",
-        "MB",
-        "paper",
-        "beside",
-    )
-    lines: list[tuple[str, ...] | str] = []
-    for section, title in SECTIONS.items():
-        stages = [stage for stage in record["stages"] if stage["section"] == section]
-        if stages:
-            lines += [title, *(table_row(stage) for stage in stages)]
-    table = [heads, *(line for line in lines if not isinstance(line, str))]
-    widths = [max(len(row[column]) for row in table) for column in range(len(heads) - 1)]
-    for line in [heads, *lines]:
-        if isinstance(line, str):
-            print(f"\n{line}")
-        else:
-            cells = [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=False)),
-            ]
-            print("  ".join([*cells, line[-1]]).rstrip())
-    print(
-        "\nkB: a frame's input read once and output written once; MFLOP: a frame, by XLA's count; MB: of the program with its"
-        " batch; paper: on one A100 40 GB."
-    )
-    for line in record["left_out"]:
-        print(f"left out: {line}")
-
-
-def table_row(stage: dict[str, Any]) -> tuple[str, ...]:
-    """Return a stage's cells."""
-    rate = stage["rate"]
-
-    def share(value: float | None) -> str:
-        return "" if not value else f"{100 * value:.3g} %"
-
-    beside = []
-    for other in stage["others"]:
-        by_processor = other["ratio_of_processor_time"]
-        notes = [other["note"]] if other["note"] else []
-        notes += [] if by_processor is None else [f"{by_processor:.3g}x by processor time"]
-        beside.append(
-            f"{other['ratio']:.3g}x {other['name']}{' (' + '; '.join(notes) + ')' if notes else ''}"
-        )
-    beside += [
-        f"{key}: {value}" for key, value in stage.items() if "alone" in key or key.startswith("share of ")
-    ]
-    return (
-        stage["name"],
-        f"{rate['median']:,.4g}" if rate["median"] < 1000 else f"{rate['median']:,.0f}",
-        f"{rate['low']:.3g}-{rate['high']:.3g}",
-        str(rate["batch"]),
-        f"{stage['bytes_a_frame'] / 1e3:.4g}",
-        share(stage["share_of_copy_bandwidth"]),
-        share(stage["share_of_bus"]),
-        "" if stage["operations_a_frame"] is None else f"{stage['operations_a_frame'] / 1e6:.3g}",
-        "" if stage["program_bytes"] is None else f"{stage['program_bytes'] / 1e6:.4g}",
-        "" if stage["paper_a100"] is None else f"{stage['paper_a100']['rate']:,}",
-        "; ".join(beside),
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from bench import frame_stages, stages, throughput, timing
+from bench import frame_stages, stages, throughput, throughput_table, timing
 from sfxjax.batches import CropBatch, crop_array, filled, overlapped
 from sfxjax.compilation import keep_compiled
 from sfxjax.devices import simulate_devices
@@ -156,7 +156,7 @@ def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.Capture
         rate = stage["rate"]
         assert 0 < rate["low"] <= rate["median"] <= rate["high"]
         assert rate["repeats"] >= timing.LEAST_REPEATS and rate["batch"] >= 1
-        assert stage["section"] in stages.SECTIONS and stage["input"] and stage["bytes_a_frame"] > 0
+        assert stage["section"] in throughput_table.SECTIONS and stage["input"] and stage["bytes_a_frame"] > 0
         assert stage["peak_bytes_so_far"] > 1e7
         share = rate["median"] * stage["bytes_a_frame"] / record["copy_bytes_per_second"]
         assert stage["share_of_copy_bandwidth"] == pytest.approx(share, rel=1e-2)
@@ -167,6 +167,10 @@ def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.Capture
     assert by_name["crop"]["program_bytes"] >= 4 * 2 * 1920 * 1920
     shown = capsys.readouterr().out
     assert all(title in shown for title in ("one step alone", "frames in host memory"))
+    throughput_table.main([str(path)])
+    written = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("|---") for line in written) == 2
+    assert all(sum(line.startswith(f"| {name} |") for line in written) == 1 for name in by_name)
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
