@@ -361,7 +361,10 @@ def _pyfai(setting: Setting) -> Rival:
 
 STAGES = [
     Stage("crop", "single steps", crop),
-    *(Stage(step, "single steps", partial(contrast, step)) for step in ("gcn", "lcn", "gcn-lcn")),
+    *(
+        Stage(step, "single steps", partial(contrast, step), quick=step == "gcn-lcn")
+        for step in ("gcn", "lcn", "gcn-lcn")
+    ),
     *(Stage(name, "single steps", partial(reduction, name)) for name in REDUCTIONS),
     Stage("1d-cnn", "single steps", partial(network_1d, jnp.float32)),
     Stage("1d-cnn-bfloat16", "single steps", partial(network_1d, jnp.bfloat16), quick=False),
@@ -369,7 +372,7 @@ STAGES = [
     Stage("2d-cnn-bfloat16", "single steps", partial(network_2d, jnp.bfloat16), quick=False),
     Stage("2d-cnn-maps", "single steps", network_2d_on_maps),
     Stage("screening-2d", "frames on the device", partial(screening, 2)),
-    Stage("screening-1d", "frames on the device", partial(screening, 1)),
+    Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
     Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
     Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
