@@ -173,12 +173,17 @@ def prepared_set(
 def prepared_sets(
     names: Sequence[str], reductions: tuple[str | None, ...], data: str | None, frames: int, seed: int = 0
 ) -> dict[str, PreparedSet]:
-    """Read and pre-process sets as `prepared_set` does, and say so where they are simulated."""
+    """Read and pre-process sets as `prepared_set` does, and say so, once, where they are simulated."""
     if data is None:
-        print(
-            f"no --data given: simulated stand-ins of {frames} frames a set (the real ones have {STAND_IN_FRAMES})"
-        )
+        _say_simulated(frames)
     return {name: prepared_set(name, reductions, data, frames, seed) for name in names}
+
+
+@cache
+def _say_simulated(frames: int) -> None:
+    print(
+        f"no --data given: simulated stand-ins of {frames} frames a set (the real ones have {STAND_IN_FRAMES})"
+    )
 
 
 def sets_of(plan: Plan) -> Callable[[], dict[str, PreparedSet]]:
