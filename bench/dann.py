@@ -56,8 +56,9 @@ def spread(results: list[dict[str, Any]], network: str, metric: str) -> dict[str
 def table(record: dict[str, Any]) -> str:
     """Lay the record out as Markdown, with the paper's figures beside ours."""
     what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
+    seeds = "1 seed" if record["seeds"] == 1 else f"{record['seeds']} seeds"
     lines = [
-        f"| {what}, {record['seeds']} seed{'s' * (record['seeds'] > 1)} | DANN: recall / misses | balanced | source-only: recall / misses "
+        f"| {what}, {seeds} | DANN: recall / misses | balanced | source-only: recall / misses "
         "| balanced | paper's DANN on the real sets |",
         "|---|---|---|---|---|---|",
     ]
