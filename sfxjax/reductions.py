@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from sfxjax import preprocess as pre
 from sfxjax.contrast import Floor, WindowName, check_options
 from sfxjax.errors import UserError
+from sfxjax.fused import reduce_raw
 from sfxjax.reduction_library import (
     block_maxima,
     brightest_pixels,
@@ -166,6 +167,8 @@ def preprocess_and_reduce(
     Raises:
         UserError: as there.
     """
+    if reduction is row_wise_decomposition and window == "box" and not isinstance(floor, str) and floor > 0:
+        return reduce_raw(frames, mask, floor=floor, saturation=saturation, backend="xla")
     frames, mask = pre.crop_and_check(frames, mask)
     check_options(window, floor)
     return _preprocess_and_reduce(frames, mask, reduction, window, floor, saturation)
@@ -187,8 +190,6 @@ def _preprocess_and_reduce(
         # No window that holds a bad pixel matters, which makes the normalisation cheaper.
         good = pre.usable_pixels(crop, mask, saturation)
         values = pre.without_negatives(crop)
-        if reduction is row_wise_decomposition:
-            return normalize_parts(values, good, ("rows",), floor=floor)[0]
         frame, whole = normalize_parts(values, good, ("frame", "whole"), floor=floor)
         return reduction(frame, None if good is None else whole)
 

@@ -29,20 +29,25 @@ from sfxjax.contrast import WINDOW, finite
 
 Part = Literal["rows", "blocks", "frame", "whole"]
 
+# Gives so many rows from a place on, (rows, width), and which of their pixels are good, bool of that shape or None: all.
+Read = Callable[[Any, int], tuple[jax.Array, jax.Array | None]]
+
 _HALF = WINDOW // 2
 _PIXELS = WINDOW * WINDOW
-# At most so many rows a strip: its float32 arrays, four at a time, fit a core's second-level cache.
-_STRIP = 96
+# At most so many rows a strip, for windows and for sums. Small ones stay in a core's cache; and XLA shares the work on
+# larger ones between cores, some hundred times a frame, which can take longer than the work.
+_STRIP = 12
+_SUM_STRIP = 16
 # The mean of every so many rows is near enough to the frame's to subtract from all pixels, if enough of them are good.
-_SAMPLE = 16
+_SAMPLE = 64
 _LEAST_SAMPLE = 1 / 64
 
 
 class _Origin(NamedTuple):
-    """What is subtracted from pixels, and the factor of floats after that, so that float32 holds the squares."""
+    """What is subtracted from pixels, whole for integers, and the factor of floats after that."""
 
     pivot: jax.Array
-    scale: jax.Array | None
+    scale: jax.Array
 
 
 class _Windows(NamedTuple):
@@ -59,10 +64,11 @@ def normalize_parts(
     *,
     block: int = 8,
     floor: float = 1.0,
+    index: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
     """Normalise a crop's contrast (GCN and LCN, box window) and keep parts of the result.
 
-    Only windows without a bad pixel count. For a batch, map this function with `sfxjax.preprocess.map_frames`.
+    Only windows without a bad pixel count. For a batch, map it with `sfxjax.preprocess.map_frames`.
 
     Args:
         crop: (height, width), any real dtype of at most 32 bits, at least 5 x 5.
@@ -73,6 +79,8 @@ def normalize_parts(
             "whole", bool of that shape, True where it holds none.
         block: edge of the blocks, which divides height - 4 and width - 4.
         floor: lower bound of the divisor in units of the frame's standard deviation, above 0.
+        index: place of the crop where `crop` is a batch (n, height, width) of integers, and `good` None: loops over a batch
+            read it in place so, where a CPU would first copy each crop.
 
     Returns:
         The parts, float32 but for "whole"; zeros where all good pixels are equal or there is none.
@@ -81,21 +89,33 @@ def normalize_parts(
         Ke et al., J. Synchrotron Rad. 25:655 (2018); Xie, Liu et al., Optics Express 31(20):32909 (2023), sections 3.1.1
         and 3.4.2, Eq. 2.
     """
-    good = finite(crop) if good is None else good
-    origin, variance = _statistics(crop, good)
+    if good is None and index is None:
+        good = finite(crop)
+
+    def read(start: Any, rows: int) -> tuple[jax.Array, jax.Array | None]:
+        if index is not None:
+            return jax.lax.dynamic_slice(crop, (index, start, 0), (1, rows, crop.shape[-1]))[0], None
+        values = jax.lax.dynamic_slice_in_dim(crop, start, rows)
+        return values, None if good is None else jax.lax.dynamic_slice_in_dim(good, start, rows)
+
+    return _parts(read, crop.shape[-2], parts, block, floor)
+
+
+def _parts(
+    read: Read, height: int, parts: tuple[Part, ...], block: int, floor: float
+) -> tuple[jax.Array, ...]:
+    origin, variance = _statistics(read, height)
     least = _bound(variance, floor)
-    rows = len(crop) - WINDOW + 1
+    rows = height - WINDOW + 1
     on_cpu = jax.default_backend() == "cpu"
-    strip = _strip_rows(rows, block if "blocks" in parts else 1) if on_cpu else rows
+    strip = _divisor(rows, _STRIP, block if "blocks" in parts else 1)
     with_frame = "frame" in parts
 
-    def one(start: jax.Array | int) -> tuple[jax.Array, ...]:
+    def one(start: Any) -> tuple[jax.Array, ...]:
         def load() -> jax.Array:
-            length = strip + WINDOW - 1
-            values = _subtract(jax.lax.dynamic_slice_in_dim(crop, start, length), origin)
-            if good is None:
-                return values
-            return jnp.where(jax.lax.dynamic_slice_in_dim(good, start, length), values, jnp.nan)
+            values, good = read(start, strip + WINDOW - 1)
+            values = _subtract(values, origin)
+            return values if good is None else jnp.where(good, values, jnp.nan)
 
         windows = _windows(load, jnp.isfinite(variance) if on_cpu else None)
         bound = jnp.maximum(windows.squares, least)
@@ -103,7 +123,7 @@ def normalize_parts(
             values = windows.deviation / (WINDOW * jnp.sqrt(bound))
         else:
             values = windows.deviation * jnp.abs(windows.deviation) / bound
-        present = None if good is None else ~jnp.isnan(values)
+        present = None if _like(read)[1] is None else ~jnp.isnan(values)
         return tuple(_part(part, values, present, block) for part in parts)
 
     if strip == rows:
@@ -112,6 +132,11 @@ def normalize_parts(
         stacked = jax.lax.map(one, jnp.arange(0, rows, strip))
         results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
     return tuple(_finish(part, result, with_frame) for part, result in zip(parts, results, strict=True))
+
+
+def _like(read: Read) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct | None]:
+    """Return the shapes and dtypes of what one row has."""
+    return jax.eval_shape(lambda: read(0, 1))
 
 
 def bound_of_squares(crop: jax.Array, floor: float) -> tuple[jax.Array, jax.Array]:
@@ -124,7 +149,11 @@ def bound_of_squares(crop: jax.Array, floor: float) -> tuple[jax.Array, jax.Arra
     Returns:
         A whole number near the mean, and the lower bound of the windows' sums of squared deviations; float32 both.
     """
-    origin, variance = _statistics(crop, None)
+
+    def read(start: Any, rows: int) -> tuple[jax.Array, None]:
+        return jax.lax.dynamic_slice_in_dim(crop, start, rows), None
+
+    origin, variance = _statistics(read, len(crop))
     return origin.pivot, _bound(variance, floor)
 
 
@@ -171,9 +200,11 @@ def signed_root(values: jax.Array) -> jax.Array:
     return jnp.sign(values) * jnp.sqrt(jnp.abs(values)) / WINDOW
 
 
-def _strip_rows(rows: int, multiple: int) -> int:
-    """Return how many rows a strip has: a divisor of all, made of whole blocks."""
-    fitting = [size for size in range(multiple, _STRIP + 1, multiple) if rows % size == 0]
+def _divisor(length: int, most: int, multiple: int = 1) -> int:
+    """Return the largest divisor up to `most`, of multiples of `multiple`; on GPUs and their like all of it."""
+    if jax.default_backend() != "cpu":
+        return length
+    fitting = [size for size in range(multiple, most + 1, multiple) if length % size == 0]
     return max(fitting, default=multiple)
 
 
@@ -234,35 +265,44 @@ def _sum(terms: list[jax.Array]) -> jax.Array:
     return total
 
 
-def _statistics(crop: jax.Array, good: jax.Array | None) -> tuple[_Origin, jax.Array]:
+def _statistics(read: Read, height: int) -> tuple[_Origin, jax.Array]:
     """Choose what to subtract from the pixels, and return the variance of the good ones in its units.
 
     Where all are equal it is exactly 0.
     """
-    pivot = _pivot(crop, good)
-    deviation = _subtract(crop, _Origin(pivot, None))
-    count: Any = crop.size
-    if good is not None:
+    origin = _origin(read, height)
+
+    def terms(values: jax.Array, good: jax.Array | None) -> list[jax.Array]:
+        deviation = _subtract(values, origin)
+        if good is None:
+            return [deviation, deviation * deviation]
         deviation = jnp.where(good, deviation, 0)
-        count = jnp.maximum(_count(good), 1)
-    scale = None
-    if jnp.issubdtype(crop.dtype, jnp.floating):
-        # A power of two, so that no square overflows.
-        exponent = jnp.frexp(jnp.abs(deviation).max())[1]
-        scale = jnp.ldexp(jnp.float32(1), jnp.clip(-exponent, -126, 126))
-        deviation = deviation * scale
-    mean, square = deviation.sum() / count, (deviation * deviation).sum() / count
-    return _Origin(pivot, scale), jnp.maximum(square - mean * mean, 0)
+        return [deviation, deviation * deviation, good.astype(jnp.float32)]
+
+    total, square, *counts = (term.sum() for term in _sum_over_strips(read, height, terms))
+    count = jnp.maximum(counts[0], 1) if counts else height * _like(read)[0].shape[1]
+    mean = total / count
+    return origin, jnp.maximum(square / count - mean * mean, 0)
 
 
-def _pivot(crop: jax.Array, good: jax.Array | None) -> jax.Array:
-    """Return a value near the mean of the good pixels, and the pixels' own value where all are equal.
+def _sum_over_strips(read: Read, height: int, terms: Callable[..., list[jax.Array]]) -> list[jax.Array]:
+    """Add arrays made of each strip, element by element."""
+    rows = _divisor(height, _SUM_STRIP)
+    if rows == height:
+        return terms(*read(0, height))
+    zeros = [jnp.zeros(term.shape, term.dtype) for term in jax.eval_shape(lambda: terms(*read(0, rows)))]
 
-    It is whole for integers, and of their dtype for those of 32 bits.
-    """
-    whole = jnp.issubdtype(crop.dtype, jnp.integer)
+    def body(place: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
+        return [old + new for old, new in zip(sums, terms(*read(place * rows, rows)), strict=True)]
 
-    def clipped_mean(values: jax.Array, good: jax.Array | None) -> jax.Array:
+    return jax.lax.fori_loop(0, height // rows, body, zeros)
+
+
+def _origin(read: Read, height: int) -> _Origin:
+    """Choose what to subtract: near the mean of the good pixels, and their own value where all are equal."""
+
+    def of(values: jax.Array, good: jax.Array | None) -> _Origin:
+        integers = jnp.issubdtype(values.dtype, jnp.integer)
         single = values.astype(jnp.float32)
         if values.dtype.itemsize < 4:
             values = single
@@ -274,36 +314,40 @@ def _pivot(crop: jax.Array, good: jax.Array | None) -> jax.Array:
             mean = jnp.where(good, single / jnp.maximum(_count(good), 1), 0).sum()
             lowest = jnp.where(good, values, jnp.asarray(bounds.max, values.dtype)).min()
             highest = jnp.where(good, values, jnp.asarray(bounds.min, values.dtype)).max()
-        return jnp.clip((jnp.round(mean) if whole else mean).astype(values.dtype), lowest, highest)
+        pivot = jnp.clip((jnp.round(mean) if integers else mean).astype(values.dtype), lowest, highest)
+        if integers:
+            return _Origin(pivot, jnp.float32(1))
+        # A power of two that brings these values to a millionth: no square overflows nor vanishes, whatever the unit.
+        exponent = jnp.frexp(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)).astype(jnp.float32))[1]
+        return _Origin(pivot, jnp.ldexp(jnp.float32(1), jnp.clip(-exponent - 20, -126, 126)))
+
+    def of_all() -> _Origin:
+        return of(*read(0, height))
 
     if jax.default_backend() != "cpu":
-        return clipped_mean(crop, good)
-    sample = crop[::_SAMPLE]
-    if good is None:
-        return clipped_mean(sample, None)
-    usable = good[::_SAMPLE]
-    return jax.lax.cond(
-        _count(usable) >= _LEAST_SAMPLE * usable.size,
-        lambda: clipped_mean(sample, usable),
-        lambda: clipped_mean(crop, good),
-    )
+        return of_all()
+    pieces = [read(start, 1) for start in range(0, height, _SAMPLE)]
+    values = jnp.concatenate([values for values, _ in pieces])
+    usable = [good for _, good in pieces if good is not None]
+    if not usable:
+        return of(values, None)
+    good = jnp.concatenate(usable)
+    enough = _count(good) >= _LEAST_SAMPLE * good.size
+    return jax.lax.cond(enough, lambda: of(values, good), of_all)
 
 
 def _count(good: jax.Array) -> jax.Array:
-    """Count pixels, as float32. Four rows are added in bytes first: CPUs have no quick sum of booleans."""
-    rows, columns = good.shape
-    parts = 4 if rows % 4 == 0 else 1
-    fours = good.astype(jnp.uint8).reshape(parts, rows // parts, columns).sum(0, dtype=jnp.uint8)
-    return fours.astype(jnp.float32).sum()
+    return good.astype(jnp.float32).sum()
 
 
 def _subtract(values: jax.Array, origin: _Origin) -> jax.Array:
-    """Subtract the pivot, exactly where float32 can hold the result, and then scale."""
+    """Subtract the pivot, exactly where float32 can hold the result, and scale floats."""
     pivot, scale = origin
-    if not jnp.issubdtype(values.dtype, jnp.floating) and values.dtype.itemsize > 2:
-        # The upper 20 bits and the lower 12 apart, each exact in float32.
-        upper = (values >> 12).astype(jnp.int32) - (pivot >> 12).astype(jnp.int32)
-        lower = (values & 0xFFF).astype(jnp.int32) - (pivot & 0xFFF).astype(jnp.int32)
-        return upper.astype(jnp.float32) * 4096 + lower.astype(jnp.float32)
-    difference = values.astype(jnp.float32) - pivot.astype(jnp.float32)
-    return difference if scale is None else difference * scale
+    if not jnp.issubdtype(values.dtype, jnp.integer):
+        return (values.astype(jnp.float32) - pivot.astype(jnp.float32)) * scale
+    if values.dtype.itemsize < 4:
+        return values.astype(jnp.float32) - pivot
+    # The upper 20 bits and the lower 12 apart, each exact in float32.
+    upper = (values >> 12).astype(jnp.int32) - (pivot >> 12).astype(jnp.int32)
+    lower = (values & 0xFFF).astype(jnp.int32) - (pivot & 0xFFF).astype(jnp.int32)
+    return upper.astype(jnp.float32) * 4096 + lower.astype(jnp.float32)
