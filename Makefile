@@ -27,7 +27,7 @@ test: $(FOR_TESTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy sfxjax train bench
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv build sfxjax.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -181,11 +181,12 @@ def write_scores(
     )
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path, *, quick: bool | None = None) -> Run:
     """Read and check a run.
 
     Args:
         folder: of the run.
+        quick: whether it was trained with fewer frames or epochs than the full comparison; None: as its record says.
 
     Raises:
         UserError: a file is missing or damaged, or its content is not as the module's text says.
@@ -199,6 +200,8 @@ def read_run(folder: str | Path) -> Run:
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); delete the run to train it again") from error
     _check_record(path, record)
+    if quick is not None:
+        record["quick"] = quick
     scores, classes = _read_scores(folder / SCORES)
     for name, values in scores.items():
         if record["frames"].get(name) != len(values):

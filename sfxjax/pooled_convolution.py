@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sfxjax.separate import separately
+
 # Layouts by the number of axes of places, as `jax.lax.conv_general_dilated` names them.
 _LAYOUTS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC")}
 # With more channels than this the planes of `_planes_product` take longer to make than they save.
@@ -67,9 +69,9 @@ def _largest_and_moments(values: jax.Array, kernel: jax.Array) -> tuple[jax.Arra
 def _forward(values: jax.Array, kernel: jax.Array) -> tuple[Any, Any]:
     if _as_planes(values):
         convolved = _planes_product(values, kernel)
-        largest = convolved.max(0)
-        pooled = _from_plane(largest, values.shape)
         mean, square = (part.mean(2).mean(0) for part in _powers(convolved))
+        largest = separately(jnp.isfinite(square).all(), _largest_of_planes, convolved)
+        pooled = _from_plane(largest, values.shape)
     else:
         convolved = _convolve(values, kernel)
         largest = pooled = _largest(_beside(convolved), kernel.shape[-1])
@@ -202,6 +204,13 @@ def _planes_product(values: jax.Array, kernel: jax.Array) -> jax.Array:
         (((0,), (0,)), ((), ())),
     )
     return product.reshape(2**axes, kernel.shape[-1], math.prod(places) // 2**axes * n)
+
+
+def _largest_of_planes(planes: jax.Array) -> jax.Array:
+    largest = planes[0]
+    for plane in planes[1:]:
+        largest = jnp.maximum(largest, plane)
+    return largest
 
 
 def _batch_last(values: jax.Array) -> jax.Array:

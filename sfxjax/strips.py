@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from sfxjax.contrast import WINDOW, finite
+from sfxjax.separate import separately
 
 Part = Literal["rows", "blocks", "frame", "whole"]
 
@@ -213,32 +214,18 @@ def _windows(load: Callable[[], jax.Array], true: jax.Array | None) -> _Windows:
 
     Args:
         load: gives the strip's values, (rows + 4, columns + 4).
-        true: a condition that always holds, which the compiler cannot know, or None. With it each step is a branch: XLA's
-            code for CPUs would otherwise fuse all steps and compute every column's sums five times over, which takes twice
-            as long.
+        true: see `sfxjax.separate`; without such steps a CPU takes twice as long.
     """
 
     def columns(values: jax.Array) -> tuple[jax.Array, jax.Array]:
         pixels = _shifts(values, 0)
         return _sum(pixels), sum_and_squares(pixels)[1]
 
-    values = _apart(true, load)
-    sums, squares = _apart(true, columns, values)
+    values = separately(true, load)
+    sums, squares = separately(true, columns, values)
     total, between = sum_and_squares(_shifts(sums, 1))
     middle = values[_HALF:-_HALF, _HALF:-_HALF]
     return _Windows(_PIXELS * middle - total, _sum(_shifts(squares, 1)) + between / WINDOW)
-
-
-def _apart(true: jax.Array | None, step: Callable[..., Any], *arguments: jax.Array) -> Any:
-    """Compute a step in a branch of its own if there is such a condition, see `_windows`."""
-    if true is None:
-        return step(*arguments)
-    shapes = jax.eval_shape(step, *arguments)
-
-    def never(*arguments: jax.Array) -> Any:
-        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-
-    return jax.lax.cond(true, step, never, *arguments)
 
 
 def _shifts(values: jax.Array, axis: int) -> list[jax.Array]:

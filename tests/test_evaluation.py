@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
 from sfxjax.models import BaseConfig, HitClassifier
 from sfxjax.storage import TrainedModel
-from train.evaluation import calibration_shift, logits, summarize
+from train.evaluation import calibration_shift, logits, positive_share, summarize
 from train.execute import map_logits, with_shift
 
 
@@ -95,3 +95,27 @@ def test_summary_without_positives_tells_what_it_can() -> None:
     assert result["recall"]["percent"] is None
     assert result["miss_accuracy"]["percent"] == 75
     assert set(result["miss_accuracy_at_recall"].values()) == {None}
+
+
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.8])
+@pytest.mark.parametrize("bias", [-2.0, 1.0])
+def test_a_share_is_found_without_labels_by_a_network_that_errs(share: float, bias: float) -> None:
+    """Plain counting would be far off: three frames in ten are called wrongly, and the network is biased."""
+    rng = np.random.default_rng(int(100 * share))
+
+    def scored(positive: np.ndarray) -> np.ndarray:
+        return sigmoid(rng.normal(np.where(positive, 0.5, -0.5), 1.0) + bias)
+
+    here, there = np.arange(20000) % 4 == 0, rng.random(20000) < share
+    found = positive_share(here, scored(here), scored(there))
+    assert found == pytest.approx(there.mean(), abs=0.03)
+
+
+def test_no_share_is_told_by_a_network_that_knows_nothing() -> None:
+    rng = np.random.default_rng(0)
+    positive = np.arange(400) % 3 == 0
+    assert positive_share(positive, rng.random(400), rng.random(100)) == 0.5
+    assert positive_share(np.ones(5, bool), rng.random(5), rng.random(5)) == 0.5
+    clear = np.where(positive, 0.99, 0.01)
+    assert positive_share(positive, clear, np.full(50, 0.01)) == 0.1
+    assert positive_share(positive, clear, np.full(50, 0.99)) == 0.9

@@ -14,9 +14,10 @@ import pytest
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork, HitClassifier
 from sfxjax.storage import write_checkpoint
-from train.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, validate
+from train import loop
+from train.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
 from train.recipe import Recipe
-from train.steps import Domains
+from train.steps import Domains, Objective
 
 RECIPE = Recipe(
     base=BaseConfig(channels=(3, 4), features=5), epochs=4, steps_per_epoch=3, batch=8, learning_rate=1e-2
@@ -69,6 +70,31 @@ def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
         again = fit(RECIPE, training, validation, folder)
     jax.tree.map(np.testing.assert_array_equal, again[:2], whole[:2])
     assert again.seconds == whole.seconds
+
+
+def test_classes_are_drawn_by_the_share_found_in_the_target(monkeypatch) -> None:
+    drawn = []
+    draw_epoch = loop.draw_epoch
+
+    def draw(*arguments, **options):
+        drawn.append(options["share"])
+        return draw_epoch(*arguments, **options)
+
+    monkeypatch.setattr(loop, "draw_epoch", draw)
+    plain = fit(RECIPE, *data())
+    assert drawn == [0.5] * RECIPE.epochs
+    drawn.clear()
+    matched = fit(dataclasses.replace(RECIPE, objective=Objective(matched_classes=True)), *data())
+    assert drawn == [share_to_draw(matched.history[:epoch]) for epoch in range(RECIPE.epochs)]
+    # The first epoch is drawn alike.
+    assert matched.history[0] == plain.history[0]
+
+
+def test_the_share_drawn_lies_halfway_to_the_median_of_the_last_estimates() -> None:
+    records = [{"target_share": share} for share in (0.9, 0.9, 0.9, 0.2, 0.1, 0.3, 0.9, 0.2)]
+    assert share_to_draw(records) == pytest.approx(0.35)
+    assert share_to_draw(records[:4]) == pytest.approx(0.7)
+    assert share_to_draw([]) == 0.5
 
 
 def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path) -> None:

@@ -182,6 +182,36 @@ def test_draws_are_balanced_complete_and_repeatable() -> None:
     assert np.all(positive[shared.source].sum(axis=2) == 2), "every device's share is balanced too"
 
 
+@pytest.mark.parametrize("share", [0.1, 0.37, 0.5, 0.9])
+def test_draws_have_the_share_of_positives_that_is_asked_for(share: float) -> None:
+    positive = np.arange(40) % 5 == 0
+    draw = draw_epoch(positive, 0, epoch=0, epochs=5, steps=10, batch=16, strength=1.0, seed=4, share=share)
+    hits = positive[draw.source]
+    assert np.all(np.abs(hits.sum(axis=1) - 16 * share) < 1)
+    assert abs(hits.sum() - 160 * share) < 1
+    np.testing.assert_allclose(draw.share, share, rtol=1e-6)
+    assert np.ptp(np.bincount(draw.source[hits], minlength=40)[positive]) <= 1
+    halves = positive[split_over_devices(draw, 2).source].sum(axis=2)
+    assert np.all(np.abs(halves[0] - halves[1]) <= 1), "every device has its part of either class"
+
+
+def test_the_label_loss_weighs_both_classes_alike_whatever_their_share() -> None:
+    data = domains()._replace(target=None)
+    positive = np.asarray(data.positive) > 0
+    places = np.concatenate([np.flatnonzero(positive)[:2], np.flatnonzero(~positive)[:6]])
+    draw = Draw(places, np.zeros(8, int), np.int32(0), np.float32(0), np.float32(0.25))
+    state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1, domains=("source",))
+    _, losses = jax.jit(training_step(CONFIG, optax.sgd(1.0)))(state, data, draw, KEY)
+    variables = {"params": state.params, "batch_stats": state.batch_stats["source"]}
+    (logits, _), _ = DomainAdversarialNetwork(CONFIG).apply(
+        variables, data.source[places], train=True, mutable=["batch_stats"]
+    )
+    logits = np.asarray(logits, np.float64)
+    each = np.concatenate([np.logaddexp(0, -logits[:2]), np.logaddexp(0, logits[2:])])
+    assert float(losses.label) == pytest.approx((each[:2].mean() + each[2:].mean()) / 2, rel=1e-5)
+    assert abs(each[:2].mean() - each[2:].mean()) > 0.01, "or equal weights would do as well"
+
+
 def test_reversal_ramp_is_ganins() -> None:
     progress = np.linspace(0, 1, 11)
     np.testing.assert_allclose(reversal_strength(progress, 0.5), 0.5 * np.tanh(5 * progress), atol=1e-12)

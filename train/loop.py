@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig
 from sfxjax.storage import read_checkpoint, write_checkpoint
 from train.distributed import check_same_start, wait_for_all
+from train.evaluation import positive_share
 from train.recipe import Recipe
 from train.sampling import draw_epoch
 from train.steps import (
@@ -37,6 +39,8 @@ from train.steps import (
 
 EVALUATION_BATCH = 64
 CHECKPOINTS_KEPT = 2
+# Epochs over which the share of positives in the target is estimated.
+SHARES_OF = 5
 
 
 class Validation(NamedTuple):
@@ -121,7 +125,8 @@ def validate(
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
-        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
+        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same, and `target_share`, the share
+        of positives that is estimated of it.
     """
     label, domain = predict(
         config, {"params": params, "batch_stats": batch_stats["source"]}, data.source, objective
@@ -133,7 +138,7 @@ def validate(
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        _, target = predict(
+        called, target = predict(
             config,
             {"params": params, "batch_stats": batch_stats.get("target", batch_stats["source"])},
             data.target,
@@ -142,6 +147,7 @@ def validate(
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
+        result["target_share"] = positive_share(data.positive, expit(label), expit(called))
     return result
 
 
@@ -152,6 +158,19 @@ def is_eligible(epoch: int, epochs: int) -> bool:
     the source's validation frames decides, which uses no label of the target.
     """
     return epoch > epochs - max(1, math.ceil(epochs / 4))
+
+
+def share_to_draw(history: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of positives to draw from the source, halfway from one half to that estimated of the target.
+
+    A network that overlooks faint hits underestimates their share, and would be confirmed in it by what is drawn; a lost hit
+    costs more than a false one. The median of a few epochs, since early estimates jump.
+
+    Args:
+        history: records of the epochs done.
+    """
+    estimates = [record["target_share"] for record in history[-SHARES_OF:]]
+    return float((0.5 + np.median(estimates)) / 2) if estimates else 0.5
 
 
 def check_batch(batch: int, devices: int) -> None:
@@ -249,6 +268,7 @@ def fit(
 
     for epoch in range(progress["epoch"], recipe.epochs):
         began = time.monotonic()
+        matched = recipe.objective.matched_classes and training.target is not None
         draw = draw_epoch(
             positive,
             0 if training.target is None else len(training.target),
@@ -258,6 +278,7 @@ def fit(
             batch=recipe.batch,
             strength=recipe.strength,
             seed=recipe.seed,
+            share=share_to_draw(progress["history"]) if matched else 0.5,
         )
         draw = draw._replace(source=drawn[draw.source].astype(np.int32))
         state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)

@@ -28,8 +28,9 @@ def draw_epoch(
     batch: int,
     strength: float,
     seed: int,
+    share: float = 0.5,
 ) -> Draw:
-    """Draw an epoch's batches: the source with as many positives as negatives, the target evenly.
+    """Draw an epoch's batches: the source with a given share of positives, the target evenly.
 
     Frames are taken from shuffled passes over each class, so that all of them come equally often.
 
@@ -42,22 +43,24 @@ def draw_epoch(
         batch: source frames a step, and as many target frames.
         strength: of the reversal at the end.
         seed: of the run.
+        share: of positives among the source frames, above 0 and below 1.
     """
     rng = np.random.default_rng([seed, epoch])
-    half = batch // 2
 
     def passes(pool: np.ndarray, count: int) -> np.ndarray:
         rounds = -(-count // max(len(pool), 1))
         return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
 
-    hits = passes(np.flatnonzero(positive), steps * half).reshape(steps, half)
-    misses = passes(np.flatnonzero(~positive), steps * (batch - half)).reshape(steps, batch - half)
-    # Interleaved, so that every device's share of a batch is balanced too.
-    source = (
-        np.stack([hits, misses], axis=2).reshape(steps, batch)
-        if batch % 2 == 0
-        else np.hstack([hits, misses])
-    )
+    # Rounded so that the whole epoch has the share, and each step nearly so.
+    bounds = np.floor(np.arange(steps + 1) * batch * share + 1e-9).astype(int)
+    counts = np.diff(bounds)
+    hits = passes(np.flatnonzero(positive), bounds[-1])
+    misses = passes(np.flatnonzero(~positive), steps * batch - bounds[-1])
+    # Evenly spread over a step, so that every device has its share of either class.
+    places = np.arange(batch + 1)
+    is_hit = np.diff(np.ceil(places * counts[:, None] / batch - 1e-9), axis=1) > 0
+    source = np.empty((steps, batch), int)
+    source[is_hit], source[~is_hit] = hits, misses
     target = passes(np.arange(targets), steps * batch) if targets else np.zeros(steps * batch)
     progress = (epoch * steps + np.arange(steps)) / (epochs * steps)
     return Draw(
@@ -65,4 +68,5 @@ def draw_epoch(
         target=target.reshape(steps, batch).astype(np.int32),
         orientation=rng.integers(0, ORIENTATIONS, steps).astype(np.int32),
         strength=reversal_strength(progress, strength).astype(np.float32),
+        share=np.full(steps, share, np.float32),
     )

@@ -44,12 +44,16 @@ class Objective:
         joint_statistics: normalise both domains by the statistics of one batch that holds both, and keep one set of running
             ones. Where the sets differ in their share of hits, statistics of their own would call that a difference of
             the frames. Otherwise each domain has its own.
+        matched_classes: draw the source's classes with the shares that the network finds in the target, so that domains
+            which differ in their share of hits alone look alike (Tachet des Combes et al., NeurIPS 2020, weigh the frames
+            to that end). Otherwise as many positives as negatives are drawn.
         frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.ConvolutionalBase`.
     """
 
     adaptation: Adaptation = "dann"
     sharpness: float = 0.0
     joint_statistics: bool = False
+    matched_classes: bool = False
     frozen: int = 0
 
     def network(self, config: BaseConfig, axis_name: str | None = None) -> DomainAdversarialNetwork:
@@ -100,12 +104,14 @@ class Draw(NamedTuple):
         target: (steps, batch) int32 places in `Domains.target`; ignored where that is None.
         orientation: (steps,) int32, one of the eight of a square.
         strength: (steps,) float32 of the gradient reversal.
+        share: (steps,) float32, of positives among the source frames drawn. The label loss weighs both classes alike.
     """
 
     source: Array
     target: Array
     orientation: Array
     strength: Array
+    share: Array = np.float32(0.5)  # type: ignore[assignment]
 
 
 class Losses(NamedTuple):
@@ -180,6 +186,7 @@ def training_step(
             maps = jnp.asarray(frames)[places]
             return orient(maps, draw.orientation) if config.turns else maps
 
+        weights = jnp.where(positive > 0.5, 0.5 / draw.share, 0.5 / (1 - draw.share))
         source = prepared(data.source, draw.source)
         target = None if data.target is None else prepared(data.target, draw.target)
         guessed = None if data.guessed is None else jnp.asarray(data.guessed)[draw.target]
@@ -201,7 +208,7 @@ def training_step(
         def both(params: Any) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
             if target is None:
                 label, _, source_stats = heads(params, "source", source, keys[0])
-                loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
+                loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
                 return loss, jnp.zeros(()), {"source": source_stats}
             if objective.joint_statistics:
                 logits, domains, source_stats = heads(
@@ -215,7 +222,7 @@ def training_step(
                 label, from_source, source_stats = heads(params, "source", source, keys[0])
                 on_target, from_target, target_stats = heads(params, "target", target, keys[1])
                 stats = {"source": source_stats, "target": target_stats}
-            label_loss = optax.sigmoid_binary_cross_entropy(label, positive).mean()
+            label_loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
             if guessed is not None:
                 label_loss = label_loss + guessed_loss(on_target, guessed)
             if objective.adaptation in ("dann", "conditional"):
@@ -421,7 +428,9 @@ def split_over_devices(draw: Draw, devices: int) -> Draw:
     def same(values: Any) -> np.ndarray:
         return np.broadcast_to(values, (devices, *values.shape))
 
-    return Draw(share(draw.source), share(draw.target), same(draw.orientation), same(draw.strength))
+    return Draw(
+        share(draw.source), share(draw.target), same(draw.orientation), same(draw.strength), same(draw.share)
+    )
 
 
 def cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:

@@ -1,0 +1,135 @@
+"""The pictures of the report, from the sets' frames and the finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench.paper_curves import draw_overview, draw_precision_recall
+from bench.paper_examples import choose_examples, whole_frame
+from bench.paper_figures import (
+    draw_crop,
+    draw_examples,
+    draw_features,
+    draw_normalisation,
+    draw_vectors,
+    title_of,
+)
+from bench.paper_report import CURVES, OVERVIEW
+from bench.paper_runs import Run
+from sfxjax.cxidb import open_set
+from sfxjax.models import BaseConfig, HitClassifier
+from sfxjax.reductions import preprocess_and_reduce
+from sfxjax.storage import load_model
+from train.figures import plot_heads
+from train.prepared import PreparedSet
+from train.published import frame_range
+from train.scores import read_log
+
+# The set of Figures 5 to 8, and the pair of Figures 9 and 10.
+SHOWN = "LO19"
+FEATURE_BATCH = 64
+
+
+def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
+    """Draw Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
+
+    Args:
+        data: folder of the sets.
+        counter: a run of the spot counter, by which frames are chosen.
+        folder: for the pictures.
+
+    Returns:
+        The pictures' files by key.
+    """
+    paths = {f"figure{number}": folder / f"figure{number}.png" for number in (5, 6, 7, 8)}
+    with open_set(data, SHOWN) as frame_set:
+        simulated, good = frame_set.simulated, frame_set.mask_crop()
+        # The counter's scores rise with its counts, so frames of median score have the median count.
+        examples = choose_examples(frame_set, counter.scores[SHOWN])
+        hit = examples[0]
+        frame, mask = whole_frame(frame_set, hit.number)
+    vectors = preprocess_and_reduce(jnp.asarray(np.stack([example.crop for example in examples])), good)
+    labels, numbers = [e.label for e in examples], [e.number for e in examples]
+    draw_examples(examples, good, paths["figure5"], name=SHOWN, simulated=simulated)
+    draw_crop(frame, mask, paths["figure6"], name=SHOWN, number=hit.number, simulated=simulated)
+    draw_normalisation(hit.crop, good, paths["figure7"], name=SHOWN, number=hit.number, simulated=simulated)
+    draw_vectors(
+        list(np.asarray(vectors)), labels, numbers, paths["figure8"], name=SHOWN, simulated=simulated
+    )
+    return paths
+
+
+def draw_runs(runs: Sequence[Run], sets: Mapping[str, PreparedSet], folder: Path) -> dict[str, Path]:
+    """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
+
+    Args:
+        runs: all there are.
+        sets: the prepared sets.
+        folder: for the pictures.
+
+    Returns:
+        The pictures' files by key.
+    """
+    paths = {key: folder / f"{key}.png" for key in (OVERVIEW, CURVES)}
+    draw_overview(runs, paths[OVERVIEW])
+    draw_precision_recall(runs, paths[CURVES])
+    adapted = [run for run in runs if run.method == "dann"]
+    dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
+    if dann is None:
+        return paths
+    pair = f"{dann.source} -> {title_of(str(dann.target), dann.simulated)}"
+    paths["figure10"] = folder / "figure10.png"
+    plot_heads(read_log(dann.folder), dann.record["epoch_kept"], f"DANN {pair}", paths["figure10"])
+    alone = [
+        run
+        for run in runs
+        if (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
+    ]
+    if alone:
+        paths["figure9"] = folder / "figure9.png"
+        _draw_features(dann, alone[0], sets, paths["figure9"])
+    return paths
+
+
+def _draw_features(dann: Run, alone: Run, sets: Mapping[str, PreparedSet], path: Path) -> None:
+    """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
+    pair = (sets[dann.source], sets[str(dann.target)])
+    places = [np.asarray(frame_range("last", len(each))) for each in pair]
+    maps = [each.masked[None][chosen] for each, chosen in zip(pair, places, strict=True)]
+    features = {
+        title: (features_of(run.folder, maps[0]), features_of(run.folder, maps[1]))
+        for title, run in (("source-only CNN", alone), ("DANN", dann))
+    }
+    classes = [each.labels[chosen] for each, chosen in zip(pair, places, strict=True)]
+    draw_features(
+        features,
+        (classes[0], classes[1]),
+        path,
+        source=dann.source,
+        target=str(dann.target),
+        simulated=dann.simulated,
+    )
+
+
+def features_of(folder: Path, maps: np.ndarray) -> np.ndarray:
+    """Compute the features that a run's label classifier sees, (n, features), of (n, ...) maps."""
+    model = load_model(folder)
+    compute: Callable[..., jax.Array] = partial(_features, model.variables, config=model.config)
+    parts = []
+    for start in range(0, len(maps), FEATURE_BATCH):
+        batch = maps[start : start + FEATURE_BATCH]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], FEATURE_BATCH - len(batch), axis=0)])
+        parts.append(np.asarray(compute(filled))[: len(batch)])
+    return np.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames="config")
+def _features(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
+    return HitClassifier(config).apply(variables, maps.astype(jnp.float32), method="features")  # type: ignore[return-value]

@@ -1,0 +1,114 @@
+"""The trainings that the paper's tables are of, as plans: one run for every network, whichever tables it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sfxjax.splits import split
+from train import dann, reduced, supervised, transfer
+from train.plan import Plan
+from train.prepared import base_for
+from train.published import PAIRS, Cell, cells
+from train.recipe import Recipe
+
+RWD = "row_wise_decomposition"
+RECIPES: dict[str, Recipe] = {
+    "supervised": supervised.RECIPE,
+    "transfer": transfer.RECIPE,
+    "reduced": reduced.RECIPE,
+    "dann": dann.RECIPE,
+}
+# Tables of trained networks; Table 6 is measured apart.
+TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
+# Each set once as source and once as target.
+QUICK_PAIRS = (("LN83", "LO19"), ("LO19", "LN84"), ("LN84", "LN83"))
+QUICK_EPOCHS = {"supervised": 10, "transfer": 6, "reduced": 10, "dann": 10}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is trained.
+
+    Attributes:
+        tables: numbers of the tables that are to be filled.
+        seeds: how many, from 0 on.
+        pairs: of sets, that transfer and DANN are trained on.
+        data: folder of CXIDB 76, or None for simulated stand-ins.
+        frames: of each set.
+        quick: with fewer epochs.
+    """
+
+    tables: tuple[int, ...] = TABLES_OF_RUNS
+    seeds: int = 1
+    pairs: tuple[tuple[str, str], ...] = PAIRS
+    data: str | None = None
+    frames: int = 2000
+    quick: bool = False
+
+    def recipe(self, method: str) -> Recipe:
+        """Return a method's recipe."""
+        recipe = replace(RECIPES[method], base=base_for(RWD if method == "reduced" else None))
+        return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
+
+
+def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
+    """List the trainings, those that others start from first.
+
+    Args:
+        comparison: what is asked for.
+        runs: folder of all runs.
+
+    Returns:
+        A plan for each folder.
+    """
+    plans: dict[Path, Plan] = {}
+    for seed in range(comparison.seeds):
+        for cell in _wanted(comparison):
+            if cell.method == "transfer":
+                base = folder_of(runs, "supervised", "full", cell.source, None, seed)
+                plans[base] = _plan(comparison, "supervised", "full", cell.source, None, seed, None)
+            out = folder_of(runs, cell.method, cell.split, cell.source, cell.target, seed)
+            started = str(base) if cell.method == "transfer" else None
+            plans[out] = _plan(comparison, cell.method, cell.split, cell.source, cell.target, seed, started)
+    return dict(sorted(plans.items(), key=lambda item: item[1].base is not None))
+
+
+def folder_of(runs: Path, method: str, part: str, source: str, target: str | None, seed: int) -> Path:
+    """Name the folder of a run, by its split too."""
+    return runs / "-".join([method, part, source, *([target] if target else []), f"seed{seed}"])
+
+
+def _wanted(comparison: Comparison) -> Iterable[Cell]:
+    for table in comparison.tables:
+        for cell in cells(table):
+            if cell.target is None or (cell.source, cell.target) in comparison.pairs:
+                yield cell
+    if 5 in comparison.tables:
+        # The source-only networks beside DANN are those of Table 1.
+        sources = {source for source, _ in comparison.pairs}
+        yield from (cell for cell in cells(1) if cell.source in sources)
+
+
+def _plan(
+    comparison: Comparison,
+    method: str,
+    part: str,
+    source: str,
+    target: str | None,
+    seed: int,
+    base: str | None,
+) -> Plan:
+    few = len(split("few", comparison.frames).train)
+    return Plan(
+        method,  # type: ignore[arg-type]  # one of the literals, from the published cells
+        source,
+        target,
+        few if part == "few" else None,
+        RWD if method == "reduced" else None,
+        replace(comparison.recipe(method), seed=seed),
+        comparison.data,
+        comparison.frames,
+        base=base,
+    )
