@@ -36,6 +36,7 @@ from bench.paper_tables import (
     paper_table,
     recall_table,
     row_record,
+    summary_table,
     table_rows,
     to_markdown,
 )
@@ -201,7 +202,7 @@ def write_record(
         else paper_table(number, runs, rows[number])
         for number in sorted(TABLES)
     ]
-    text = "\n".join(to_markdown(table) for table in [*tables, recall_table(runs)])
+    text = "\n".join(to_markdown(table) for table in [summary_table(runs), *tables, recall_table(runs)])
     atomic_write_text(results / "tables.md", text)
     return rows
 

@@ -20,6 +20,7 @@ from bench.paper_tables import (
     measured_table,
     paper_table,
     recall_table,
+    summary_table,
     to_html,
 )
 from sfxjax.files import atomic_write_text
@@ -121,6 +122,7 @@ def _answer(runs: Sequence[Run], figures: Mapping[str, Path]) -> tuple[str, str,
             '<p class="warning">Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter '
             "sets, 1200 and 200 labels are 60 and 10 % of the frames.</p>"
         )
+    lines.append(to_html(summary_table(runs)))
     lines.append(_figure(OVERVIEW, "All methods beside the paper", figures))
     return "answer", "Does it reproduce?", "\n".join(lines)
 

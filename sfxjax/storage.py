@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ DESCRIPTION = "model.json"
 WEIGHTS = "weights"
 CHECKSUMS = "sha256"
 REDUCTION_SOURCE = "reduction_source"
+# Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
+_SAVING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         json.dumps(description, allow_nan=False)
         try:
             _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
-            with _checkpointer() as checkpointer:
+            with _SAVING, _checkpointer() as checkpointer:
                 checkpointer.save((temporary / WEIGHTS).resolve(), arrays)
                 checkpointer.wait_until_finished()
         except Exception as error:

@@ -43,6 +43,7 @@ from bench.paper_tables import (
     paper_table,
     recall_table,
     row_record,
+    summary_table,
     table_rows,
     to_html,
     to_markdown,
@@ -397,3 +398,22 @@ def test_table_6_shows_words_and_what_was_measured(runs) -> None:
     ]
     assert rows["Train"][1] == "10.5"
     assert table.notes == ["Measured on a machine.", "one thing"]
+
+
+def test_the_summary_has_every_method_with_the_means_of_its_runs(runs) -> None:
+    table = summary_table(runs)
+    assert [row[0] for row in table.rows] == [method.title for method in METHODS.values()]
+    (row,) = [row for row in table.rows if row[0] == METHODS["dann"].title]
+    recalls = []
+    for seed in {run.seed for run in runs if run.method == "dann"}:
+        by_set = []
+        for name in SETS:
+            own = [r for r in runs if (r.method, r.target, r.seed) == ("dann", name, seed)]
+            by_set.append(
+                np.mean([recall_score(r.classes[name][LAST] > 0, r.scores[name][LAST] >= 0.5) for r in own])
+            )
+        recalls.append(100 * np.mean(by_set))
+    assert row[2] == f"{np.mean(recalls):.1f} ± {np.std(recalls, ddof=1):.1f}"
+    # The means of the target columns of Table 5, first over a set's pairs.
+    assert row[5] == f"{published_mean(METHODS['dann'], lambda pair: pair.recall):.1f}"
+    assert summary_table([]).rows[0][2:5] == ["not run"] * 3

@@ -7,6 +7,7 @@ import errno
 import json
 import pickle
 import shutil
+import threading
 from pathlib import Path
 
 import jax
@@ -238,3 +239,21 @@ def test_nothing_is_unpickled(saved: Path, tmp_path: Path, monkeypatch) -> None:
             load_model(saved)
         path.write_bytes(content)
     assert not mark.exists()
+
+
+def test_threads_write_at_the_same_time(tmp_path) -> None:
+    """Orbax alone comes to a standstill here."""
+
+    def write(number: int) -> None:
+        for step in range(6):
+            write_checkpoint(tmp_path / f"{number}" / f"{step}", {"a": np.full(50, number + step)}, {})
+
+    threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    for number in range(4):
+        tree, _ = read_checkpoint(tmp_path / f"{number}" / "5", {"a": np.zeros(50, int)})
+        np.testing.assert_array_equal(tree["a"], number + 5)
