@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     found = read_runs(every, runs, counters)
     results.mkdir(parents=True, exist_ok=True)
-    pictures = draw_frames(folder, found[-1], results) | draw_runs(found, sets, results)
+    pictures = draw_frames(folder, found[-1], results) | draw_runs(found, planned(every, runs), sets, results)
     seconds = round(time.monotonic() - began)
     command = " ".join(["python -m bench.paper", *(sys.argv[1:] if arguments is None else arguments)])
     notes = [

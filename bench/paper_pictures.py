@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from bench.paper_figures import (
     draw_features,
     draw_normalisation,
     draw_vectors,
-    title_of,
 )
 from bench.paper_report import CURVES, OVERVIEW
 from bench.paper_runs import Run
 from sfxjax.cxidb import open_set
 from sfxjax.models import BaseConfig, HitClassifier
 from sfxjax.reductions import preprocess_and_reduce
-from sfxjax.storage import load_model
+from sfxjax.storage import TrainedModel
+from train.execute import train
 from train.figures import plot_heads
+from train.plan import Plan
 from train.prepared import PreparedSet
 from train.published import frame_range
 from train.scores import read_log
@@ -66,11 +67,14 @@ def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def draw_runs(runs: Sequence[Run], sets: Mapping[str, PreparedSet], folder: Path) -> dict[str, Path]:
+def draw_runs(
+    runs: Sequence[Run], plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], folder: Path
+) -> dict[str, Path]:
     """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
 
     Args:
         runs: all there are.
+        plans: of the runs, by folder.
         sets: the prepared sets.
         folder: for the pictures.
 
@@ -84,9 +88,14 @@ def draw_runs(runs: Sequence[Run], sets: Mapping[str, PreparedSet], folder: Path
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
     if dann is None:
         return paths
-    pair = f"{dann.source} -> {title_of(str(dann.target), dann.simulated)}"
+    simulated = "simulated stand-ins: " if dann.simulated else ""
     paths["figure10"] = folder / "figure10.png"
-    plot_heads(read_log(dann.folder), dann.record["epoch_kept"], f"DANN {pair}", paths["figure10"])
+    plot_heads(
+        read_log(dann.folder),
+        dann.record["epoch_kept"],
+        f"{simulated}DANN {dann.source} -> {dann.target}",
+        paths["figure10"],
+    )
     alone = [
         run
         for run in runs
@@ -94,20 +103,25 @@ def draw_runs(runs: Sequence[Run], sets: Mapping[str, PreparedSet], folder: Path
     ]
     if alone:
         paths["figure9"] = folder / "figure9.png"
-        _draw_features(dann, alone[0], sets, paths["figure9"])
+        _draw_features(dann, alone[0], plans, sets, paths["figure9"])
     return paths
 
 
-def _draw_features(dann: Run, alone: Run, sets: Mapping[str, PreparedSet], path: Path) -> None:
+def _draw_features(
+    dann: Run, alone: Run, plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], path: Path
+) -> None:
     """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
-    pair = (sets[dann.source], sets[str(dann.target)])
-    places = [np.asarray(frame_range("last", len(each))) for each in pair]
-    maps = [each.masked[None][chosen] for each, chosen in zip(pair, places, strict=True)]
-    features = {
-        title: (features_of(run.folder, maps[0]), features_of(run.folder, maps[1]))
-        for title, run in (("source-only CNN", alone), ("DANN", dann))
-    }
-    classes = [each.labels[chosen] for each, chosen in zip(pair, places, strict=True)]
+    pair = {name: sets[name] for name in (dann.source, str(dann.target))}
+    places = {name: np.asarray(frame_range("last", len(each))) for name, each in pair.items()}
+    features = {}
+    for title, run in (("source-only CNN", alone), ("DANN", dann)):
+        # Of a finished training this reads the epoch kept; a model on disk has the statistics of one domain alone.
+        models = train(plans[run.folder], pair, run.folder / "checkpoints").models
+        source, target = (
+            features_of(models[name], each.masked[None][places[name]]) for name, each in pair.items()
+        )
+        features[title] = (source, target)
+    classes = [each.labels[places[name]] for name, each in pair.items()]
     draw_features(
         features,
         (classes[0], classes[1]),
@@ -118,15 +132,13 @@ def _draw_features(dann: Run, alone: Run, sets: Mapping[str, PreparedSet], path:
     )
 
 
-def features_of(folder: Path, maps: np.ndarray) -> np.ndarray:
-    """Compute the features that a run's label classifier sees, (n, features), of (n, ...) maps."""
-    model = load_model(folder)
-    compute: Callable[..., jax.Array] = partial(_features, model.variables, config=model.config)
+def features_of(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
+    """Compute the features that a model's label classifier sees, (n, features), of (n, ...) maps."""
     parts = []
     for start in range(0, len(maps), FEATURE_BATCH):
         batch = maps[start : start + FEATURE_BATCH]
         filled = np.concatenate([batch, np.repeat(batch[-1:], FEATURE_BATCH - len(batch), axis=0)])
-        parts.append(np.asarray(compute(filled))[: len(batch)])
+        parts.append(np.asarray(_features(model.variables, filled, model.config))[: len(batch)])
     return np.concatenate(parts)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from sfxjax.splits import split
 from train import dann, reduced, supervised, transfer
 from train.plan import Plan
-from train.prepared import base_for
 from train.published import PAIRS, Cell, cells
 from train.recipe import Recipe
 
@@ -49,7 +48,7 @@ class Comparison:
 
     def recipe(self, method: str) -> Recipe:
         """Return a method's recipe."""
-        recipe = replace(RECIPES[method], base=base_for(RWD if method == "reduced" else None))
+        recipe = RECIPES[method]
         return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 

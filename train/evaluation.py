@@ -9,7 +9,7 @@ import numpy as np
 from sfxjax.metrics import miss_accuracy_at_recall, summary
 
 RECALLS = (0.90, 0.95, 0.99)
-# A network whose recall exceeds its false alarms by less tells nothing of the classes' shares.
+# A network whose recall exceeds its false alarms by less tells nothing of shares.
 LEAST_DIFFERENCE = 0.3
 
 
@@ -61,15 +61,13 @@ def calibration_shift(positive: np.ndarray, scores: np.ndarray) -> float:
     return float(minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded").x)
 
 
-def positive_share(positive: np.ndarray, scores: np.ndarray, unlabelled: np.ndarray) -> float:
-    """Estimate the share of positives among frames without labels, from how often a network calls a frame positive.
-
-    The share called is corrected by how often labelled positives and labelled negatives are called so.
+def positive_share(recall: float, false_alarms: float, called: float) -> float:
+    """Estimate the share of positives among frames without labels, from how often a network calls frames positive.
 
     Args:
-        positive: (n,) bool, labels of frames of the labelled set.
-        scores: (n,) their probabilities.
-        unlabelled: (m,) probabilities of the frames without labels.
+        recall: share of labelled positives called positive, or their mean probability.
+        false_alarms: the same of labelled negatives.
+        called: the same of the frames without labels.
 
     Returns:
         Share from 0.1 to 0.9; 0.5 where the network hardly tells the classes apart.
@@ -77,15 +75,9 @@ def positive_share(positive: np.ndarray, scores: np.ndarray, unlabelled: np.ndar
     References:
         Lipton et al., ICML 2018, for two classes.
     """
-    positive = np.asarray(positive, bool)
-    shift = calibration_shift(positive, scores)
-    here, there = (logits(values) + shift >= 0 for values in (scores, unlabelled))
-    if positive.all() or not positive.any() or not len(there):
-        return 0.5
-    recall, false_alarms = here[positive].mean(), here[~positive].mean()
     if recall - false_alarms < LEAST_DIFFERENCE:
         return 0.5
-    return float(np.clip((there.mean() - false_alarms) / (recall - false_alarms), 0.1, 0.9))
+    return float(np.clip((called - false_alarms) / (recall - false_alarms), 0.1, 0.9))
 
 
 def logits(scores: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig
@@ -40,7 +39,7 @@ from train.steps import (
 EVALUATION_BATCH = 64
 CHECKPOINTS_KEPT = 2
 # Epochs over which the share of positives in the target is estimated.
-SHARES_OF = 5
+SHARES_OF = 3
 
 
 class Validation(NamedTuple):
@@ -125,8 +124,7 @@ def validate(
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
-        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same, and `target_share`, the share
-        of positives that is estimated of it.
+        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
     """
     label, domain = predict(
         config, {"params": params, "batch_stats": batch_stats["source"]}, data.source, objective
@@ -138,7 +136,7 @@ def validate(
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        called, target = predict(
+        _, target = predict(
             config,
             {"params": params, "batch_stats": batch_stats.get("target", batch_stats["source"])},
             data.target,
@@ -147,7 +145,6 @@ def validate(
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
-        result["target_share"] = positive_share(data.positive, expit(label), expit(called))
     return result
 
 
@@ -269,6 +266,7 @@ def fit(
     for epoch in range(progress["epoch"], recipe.epochs):
         began = time.monotonic()
         matched = recipe.objective.matched_classes and training.target is not None
+        share = share_to_draw(progress["history"]) if matched else 0.5
         draw = draw_epoch(
             positive,
             0 if training.target is None else len(training.target),
@@ -278,7 +276,7 @@ def fit(
             batch=recipe.batch,
             strength=recipe.strength,
             seed=recipe.seed,
-            share=share_to_draw(progress["history"]) if matched else 0.5,
+            share=share,
         )
         draw = draw._replace(source=drawn[draw.source].astype(np.int32))
         state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)
@@ -289,6 +287,10 @@ def fit(
             "train_domain_loss": float(np.mean(losses.domain)),
             **validate(recipe.base, host.params, host.batch_stats, validation, recipe.objective),
         }
+        if training.target is not None:
+            # As the steps see both domains: running statistics lag behind, and err for either domain in its own way.
+            hits, alarms, called = np.mean(losses.called, axis=0, dtype=float)
+            record["target_share"] = positive_share(hits / share, alarms / (1 - share), called)
         if not all(math.isfinite(value) for value in record.values()):
             raise UserError(f"training diverged in epoch {epoch + 1}; use a lower --learning-rate")
         history = [*progress["history"], record]

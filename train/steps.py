@@ -115,10 +115,18 @@ class Draw(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Mean losses of a step, nats: of the label classifier, and of the adaptation (for DANN the domain classifier)."""
+    """What a step tells of itself.
+
+    Attributes:
+        label: mean loss of the label classifier, nats.
+        domain: mean loss of the adaptation (for DANN the domain classifier), nats.
+        called: (3,) mean predicted probabilities of the positive class: of the source's positives, counted as 0 in the other
+            frames; of its negatives, likewise; of the target's frames.
+    """
 
     label: jax.Array
     domain: jax.Array
+    called: jax.Array
 
 
 def new_state(
@@ -205,11 +213,11 @@ def training_step(
             )
             return label, domain_logit, changed.get("batch_stats", {})
 
-        def both(params: Any) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+        def both(params: Any) -> tuple[Losses, dict[str, Any]]:
             if target is None:
                 label, _, source_stats = heads(params, "source", source, keys[0])
                 loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
-                return loss, jnp.zeros(()), {"source": source_stats}
+                return Losses(loss, jnp.zeros(()), jnp.zeros(3)), {"source": source_stats}
             if objective.joint_statistics:
                 logits, domains, source_stats = heads(
                     params, "source", jnp.concatenate([source, target]), keys[0]
@@ -232,15 +240,18 @@ def training_step(
                 adaptation_loss = draw.strength * class_confusion(on_target)
             else:
                 adaptation_loss = jnp.zeros(())
-            return label_loss, adaptation_loss, stats
+            called = jax.nn.sigmoid(label)
+            told = [(called * positive).mean(), (called * (1 - positive)).mean()]
+            told.append(jax.nn.sigmoid(on_target).mean())
+            return Losses(label_loss, adaptation_loss, jnp.stack(told)), stats
 
         def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
-            label_loss, adaptation_loss, stats = both(params)
-            return label_loss + adaptation_loss, (stats, Losses(label_loss, adaptation_loss))
+            losses, stats = both(params)
+            return losses.label + losses.domain, (stats, losses)
 
         gradient, (batch_stats, losses) = jax.grad(loss, has_aux=True)(state.params)
         if objective.sharpness:
-            label_gradient = jax.grad(lambda params: both(params)[0])
+            label_gradient = jax.grad(lambda params: both(params)[0].label)
             here = label_gradient(state.params)
             length = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(here)))
             reach = objective.sharpness / (length + 1e-12)
