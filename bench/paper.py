@@ -42,6 +42,7 @@ from bench.paper_tables import (
 )
 from sfxjax.compilation import keep_compiled
 from sfxjax.cxidb import open_set
+from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
@@ -78,7 +79,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--frames", type=int, help=f"of each stand-in (default: {FRAMES}, or {QUICK_FRAMES} with --quick)"
     )
-    parser.add_argument("--workers", type=int, help="trainings at once (default: cores, at most 4)")
+    parser.add_argument(
+        "--workers", type=int, help="trainings at once (default: cores, at most 4; one with several devices)"
+    )
     parser.add_argument(
         "--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)"
     )
@@ -240,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counters = run_spot_counter(folder, SETS, runs, quick=chosen.quick)
     measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
     sets = prepared_sets(SETS, (None, RWD), chosen.data, frames)
+    workers = trainings_at_once(workers)
     trained = train_all(plans, sets, workers)
 
     found = read_runs(every, runs, counters)

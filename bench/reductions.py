@@ -26,6 +26,7 @@ from bench.reduction_cells import TRANSPOSED, UNTOUCHED, append_cell, planned, r
 from bench.reduction_tables import draw, summarize_cells, tables
 from bench.timing import Timed, measure
 from sfxjax.cxidb import set_location
+from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
@@ -65,7 +66,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"ways to do without target labels, tried on {' and '.join(ADAPTED)} (default: all)",
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="trainings at once (default: cores)"
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="trainings at once (default: cores; one with several devices)",
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/reductions"), help="(default: runs/reductions)"
@@ -143,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     left = [cell for cell in cells if cell not in done]
     with (
         progress("training", len(cells), "networks") as advance,
-        ThreadPoolExecutor(chosen.workers) as pool,
+        ThreadPoolExecutor(trainings_at_once(chosen.workers)) as pool,
     ):
         advance(len(cells) - len(left))
         futures = [pool.submit(run_cell, cell, sets) for cell in left]

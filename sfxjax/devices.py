@@ -77,3 +77,13 @@ def simulate_devices(count: int) -> None:
         pass
     if jax.default_backend() != "cpu" or len(jax.devices()) != count:
         raise UserError("the devices have been counted already; ask for simulated ones before anything else")
+
+
+def trainings_at_once(wanted: int) -> int:
+    """Return how many trainings may run in threads of one process: as many as wanted on one device, else one.
+
+    Each training takes all devices, and of two that wait for all devices each may hold some.
+    """
+    import jax
+
+    return wanted if jax.device_count() == 1 else 1

@@ -12,6 +12,7 @@ import pytest
 from bench import paper, paper_measured, paper_plans
 from bench.paper_plans import QUICK_PAIRS, RWD, Comparison, planned
 from bench.paper_runs import read_run
+from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.simulate import stand_in_data
 from sfxjax.splits import split
@@ -184,3 +185,9 @@ def test_the_three_methods_are_measured_in_processes_of_their_own() -> None:
         for key in ("preprocessing_seconds", "training_seconds", "frames_per_second", "peak_memory_mib"):
             assert found[method][key] > 0
     assert found["simulated"]
+
+
+def test_trainings_that_share_several_devices_are_done_one_by_one(monkeypatch) -> None:
+    assert trainings_at_once(4) == 1, "the tests have two devices"
+    monkeypatch.setattr("jax.device_count", lambda: 1)
+    assert trainings_at_once(4) == 4
