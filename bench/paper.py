@@ -250,9 +250,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results.mkdir(parents=True, exist_ok=True)
     pictures = draw_frames(folder, found[-1], results) | draw_runs(found, planned(every, runs), sets, results)
     seconds = round(time.monotonic() - began)
-    command = " ".join(["python -m bench.paper", *(sys.argv[1:] if arguments is None else arguments)])
+    asked = ["--quick"] * chosen.quick + [f"--seeds {chosen.seeds}"]
+    asked += [] if chosen.only is None else [f"--only {chosen.only}"]
     notes = [
-        f"{command}: {seconds} s for all of it, {trained} networks trained in this call, {workers} at once."
+        f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
     ]
     rows = write_record(results, found, measured, notes)
     report = results / "report.html"
