@@ -180,7 +180,7 @@ def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", runs)
     page, _ = read_page(tmp_path / "r.html")
     assert page.headings[-1] == "How it was made"
-    assert len(page.headings) == 1 + 7 + 1 + len(FIGURES) + 1
+    assert len(page.headings) == 2 + 7 + 1 + len(FIGURES) + 1
     assert all("simulated stand-ins" in heading for heading in page.headings[:-1])
     assert "A stand-in's label" in page.text
     assert page.text.count("not drawn") == len(FIGURES) + 2
