@@ -371,10 +371,11 @@ def _scatter(axis: Any, points: Sequence[np.ndarray], names: tuple[str, str], se
     values = np.concatenate(points).astype(np.float64)
     values = (values - values.mean(0)) / np.maximum(values.std(0), 1e-9)
     # The exact method: the other one's tree overruns the stack where points coincide, as those of a poor network do.
-    more = {"method": "exact", "init": "random", "random_state": seed}
     # One thread: several wait for one another more than they work, badly so on a busy machine.
     with threadpool_limits(1):
-        plane = TSNE(2, perplexity=min(30, (number - 1) / 3), **more).fit_transform(values)
+        plane = TSNE(
+            2, perplexity=min(30, (number - 1) / 3), method="exact", init="random", random_state=seed
+        ).fit_transform(values)
     source = np.arange(number) < len(points[0])
     # In random order, so that neither set lies on top.
     order = np.random.default_rng(seed).permutation(number)

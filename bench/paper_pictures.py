@@ -35,7 +35,6 @@ from train.scores import read_log
 
 # The set of Figures 5 to 8, and the pair of Figures 9 and 10.
 SHOWN = "LO19"
-FEATURE_BATCH = 64
 
 
 def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
@@ -134,12 +133,7 @@ def _draw_features(
 
 def features_of(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
     """Compute the features that a model's label classifier sees, (n, features), of (n, ...) maps."""
-    parts = []
-    for start in range(0, len(maps), FEATURE_BATCH):
-        batch = maps[start : start + FEATURE_BATCH]
-        filled = np.concatenate([batch, np.repeat(batch[-1:], FEATURE_BATCH - len(batch), axis=0)])
-        parts.append(np.asarray(_features(model.variables, filled, model.config))[: len(batch)])
-    return np.concatenate(parts)
+    return np.asarray(_features(model.variables, maps, model.config))
 
 
 @partial(jax.jit, static_argnames="config")
