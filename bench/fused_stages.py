@@ -28,17 +28,19 @@ from sfxjax.fused import Target, reduce_raw
 from sfxjax.models import block_extrema, finished_maps
 from sfxjax.preprocess import FRAME, map_frames, preprocess
 from sfxjax.reductions import row_wise_decomposition
+from sfxjax.spot_sums import spot_sums
 from sfxjax.storage import TrainedModel
 
 # Of pixels after the normalisation, and of what is made of them.
 REDUCED = 1e-4
 BLOCK = 8
+SPOT = 3
 
 
 def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
     """Crop, GCN, LCN and a reduction in one pass, with a mask or without."""
     crops, real, good = setting.crops_there, *setting.real
-    function: Callable[..., jax.Array] = partial(reduce_raw, to=to, block=BLOCK)
+    function: Callable[..., jax.Array] = partial(reduce_raw, to=to, block=BLOCK, spot=SPOT)
     reference = jax.jit(partial(_step_by_step, to))
     mask = jnp.asarray(good if len(real) else _some_mask())
     more = (mask,) if masked else ()
@@ -87,8 +89,8 @@ def decision(dimensions: int, setting: Setting) -> Work:
         network = TrainedModel(model.config, variables)
         if dimensions == 1:
             return network.scores(reduce_raw(crops, to="rows"))
-        blocks = reduce_raw(crops, to="blocks", block=model.config.block)
-        return jax.nn.sigmoid(network.map_logits(finished_maps(blocks)))
+        blocks = reduce_raw(crops, to="blocks", block=model.config.block, spot=model.config.spot)
+        return jax.nn.sigmoid(network.map_logits(finished_maps(blocks, model.config)))
 
     crops = setting.crops_there
     variables = jax.device_put(model.variables, setting.device)
@@ -121,7 +123,7 @@ def _step_by_step(to: Target, crops: jax.Array, mask: jax.Array | None = None) -
         whole = jnp.ones(frame.shape, bool) if mask is None else grown_mask(mask)
         if to == "rows":
             return row_wise_decomposition(frame, whole)
-        return block_extrema(jnp.where(whole, frame, 0)[None], BLOCK)[0]
+        return block_extrema(spot_sums(jnp.where(whole, frame, 0), SPOT)[None], BLOCK)[0]
 
     return map_frames(one, crops, mask)
 

@@ -83,7 +83,7 @@ def training(method: str, setting: Setting) -> Work:
     adversarial = method == "dann"
     data = training_data(recipe.base, adversarial, setting.seed)
     devices = [setting.device]
-    steps = 2 if setting.on_cpu else recipe.steps_per_epoch
+    steps = 8 if setting.on_cpu else recipe.steps_per_epoch
     check_loss(recipe, data, setting)
     state, resident, draw, key = steps_of(recipe, data, devices, steps)
     run = mapped_steps(recipe.base, recipe.optimizer(), devices, objective=recipe.objective)

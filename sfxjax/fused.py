@@ -21,6 +21,7 @@ from sfxjax import fused_pallas
 from sfxjax.contrast import WINDOW
 from sfxjax.errors import UserError
 from sfxjax.preprocess import CROP, FRAME, crop_and_check, map_frames, usable_pixels, without_negatives
+from sfxjax.spot_sums import check_spot
 from sfxjax.strips import bound_of_squares, normalize_parts
 
 Target = Literal["rows", "blocks"]
@@ -33,6 +34,7 @@ def reduce_raw(
     *,
     to: Target = "rows",
     block: int = 8,
+    spot: int = 1,
     floor: float = 1.0,
     saturation: float | None = None,
     backend: Backend = "auto",
@@ -45,6 +47,8 @@ def reduce_raw(
         to: "rows" for the row-wise decomposition; "blocks" for the largest value and minus the smallest of square blocks, as
             `sfxjax.models.block_extrema` gives them, with 0 for pixels whose 5 x 5 window holds a bad one.
         block: edge of the blocks; it divides 720.
+        spot: edge of the squares whose sums the blocks' extremes are of, as `sfxjax.spot_sums.spot_sums` gives them; 1 for
+            pixels.
         floor: lower bound of the normalisation's divisor in units of the frame's standard deviation, above 0.
         saturation: pixels at or above this value are bad.
         backend: "xla"; "pallas", a kernel for GPUs, for rows of frames of unsigned integers of at most 16 bits and without
@@ -66,21 +70,28 @@ def reduce_raw(
         raise UserError(f"the floor {floor!r} is not a number above 0")
     if block < 1 or FRAME % block:
         raise UserError(f"blocks of {block} pixels do not fill a frame of {FRAME}; give a divisor of {FRAME}")
+    check_spot(spot)
     plain = to == "rows" and mask is None and saturation is None and _suits_kernel(frames.dtype)
     if plain and (backend == "pallas" or (backend == "auto" and _kernel_works())):
         return _rows_by_kernel(frames, floor)
-    return _by_xla(frames, mask, to, block, floor, saturation)
+    return _by_xla(frames, mask, to, block, spot, floor, saturation)
 
 
 def _by_xla(
-    frames: ArrayLike, mask: ArrayLike | None, to: Target, block: int, floor: float, saturation: float | None
+    frames: ArrayLike,
+    mask: ArrayLike | None,
+    to: Target,
+    block: int,
+    spot: int,
+    floor: float,
+    saturation: float | None,
 ) -> jax.Array:
     """Reduce by XLA's code, on a CPU in as many threads as there are cores.
 
     XLA shares the work of one operation between cores, and has thousands of small ones here: threads for parts of the batch
     take half the time.
     """
-    some = partial(_some, to=to, block=block, floor=floor, saturation=saturation)
+    some = partial(_some, to=to, block=block, spot=spot, floor=floor, saturation=saturation)
     frames, mask = jnp.asarray(frames), None if mask is None else jnp.asarray(mask)
     count = math.prod(frames.shape[:-2])
     traced = any(isinstance(array, jax.core.Tracer) for array in (frames, mask))
@@ -111,7 +122,7 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-@partial(jax.jit, static_argnames=("count", "to", "block", "floor", "saturation"))
+@partial(jax.jit, static_argnames=("count", "to", "block", "spot", "floor", "saturation"))
 def _some(
     frames: jax.Array,
     mask: jax.Array | None,
@@ -120,6 +131,7 @@ def _some(
     count: int,
     to: Target,
     block: int,
+    spot: int,
     floor: float,
     saturation: float | None,
 ) -> jax.Array:
@@ -130,7 +142,7 @@ def _some(
 
     def reduce(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
         good = usable_pixels(crop, mask, saturation)
-        return normalize_parts(without_negatives(crop), good, (to,), block=block, floor=floor)[0]
+        return normalize_parts(without_negatives(crop), good, (to,), block=block, floor=floor, spot=spot)[0]
 
     if jax.default_backend() != "cpu":
         return jax.vmap(reduce, in_axes=(0, 0 if own else None))(frames, mask)
@@ -138,7 +150,7 @@ def _some(
 
     def one(index: jax.Array) -> jax.Array:
         if in_place:
-            return normalize_parts(frames, None, (to,), block=block, floor=floor, index=index)[0]
+            return normalize_parts(frames, None, (to,), block=block, floor=floor, spot=spot, index=index)[0]
         return reduce(frames[index], mask[index] if mask is not None and own else mask)
 
     return jax.lax.map(one, first + jnp.arange(count))
@@ -165,7 +177,7 @@ def _kernel_works() -> bool:
     try:
         with jax.ensure_compile_time_eval():
             result = np.asarray(_rows_by_kernel(jnp.asarray(frame), 1.0))
-            expected = np.asarray(_by_xla(jnp.asarray(frame), None, "rows", 1, 1.0, None))
+            expected = np.asarray(_by_xla(jnp.asarray(frame), None, "rows", 1, 1, 1.0, None))
     except Exception:  # A back end that is missing, deprecated or does not know the GPU fails in many ways.
         return False
     return bool(np.allclose(result, expected, atol=1e-4))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -19,10 +20,14 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.gradient_reversal import gradient_reversal
 from sfxjax.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
+from sfxjax.separate import separately
+from sfxjax.spot_sums import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
 COMPRESSION_SCALE = 0.05
+# Of the blocks of a frame with own noise: near that of frames with little background after the normalisation.
+COMMON_NOISE = 0.07
 ORIENTATIONS = 8
 # Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
 MOMENTUM = 0.95
@@ -38,6 +43,9 @@ class BaseConfig:
         stem: how a frame first shrinks: "block_extrema" keeps the largest and the smallest pixel of each block,
             "space_to_depth" makes each block's pixels the channels of one pixel. Frames only.
         block: edge of the stem's blocks, pixels.
+        spot: edge of the squares that are added up before the extremes are taken, pixels, odd: about that of a spot; 1 for
+            single pixels. With "block_extrema" alone.
+        own_noise: whether heights are in units of the frame's own noise. With "block_extrema" alone.
         channels: of each convolutional block, bottom to top.
         features: length of the feature vector.
         dropout: rate on the top two blocks.
@@ -46,6 +54,8 @@ class BaseConfig:
     dimensions: int = 2
     stem: Stem = "block_extrema"
     block: int = 8
+    spot: int = 3
+    own_noise: bool = True
     channels: tuple[int, ...] = (8, 16)
     features: int = 16
     dropout: float = 0.1
@@ -55,6 +65,7 @@ class BaseConfig:
             raise UserError(
                 f"no convolutional base with {self.dimensions} dimensions and the stem {self.stem!r}"
             )
+        check_spot(self.spot)
         object.__setattr__(self, "channels", tuple(self.channels))
 
     @property
@@ -70,8 +81,8 @@ class BaseConfig:
 def block_extrema(frames: jax.Array, block: int) -> jax.Array:
     """Keep the largest and the smallest value of each square block.
 
-    A Bragg spot after local contrast normalisation is one to three pixels wide and stands out by its height, which
-    the maximum keeps; the minimum tells noise and edges, which swing both ways, from spots, which do not.
+    A spot stands out by its height, which the maximum keeps; the minimum tells noise and edges, which swing both ways,
+    from spots, which do not.
 
     Args:
         frames: (n, ss, fs).
@@ -153,30 +164,67 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
     """
     if config.dimensions == 1:
         return compress(frames[..., None] if frames.ndim == 2 else frames)
-    maps = (block_extrema if config.stem == "block_extrema" else space_to_depth)(frames, config.block)
-    return finished_maps(maps)
+    if config.stem == "space_to_depth":
+        return finished_maps(space_to_depth(frames, config.block), config)
+
+    def blocks(frame: jax.Array) -> jax.Array:
+        return block_extrema(spot_sums(frame, config.spot)[None], config.block)[0]
+
+    # One by one on a CPU: the sums of all frames would leave its cache.
+    each = partial(jax.lax.map, blocks) if jax.default_backend() == "cpu" else jax.vmap(blocks)
+    return finished_maps(each(frames.astype(jnp.float32)), config)
 
 
-def finished_maps(blocks: jax.Array) -> jax.Array:
+def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
     """Make maps of a frame's blocks: the stem's second half, for blocks that come without the frame.
 
     Args:
         blocks: (n, ss, fs, channels), from `block_extrema`, `space_to_depth` or `sfxjax.fused.reduce_raw`.
+        config: of the base.
 
     Returns:
         The same shape, float32.
     """
-    return _fill(compress(blocks))
+    blocks = blocks.astype(jnp.float32)
+    # A block without data is exactly 0 throughout.
+    live = jnp.any(blocks != 0, axis=-1)
+    if config.own_noise and config.stem == "block_extrema":
+        noise = frame_noise(blocks[..., 1], live)
+        blocks = blocks * jnp.where(noise > 0, COMMON_NOISE / noise, 1)[:, None, None, None]
+    return _fill(compress(blocks), live)
 
 
-def _fill(maps: jax.Array) -> jax.Array:
-    """Give blocks without data, which are exactly 0 throughout, the mean of the frame's other blocks.
+def frame_noise(depths: jax.Array, live: jax.Array) -> jax.Array:
+    """Measure each frame's noise by how far its blocks reach below 0, which spots do not.
+
+    The normalisation divides by the deviation of the whole frame, which the shape of its background decides. What tells a spot is
+    its height over the noise; in units of that, sets of other detectors and backgrounds are alike.
+
+    It is the mean over the blocks, those that reach more than twice the mean counting as just that: near the median,
+    which takes a sort.
+
+    Args:
+        depths: (n, ss, fs), minus the smallest value of each block.
+        live: (n, ss, fs) bool, blocks with data.
+
+    Returns:
+        (n,), 0 for a frame without data.
+    """
+
+    def mean(values: jax.Array) -> jax.Array:
+        return jnp.where(live, values, 0).sum((1, 2)) / jnp.maximum(live.sum((1, 2)), 1)
+
+    return mean(jnp.minimum(depths, 2 * mean(depths)[:, None, None]))
+
+
+def _fill(maps: jax.Array, live: jax.Array) -> jax.Array:
+    """Give blocks without data the mean of the frame's other blocks.
 
     Nothing measured is as smooth as a masked region; as zeros its outline would look like structure.
     """
-    live = jnp.any(maps != 0, axis=-1, keepdims=True)
+    live = live[..., None]
     count = jnp.maximum(live.sum(axis=(1, 2), keepdims=True), 1)
-    return jnp.where(live, maps, maps.sum(axis=(1, 2), keepdims=True) / count)
+    return jnp.where(live, maps, jnp.where(live, maps, 0).sum(axis=(1, 2), keepdims=True) / count)
 
 
 def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
@@ -249,7 +297,7 @@ class ConvolutionalBase(nn.Module):
                 values = normalization(*pooled_convolution_and_moments(*arguments))
             values = jnp.tanh(nn.relu(values).astype(self.dtype))
             if level >= last - 1 and config.dropout > 0:
-                values = nn.Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
+                values = _Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
         normalize = nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, name="normalization_counts")
@@ -314,6 +362,27 @@ class _Normalization(nn.Module):
             self.mean.value = MOMENTUM * self.mean.value + (1 - MOMENTUM) * mean
             self.var.value = MOMENTUM * self.var.value + (1 - MOMENTUM) * variance
         return (values - mean) * (self.scale * jax.lax.rsqrt(variance + EPSILON)) + self.bias
+
+
+class _Dropout(nn.Module):
+    """What `flax.linen.Dropout` does, drawing the zeros once.
+
+    XLA on a CPU would draw them in every step that reads them, forth and back, which took a third of a training step.
+
+    Attributes:
+        rate: share of the values that become zero; the others grow in turn.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, values: jax.Array, *, deterministic: bool) -> jax.Array:
+        if deterministic:
+            return values
+        key = self.make_rng("dropout")
+        bounded = values.ravel()[0] != jnp.inf
+        kept = separately(bounded, lambda: jax.random.bernoulli(key, 1 - self.rate, values.shape))
+        return jnp.where(kept, values / (1 - self.rate), 0)
 
 
 class Classifier(nn.Module):

@@ -30,6 +30,8 @@ DESCRIPTION = "model.json"
 WEIGHTS = "weights"
 CHECKSUMS = "sha256"
 REDUCTION_SOURCE = "reduction_source"
+# Of the base of models that do not name these fields.
+_WITHOUT_SPOTS = {"spot": 1, "own_noise": False}
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
 _SAVING = threading.Lock()
 
@@ -241,7 +243,7 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{folder} is not a model of this version of sfxjax; train it again")
     try:
-        config = BaseConfig(**description["config"])
+        config = BaseConfig(**(_WITHOUT_SPOTS | description["config"]))
         recorded = _recorded_reduction(description)
         threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
     except (KeyError, TypeError, ValueError) as error:

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from sfxjax.contrast import WINDOW, finite
 from sfxjax.separate import separately
+from sfxjax.spot_sums import sums_within
 
 Part = Literal["rows", "blocks", "frame", "whole"]
 
@@ -65,6 +66,7 @@ def normalize_parts(
     *,
     block: int = 8,
     floor: float = 1.0,
+    spot: int = 1,
     index: jax.Array | None = None,
 ) -> tuple[jax.Array, ...]:
     """Normalise a crop's contrast (GCN and LCN, box window) and keep parts of the result.
@@ -80,6 +82,7 @@ def normalize_parts(
             "whole", bool of that shape, True where it holds none.
         block: edge of the blocks, which divides height - 4 and width - 4.
         floor: lower bound of the divisor in units of the frame's standard deviation, above 0.
+        spot: edge of the squares whose sums "blocks" are the extremes of, see `sfxjax.spot_sums`.
         index: place of the crop where `crop` is a batch (n, height, width) of integers, and `good` None: loops over a batch
             read it in place so, where a CPU would first copy each crop.
 
@@ -99,40 +102,60 @@ def normalize_parts(
         values = jax.lax.dynamic_slice_in_dim(crop, start, rows)
         return values, None if good is None else jax.lax.dynamic_slice_in_dim(good, start, rows)
 
-    return _parts(read, crop.shape[-2], parts, block, floor)
+    return _parts(read, crop.shape[-2], parts, block, floor, spot)
 
 
 def _parts(
-    read: Read, height: int, parts: tuple[Part, ...], block: int, floor: float
+    read: Read, height: int, parts: tuple[Part, ...], block: int, floor: float, spot: int
 ) -> tuple[jax.Array, ...]:
     origin, variance = _statistics(read, height)
     least = _bound(variance, floor)
     rows = height - WINDOW + 1
     on_cpu = jax.default_backend() == "cpu"
     strip = _divisor(rows, _STRIP, block if "blocks" in parts else 1)
-    with_frame = "frame" in parts
+    # Sums are of values, not of their signed squares.
+    rooted = "frame" in parts or spot > 1
+    margin = spot // 2 if "blocks" in parts else 0
 
     def one(start: Any) -> tuple[jax.Array, ...]:
+        # Rows of other strips that the sums reach into; at the frame's first and last rows as many more of its inside.
+        more = min(2 * margin, rows - strip)
+        first = jnp.clip(start - margin, 0, rows - strip - more)
+
         def load() -> jax.Array:
-            values, good = read(start, strip + WINDOW - 1)
+            values, good = read(first, strip + more + WINDOW - 1)
             values = _subtract(values, origin)
             return values if good is None else jnp.where(good, values, jnp.nan)
 
         windows = _windows(load, jnp.isfinite(variance) if on_cpu else None)
         bound = jnp.maximum(windows.squares, least)
-        if with_frame:
+        if rooted:
             values = windows.deviation / (WINDOW * jnp.sqrt(bound))
         else:
             values = windows.deviation * jnp.abs(windows.deviation) / bound
         present = None if _like(read)[1] is None else ~jnp.isnan(values)
-        return tuple(_part(part, values, present, block) for part in parts)
+        if not margin:
+            return tuple(_part(part, values, present, block) for part in parts)
+        own, here = (
+            None if each is None else jax.lax.dynamic_slice_in_dim(each, start - first, strip)
+            for each in (values, present)
+        )
+        spread = values if present is None else jnp.where(present, values, 0)
+        spread = jnp.pad(spread, ((margin, margin), (0, 0)))
+        spread = jax.lax.dynamic_slice_in_dim(spread, start - first, strip + 2 * margin)
+        return tuple(
+            _part(part, sums_within(spread, spot), None, block)
+            if part == "blocks"
+            else _part(part, own, here, block)
+            for part in parts
+        )
 
     if strip == rows:
         results = one(0)
     else:
         stacked = jax.lax.map(one, jnp.arange(0, rows, strip))
         results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
-    return tuple(_finish(part, result, with_frame) for part, result in zip(parts, results, strict=True))
+    return tuple(_finish(part, result, rooted) for part, result in zip(parts, results, strict=True))
 
 
 def _like(read: Read) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct | None]:

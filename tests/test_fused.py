@@ -45,6 +45,10 @@ def blocks_of(frame: np.ndarray, block: int) -> np.ndarray:
     return np.stack([blocks.max((1, 3)), -blocks.min((1, 3))], -1)
 
 
+def sums_of(frame: np.ndarray, spot: int) -> np.ndarray:
+    return spot * uniform_filter(frame, spot, mode="constant")
+
+
 def crops(height: int = CROP, width: int = CROP) -> np.ndarray:
     """Make a frame of each kind that could cost accuracy.
 
@@ -90,10 +94,12 @@ def test_against_the_reference(dtype: type, masked: bool) -> None:
     mask = masks() if masked else None
     good = np.ones((CROP, CROP), bool) if mask is None else mask
     rows, blocks = reduce_raw(frames, mask), reduce_raw(frames, mask, to="blocks")
+    sums = reduce_raw(frames, mask, to="blocks", spot=3)
     for i, crop in enumerate(frames):
         frame, whole = reference(crop, good)
         close(rows[i], rows_of(frame, whole))
         close(blocks[i], blocks_of(frame, 8))
+        close(sums[i], blocks_of(sums_of(frame, 3), 8))
 
 
 def test_values_without_a_number_saturated_and_negative_ones_are_bad() -> None:
@@ -135,6 +141,7 @@ def test_real_frames(shared: Path) -> None:
         normalized, whole = reference(crop, np.asarray(central_crop(mask)))
         close(reduce_raw(frame, mask), rows_of(normalized, whole))
         close(reduce_raw(frame, mask, to="blocks"), blocks_of(normalized, 8))
+        close(reduce_raw(frame, mask, to="blocks", spot=3), blocks_of(sums_of(normalized, 3), 8))
 
 
 def test_what_preprocessing_gives_reduced_by_blocks() -> None:
@@ -157,9 +164,9 @@ def test_rows_that_the_pivot_is_taken_of_may_be_masked() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("masked", "spot"), [(False, 3), (True, 3), (True, 7)])
 def test_parts_of_small_frames_in_strips_and_whole(
-    monkeypatch: pytest.MonkeyPatch, backend: str, masked: bool
+    monkeypatch: pytest.MonkeyPatch, backend: str, masked: bool, spot: int
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     # 210 rows make strips; block 5 divides them.
@@ -169,15 +176,20 @@ def test_parts_of_small_frames_in_strips_and_whole(
     def parts(crop: jax.Array, mask: jax.Array) -> tuple[jax.Array, ...]:
         good = mask if masked else None
         everything = normalize_parts(crop, good, ("whole", "frame", "rows", "blocks"), block=5, floor=0.5)
-        return *everything, *normalize_parts(crop, good, ("blocks", "rows"), block=5, floor=0.5)
+        both = normalize_parts(crop, good, ("blocks", "rows"), block=5, floor=0.5)
+        sums = normalize_parts(crop, good, ("rows", "blocks", "whole"), block=5, floor=0.5, spot=spot)
+        return *everything, *both, *sums
 
     for crop in frames:
         frame, whole = reference(crop, mask, floor=0.5)
         result = parts(jnp.asarray(crop), jnp.asarray(mask))
         np.testing.assert_array_equal(result[0], whole)
+        np.testing.assert_array_equal(result[8], whole)
         close(result[1], frame)
-        for rows, blocks in ((result[2], result[3]), (result[5], result[4])):
+        close(result[7], blocks_of(sums_of(frame, spot), 5))
+        for rows in (result[2], result[5], result[6]):
             close(rows, rows_of(frame, whole))
+        for blocks in (result[3], result[4]):
             close(blocks, blocks_of(frame, 5))
 
 
@@ -209,7 +221,7 @@ def test_both_back_ends_lower_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     by_xla, by_kernel = (
         jax.jit(function).trace(frames).lower(lowering_platforms=("cuda",)).as_text()
         for function in (
-            lambda frames: inspect.unwrap(fused._by_xla)(frames, None, "rows", 1, 1.0, None),
+            lambda frames: inspect.unwrap(fused._by_xla)(frames, None, "rows", 1, 1, 1.0, None),
             lambda frames: inspect.unwrap(fused._rows_by_kernel)(frames, 1.0),
         )
     )
@@ -221,7 +233,7 @@ def test_the_kernel_is_taken_only_where_it_gives_what_xla_gives(monkeypatch: pyt
     fused._kernel_works.cache_clear()
     assert not fused._kernel_works()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    expected = fused._by_xla(jnp.asarray(crops()[:1]), None, "rows", 1, 1.0, None)
+    expected = fused._by_xla(jnp.asarray(crops()[:1]), None, "rows", 1, 1, 1.0, None)
 
     def broken(frames: jax.Array, floor: float) -> jax.Array:
         raise NotImplementedError("no such back end")
@@ -229,8 +241,8 @@ def test_the_kernel_is_taken_only_where_it_gives_what_xla_gives(monkeypatch: pyt
     outcomes = []
     for kernel in (
         broken,
-        lambda frames, floor: fused._by_xla(frames, None, "rows", 1, floor, None),
-        lambda frames, floor: 1.01 * fused._by_xla(frames, None, "rows", 1, floor, None),
+        lambda frames, floor: fused._by_xla(frames, None, "rows", 1, 1, floor, None),
+        lambda frames, floor: 1.01 * fused._by_xla(frames, None, "rows", 1, 1, floor, None),
     ):
         monkeypatch.setattr(fused, "_rows_by_kernel", kernel)
         fused._kernel_works.cache_clear()
@@ -263,8 +275,9 @@ def test_the_stem_of_frames_is_that_of_their_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"to": "columns"}, {"backend": "cuda"}, {"floor": 0.0}, {"floor": "mean"}, {"block": 7}]
+    "options",
+    [{"to": "columns"}, {"backend": "cuda"}, {"floor": 0.0}, {"floor": "mean"}, {"block": 7}, {"spot": 2}],
 )
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="choose|above 0|divisor"):
+    with pytest.raises(UserError, match="choose|above 0|divisor|odd"):
         reduce_raw(np.zeros((CROP, CROP), np.uint16), **options)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
 from sfxjax.models import (
@@ -18,6 +19,7 @@ from sfxjax.models import (
     HitClassifier,
     block_extrema,
     compress,
+    frame_noise,
     max_pool,
     parameter_count,
     space_to_depth,
@@ -70,12 +72,44 @@ def test_compress_is_linear_in_the_noise_and_logarithmic_above() -> None:
 
 def test_stem_of_frames_and_of_vectors() -> None:
     image = jnp.asarray(frames())
-    np.testing.assert_array_equal(stem(image, BaseConfig()), compress(block_extrema(image, 8)))
+    pixels = BaseConfig(spot=1, own_noise=False)
+    np.testing.assert_array_equal(stem(image, pixels), compress(block_extrema(image, 8)))
+    sums = np.array(
+        [3 * uniform_filter(frame.astype(float), 3, mode="constant") for frame in image], np.float32
+    )
+    expected = compress(block_extrema(jnp.asarray(sums), 8))
+    np.testing.assert_allclose(stem(image, BaseConfig(own_noise=False)), expected, rtol=1e-5)
     other = BaseConfig(stem="space_to_depth", block=4)
     np.testing.assert_array_equal(stem(image, other), compress(space_to_depth(image, 4)))
     vectors = BaseConfig(dimensions=1)
     assert stem(image[:, 0], vectors).shape == (2, 16, 1)
     np.testing.assert_array_equal(stem(image, vectors), compress(image))
+
+
+def test_own_noise_makes_frames_alike_that_differ_in_a_factor_alone() -> None:
+    images = jnp.asarray(frames(2, 48, 48))
+    images = images.at[1, 8:16, :8].set(0)
+    maps = stem(images, BaseConfig())
+    np.testing.assert_allclose(stem(images * 37, BaseConfig()), maps, rtol=1e-4)
+    assert not np.allclose(stem(images * 37, BaseConfig(own_noise=False)), maps, rtol=0.5)
+    assert np.all(np.isfinite(stem(0 * images, BaseConfig())))
+
+
+def test_the_noise_of_a_frame_is_near_the_median_of_its_blocks_whatever_its_few_edges() -> None:
+    rng = np.random.default_rng(5)
+    depths = rng.gamma(20, 0.05, (2, 30, 30)).astype(np.float32)
+    live = rng.random(depths.shape) > 0.2
+    # Edges of a shadow reach far below 0, and blocks without data do not count.
+    depths[:, 3] = 50
+    depths[~live] = 0
+    expected = [np.median(depth[good]) for depth, good in zip(depths, live, strict=True)]
+    np.testing.assert_allclose(frame_noise(jnp.asarray(depths), jnp.asarray(live)), expected, rtol=0.25)
+
+
+@pytest.mark.parametrize("spot", [0, 2, -3, 1.5, "3"])
+def test_squares_without_a_middle_are_refused(spot: object) -> None:
+    with pytest.raises(UserError, match="give an odd number"):
+        BaseConfig(spot=spot)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e3, 1e6])
@@ -169,10 +203,12 @@ def test_a_base_is_described_in_json_and_made_of_it_again() -> None:
 def test_masked_blocks_take_the_mean_of_the_others() -> None:
     frame = np.random.default_rng(3).normal(size=(1, 48, 48)).astype(np.float32)
     holed = frame.copy()
-    holed[0, 8:24, 16:32] = 0
-    config = BaseConfig()
+    # A pixel more, since sums reach as far over the rim.
+    holed[0, 7:25, 15:33] = 0
+    config = BaseConfig(own_noise=False)
     maps = np.asarray(stem(jnp.asarray(holed), config))
-    blocks = holed.reshape(1, 6, 8, 6, 8)
+    sums = 3 * uniform_filter(holed[0].astype(float), 3, mode="constant")
+    blocks = sums.reshape(1, 6, 8, 6, 8)
     expected = np.arcsinh(np.stack([blocks.max((2, 4)), -blocks.min((2, 4))], -1) / 0.05)
     live = np.ones((6, 6), bool)
     live[1:3, 2:4] = False
