@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from sfxjax.cxidb import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.models import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate import stand_in_data
 from train.command import prepared_sets
@@ -111,12 +112,14 @@ def read_tables(only: str | None) -> tuple[int, ...]:
     return tuple(sorted({known[name] for name in names}))
 
 
-def train_all(plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], workers: int) -> int:
+def train_all(
+    plans: Mapping[Path, Plan], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
+) -> int:
     """Train what is not yet trained, several at once; those that others start from come first.
 
     Args:
         plans: by folder.
-        sets: the prepared sets; every network scores all of them.
+        sets_for: gives the prepared sets for a network's base; every network scores all of them.
         workers: trainings at once.
 
     Returns:
@@ -131,7 +134,10 @@ def train_all(plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], worke
         ThreadPoolExecutor(workers) as pool,
     ):
         for stage in stages:
-            futures = [pool.submit(execute, plan, sets, out, advance) for out, plan in stage.items()]
+            futures = [
+                pool.submit(execute, plan, sets_for(plan.recipe.base), out, advance)
+                for out, plan in stage.items()
+            ]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -242,9 +248,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_folder(out, plan)
     counters = run_spot_counter(folder, SETS, runs, quick=chosen.quick)
     measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
-    sets = prepared_sets(SETS, (None, RWD), chosen.data, frames)
+
+    def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
+        if base.dimensions == 1 or base.own_noise:
+            return prepared_sets(SETS, (None, RWD), chosen.data, frames)
+        return prepared_sets(SETS, (None,), chosen.data, frames, base=base)
+
     workers = trainings_at_once(workers)
-    trained = train_all(plans, sets, workers)
+    trained = train_all(plans, sets_for, workers)
+    sets = sets_for(BaseConfig())
 
     found = read_runs(every, runs, counters)
     results.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,9 @@ _COLOURS = {
     "source_only": "#1b5fa8",
     "reduced_carried": "#2e8b57",
     "spots_carried": "#444444",
+    "supervised_normalised": "#9a9a9a",
+    "dann_normalised": "#e8a33d",
+    "source_only_normalised": "#9a9a9a",
 }
 _METRIC_TITLES = {
     "recall": "recall on hits and maybes (%)",

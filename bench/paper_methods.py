@@ -32,6 +32,7 @@ class Method:
         split: of the runs.
         own: whether it is tested on the set its labels are from, or on another one.
         labels: what it needs from the tested set.
+        own_noise: in which units its heights are, see `bench.paper_runs.Run.own_noise`.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Method:
     split: str
     own: bool
     labels: str
+    own_noise: bool = True
 
 
 METHODS = {
@@ -50,8 +52,29 @@ METHODS = {
         Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
         Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
         Method("spots", "spot counter, cut from the set", "spot_counter", "few", True, "200"),
+        Method(
+            "supervised_normalised",
+            "2D CNN, 1200 labels, heights as normalised",
+            "supervised",
+            "full",
+            True,
+            "1200 + 400",
+            own_noise=False,
+        ),
         Method("dann", "DANN", "dann", "full", False, "none"),
         Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
+        Method(
+            "dann_normalised", "DANN, heights as normalised", "dann", "full", False, "none", own_noise=False
+        ),
+        Method(
+            "source_only_normalised",
+            "source-only 2D CNN, heights as normalised",
+            "supervised",
+            "full",
+            False,
+            "none",
+            own_noise=False,
+        ),
         Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
         Method("spots_carried", "spot counter, cut from another set", "spot_counter", "full", False, "none"),
     )
@@ -93,7 +116,7 @@ def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run
         name = "source_only"
 
     def fits(run: Run) -> bool:
-        if (run.method, run.split) != (name, method.split) or not is_as_published(run):
+        if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.own_noise):
             return False
         labelled = run.target if run.method == "transfer" else run.source
         if method.own:

@@ -83,7 +83,7 @@ def draw_runs(
     paths = {key: folder / f"{key}.png" for key in (OVERVIEW, CURVES)}
     draw_overview(runs, paths[OVERVIEW])
     draw_precision_recall(runs, paths[CURVES])
-    adapted = [run for run in runs if run.method == "dann"]
+    adapted = [run for run in runs if run.method == "dann" and run.own_noise]
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
     if dann is None:
         return paths
@@ -98,7 +98,8 @@ def draw_runs(
     alone = [
         run
         for run in runs
-        if (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
+        if run.own_noise
+        and (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
     ]
     if alone:
         paths["figure9"] = folder / "figure9.png"

@@ -106,11 +106,16 @@ class Run:
         """Name of the reduction, None for whole frames."""
         return self.record.get("reduction")
 
+    @property
+    def own_noise(self) -> bool:
+        """Whether its frames' heights are in units of their own noise; True for vectors and without a network."""
+        return bool(self.record["recipe"].get("base", {}).get("own_noise", True))
+
     @cached_property
     def key(self) -> tuple[Any, ...]:
         """What tells it from every other run."""
         about = (self.method, self.source, self.target, self.record["labels"], self.reduction)
-        return (*about, self.split, self.seed)
+        return (*about, self.own_noise, self.split, self.seed)
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
@@ -283,9 +288,18 @@ def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
     ]
 
 
-def is_as_published(run: Run) -> bool:
-    """Tell whether a run trained on what the paper's method does: as many labels; RWD if `reduced`, else whole frames."""
-    return run.published and (run.reduction in _RWD if run.method == "reduced" else run.reduction is None)
+def is_as_published(run: Run, own_noise: bool = True) -> bool:
+    """Tell whether a run trained on what the paper's method does: as many labels; RWD if `reduced`, else whole frames.
+
+    Args:
+        run: the run.
+        own_noise: in which units its heights are to be, see `Run.own_noise`.
+    """
+    return (
+        run.published
+        and run.own_noise == own_noise
+        and (run.reduction in _RWD if run.method == "reduced" else run.reduction is None)
+    )
 
 
 def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:

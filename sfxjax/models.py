@@ -73,6 +73,13 @@ class BaseConfig:
         """Whether turning the maps turns the frame: not where the places within a block are channels."""
         return self.dimensions == 2 and self.stem == "block_extrema"
 
+    @property
+    def maps(self) -> tuple[Any, ...]:
+        """What decides the maps that a base reads: bases alike in this can share them."""
+        if self.dimensions == 1:
+            return (1,)
+        return self.dimensions, self.stem, self.block, self.spot, self.own_noise
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self) | {"channels": list(self.channels)}

@@ -136,17 +136,17 @@ def _parts(
         present = None if _like(read)[1] is None else ~jnp.isnan(values)
         if not margin:
             return tuple(_part(part, values, present, block) for part in parts)
-        own, here = (
-            None if each is None else jax.lax.dynamic_slice_in_dim(each, start - first, strip)
-            for each in (values, present)
-        )
+
+        def own(values: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(values, start - first, strip)
+
         spread = values if present is None else jnp.where(present, values, 0)
         spread = jnp.pad(spread, ((margin, margin), (0, 0)))
         spread = jax.lax.dynamic_slice_in_dim(spread, start - first, strip + 2 * margin)
         return tuple(
             _part(part, sums_within(spread, spot), None, block)
             if part == "blocks"
-            else _part(part, own, here, block)
+            else _part(part, own(values), None if present is None else own(present), block)
             for part in parts
         )
 

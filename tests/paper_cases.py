@@ -34,13 +34,15 @@ def make_run(
     skill: float = 1.5,
     reduction: str | None = None,
     frames: int = FRAMES,
+    own_noise: bool = True,
     more: dict[str, Any] | None = None,
 ) -> Path:
     """Leave a run with random scores that tell hits from misses the better the greater the skill.
 
     `labels` are those of a set of 2000 frames.
     """
-    folder = runs / f"{method}-{source}-{target}-{labels}-seed{seed}"
+    heights = "" if own_noise else "-normalised"
+    folder = runs / f"{method}-{source}-{target}-{labels}{heights}-seed{seed}"
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, labels, *map(ord, f"{method}{source}{target}")])
     truth = classes(frames)
@@ -58,7 +60,7 @@ def make_run(
         "seed": seed,
         "simulated": True,
         "frames": dict.fromkeys(SETS, frames),
-        "recipe": {"epochs": 2},
+        "recipe": {"epochs": 2} | ({} if own_noise else {"base": {"own_noise": False}}),
         "epoch_kept": 1,
         "training_seconds": 10.0 + seed,
         "device": "cpu",
@@ -69,9 +71,19 @@ def make_run(
 
 
 def exact_run(
-    runs: Path, method: str, source: str, target: str | None = None, *, lost: float, **options: Any
+    runs: Path,
+    method: str,
+    source: str,
+    target: str | None = None,
+    *,
+    lost: float,
+    abroad: float | None = None,
+    **options: Any,
 ) -> Path:
-    """Leave a run that rejects every miss and loses this share of the positives of each fifth of each set."""
+    """Leave a run that rejects every miss and loses this share of the positives of each fifth of each set.
+
+    `abroad` is the share on other sets than the source, by default the same.
+    """
     folder = make_run(runs, method, source, target, **options)
     truth = classes()
     scores = {}
@@ -79,7 +91,8 @@ def exact_run(
         scores[name] = np.where(label > 0, 0.9, 0.1).astype(np.float32)
         for fifth in np.split(np.arange(FRAMES), 5):
             positive = fifth[label[fifth] > 0]
-            scores[name][positive[: round(lost * len(positive))]] = 0.2
+            share = lost if abroad is None or name == source else abroad
+            scores[name][positive[: round(share * len(positive))]] = 0.2
     write_scores(folder / "scores.h5", scores, truth)
     return folder
 
@@ -95,9 +108,11 @@ def every_run(runs: Path, seeds: int = 2) -> list[Run]:
                 make_run(runs, "reduced", name, labels=200, seed=seed, reduction="row_wise_decomposition")
             )
             folders.append(make_run(runs, "source_only", name, seed=seed, skill=0.9))
+            folders.append(make_run(runs, "supervised", name, seed=seed, skill=1.2, own_noise=False))
         for source, target in PAIRS:
             folders.append(make_run(runs, "transfer", source, target, labels=200, seed=seed, skill=1.8))
             folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.8))
+            folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.1, own_noise=False))
     return [read_run(folder) for folder in [*folders, *spot_counters(runs)]]
 
 
@@ -106,7 +121,7 @@ def one(
 ) -> Run:
     """The only run of these."""
     key = (method, source, target, split, seed)
-    (run,) = [r for r in runs if (r.method, r.source, r.target, r.split, r.seed) == key]
+    (run,) = [r for r in runs if r.own_noise and (r.method, r.source, r.target, r.split, r.seed) == key]
     return run
 
 

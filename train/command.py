@@ -18,6 +18,7 @@ from sfxjax.compilation import keep_compiled
 from sfxjax.cxidb import open_set, set_location
 from sfxjax.devices import add_join_arguments, join_processes
 from sfxjax.errors import UserError
+from sfxjax.models import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.reduction_loader import load_reduction
 from sfxjax.reductions import canonical_name, get_reduction
@@ -151,7 +152,12 @@ def read_reduction(name: str) -> str:
 
 @cache
 def prepared_set(
-    name: str, reductions: tuple[str | None, ...], data: str | None, frames: int, seed: int = 0
+    name: str,
+    reductions: tuple[str | None, ...],
+    data: str | None,
+    frames: int,
+    seed: int = 0,
+    base: BaseConfig | None = None,
 ) -> PreparedSet:
     """Read and pre-process a set, with progress, once a process; simulate it first where there is no data.
 
@@ -161,22 +167,28 @@ def prepared_set(
         data: folder of CXIDB 76, or None for stand-ins.
         frames: of a stand-in.
         seed: of a stand-in's simulation.
+        base: that is to read whole frames; by default the default base.
     """
     folder = stand_in_data([name], frames, seed) if data is None else Path(data)
     with (
         open_set(folder, name) as frame_set,
         progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
     ):
-        return prepare(frame_set, reductions, advance=advance)
+        return prepare(frame_set, reductions, base, advance=advance)
 
 
 def prepared_sets(
-    names: Sequence[str], reductions: tuple[str | None, ...], data: str | None, frames: int, seed: int = 0
+    names: Sequence[str],
+    reductions: tuple[str | None, ...],
+    data: str | None,
+    frames: int,
+    seed: int = 0,
+    base: BaseConfig | None = None,
 ) -> dict[str, PreparedSet]:
     """Read and pre-process sets as `prepared_set` does, and say so, once, where they are simulated."""
     if data is None:
         _say_simulated(frames)
-    return {name: prepared_set(name, reductions, data, frames, seed) for name in names}
+    return {name: prepared_set(name, reductions, data, frames, seed, base) for name in names}
 
 
 @cache

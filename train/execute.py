@@ -86,6 +86,8 @@ def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains,
         plan: of the run.
         sets: the prepared sets.
     """
+    for each in sets.values():
+        each.check(plan.recipe.base)
     labelled = sets[plan.labelled]
     ranges = labelled_split(plan.labels, len(labelled))
     target = validation_target = None

@@ -43,6 +43,7 @@ class PreparedSet:
         masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
             name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem`, vectors float32.
         bare: the same without the mask.
+        base: that whole frames were prepared for.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PreparedSet:
     statistics: np.ndarray
     masked: dict[str | None, np.ndarray] = field(repr=False)
     bare: dict[str | None, np.ndarray] = field(repr=False)
+    base: BaseConfig = field(default_factory=BaseConfig)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +65,13 @@ class PreparedSet:
     def title(self) -> str:
         """Name the set, and say so when it is simulated."""
         return title(self)
+
+    def check(self, base: BaseConfig) -> None:
+        """Raise a ValueError where a base reads other maps of whole frames than these."""
+        if base.dimensions == 2 and base.maps != self.base.maps:
+            raise ValueError(
+                f"maps of {self.name} for {self.base} are none for {base}; prepare them for that"
+            )
 
     def training(self, reduction: str | None, indices: range | np.ndarray) -> np.ndarray:
         """Return what training sees: every second frame without the mask, so that its rims decide nothing.
@@ -122,6 +131,7 @@ def prepare(
         np.concatenate([statistics for _, statistics in parts]),
         masked,
         bare,
+        base_for(None, base),
     )
 
 
