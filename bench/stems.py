@@ -12,7 +12,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from sfxjax.cxidb import open_set
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json
 from sfxjax.metrics import miss_accuracy_at_recall, summary
-from sfxjax.models import BaseConfig, HitClassifier, Stem, parameter_count, stem
+from sfxjax.models import BaseConfig, HitClassifier, parameter_count, stem
 from sfxjax.screener import network_input, normalized_crop
 from sfxjax.simulate import stand_in_data
 from sfxjax.splits import split
@@ -41,28 +40,29 @@ READ_BATCH = 16
 FAIR_RECALL = 0.95
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A stem and the channels of the blocks above it."""
-
-    stem: Stem
-    block: int
-    channels: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.stem} {self.block}, {'-'.join(map(str, self.channels))}"
-
-
 # The default first.
 CANDIDATES = (
-    Candidate("block_extrema", 8, (8, 16)),
-    Candidate("block_extrema", 8, (16, 32)),
-    Candidate("block_extrema", 16, (8, 16)),
-    Candidate("block_extrema", 4, (8, 16)),
-    Candidate("space_to_depth", 6, (8, 16)),
-    Candidate("space_to_depth", 4, (8, 16)),
-    Candidate("space_to_depth", 4, (8, 16, 32)),
+    BaseConfig(),
+    BaseConfig(own_noise=False),
+    BaseConfig(spot=1),
+    BaseConfig(spot=5),
+    BaseConfig(channels=(16, 32)),
+    BaseConfig(channels=(4, 8)),
+    BaseConfig(block=16),
+    BaseConfig(block=4),
+    BaseConfig(stem="space_to_depth", block=6),
+    BaseConfig(stem="space_to_depth", block=4),
+    BaseConfig(stem="space_to_depth", block=4, channels=(8, 16, 32)),
 )
+
+
+def describe(config: BaseConfig) -> str:
+    """Name a base: its stem, what that adds up, in which units, and its channels."""
+    words = f"{config.stem} {config.block}"
+    if config.stem == "block_extrema":
+        sums = f"sums of {config.spot} x {config.spot}" if config.spot > 1 else "pixels"
+        words += f" of {sums}, {'own noise' if config.own_noise else 'as normalised'}"
+    return f"{words}; {'-'.join(map(str, config.channels))}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,12 +89,17 @@ def compare_stems(frames: int, epochs: int, seconds: float) -> dict[str, Any]:
         maps = all_maps(frame_set)
     rates = speeds(seconds)
     rows = []
-    for candidate in CANDIDATES:
+    for config in CANDIDATES:
         began = time.monotonic()
-        row = {"stem": str(candidate), **rates[candidate]}
-        row |= trained(candidate, maps[candidate.stem, candidate.block], positive, epochs)
+        row = {"stem": describe(config), **rates[config]} | trained(
+            config, maps[config.maps], positive, epochs
+        )
         rows.append(row | {"training_seconds": round(time.monotonic() - began, 1)})
-        print(f"{candidate}: trained in {rows[-1]['training_seconds']:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"{rows[-1]['stem']}: trained in {rows[-1]['training_seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     device = jax.local_devices()[0]
     return {
         "data_set": f"simulated stand-in {DATA_SET}",
@@ -106,9 +111,9 @@ def compare_stems(frames: int, epochs: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def all_maps(frame_set: Any) -> dict[tuple[str, int], Any]:
-    """Pre-process a set once and shrink it by every stem; bfloat16 (n, ...) by stem and block."""
-    wanted = list(dict.fromkeys((one.stem, one.block) for one in CANDIDATES))
+def all_maps(frame_set: Any) -> dict[tuple[Any, ...], Any]:
+    """Pre-process a set once and shrink it by every stem; bfloat16 (n, ...) by `BaseConfig.maps`."""
+    wanted = {config.maps: config for config in CANDIDATES}
     mask = frame_set.mask_crop()
     good = jnp.ones((724, 724), bool) if mask is None else jnp.asarray(mask)
 
@@ -117,10 +122,7 @@ def all_maps(frame_set: Any) -> dict[tuple[str, int], Any]:
         def one(crop: jax.Array) -> list[jax.Array]:
             frame, whole, _ = normalized_crop(crop, good, jnp.inf, False)
             kept = network_input(frame, whole, None)[None]
-            return [
-                stem(kept, BaseConfig(stem=name, block=block))[0].astype(jnp.bfloat16)
-                for name, block in wanted
-            ]
+            return [stem(kept, config)[0].astype(jnp.bfloat16) for config in wanted.values()]
 
         return jax.lax.map(one, crops)
 
@@ -132,18 +134,13 @@ def all_maps(frame_set: Any) -> dict[tuple[str, int], Any]:
     return {key: np.concatenate(kept) for key, kept in zip(wanted, parts, strict=True)}
 
 
-def config_of(candidate: Candidate) -> BaseConfig:
-    """Return the base's shape."""
-    return BaseConfig(stem=candidate.stem, block=candidate.block, channels=candidate.channels)
-
-
-def trained(candidate: Candidate, maps: Any, positive: Any, epochs: int) -> dict[str, Any]:
+def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int) -> dict[str, Any]:
     """Train on labelled frames and test on others, in the order of the paper's splits."""
     ranges = split("full", len(positive))
     train, validation, test = (
         slice(part.start, part.stop) for part in (ranges.train, ranges.validation, ranges.test)
     )
-    recipe = Recipe(base=config_of(candidate), epochs=epochs, steps_per_epoch=20)
+    recipe = Recipe(base=config, epochs=epochs, steps_per_epoch=20)
     result = fit(
         recipe,
         Domains(maps[train], positive[train].astype(np.float32), None),
@@ -170,7 +167,7 @@ def _logits(config: BaseConfig, variables: Any, maps: jax.Array) -> jax.Array:
     return TrainedModel(config, variables).map_logits(maps)
 
 
-def speeds(seconds: float) -> dict[Candidate, dict[str, Any]]:
+def speeds(seconds: float) -> dict[BaseConfig, dict[str, Any]]:
     """Time each candidate from pre-processed frames on the device to logits, as screening uses it, and in one pass."""
     setting = Setting()
     frames = setting.normalized
@@ -182,16 +179,15 @@ def speeds(seconds: float) -> dict[Candidate, dict[str, Any]]:
         return HitClassifier(config).apply(variables, stem(frames, config))  # type: ignore[return-value]
 
     timed = []
-    for candidate in CANDIDATES:
-        config = config_of(candidate)
+    for config in CANDIDATES:
         variables = jax.device_put(random_model(config, None).variables, setting.device)
         for function in (used, once):
             program = compiled(partial(function, config), variables, frames[0])
             timed.append(Timed(partial(program, variables), frames, setting.batch))
     rates = iter(measure_in_turns(timed, seconds))
     return {
-        candidate: {"rate": next(rates).to_json(), "rate_one_pass": next(rates).to_json()}
-        for candidate in CANDIDATES
+        config: {"rate": next(rates).to_json(), "rate_one_pass": next(rates).to_json()}
+        for config in CANDIDATES
     }
 
 

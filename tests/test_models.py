@@ -17,6 +17,7 @@ from sfxjax.models import (
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
+    _Dropout,
     block_extrema,
     compress,
     frame_noise,
@@ -146,6 +147,23 @@ def test_dropout_and_batch_statistics_work_in_training_alone() -> None:
     assert not np.allclose(first, second)
     before, after = variables["batch_stats"]["normalization_0"], changed["batch_stats"]["normalization_0"]
     assert not np.allclose(before["mean"], after["mean"])
+
+
+def test_dropout_takes_its_share_and_makes_up_for_it() -> None:
+    values = 1 + jnp.abs(jnp.asarray(frames(4, 60, 60)))
+
+    def dropped(values: jax.Array, seed: int = 1) -> jax.Array:
+        layer = _Dropout(0.25)
+        return layer.apply({}, values, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+
+    first = np.asarray(dropped(values))
+    kept = first != 0
+    np.testing.assert_allclose(first[kept], np.asarray(values)[kept] / 0.75, rtol=1e-6)
+    # Five standard deviations of so many draws.
+    assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / kept.size)
+    assert np.any(kept != (np.asarray(dropped(values, seed=2)) != 0))
+    slope = jax.jit(jax.grad(lambda values: dropped(values).sum()))(values)
+    np.testing.assert_allclose(slope, np.where(kept, 1 / 0.75, 0), rtol=1e-6)
 
 
 def test_the_networks_share_the_base_and_the_label_head() -> None:

@@ -66,6 +66,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_a_model_that_does_not_name_spots_reads_pixels_as_normalised(saved: Path) -> None:
+    path = saved / "model.json"
+    description = json.loads(path.read_text())
+    for field in ("spot", "own_noise"):
+        del description["config"][field]
+    path.write_text(json.dumps(description))
+    config = load_model(saved).config
+    assert (config.spot, config.own_noise) == (1, False)
+
+
 @pytest.mark.parametrize("reduction", [None, "row_wise_decomposition"])
 def test_a_model_is_read_back_bit_by_bit(reduction: str | None, tmp_path: Path) -> None:
     original = model(reduction)
