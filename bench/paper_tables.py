@@ -187,7 +187,9 @@ def summary_table(runs: Sequence[Run]) -> Table:
     columns += ["paper: recall", "misses", "balanced"]
     notes = [
         "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
-        "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested."
+        "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
+        "Heights as normalised: the same networks on heights in units of the frame's standard deviation, as the paper's read "
+        "them; all others have them in units of the frame's own noise.",
     ]
     return Table("summary", f"All methods ({describe(runs)})", columns, rows, notes)
 

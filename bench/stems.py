@@ -22,14 +22,15 @@ import numpy as np
 
 from bench.stages import Setting, compiled, random_model
 from bench.timing import Timed, measure_in_turns
-from sfxjax.cxidb import open_set
+from sfxjax.batches import filled
+from sfxjax.cxidb import FrameSet, open_set
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json
 from sfxjax.metrics import miss_accuracy_at_recall, summary
 from sfxjax.models import BaseConfig, HitClassifier, parameter_count, stem
 from sfxjax.screener import network_input, normalized_crop
 from sfxjax.simulate import stand_in_data
-from sfxjax.splits import split
+from sfxjax.splits import labelled_split, split
 from sfxjax.storage import TrainedModel
 from train.loop import Validation, fit
 from train.recipe import Recipe
@@ -71,28 +72,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=600, help="of the stand-in (default: 600)")
     parser.add_argument("--epochs", type=int, default=6, help="of 20 steps of 32 frames (default: 6)")
     parser.add_argument("--seconds", type=float, default=2.0, help="to time each for (default: 2)")
+    parser.add_argument("--labels", type=int, help="to train on (default: 1200 of 2000 frames)")
+    parser.add_argument("--only", default="", metavar="STEM", help="candidates whose names begin so")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the record there")
     options = parser.parse_args(arguments)
     if options.frames < 50 or options.epochs < 1 or options.seconds <= 0:
         raise UserError("give at least 50 --frames, one of --epochs and more than no --seconds")
-    record = compare_stems(options.frames, options.epochs, options.seconds)
+    candidates = [config for config in CANDIDATES if describe(config).startswith(options.only)]
+    if not candidates:
+        raise UserError(
+            f"no candidate begins with {options.only!r}; there are {'; '.join(map(describe, CANDIDATES))}"
+        )
+    record = compare_stems(candidates, options.frames, options.epochs, options.seconds, options.labels)
     show(record)
     if options.json is not None:
         atomic_write_json(options.json, record)
         print(f"written to {options.json}")
 
 
-def compare_stems(frames: int, epochs: int, seconds: float) -> dict[str, Any]:
-    """Train, test and time every candidate; returns the record."""
+def compare_stems(
+    candidates: Sequence[BaseConfig], frames: int, epochs: int, seconds: float, labels: int | None = None
+) -> dict[str, Any]:
+    """Train, test and time candidates.
+
+    Args:
+        candidates: bases of whole frames.
+        frames: of the stand-in.
+        epochs: of 20 steps.
+        seconds: to time each for.
+        labels: to train on; None: all of the training part.
+
+    Returns:
+        The record, JSON-ready.
+    """
     with open_set(stand_in_data([DATA_SET], frames), DATA_SET) as frame_set:
         positive = frame_set.positives
-        maps = all_maps(frame_set)
-    rates = speeds(seconds)
+        maps = all_maps(frame_set, candidates)
+    rates = speeds(candidates, seconds)
     rows = []
-    for config in CANDIDATES:
+    for config in candidates:
         began = time.monotonic()
         row = {"stem": describe(config), **rates[config]} | trained(
-            config, maps[config.maps], positive, epochs
+            config, maps[config.maps], positive, epochs, labels
         )
         rows.append(row | {"training_seconds": round(time.monotonic() - began, 1)})
         print(
@@ -105,15 +126,16 @@ def compare_stems(frames: int, epochs: int, seconds: float) -> dict[str, Any]:
         "data_set": f"simulated stand-in {DATA_SET}",
         "frames": frames,
         "epochs": epochs,
+        "labels": len(labelled_split(labels, frames).train),
         "device": f"{device.device_kind} ({device.platform})",
         "jax": jax.__version__,
         "rows": rows,
     }
 
 
-def all_maps(frame_set: Any) -> dict[tuple[Any, ...], Any]:
+def all_maps(frame_set: FrameSet, candidates: Sequence[BaseConfig]) -> dict[tuple[Any, ...], Any]:
     """Pre-process a set once and shrink it by every stem; bfloat16 (n, ...) by `BaseConfig.maps`."""
-    wanted = {config.maps: config for config in CANDIDATES}
+    wanted = {config.maps: config for config in candidates}
     mask = frame_set.mask_crop()
     good = jnp.ones((724, 724), bool) if mask is None else jnp.asarray(mask)
 
@@ -128,17 +150,17 @@ def all_maps(frame_set: Any) -> dict[tuple[Any, ...], Any]:
 
     parts: list[list[Any]] = [[] for _ in wanted]
     for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
-        filled = np.concatenate([crops, np.repeat(crops[-1:], READ_BATCH - len(crops), axis=0)])
-        for kept, found in zip(parts, shrink(filled), strict=True):
+        for kept, found in zip(parts, shrink(filled(crops, READ_BATCH)), strict=True):
             kept.append(np.asarray(found)[: len(crops)])
     return {key: np.concatenate(kept) for key, kept in zip(wanted, parts, strict=True)}
 
 
-def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int) -> dict[str, Any]:
+def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int, labels: int | None) -> dict[str, Any]:
     """Train on labelled frames and test on others, in the order of the paper's splits."""
-    ranges = split("full", len(positive))
+    ranges = labelled_split(labels, len(positive))
+    last = split("full", len(positive)).test
     train, validation, test = (
-        slice(part.start, part.stop) for part in (ranges.train, ranges.validation, ranges.test)
+        slice(part.start, part.stop) for part in (ranges.train, ranges.validation, last)
     )
     recipe = Recipe(base=config, epochs=epochs, steps_per_epoch=20)
     result = fit(
@@ -150,15 +172,15 @@ def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int) -> dict[s
     model = TrainedModel(recipe.base, result.variables("source"))
     parts = np.array_split(maps[test], max(1, len(maps[test]) // READ_BATCH))
     logits = np.concatenate([np.asarray(_logits(model.config, model.variables, part)) for part in parts])
-    labels = positive[test].astype(int)
-    found = summary(labels, 1 / (1 + np.exp(-logits)))
+    truth = positive[test].astype(int)
+    found = summary(truth, 1 / (1 + np.exp(-logits)))
     base = result.params["base"]
-    at_recall = miss_accuracy_at_recall(labels, logits, FAIR_RECALL)
+    at_recall = miss_accuracy_at_recall(truth, logits, FAIR_RECALL)
     return {
         "parameters_of_base": parameter_count(base),
         "test": found,
         "miss_accuracy_at_95": None if at_recall is None else 100 * at_recall,
-        "test_frames": len(labels),
+        "test_frames": len(truth),
     }
 
 
@@ -167,7 +189,7 @@ def _logits(config: BaseConfig, variables: Any, maps: jax.Array) -> jax.Array:
     return TrainedModel(config, variables).map_logits(maps)
 
 
-def speeds(seconds: float) -> dict[BaseConfig, dict[str, Any]]:
+def speeds(candidates: Sequence[BaseConfig], seconds: float) -> dict[BaseConfig, dict[str, Any]]:
     """Time each candidate from pre-processed frames on the device to logits, as screening uses it, and in one pass."""
     setting = Setting()
     frames = setting.normalized
@@ -179,7 +201,7 @@ def speeds(seconds: float) -> dict[BaseConfig, dict[str, Any]]:
         return HitClassifier(config).apply(variables, stem(frames, config))  # type: ignore[return-value]
 
     timed = []
-    for config in CANDIDATES:
+    for config in candidates:
         variables = jax.device_put(random_model(config, None).variables, setting.device)
         for function in (used, once):
             program = compiled(partial(function, config), variables, frames[0])
@@ -187,7 +209,7 @@ def speeds(seconds: float) -> dict[BaseConfig, dict[str, Any]]:
     rates = iter(measure_in_turns(timed, seconds))
     return {
         config: {"rate": next(rates).to_json(), "rate_one_pass": next(rates).to_json()}
-        for config in CANDIDATES
+        for config in candidates
     }
 
 
@@ -195,7 +217,7 @@ def show(record: dict[str, Any]) -> None:
     """Print the table as Markdown."""
     first = record["rows"][0]["rate"]["median"]
     print(
-        f"\n{record['data_set']}, {record['frames']} frames, {record['epochs']} epochs of 20 steps of 32 frames; "
+        f"\n{record['data_set']}, {record['labels']} labels, {record['epochs']} epochs of 20 steps of 32 frames; "
         f"{record['rows'][0]['test_frames']} test frames; {record['device']}\n"
     )
     print(

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from sfxjax.batches import filled
 from sfxjax.contrast import combined, finite
 from sfxjax.cxidb import FrameSet
 from sfxjax.errors import UserError
@@ -128,9 +129,8 @@ def count_set(
     mask = frame_set.mask_crop()
     counts = [np.empty(0, np.int32)]
     for _, crops in frame_set.batches(indices, READ_BATCH):
-        # One compiled shape: the last batch is filled up with its own last frame.
-        filled = np.concatenate([crops, np.repeat(crops[-1:], READ_BATCH - len(crops), axis=0)])
-        counts.append(np.asarray(count_spots(filled, mask))[: len(crops)])
+        # One compiled shape.
+        counts.append(np.asarray(count_spots(filled(crops, READ_BATCH), mask))[: len(crops)])
         advance(len(crops))
     return np.concatenate(counts)
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
+from sfxjax.batches import filled
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.frame_statistics import summarize as summarize_statistics
@@ -194,8 +195,8 @@ def map_logits(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
     parts = []
     for start in range(0, len(maps), SCORE_BATCH):
         batch = maps[start : start + SCORE_BATCH]
-        filled = np.concatenate([batch, np.repeat(batch[-1:], SCORE_BATCH - len(batch), axis=0)])
-        parts.append(np.asarray(_map_logits(model.variables, filled, model.config))[: len(batch)])
+        logits = _map_logits(model.variables, filled(batch, SCORE_BATCH), model.config)
+        parts.append(np.asarray(logits)[: len(batch)])
     return np.concatenate(parts)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.batches import filled
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig
 from sfxjax.storage import read_checkpoint, write_checkpoint
@@ -90,8 +91,7 @@ def predict(
     label, domain = [], []
     for start in range(0, len(maps), EVALUATION_BATCH):
         batch = maps[start : start + EVALUATION_BATCH]
-        filled = np.concatenate([batch, np.repeat(batch[-1:], EVALUATION_BATCH - len(batch), axis=0)])
-        a, b = _predict(config, variables, filled, objective)
+        a, b = _predict(config, variables, filled(batch, EVALUATION_BATCH), objective)
         label.append(np.asarray(a)[: len(batch)])
         domain.append(np.asarray(b)[: len(batch)])
     return np.concatenate(label), np.concatenate(domain)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.batches import filled
 from sfxjax.crop import CROP
 from sfxjax.cxidb import MISS, FrameSet
 from sfxjax.frame_statistics import frame_statistics
@@ -112,9 +113,8 @@ def prepare(
         good = np.concatenate([mask[None], good])
     parts: list[tuple[list[np.ndarray], np.ndarray]] = []
     for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
-        # One compiled shape: the last batch is filled up with its own last frame.
-        filled = np.concatenate([crops, np.repeat(crops[-1:], READ_BATCH - len(crops), axis=0)])
-        maps, statistics = _prepare(filled, good, names, base_for(None, base))
+        # One compiled shape.
+        maps, statistics = _prepare(filled(crops, READ_BATCH), good, names, base_for(None, base))
         parts.append(
             ([np.asarray(part)[: len(crops)] for part in maps], np.asarray(statistics)[: len(crops)])
         )
