@@ -27,7 +27,8 @@ test: $(FOR_TESTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy sfxjax train bench
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	# In the order of names, which has the longest file among the first.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv build sfxjax.egg-info .mypy_cache .pytest_cache .ruff_cache
