@@ -21,7 +21,8 @@ RECIPES: dict[str, Recipe] = {
 }
 # Tables of trained networks; Table 6 is measured apart.
 TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
-# Trained a second time beside Table 5, with the first seed alone, on heights as the normalisation leaves them: what own noise is worth from set to set.
+# Trained a second time beside Table 5, with the first seed alone, on heights as the normalisation leaves them: what own
+# noise is worth from set to set.
 AS_NORMALISED = (("supervised", "full"), ("dann", "full"))
 # Each set once as source and once as target.
 QUICK_PAIRS = (("LN83", "LO19"), ("LO19", "LN84"), ("LN84", "LN83"))
