@@ -52,7 +52,6 @@ CANDIDATES = (
     BaseConfig(block=16),
     BaseConfig(block=4),
     BaseConfig(stem="space_to_depth", block=6),
-    BaseConfig(stem="space_to_depth", block=4),
     BaseConfig(stem="space_to_depth", block=4, channels=(8, 16, 32)),
 )
 

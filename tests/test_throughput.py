@@ -224,10 +224,11 @@ def test_blocks_in_bfloat16_give_nearly_the_same_logits() -> None:
     maps = stem(jnp.asarray(frames), model.config)
     exact = HitClassifier(model.config).apply(model.variables, maps)
     coarse = HitClassifier(model.config, dtype=jnp.bfloat16).apply(model.variables, maps)
-    assert np.ptp(exact) > 0.2
+    atol = 0.05
+    assert np.ptp(exact) > 3 * atol
     assert coarse.dtype == jnp.float32
     assert np.all(exact != coarse), "they must have been computed otherwise"
-    np.testing.assert_allclose(coarse, exact, atol=0.05)
+    np.testing.assert_allclose(coarse, exact, atol=atol)
 
 
 def test_compiled_programs_are_kept_only_if_asked_for_and_privately(
