@@ -113,6 +113,7 @@ def test_no_target_label_is_planned_for() -> None:
     assert {each.method for each in adapted if each.reduction == "row_wise_decomposition"} == {"carried_over"}
 
 
+@pytest.mark.slow
 def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) -> None:
     """The README's example: compared with the row-wise decomposition, and not trained again the second time."""
     command = ["--reduction", EXAMPLE, "--sets", "LN83,LO19", "--frames", "100", "--labels", "8"]
