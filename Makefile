@@ -23,11 +23,11 @@ help:
 dann: $(FOR_TRAINING)
 	$(BIN)/python -m train.dann --source LN83 --target LO19 $(ARGS)
 
+# Test files in the order of names, which has the longest among the first.
 test: $(FOR_TESTS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy sfxjax train bench
-	# In the order of names, which has the longest file among the first.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
