@@ -14,9 +14,11 @@ from bench.paper_plans import QUICK_PAIRS, RWD, Comparison, planned
 from bench.paper_runs import read_run
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
+from sfxjax.models import BaseConfig
 from sfxjax.simulate import stand_in_data
 from sfxjax.splits import split
 from sfxjax.storage import load_model
+from train.prepared import PreparedSet
 from train.published import PAIRS, SETS
 
 FRAMES = 200
@@ -194,3 +196,13 @@ def test_trainings_that_share_several_devices_are_done_one_by_one(monkeypatch) -
     assert trainings_at_once(4) == 1, "the tests have two devices"
     monkeypatch.setattr("jax.device_count", lambda: 1)
     assert trainings_at_once(4) == 4
+
+
+def test_maps_for_one_base_are_none_for_another() -> None:
+    nothing = np.zeros((1, 2), np.float32)
+    prepared = PreparedSet("LN83", True, np.zeros(1, np.int8), nothing, {}, {})
+    prepared.check(BaseConfig(channels=(2, 3)))
+    prepared.check(BaseConfig(dimensions=1, own_noise=False))
+    for other in (BaseConfig(own_noise=False), BaseConfig(spot=1), BaseConfig(block=4)):
+        with pytest.raises(ValueError, match="prepare them for that"):
+            prepared.check(other)
