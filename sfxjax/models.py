@@ -387,7 +387,8 @@ class _Dropout(nn.Module):
         if deterministic:
             return values
         key = self.make_rng("dropout")
-        bounded = values.ravel()[0] != jnp.inf
+        # On a CPU alone: a GPU's host would wait for the number that decides a branch.
+        bounded = values.ravel()[0] != jnp.inf if jax.default_backend() == "cpu" else None
         kept = separately(bounded, lambda: jax.random.bernoulli(key, 1 - self.rate, values.shape))
         return jnp.where(kept, values / (1 - self.rate), 0)
 
