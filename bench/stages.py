@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.layers import MOMENTUM
 from sfxjax.models import BaseConfig, HitClassifier, stem
 from sfxjax.preprocess import FRAME, central_crop
 from sfxjax.reductions import get_reduction, row_wise_decomposition
@@ -26,8 +27,6 @@ from sfxjax.storage import TrainedModel
 DETECTOR = 1920
 # Batches that take turns, so that no call meets the data of the one before in a cache.
 BATCHES = 3
-# Of the networks' batch normalisation.
-MOMENTUM = 0.95
 # Of the frames drawn.
 SPOTS = (30, 0, 300, 8, 100, 2)
 

@@ -19,19 +19,18 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.gradient_reversal import gradient_reversal
+from sfxjax.layers import MOMENTUM, Dropout, Kernel, Normalization
 from sfxjax.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
-from sfxjax.separate import separately
 from sfxjax.spot_sums import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
 COMPRESSION_SCALE = 0.05
-# Of the blocks of a frame with own noise: near that of frames with little background after the normalisation.
+# Of the blocks, and of the places of the vector, of a frame with own noise: near those of frames with little background
+# after the normalisation.
 COMMON_NOISE = 0.07
+COMMON_HEIGHT = 0.4
 ORIENTATIONS = 8
-# Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
-MOMENTUM = 0.95
-EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,9 @@ class BaseConfig:
             "space_to_depth" makes each block's pixels the channels of one pixel. Frames only.
         block: edge of the stem's blocks, pixels.
         spot: edge of the squares that are added up before the extremes are taken, pixels, odd: about that of a spot; 1 for
-            single pixels. With "block_extrema" alone.
-        own_noise: whether heights are in units of the frame's own noise. With "block_extrema" alone.
+            single pixels. Frames with "block_extrema" alone.
+        own_noise: whether heights are in units of the frame's own noise. For frames with "block_extrema" alone; for vectors
+            whose places mostly hold noise, such as those of `sfxjax.reductions.HEIGHTS`.
         channels: of each convolutional block, bottom to top.
         features: length of the feature vector.
         dropout: rate on the top two blocks.
@@ -65,6 +65,8 @@ class BaseConfig:
             raise UserError(
                 f"no convolutional base with {self.dimensions} dimensions and the stem {self.stem!r}"
             )
+        if self.dimensions == 1:
+            object.__setattr__(self, "spot", 1)
         check_spot(self.spot)
         object.__setattr__(self, "channels", tuple(self.channels))
 
@@ -78,6 +80,8 @@ class BaseConfig:
         """What decides the maps that a base reads: bases alike in this can share them."""
         if self.dimensions == 1:
             return (1,)
+        if self.stem == "space_to_depth":
+            return self.dimensions, self.stem, self.block
         return self.dimensions, self.stem, self.block, self.spot, self.own_noise
 
     def to_json(self) -> dict[str, Any]:
@@ -170,7 +174,10 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
         (n, 720 / block, 720 / block, channels) float32 for frames, (n, length, channels) for vectors.
     """
     if config.dimensions == 1:
-        return compress(frames[..., None] if frames.ndim == 2 else frames)
+        vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
+        return (
+            _in_own_noise(vectors, vectors.mean(-1), COMMON_HEIGHT) if config.own_noise else compress(vectors)
+        )
     if config.stem == "space_to_depth":
         return finished_maps(space_to_depth(frames, config.block), config)
 
@@ -193,45 +200,57 @@ def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
         The same shape, float32.
     """
     blocks = blocks.astype(jnp.float32)
-    # A block without data is exactly 0 throughout.
-    live = jnp.any(blocks != 0, axis=-1)
     if config.own_noise and config.stem == "block_extrema":
-        noise = frame_noise(blocks[..., 1], live)
-        blocks = blocks * jnp.where(noise > 0, COMMON_NOISE / noise, 1)[:, None, None, None]
-    return _fill(compress(blocks), live)
+        return _in_own_noise(blocks, blocks[..., 1], COMMON_NOISE)
+    return _fill(compress(blocks), _live(blocks))
 
 
-def frame_noise(depths: jax.Array, live: jax.Array) -> jax.Array:
-    """Measure each frame's noise by how far its blocks reach below 0, which spots do not.
+def _in_own_noise(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
+    """Compress (n, ..., channels) values after bringing every frame's noise, as its (n, ...) heights tell it, to a common one."""
+    live = _live(values)
+    noise = frame_noise(heights, live)
+    scale = jnp.where(noise > 0, common / noise, 1)
+    return _fill(compress(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), live)
+
+
+def frame_noise(heights: jax.Array, live: jax.Array) -> jax.Array:
+    """Measure each frame's noise by heights that spots leave alone: how far blocks reach below 0, or those of most rows.
 
     The normalisation divides by the deviation of the whole frame, which the shape of its background decides. What tells a spot is
     its height over the noise; in units of that, sets of other detectors and backgrounds are alike.
 
-    It is the mean over the blocks, those that reach more than twice the mean counting as just that: near the median,
-    which takes a sort.
+    It is the mean over the places, those above twice the mean counting as just that: near the median, which takes a sort.
 
     Args:
-        depths: (n, ss, fs), minus the smallest value of each block.
-        live: (n, ss, fs) bool, blocks with data.
+        heights: (n, ...), such as minus the smallest value of each block, or the extent of each row.
+        live: (n, ...) bool, places with data.
 
     Returns:
         (n,), 0 for a frame without data.
     """
+    places = tuple(range(1, live.ndim))
+    doubled = 2 * _live_mean(heights, live, places)
+    return _live_mean(jnp.minimum(heights, doubled), live, places).reshape(-1)
 
-    def mean(values: jax.Array) -> jax.Array:
-        return jnp.where(live, values, 0).sum((1, 2)) / jnp.maximum(live.sum((1, 2)), 1)
 
-    return mean(jnp.minimum(depths, 2 * mean(depths)[:, None, None]))
+def _live(values: jax.Array) -> jax.Array:
+    """Tell which places hold data: (n, ...) of (n, ..., channels). Those without are exactly 0 throughout."""
+    return jnp.any(values != 0, axis=-1)
 
 
 def _fill(maps: jax.Array, live: jax.Array) -> jax.Array:
-    """Give blocks without data the mean of the frame's other blocks.
+    """Give places without data the mean of the frame's other places.
 
     Nothing measured is as smooth as a masked region; as zeros its outline would look like structure.
     """
     live = live[..., None]
-    count = jnp.maximum(live.sum(axis=(1, 2), keepdims=True), 1)
-    return jnp.where(live, maps, jnp.where(live, maps, 0).sum(axis=(1, 2), keepdims=True) / count)
+    return jnp.where(live, maps, _live_mean(maps, live, tuple(range(1, maps.ndim - 1))))
+
+
+def _live_mean(values: jax.Array, live: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Mean over the live places along axes, which stay with length 1; 0 without any."""
+    count = jnp.maximum(live.sum(axes, keepdims=True), 1)
+    return jnp.where(live, values, 0).sum(axes, keepdims=True) / count
 
 
 def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
@@ -292,10 +311,10 @@ class ConvolutionalBase(nn.Module):
         values = maps.astype(self.dtype)
         last = len(config.channels) - 1
         for level, channels in enumerate(config.channels):
-            kernel = _Kernel(
+            kernel = Kernel(
                 (3,) * config.dimensions + (values.shape[-1], channels), name=f"convolution_{level}"
             )
-            normalization = _Normalization(channels, -2.0, self.axis_name, name=f"normalization_{level}")
+            normalization = Normalization(channels, -2.0, self.axis_name, name=f"normalization_{level}")
             arguments = values, kernel().astype(self.dtype), normalization.rising()
             fixed = not train or level < self.frozen
             if fixed:
@@ -304,93 +323,12 @@ class ConvolutionalBase(nn.Module):
                 values = normalization(*pooled_convolution_and_moments(*arguments))
             values = jnp.tanh(nn.relu(values).astype(self.dtype))
             if level >= last - 1 and config.dropout > 0:
-                values = _Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
+                values = Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
         normalize = nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, name="normalization_counts")
         counts = normalize(counts, use_running_average=fixed)
         return jnp.tanh(nn.Dense(config.features, name="features")(counts))
-
-
-class _Kernel(nn.Module):
-    """The weights of a convolution, under the name that `flax.linen.Conv` gives them.
-
-    Attributes:
-        shape: (width, ..., channels in, channels).
-    """
-
-    shape: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self) -> jax.Array:
-        return self.param("kernel", nn.initializers.lecun_normal(), self.shape)
-
-
-class _Normalization(nn.Module):
-    """Batch normalisation by given moments, with the parameters and the statistics of `flax.linen.BatchNorm`.
-
-    Attributes:
-        channels: how many.
-        start: of the offsets.
-        axis_name: mapped axis over which batch statistics are averaged, or None.
-    """
-
-    channels: int
-    start: float
-    axis_name: str | None
-
-    def setup(self) -> None:
-        self.scale = self.param("scale", nn.initializers.ones, (self.channels,))
-        self.bias = self.param("bias", nn.initializers.constant(self.start), (self.channels,))
-        self.mean = self.variable("batch_stats", "mean", jnp.zeros, (self.channels,))
-        self.var = self.variable("batch_stats", "var", jnp.ones, (self.channels,))
-
-    def rising(self) -> jax.Array:
-        """Tell in which channels normalised values rise with the values: bool (channels,)."""
-        return self.scale >= 0
-
-    def __call__(
-        self, values: jax.Array, mean: jax.Array | None = None, variance: jax.Array | None = None
-    ) -> jax.Array:
-        """Normalise values.
-
-        Args:
-            values: (..., channels).
-            mean: (channels,) of the batch, which the running statistics follow; None: take those.
-            variance: (channels,) of the batch.
-        """
-        if mean is None or variance is None:
-            mean, variance = self.mean.value, self.var.value
-        elif not self.is_initializing():
-            if self.axis_name is not None:
-                own = mean
-                mean = jax.lax.pmean(own, self.axis_name)
-                variance = jax.lax.pmean(variance + (own - mean) ** 2, self.axis_name)
-            self.mean.value = MOMENTUM * self.mean.value + (1 - MOMENTUM) * mean
-            self.var.value = MOMENTUM * self.var.value + (1 - MOMENTUM) * variance
-        return (values - mean) * (self.scale * jax.lax.rsqrt(variance + EPSILON)) + self.bias
-
-
-class _Dropout(nn.Module):
-    """What `flax.linen.Dropout` does, drawing the zeros once.
-
-    XLA on a CPU would draw them in every step that reads them, forth and back, which took a third of a training step.
-
-    Attributes:
-        rate: share of the values that become zero; the others grow in turn.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, values: jax.Array, *, deterministic: bool) -> jax.Array:
-        if deterministic:
-            return values
-        key = self.make_rng("dropout")
-        # On a CPU alone: a GPU's host would wait for the number that decides a branch.
-        bounded = values.ravel()[0] != jnp.inf if jax.default_backend() == "cpu" else None
-        kept = separately(bounded, lambda: jax.random.bernoulli(key, 1 - self.rate, values.shape))
-        return jnp.where(kept, values / (1 - self.rate), 0)
 
 
 class Classifier(nn.Module):

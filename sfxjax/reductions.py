@@ -95,6 +95,17 @@ REDUCTIONS: dict[str, Reduction] = {
     )
 }
 LIBRARY = tuple(REDUCTIONS)
+# Vectors of heights in places that mostly hold noise: twice the frame gives twice the vector, and the frame turned by half a
+# turn gives it backwards. Networks read them in units of their own noise, and train on them from both ends.
+HEIGHTS = frozenset(
+    reduction.__name__
+    for reduction in (
+        row_wise_decomposition,
+        column_wise_decomposition,
+        row_and_column_decomposition,
+        block_maxima,
+    )
+)
 ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
 
 

@@ -243,7 +243,7 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{folder} is not a model of this version of sfxjax; train it again")
     try:
-        config = BaseConfig(**(_WITHOUT_SPOTS | description["config"]))
+        config = _read_config(description["config"])
         recorded = _recorded_reduction(description)
         threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
     except (KeyError, TypeError, ValueError) as error:
@@ -253,6 +253,12 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
     variables, _ = read_checkpoint(folder, dict(like))
     return TrainedModel(config, variables, threshold, name, trained_on)
+
+
+def _read_config(recorded: dict[str, Any]) -> BaseConfig:
+    # Vectors came as they are while their models named a size of spots.
+    as_they_are = recorded.get("dimensions") == 1 and recorded.get("spot") != 1
+    return BaseConfig(**(_WITHOUT_SPOTS | recorded | ({"own_noise": False} if as_they_are else {})))
 
 
 def _recorded_reduction(description: dict[str, Any]) -> tuple[str | None, ReductionSource | None]:

@@ -13,10 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from matplotlib.image import imread
 from sklearn.metrics import recall_score
 
@@ -50,28 +48,16 @@ dann.main(sys.argv[2:])
 """
 
 
-@contextlib.contextmanager
-def compiled_into(folder: str):
-    """Keep compiled programs in a folder."""
-    jax.config.update("jax_compilation_cache_dir", folder)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
 @pytest.fixture(scope="module", autouse=True)
-def own_caches(tmp_path_factory):
-    """Caches of their own: for stand-ins, and for what every run would compile anew."""
-    compiled = str(tmp_path_factory.mktemp("compiled"))
-    compilation_cache.reset_cache()
-    with pytest.MonkeyPatch.context() as patch, compiled_into(compiled):
+def own_cache(tmp_path_factory):
+    """A cache of their own for stand-ins."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFXJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)
         yield
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, own_caches) -> tuple[Path, str]:
+def run(tmp_path_factory, own_cache) -> tuple[Path, str]:
     """An uninterrupted run on stand-ins, and what it printed; not to be written to."""
     out = tmp_path_factory.mktemp("run") / "out"
     printed = io.StringIO()

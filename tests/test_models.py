@@ -12,12 +12,12 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
+from sfxjax.layers import Dropout
 from sfxjax.models import (
     BaseConfig,
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
-    _Dropout,
     block_extrema,
     compress,
     frame_noise,
@@ -153,7 +153,7 @@ def test_dropout_takes_its_share_and_makes_up_for_it() -> None:
     values = 1 + jnp.abs(jnp.asarray(frames(4, 60, 60)))
 
     def dropped(values: jax.Array, seed: int = 1) -> jax.Array:
-        layer = _Dropout(0.25)
+        layer = Dropout(0.25)
         return layer.apply({}, values, deterministic=False, rngs={"dropout": jax.random.key(seed)})
 
     first = np.asarray(dropped(values))

@@ -23,6 +23,7 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.frame_statistics import summarize as summarize_statistics
 from sfxjax.models import BaseConfig
+from sfxjax.reductions import HEIGHTS
 from sfxjax.splits import labelled_split, split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
 from train.adaptation import adapt, rounds
@@ -83,25 +84,33 @@ def stages(plan: Plan) -> list[Recipe]:
 def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains, Validation]:
     """Choose the frames that a run trains on, and those it is judged on.
 
+    Vectors of `sfxjax.reductions.HEIGHTS` are trained on from both ends: diffraction has no up.
+
     Args:
         plan: of the run.
         sets: the prepared sets.
     """
     for each in sets.values():
         each.check(plan.recipe.base)
+    ends = 2 if plan.reduction in HEIGHTS else 1
+
+    def trained_on(prepared: PreparedSet, indices: range) -> np.ndarray:
+        maps = prepared.training(plan.reduction, indices)
+        return maps if ends == 1 else np.concatenate([maps, maps[:, ::-1]])
+
     labelled = sets[plan.labelled]
     ranges = labelled_split(plan.labels, len(labelled))
     target = validation_target = None
     if plan.unlabelled is not None:
         other = sets[plan.unlabelled]
         whole = split("full", len(other))
-        target = other.training(plan.reduction, whole.train)
+        target = trained_on(other, whole.train)
         validation_target = other.training(plan.reduction, whole.validation)
     positive = labelled.positives
     return (
         Domains(
-            labelled.training(plan.reduction, ranges.train),
-            positive[ranges.train.start : ranges.train.stop].astype(np.float32),
+            trained_on(labelled, ranges.train),
+            np.tile(positive[ranges.train.start : ranges.train.stop].astype(np.float32), ends),
             target,
         ),
         Validation(

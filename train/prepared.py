@@ -15,6 +15,7 @@ from sfxjax.crop import CROP
 from sfxjax.cxidb import MISS, FrameSet
 from sfxjax.frame_statistics import frame_statistics
 from sfxjax.models import BaseConfig, stem
+from sfxjax.reductions import HEIGHTS
 from sfxjax.screener import network_input, normalized_crop
 
 READ_BATCH = 16
@@ -26,10 +27,13 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     """Return the shape of base that reads a reduction, or whole frames.
 
     Args:
-        reduction: name of a reduction, or None for whole frames.
+        reduction: full name of a reduction, or None for whole frames.
         base: what to change its dimensions of; by default the default base.
     """
-    return replace(base or BaseConfig(), dimensions=2 if reduction is None else 1)
+    base = base or BaseConfig()
+    if reduction is None:
+        return replace(base, dimensions=2)
+    return replace(base, dimensions=1, own_noise=base.own_noise and reduction in HEIGHTS)
 
 
 @dataclass(frozen=True)
