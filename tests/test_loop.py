@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models import BaseConfig, DomainAdversarialNetwork, HitClassifier
@@ -168,6 +169,23 @@ def test_validation_against_numpy(finished) -> None:
     assert got["domain_loss"] == pytest.approx(domain_loss, rel=1e-4)
     right = (np.mean(from_source <= 0) + np.mean(from_target >= 0)) / 2
     assert got["domain_accuracy"] == pytest.approx(right)
+
+    found, _ = heads("source", validation.target)
+    recall, alarms, called = (expit(x).mean() for x in (label[truth], label[~truth], found))
+    expected = np.clip((called - alarms) / (recall - alarms), 0.1, 0.9) if recall - alarms >= 0.3 else 0.5
+    assert got["target_share"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_targets_share_of_positives_is_found_whatever_its_own_statistics(finished) -> None:
+    _, validation = data()
+    rng = np.random.default_rng(4)
+    few = rng.normal(size=(400, 12, 12, 2)) + (np.arange(400) % 5 == 0)[:, None, None, None]
+    training, _ = data()
+    training = training._replace(target=np.asarray(few[:200], jnp.bfloat16))
+    validation = validation._replace(target=np.asarray(few[200:], jnp.bfloat16))
+    recipe = dataclasses.replace(RECIPE, epochs=12, steps_per_epoch=10, strength=0.1)
+    result = fit(recipe, training, validation)
+    assert result.history[-1]["target_share"] == pytest.approx(0.2, abs=0.1)
 
 
 def test_variables_are_those_of_the_hit_classifier_for_the_domain_asked(tmp_path, finished) -> None:

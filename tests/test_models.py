@@ -82,7 +82,7 @@ def test_stem_of_frames_and_of_vectors() -> None:
     np.testing.assert_allclose(stem(image, BaseConfig(own_noise=False)), expected, rtol=1e-5)
     other = BaseConfig(stem="space_to_depth", block=4)
     np.testing.assert_array_equal(stem(image, other), compress(space_to_depth(image, 4)))
-    vectors = BaseConfig(dimensions=1)
+    vectors = BaseConfig(dimensions=1, own_noise=False)
     assert stem(image[:, 0], vectors).shape == (2, 16, 1)
     np.testing.assert_array_equal(stem(image, vectors), compress(image))
 
@@ -94,6 +94,20 @@ def test_own_noise_makes_frames_alike_that_differ_in_a_factor_alone() -> None:
     np.testing.assert_allclose(stem(images * 37, BaseConfig()), maps, rtol=1e-4)
     assert not np.allclose(stem(images * 37, BaseConfig(own_noise=False)), maps, rtol=0.5)
     assert np.all(np.isfinite(stem(0 * images, BaseConfig())))
+
+
+def test_own_noise_makes_vectors_alike_too_and_fills_their_gaps() -> None:
+    extents = np.random.default_rng(3).gamma(20, 0.02, (3, 90, 2)).astype(np.float32)
+    extents[0, :5] *= 30
+    extents[1, 40:60] = 0
+    config = BaseConfig(dimensions=1)
+    vectors = np.asarray(stem(jnp.asarray(extents), config))
+    np.testing.assert_allclose(stem(jnp.asarray(extents) * 37, config), vectors, rtol=1e-4)
+    live = np.delete(vectors[1], np.s_[40:60], axis=0)
+    np.testing.assert_allclose(vectors[1, 40:60], np.broadcast_to(live.mean(0), (20, 2)), rtol=1e-5)
+    # Of a frame with five bright rows, the others stay what they are without.
+    np.testing.assert_allclose(np.median(vectors[0]), np.median(vectors[2]), rtol=0.1)
+    assert np.all(np.asarray(stem(jnp.zeros((1, 90)), config)) == 0)
 
 
 def test_the_noise_of_a_frame_is_near_the_median_of_its_blocks_whatever_its_few_edges() -> None:

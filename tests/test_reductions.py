@@ -18,6 +18,7 @@ from sfxjax.errors import UserError
 from sfxjax.preprocess import CROP, FRAME, central_crop, grown_mask, preprocess
 from sfxjax.reductions import (
     ALIASES,
+    HEIGHTS,
     LIBRARY,
     REDUCTIONS,
     canonical_name,
@@ -370,6 +371,18 @@ def test_under_jit_and_vmap() -> None:
     expected = np.asarray(preprocess_and_reduce(frames))
     np.testing.assert_allclose(jax.jit(preprocess_and_reduce)(frames), expected, atol=1e-5)
     np.testing.assert_allclose(jax.vmap(preprocess_and_reduce)(frames), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_heights_grow_with_the_frame_and_turn_with_it_and_no_other_reduction_does_both(name: str) -> None:
+    pixels = np.random.default_rng(8).normal(0, 0.1, (720, 720)).astype(np.float32)
+    pixels[40:43, 70] = 3
+    reduction = jax.jit(REDUCTIONS[name])
+    vector, doubled, turned = (
+        np.asarray(reduction(jnp.asarray(values))) for values in (pixels, 2 * pixels, pixels[::-1, ::-1])
+    )
+    both = np.array_equal(doubled, 2 * vector) and np.array_equal(turned, vector[::-1])
+    assert both == (name in HEIGHTS)
 
 
 def test_registry() -> None:

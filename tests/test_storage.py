@@ -76,6 +76,18 @@ def test_a_model_that_does_not_name_spots_reads_pixels_as_normalised(saved: Path
     assert (config.spot, config.own_noise) == (1, False)
 
 
+@pytest.mark.parametrize(("spot", "own_noise"), [(3, False), (1, True)])
+def test_models_of_vectors_that_name_a_size_of_spots_read_them_as_they_are(
+    spot: int, own_noise: bool, tmp_path: Path
+) -> None:
+    path = save_model(tmp_path / "model", model("row_wise_decomposition")) / "model.json"
+    description = json.loads(path.read_text())
+    assert description["config"]["own_noise"]
+    description["config"]["spot"] = spot
+    path.write_text(json.dumps(description))
+    assert load_model(path.parent).config.own_noise == own_noise
+
+
 @pytest.mark.parametrize("reduction", [None, "row_wise_decomposition"])
 def test_a_model_is_read_back_bit_by_bit(reduction: str | None, tmp_path: Path) -> None:
     original = model(reduction)

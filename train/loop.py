@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from sfxjax.batches import filled
 from sfxjax.errors import UserError
@@ -124,7 +125,9 @@ def validate(
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
-        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same.
+        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same, and `target_share`, the
+        share of positives found in it. That is found with the source's batch statistics: by its own ones a target with few
+        positives looks like one with many.
     """
     label, domain = predict(
         config, {"params": params, "batch_stats": batch_stats["source"]}, data.source, objective
@@ -136,12 +139,16 @@ def validate(
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        _, target = predict(
-            config,
-            {"params": params, "batch_stats": batch_stats.get("target", batch_stats["source"])},
-            data.target,
-            objective,
+        found, target = predict(
+            config, {"params": params, "batch_stats": batch_stats["source"]}, data.target, objective
         )
+        if "target" in batch_stats:
+            _, target = predict(
+                config, {"params": params, "batch_stats": batch_stats["target"]}, data.target, objective
+            )
+        sides = label[data.positive], label[~data.positive], found
+        known = all(map(len, sides))
+        result["target_share"] = positive_share(*(float(expit(x).mean()) for x in sides)) if known else 0.5
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
@@ -287,10 +294,6 @@ def fit(
             "train_domain_loss": float(np.mean(losses.domain)),
             **validate(recipe.base, host.params, host.batch_stats, validation, recipe.objective),
         }
-        if training.target is not None:
-            # As the steps see both domains: running statistics lag behind, and err for either domain in its own way.
-            hits, alarms, called = np.mean(losses.called, axis=0, dtype=float)
-            record["target_share"] = positive_share(hits / share, alarms / (1 - share), called)
         if not all(math.isfinite(value) for value in record.values()):
             raise UserError(f"training diverged in epoch {epoch + 1}; use a lower --learning-rate")
         history = [*progress["history"], record]

@@ -120,13 +120,10 @@ class Losses(NamedTuple):
     Attributes:
         label: mean loss of the label classifier, nats.
         domain: mean loss of the adaptation (for DANN the domain classifier), nats.
-        called: (3,) mean predicted probabilities of the positive class: of the source's positives, counted as 0 in the other
-            frames; of its negatives, likewise; of the target's frames.
     """
 
     label: jax.Array
     domain: jax.Array
-    called: jax.Array
 
 
 def new_state(
@@ -218,7 +215,7 @@ def training_step(
             if target is None:
                 label, _, source_stats = heads(params, "source", source, keys[0])
                 loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
-                return Losses(loss, jnp.zeros(()), jnp.zeros(3)), {"source": source_stats}
+                return Losses(loss, jnp.zeros(())), {"source": source_stats}
             if objective.joint_statistics:
                 logits, domains, source_stats = heads(
                     params, "source", jnp.concatenate([source, target]), keys[0]
@@ -241,10 +238,7 @@ def training_step(
                 adaptation_loss = draw.strength * class_confusion(on_target)
             else:
                 adaptation_loss = jnp.zeros(())
-            called = jax.nn.sigmoid(label)
-            told = [(called * positive).mean(), (called * (1 - positive)).mean()]
-            told.append(jax.nn.sigmoid(on_target).mean())
-            return Losses(label_loss, adaptation_loss, jnp.stack(told)), stats
+            return Losses(label_loss, adaptation_loss), stats
 
         def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
             losses, stats = both(params)
