@@ -250,9 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
-        if base.dimensions == 1 or base.own_noise:
-            return prepared_sets(SETS, (None, RWD), chosen.data, frames)
-        return prepared_sets(SETS, (None,), chosen.data, frames, base=base)
+        heights = BaseConfig(own_noise=base.own_noise)
+        return prepared_sets(SETS, (None, RWD), chosen.data, frames, base=heights)
 
     workers = trainings_at_once(workers)
     trained = train_all(plans, sets_for, workers)

@@ -21,7 +21,7 @@ from bench.paper_methods import (
     published_precision,
     records_of_method,
 )
-from bench.paper_runs import METRICS, Run
+from bench.paper_runs import AS_PUBLISHED, METRICS, Run
 from sfxjax.annotations import MISS
 from train.published import SETS, Pair, frame_range
 
@@ -39,6 +39,11 @@ _COLOURS = {
     "source_only": "#1b5fa8",
     "reduced_carried": "#2e8b57",
     "spots_carried": "#444444",
+    "supervised_fewer": "#a9cfe8",
+    "transfer_fewer": "#c7a6dd",
+    "reduced_fewer": "#93cfa9",
+    "reduced_normalised": "#b8b04a",
+    "reduced_carried_normalised": "#b8b04a",
     "supervised_normalised": "#9a9a9a",
     "dann_normalised": "#e8a33d",
     "source_only_normalised": "#9a9a9a",
@@ -57,7 +62,7 @@ _FIGURES: dict[str, Callable[[Pair], float]] = {
 
 
 def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
-    """Draw precision against recall of every method, one panel a set, with the paper's figures as points.
+    """Draw precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
 
     A curve is the mean over a method's pairs and seeds, on frames 1601-2000 of the set. The paper gives no precision: its
     points are the precision that its recall and its accuracy on misses have among the frames the curves are of.
@@ -72,6 +77,8 @@ def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
     for axis, tested in zip(panels, SETS, strict=True):
         classes = _class_counts(runs, tested)
         for key, method in METHODS.items():
+            if method.variant != AS_PUBLISHED:
+                continue
             look = {"color": _COLOURS[key], "linestyle": "-" if method.own else "--"}
             curve = precision_curve(runs, method, tested, RECALLS)
             if curve is not None:

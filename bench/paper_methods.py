@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper_runs import Run, cell_record, is_as_published, spread
+from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
 from sfxjax.metrics import count, threshold_at_recall
 from train.published import SETS, Cell, FrameRange, Pair, cells
 
@@ -32,7 +32,7 @@ class Method:
         split: of the runs.
         own: whether it is tested on the set its labels are from, or on another one.
         labels: what it needs from the tested set.
-        own_noise: in which units its heights are, see `bench.paper_runs.Run.own_noise`.
+        variant: of the runs, see `bench.paper_runs.Run.variant`.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Method:
     split: str
     own: bool
     labels: str
-    own_noise: bool = True
+    variant: str = AS_PUBLISHED
 
 
 METHODS = {
@@ -52,6 +52,9 @@ METHODS = {
         Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
         Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
         Method("spots", "spot counter, cut from the set", "spot_counter", "few", True, "200"),
+        Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
+        Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
+        Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
         Method(
             "supervised_normalised",
             "2D CNN, 1200 labels, heights as normalised",
@@ -59,12 +62,27 @@ METHODS = {
             "full",
             True,
             "1200 + 400",
-            own_noise=False,
+            variant=NORMALISED,
+        ),
+        Method(
+            "reduced_normalised",
+            "RWD and 1D CNN, 200 labels, heights as normalised",
+            "reduced",
+            "few",
+            True,
+            "200 + 200",
+            variant=NORMALISED,
         ),
         Method("dann", "DANN", "dann", "full", False, "none"),
         Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
         Method(
-            "dann_normalised", "DANN, heights as normalised", "dann", "full", False, "none", own_noise=False
+            "dann_normalised",
+            "DANN, heights as normalised",
+            "dann",
+            "full",
+            False,
+            "none",
+            variant=NORMALISED,
         ),
         Method(
             "source_only_normalised",
@@ -73,9 +91,18 @@ METHODS = {
             "full",
             False,
             "none",
-            own_noise=False,
+            variant=NORMALISED,
         ),
         Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
+        Method(
+            "reduced_carried_normalised",
+            "RWD and 1D CNN, carried over, heights as normalised",
+            "reduced",
+            "few",
+            False,
+            "none",
+            variant=NORMALISED,
+        ),
         Method("spots_carried", "spot counter, cut from another set", "spot_counter", "full", False, "none"),
     )
 }
@@ -116,7 +143,7 @@ def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run
         name = "source_only"
 
     def fits(run: Run) -> bool:
-        if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.own_noise):
+        if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.variant):
             return False
         labelled = run.target if run.method == "transfer" else run.source
         if method.own:
@@ -127,7 +154,9 @@ def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run
 
 
 def published_pairs(method: Method, tested: str) -> list[tuple[Pair, FrameRange]]:
-    """Find the paper's figures of a method on a set, and the range of frames each is of."""
+    """Find the paper's figures of a method on a set, and the range of frames each is of; with fewer labels it has none."""
+    if method.variant == FEWER:
+        return []
 
     def fits(cell: Cell) -> bool:
         labelled = cell.target if cell.method == "transfer" else cell.source

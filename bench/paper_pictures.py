@@ -21,7 +21,7 @@ from bench.paper_figures import (
     draw_vectors,
 )
 from bench.paper_report import CURVES, OVERVIEW
-from bench.paper_runs import Run
+from bench.paper_runs import AS_PUBLISHED, Run
 from sfxjax.cxidb import open_set
 from sfxjax.models import BaseConfig, HitClassifier
 from sfxjax.reductions import preprocess_and_reduce
@@ -83,7 +83,7 @@ def draw_runs(
     paths = {key: folder / f"{key}.png" for key in (OVERVIEW, CURVES)}
     draw_overview(runs, paths[OVERVIEW])
     draw_precision_recall(runs, paths[CURVES])
-    adapted = [run for run in runs if run.method == "dann" and run.own_noise]
+    adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
     if dann is None:
         return paths
@@ -98,7 +98,7 @@ def draw_runs(
     alone = [
         run
         for run in runs
-        if run.own_noise
+        if run.variant == AS_PUBLISHED
         and (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
     ]
     if alone:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED
 from sfxjax.splits import split
 from train import dann, reduced, supervised, transfer
 from train.plan import Plan
@@ -21,9 +22,11 @@ RECIPES: dict[str, Recipe] = {
 }
 # Tables of trained networks; Table 6 is measured apart.
 TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
-# Trained a second time beside Table 5, with the first seed alone, on heights as the normalisation leaves them: what own
-# noise is worth from set to set.
-AS_NORMALISED = (("supervised", "full"), ("dann", "full"))
+# Trained a second time, with the first seed alone, on heights as the normalisation leaves them: what own noise is worth.
+ALSO_NORMALISED = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
+# Trained a second time on an eighth of the labels: networks that need fewer than the paper's lose little with as many.
+ALSO_WITH_FEWER = (("supervised", "few"), ("transfer", "few"), ("reduced", "few"))
+FEWER_LABELS = 8
 # Each set once as source and once as target.
 QUICK_PAIRS = (("LN83", "LO19"), ("LO19", "LN84"), ("LN84", "LN83"))
 QUICK_EPOCHS = {"supervised": 10, "transfer": 6, "reduced": 10, "dann": 10}
@@ -49,15 +52,15 @@ class Comparison:
     frames: int = 2000
     quick: bool = False
 
-    def recipe(self, method: str, own_noise: bool = True) -> Recipe:
+    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> Recipe:
         """Return a method's recipe.
 
         Args:
             method: key of `RECIPES`.
-            own_noise: False for heights as the normalisation leaves them, as the paper's networks read them.
+            variant: `NORMALISED` for heights as the normalisation leaves them, as the paper's networks read them.
         """
         recipe = RECIPES[method]
-        recipe = replace(recipe, base=replace(recipe.base, own_noise=own_noise))
+        recipe = replace(recipe, base=replace(recipe.base, own_noise=variant != NORMALISED))
         return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 
@@ -79,10 +82,9 @@ def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
                 plans[base] = _plan(comparison, "supervised", "full", cell.source, None, seed, None)
             started = str(base) if cell.method == "transfer" else None
             about = cell.method, cell.split, cell.source, cell.target, seed
-            plans[folder_of(runs, *about)] = _plan(comparison, *about, started)
-            if 5 in comparison.tables and seed == 0 and (cell.method, cell.split) in AS_NORMALISED:
-                plans[folder_of(runs, *about, own_noise=False)] = _plan(
-                    comparison, *about, None, own_noise=False
+            for variant in _variants(cell, seed):
+                plans[folder_of(runs, *about, variant=variant)] = _plan(
+                    comparison, *about, started, variant=variant
                 )
     return dict(sorted(plans.items(), key=lambda item: item[1].base is not None))
 
@@ -95,11 +97,19 @@ def folder_of(
     target: str | None,
     seed: int,
     *,
-    own_noise: bool = True,
+    variant: str = AS_PUBLISHED,
 ) -> Path:
-    """Name the folder of a run, by its split too."""
-    words = [method, part, source, *([target] if target else []), *([] if own_noise else ["normalised"])]
+    """Name the folder of a run, by its split and its variant too."""
+    words = [word for word in (method, part, source, target, variant) if word]
     return runs / "-".join([*words, f"seed{seed}"])
+
+
+def _variants(cell: Cell, seed: int) -> Iterable[str]:
+    yield AS_PUBLISHED
+    if seed == 0 and (cell.method, cell.split) in ALSO_NORMALISED:
+        yield NORMALISED
+    if (cell.method, cell.split) in ALSO_WITH_FEWER:
+        yield FEWER
 
 
 def _wanted(comparison: Comparison) -> Iterable[Cell]:
@@ -122,16 +132,18 @@ def _plan(
     seed: int,
     base: str | None,
     *,
-    own_noise: bool = True,
+    variant: str = AS_PUBLISHED,
 ) -> Plan:
-    few = len(split("few", comparison.frames).train)
+    labels = len(split("few", comparison.frames).train) if part == "few" else None
+    if labels is not None and variant == FEWER:
+        labels = max(1, labels // FEWER_LABELS)
     return Plan(
         method,  # type: ignore[arg-type]  # one of the literals, from the published cells
         source,
         target,
-        few if part == "few" else None,
+        labels,
         RWD if method == "reduced" else None,
-        replace(comparison.recipe(method, own_noise), seed=seed),
+        replace(comparison.recipe(method, variant), seed=seed),
         comparison.data,
         comparison.frames,
         base=base,

@@ -36,6 +36,8 @@ METHOD_TITLES = {
     "source_only": "source-only CNN",
     "spot_counter": "spot counter",
 }
+# What a network differs in from its like in the paper: in nothing, in the units of its heights, in its number of labels.
+AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
 # Methods that train on a second set as well.
 _WITH_TARGET = ("transfer", "dann")
 _RWD = ("row_wise_decomposition", "rwd")
@@ -108,8 +110,15 @@ class Run:
 
     @property
     def own_noise(self) -> bool:
-        """Whether its frames' heights are in units of their own noise; True for vectors and without a network."""
+        """Whether its frames' heights are in units of their own noise; True without a network."""
         return bool(self.record["recipe"].get("base", {}).get("own_noise", True))
+
+    @property
+    def variant(self) -> str:
+        """How it differs from the paper's: `FEWER` labels, heights as `NORMALISED`, or not, `AS_PUBLISHED`."""
+        if not self.published:
+            return FEWER
+        return AS_PUBLISHED if self.own_noise else NORMALISED
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
@@ -288,17 +297,15 @@ def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
     ]
 
 
-def is_as_published(run: Run, own_noise: bool = True) -> bool:
-    """Tell whether a run trained on what the paper's method does: as many labels; RWD if `reduced`, else whole frames.
+def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
+    """Tell whether a run trained on what the paper's method does: RWD if `reduced`, else whole frames.
 
     Args:
         run: the run.
-        own_noise: in which units its heights are to be, see `Run.own_noise`.
+        variant: what it is to differ in all the same, see `Run.variant`.
     """
-    return (
-        run.published
-        and run.own_noise == own_noise
-        and (run.reduction in _RWD if run.method == "reduced" else run.reduction is None)
+    return run.variant == variant and (
+        run.reduction in _RWD if run.method == "reduced" else run.reduction is None
     )
 
 

@@ -77,9 +77,9 @@ class BaseConfig:
 
     @property
     def maps(self) -> tuple[Any, ...]:
-        """What decides the maps that a base reads: bases alike in this can share them."""
+        """What decides the maps or vectors that a base reads: bases alike in this can share them."""
         if self.dimensions == 1:
-            return (1,)
+            return self.dimensions, self.own_noise
         if self.stem == "space_to_depth":
             return self.dimensions, self.stem, self.block
         return self.dimensions, self.stem, self.block, self.spot, self.own_noise

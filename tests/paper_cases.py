@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper_runs import Run, read_run, write_scores
+from bench.paper_runs import AS_PUBLISHED, Run, read_run, write_scores
 from bench.paper_spots import write_spot_counters
 from train.published import PAIRS, SETS
 
@@ -107,10 +107,12 @@ def every_run(runs: Path, seeds: int = 2) -> list[Run]:
             folders.append(
                 make_run(runs, "reduced", name, labels=200, seed=seed, reduction="row_wise_decomposition")
             )
+            folders.append(make_run(runs, "supervised", name, labels=25, seed=seed, skill=0.3))
             folders.append(make_run(runs, "source_only", name, seed=seed, skill=0.9))
             folders.append(make_run(runs, "supervised", name, seed=seed, skill=1.2, own_noise=False))
         for source, target in PAIRS:
             folders.append(make_run(runs, "transfer", source, target, labels=200, seed=seed, skill=1.8))
+            folders.append(make_run(runs, "transfer", source, target, labels=25, seed=seed, skill=1.5))
             folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.8))
             folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.1, own_noise=False))
     return [read_run(folder) for folder in [*folders, *spot_counters(runs)]]
@@ -121,7 +123,11 @@ def one(
 ) -> Run:
     """The only run of these."""
     key = (method, source, target, split, seed)
-    (run,) = [r for r in runs if r.own_noise and (r.method, r.source, r.target, r.split, r.seed) == key]
+    (run,) = [
+        r
+        for r in runs
+        if r.variant == AS_PUBLISHED and (r.method, r.source, r.target, r.split, r.seed) == key
+    ]
     return run
 
 

@@ -34,13 +34,18 @@ def own_cache(tmp_path_factory):
 def test_every_network_of_the_tables_is_planned_once() -> None:
     plans = planned(Comparison(), Path("runs"))
     normalised = [p for p in plans.values() if not p.recipe.base.own_noise]
-    assert {(p.method, p.labels) for p in normalised} == {("supervised", None), ("dann", None)}
-    assert len(normalised) == 3 + 6
-    made = [(p.method, p.source, p.target, p.labels) for p in plans.values() if p.recipe.base.own_noise]
-    assert len(set(made)) == len(made) == 3 + 3 + 6 + 3 + 6
-    assert {m for m in made if m[0] == "supervised"} == {
-        ("supervised", name, None, labels) for name in SETS for labels in (None, 200)
+    assert {(p.method, p.labels) for p in normalised} == {
+        ("supervised", None),
+        ("reduced", 200),
+        ("dann", None),
     }
+    assert len(normalised) == 3 + 3 + 6
+    made = [(p.method, p.source, p.target, p.labels) for p in plans.values() if p.recipe.base.own_noise]
+    assert len(set(made)) == len(made) == (3 + 3 + 6 + 3 + 6) + (3 + 6 + 3)
+    assert {m for m in made if m[0] == "supervised"} == {
+        ("supervised", name, None, labels) for name in SETS for labels in (None, 200, 25)
+    }
+    assert {m[3] for m in made if m[0] in ("transfer", "reduced")} == {200, 25}
     for method in ("transfer", "dann"):
         assert {m[1:3] for m in made if m[0] == method} == set(PAIRS)
     assert all(p.reduction == (RWD if p.method == "reduced" else None) for p in plans.values())
@@ -57,7 +62,7 @@ def test_a_base_is_trained_before_what_starts_from_it_and_is_the_sources_own() -
         assert order.index(Path(str(plan.base))) < place
         assert (base.method, base.source, base.labels) == ("supervised", plan.source, None)
         assert base.recipe.seed == plan.recipe.seed
-    assert sum(plan.method == "transfer" for plan in plans.values()) == 12
+    assert sum(plan.method == "transfer" for plan in plans.values()) == 24
 
 
 def test_a_table_alone_takes_its_own_networks() -> None:
@@ -201,8 +206,10 @@ def test_trainings_that_share_several_devices_are_done_one_by_one(monkeypatch) -
 def test_maps_for_one_base_are_none_for_another() -> None:
     nothing = np.zeros((1, 2), np.float32)
     prepared = PreparedSet("LN83", True, np.zeros(1, np.int8), nothing, {}, {})
-    prepared.check(BaseConfig(channels=(2, 3)))
-    prepared.check(BaseConfig(dimensions=1, own_noise=False))
-    for other in (BaseConfig(own_noise=False), BaseConfig(spot=1), BaseConfig(block=4)):
-        with pytest.raises(ValueError, match="prepare them for that"):
-            prepared.check(other)
+    prepared.check(BaseConfig(channels=(2, 3)), None)
+    prepared.check(BaseConfig(dimensions=1, channels=(2, 3)), RWD)
+    prepared.check(BaseConfig(dimensions=1, own_noise=False), "spot_steps")
+    vectors = BaseConfig(dimensions=1, own_noise=False)
+    for other in (BaseConfig(own_noise=False), BaseConfig(spot=1), BaseConfig(block=4), vectors):
+        with pytest.raises(ValueError, match="prepare it for that"):
+            prepared.check(other, RWD if other is vectors else None)

@@ -56,7 +56,7 @@ def exact_runs(
 def test_findings_hold_where_the_recalls_say_so(lost, verdicts, tmp_path: Path) -> None:
     many, few, transfer, reduced, abroad, dann = (recall(share) for share in lost)
     found = findings(exact_runs(tmp_path, *lost))
-    assert [finding.verdict for finding in found] == [*verdicts, NOT_RUN, NOT_RUN]
+    assert [finding.verdict for finding in found] == [*verdicts, *[NOT_RUN] * 4]
     assert f"1200 labels {many:.1f}, 200 labels {few:.1f}: {few - many:+.1f}" in found[0].ours
     assert f"transfer {transfer:.1f}, between {few:.1f} and {many:.1f}" in found[1].ours
     assert f"2D CNN {many:.1f}, RWD {reduced:.1f}: {reduced - many:+.1f}" in found[2].ours
@@ -89,7 +89,7 @@ def test_missing_runs_are_not_judged(tmp_path: Path) -> None:
     found = findings([read_run(folder) for folder in few])
     assert found[0].verdict == HOLDS
     assert found[0].ours.endswith("(on LN83 alone)")
-    assert [finding.verdict for finding in found[1:]] == [NOT_RUN] * 6
+    assert [finding.verdict for finding in found[1:]] == [NOT_RUN] * 8
 
 
 def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Path) -> None:
@@ -100,13 +100,28 @@ def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Pa
     ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, own_noise=False) for pair in PAIRS]
     both = [*runs, *(read_run(path) for path in made)]
     assert findings(both)[:5] == findings(runs)[:5]
-    abroad, dann = findings(both)[5:]
+    abroad, dann = findings(both)[7:]
     assert (abroad.verdict, dann.verdict) == (HOLDS, HOLDS)
     assert f"own set {kept:.1f}, other sets {shown:.1f}" in abroad.ours
     assert f"DANN {adapted:.1f}, between {shown:.1f} and {kept:.1f}" in dann.ours
     assert (abroad.paper, dann.paper) == tuple(found.paper for found in findings(both)[3:5])
     # Tables of the paper hold the others alone.
     for table in (1, 5, 7):
+        assert table_rows(table, both) == table_rows(table, runs)
+
+
+def test_few_labels_are_judged_a_second_time_with_an_eighth_of_them(tmp_path: Path) -> None:
+    runs = exact_runs(tmp_path, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    made = [exact_run(tmp_path, "supervised", name, lost=0.4, labels=25) for name in SETS]
+    made += [exact_run(tmp_path, "transfer", *pair, lost=0.1, labels=25) for pair in PAIRS]
+    both = [*runs, *(read_run(path) for path in made)]
+    assert [f.verdict for f in findings(both)[:2]] == [FAILS, FAILS], "nothing is lost with 200"
+    few, transfer = findings(both)[5:7]
+    assert (few.verdict, transfer.verdict) == (HOLDS, HOLDS)
+    assert f"25 labels {recall(0.4):.1f}" in few.ours
+    assert f"transfer {recall(0.1):.1f}, between {recall(0.4):.1f}" in transfer.ours
+    assert few.paper.endswith("(with 200)")
+    for table in (2, 3):
         assert table_rows(table, both) == table_rows(table, runs)
 
 

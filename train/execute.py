@@ -91,7 +91,7 @@ def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains,
         sets: the prepared sets.
     """
     for each in sets.values():
-        each.check(plan.recipe.base)
+        each.check(plan.recipe.base, plan.reduction)
     ends = 2 if plan.reduction in HEIGHTS else 1
 
     def trained_on(prepared: PreparedSet, indices: range) -> np.ndarray:

@@ -146,9 +146,9 @@ def validate(
             _, target = predict(
                 config, {"params": params, "batch_stats": batch_stats["target"]}, data.target, objective
             )
-        sides = label[data.positive], label[~data.positive], found
-        known = all(map(len, sides))
-        result["target_share"] = positive_share(*(float(expit(x).mean()) for x in sides)) if known else 0.5
+        told = label[data.positive], label[~data.positive], found
+        known = all(map(len, told))
+        result["target_share"] = positive_share(*(float(expit(x).mean()) for x in told)) if known else 0.5
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))

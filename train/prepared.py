@@ -71,11 +71,11 @@ class PreparedSet:
         """Name the set, and say so when it is simulated."""
         return title(self)
 
-    def check(self, base: BaseConfig) -> None:
-        """Raise a ValueError where a base reads other maps of whole frames than these."""
-        if base.dimensions == 2 and base.maps != self.base.maps:
+    def check(self, base: BaseConfig, reduction: str | None) -> None:
+        """Raise a ValueError where a base reads other maps or vectors than these."""
+        if base.maps != base_for(reduction, self.base).maps:
             raise ValueError(
-                f"maps of {self.name} for {self.base} are none for {base}; prepare them for that"
+                f"{self.name} was prepared for {self.base}, which does not do for {base}; prepare it for that"
             )
 
     def training(self, reduction: str | None, indices: range | np.ndarray) -> np.ndarray:
