@@ -22,7 +22,7 @@ from train.adaptation import adapt
 from train.evaluation import calibration_shift, summarize
 from train.execute import map_logits, with_shift
 from train.loop import Fit, Validation, fit
-from train.prepared import PreparedSet, base_for
+from train.prepared import PreparedSet, base_for, from_both_ends
 from train.recipe import Recipe
 from train.steps import Domains
 
@@ -121,12 +121,13 @@ def _few_labels(
     prepared = sets[cell.source]
     few = split("few", len(prepared))
     drawn = drawn_labels(prepared.positives[: few.test.start], cell.labels, cell.seed)
-    positive = prepared.positives
     maps = prepared.training(cell.reduction, np.arange(len(prepared)))
     if cell.kind == "free_labels":
         turned = prepared.training(TRANSPOSED[cell.reduction], np.arange(len(prepared)))
-        drawn = np.concatenate([drawn, drawn + len(prepared)])
-        maps, positive = np.concatenate([maps, turned]), np.concatenate([positive, positive])
+        maps = np.concatenate([maps, turned])
+    maps = from_both_ends(cell.reduction, maps)
+    times = len(maps) // len(prepared)
+    positive, drawn = np.tile(prepared.positives, times), _repeated(drawn, len(prepared), times)
     training = Domains(maps, positive.astype(np.float32), None)
     result = fit(recipe, training, Validation(maps[drawn], positive[drawn], None), drawn=drawn)
     model = _calibrated(cell, recipe, result, "source", maps[drawn], positive[drawn])
@@ -138,12 +139,15 @@ def _adapted(
 ) -> tuple[TrainedModel, float, np.ndarray]:
     source, target = sets[cell.source], sets[cell.target]
     full = split("full", len(source))
-    drawn = np.asarray(full.train)[: cell.labels]
-    maps = source.training(cell.reduction, np.arange(len(source)))
+    maps = from_both_ends(cell.reduction, source.training(cell.reduction, np.arange(len(source))))
+    times = len(maps) // len(source)
+    drawn = _repeated(np.asarray(full.train)[: cell.labels], len(source), times)
     held_out = np.asarray(full.validation)
     whole = split("full", len(target))
     training = Domains(
-        maps, source.positives.astype(np.float32), target.training(cell.reduction, whole.train)
+        maps,
+        np.tile(source.positives, times).astype(np.float32),
+        from_both_ends(cell.reduction, target.training(cell.reduction, whole.train)),
     )
     validation = Validation(
         maps[held_out], source.positives[held_out], target.training(cell.reduction, whole.validation)
@@ -153,6 +157,11 @@ def _adapted(
         cell, recipe, result, "target", source.masked[cell.reduction][held_out], source.positives[held_out]
     )
     return model, result.seconds, np.arange(len(target))
+
+
+def _repeated(drawn: np.ndarray, frames: int, times: int) -> np.ndarray:
+    """Find the places of drawn frames where all frames come several times over, one time after the other."""
+    return (drawn + frames * np.arange(times)[:, None]).ravel()
 
 
 def _calibrated(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all test processes share compiled programs: most of the time of the tests is compilation."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    compiled = tempfile.mkdtemp(prefix="sfxjax-tests-compiled-")
-    config.add_cleanup(lambda: shutil.rmtree(compiled, ignore_errors=True))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    """Let all processes of the tests share compiled programs, and the next run too: most of their time is compilation."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from bench import reduction_cells
 from bench import reductions as bench
-from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells
+from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
 from bench.reduction_tables import figures, tables
 from sfxjax.cxidb import SETS
 from sfxjax.errors import UserError, run_main
@@ -22,6 +23,7 @@ from sfxjax.simulate import stand_in_data
 from sfxjax.storage import load_model, read_checkpoint
 from train import reduced, transfer
 from train.adaptation import METHODS
+from train.prepared import PreparedSet
 from train.recipe import Recipe
 from train.steps import new_state
 
@@ -59,6 +61,43 @@ def test_draws_hold_both_classes_and_come_again() -> None:
         drawn_labels(positive, 101, 0)
     with pytest.raises(UserError, match="fewer than 2 of a class"):
         drawn_labels(np.zeros(100, bool), 10, 0)
+
+
+class Caught(Exception):
+    """Ends a training before it begins."""
+
+
+@pytest.mark.parametrize(("kind", "ways"), [("labels", 2), ("free_labels", 4)])
+def test_only_drawn_frames_are_trained_on_with_their_labels_however_they_are_turned(
+    kind: str, ways: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every vector tells its frame by one value, the rest being zeros."""
+    rows, columns = "row_wise_decomposition", "column_wise_decomposition"
+    vectors = {name: np.zeros((200, 9, 1), np.float32) for name in (rows, columns)}
+    for place, name in enumerate((rows, columns)):
+        vectors[name][:, place, 0] = 1 + np.arange(200)
+    labels = np.arange(200, dtype=np.int8) % 3
+    sets = {"LN83": PreparedSet("LN83", True, labels, np.zeros((200, 6), np.float32), vectors, vectors)}
+    seen = {}
+
+    def fit(recipe, training, validation, *, drawn):
+        seen.update(training=training, validation=validation, drawn=drawn)
+        raise Caught
+
+    monkeypatch.setattr(reduction_cells, "fit", fit)
+    with pytest.raises(Caught):
+        run_cell(Cell(kind, rows, "LN83", "LN83", 10, "source_only", 0), sets)
+    training, drawn = seen["training"], seen["drawn"]
+    expected = drawn_labels(labels[:40] > 0, 10, 0)
+    frames = training.source.sum((1, 2)).astype(int) - 1
+    assert sorted(frames[drawn]) == sorted(np.tile(expected, ways))
+    np.testing.assert_array_equal(training.positive, labels[frames] > 0)
+    turns = {
+        (int(place), frame)
+        for place, frame in zip(training.source.argmax(1)[drawn, 0], frames[drawn], strict=True)
+    }
+    assert len(turns) == ways * len(expected)
+    np.testing.assert_array_equal(seen["validation"].positive, labels[frames[drawn]] > 0)
 
 
 def test_cells_survive_a_line_cut_short(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.frame_statistics import summarize as summarize_statistics
 from sfxjax.models import BaseConfig
-from sfxjax.reductions import HEIGHTS
 from sfxjax.splits import labelled_split, split
 from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
 from train.adaptation import adapt, rounds
@@ -31,7 +30,7 @@ from train.distributed import wait_for_all, writes
 from train.evaluation import calibration_shift, summarize
 from train.loop import Fit, Validation, check_classes, fit
 from train.plan import Plan
-from train.prepared import PreparedSet
+from train.prepared import PreparedSet, from_both_ends
 from train.recipe import Recipe
 from train.scores import LOG, write_scores
 from train.steps import Domains
@@ -84,19 +83,15 @@ def stages(plan: Plan) -> list[Recipe]:
 def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains, Validation]:
     """Choose the frames that a run trains on, and those it is judged on.
 
-    Vectors of `sfxjax.reductions.HEIGHTS` are trained on from both ends: diffraction has no up.
-
     Args:
         plan: of the run.
         sets: the prepared sets.
     """
     for each in sets.values():
         each.check(plan.recipe.base, plan.reduction)
-    ends = 2 if plan.reduction in HEIGHTS else 1
 
     def trained_on(prepared: PreparedSet, indices: range) -> np.ndarray:
-        maps = prepared.training(plan.reduction, indices)
-        return maps if ends == 1 else np.concatenate([maps, maps[:, ::-1]])
+        return from_both_ends(plan.reduction, prepared.training(plan.reduction, indices))
 
     labelled = sets[plan.labelled]
     ranges = labelled_split(plan.labels, len(labelled))
@@ -107,12 +102,10 @@ def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains,
         target = trained_on(other, whole.train)
         validation_target = other.training(plan.reduction, whole.validation)
     positive = labelled.positives
+    source = trained_on(labelled, ranges.train)
+    truth = positive[ranges.train.start : ranges.train.stop].astype(np.float32)
     return (
-        Domains(
-            trained_on(labelled, ranges.train),
-            np.tile(positive[ranges.train.start : ranges.train.stop].astype(np.float32), ends),
-            target,
-        ),
+        Domains(source, np.tile(truth, len(source) // len(truth)), target),
         Validation(
             labelled.training(plan.reduction, ranges.validation),
             positive[ranges.validation.start : ranges.validation.stop],

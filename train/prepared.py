@@ -36,6 +36,21 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     return replace(base, dimensions=1, own_noise=base.own_noise and reduction in HEIGHTS)
 
 
+def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
+    """Add to vectors of `sfxjax.reductions.HEIGHTS` the same backwards, of the frames turned by half a turn.
+
+    Diffraction has no up, so that these are more frames to train on, with the same labels.
+
+    Args:
+        reduction: name of a reduction, or None for whole frames.
+        maps: (n, ...).
+
+    Returns:
+        (2 n, ...), the added ones last; (n, ...) as they are of other reductions and of frames.
+    """
+    return np.concatenate([maps, maps[:, ::-1]]) if reduction in HEIGHTS else maps
+
+
 @dataclass(frozen=True)
 class PreparedSet:
     """All frames of one set.
