@@ -56,7 +56,12 @@ class Normalization(nn.Module):
         return self.scale >= 0
 
     def __call__(
-        self, values: jax.Array, mean: jax.Array | None = None, variance: jax.Array | None = None
+        self,
+        values: jax.Array,
+        mean: jax.Array | None = None,
+        variance: jax.Array | None = None,
+        *,
+        batch_last: bool = False,
     ) -> jax.Array:
         """Normalise values.
 
@@ -64,6 +69,7 @@ class Normalization(nn.Module):
             values: (..., channels).
             mean: (channels,) of the batch, which the running statistics follow; None: take those.
             variance: (channels,) of the batch.
+            batch_last: the values are (channels, ..., n).
         """
         if mean is None or variance is None:
             mean, variance = self.mean.value, self.var.value
@@ -74,7 +80,12 @@ class Normalization(nn.Module):
                 variance = jax.lax.pmean(variance + (own - mean) ** 2, self.axis_name)
             self.mean.value = MOMENTUM * self.mean.value + (1 - MOMENTUM) * mean
             self.var.value = MOMENTUM * self.var.value + (1 - MOMENTUM) * variance
-        return (values - mean) * (self.scale * jax.lax.rsqrt(variance + EPSILON)) + self.bias
+
+        def along(channels: jax.Array) -> jax.Array:
+            return channels.reshape(-1, *[1] * (values.ndim - 1)) if batch_last else channels
+
+        slope = self.scale * jax.lax.rsqrt(variance + EPSILON)
+        return (values - along(mean)) * along(slope) + along(self.bias)
 
 
 class Dropout(nn.Module):
@@ -94,7 +105,14 @@ class Dropout(nn.Module):
         if deterministic:
             return values
         key = self.make_rng("dropout")
+        # Of a drawn word each byte decides on a value. The share of bytes that drop one is the nearest to the rate.
+        dropped, words = round(self.rate * 256), -(-values.size // 4)
+
+        def draw() -> jax.Array:
+            drawn = jax.lax.bitcast_convert_type(jax.random.bits(key, (words,), jnp.uint32), jnp.uint8)
+            return drawn.ravel()[: values.size].reshape(values.shape) >= dropped
+
         # On a CPU alone: a GPU's host would wait for the number that decides a branch.
         bounded = values.ravel()[0] != jnp.inf if jax.default_backend() == "cpu" else None
-        kept = separately(bounded, lambda: jax.random.bernoulli(key, 1 - self.rate, values.shape))
-        return jnp.where(kept, values / (1 - self.rate), 0)
+        kept = separately(bounded, draw)
+        return jnp.where(kept, values / (1 - dropped / 256), 0)

@@ -20,7 +20,12 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.gradient_reversal import gradient_reversal
 from sfxjax.layers import MOMENTUM, Dropout, Kernel, Normalization
-from sfxjax.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
+from sfxjax.pooled_convolution import (
+    pooled_convolution,
+    pooled_convolution_and_moments,
+    suits_batch_last,
+    with_channels_last,
+)
 from sfxjax.spot_sums import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
@@ -317,13 +322,17 @@ class ConvolutionalBase(nn.Module):
             normalization = Normalization(channels, -2.0, self.axis_name, name=f"normalization_{level}")
             arguments = values, kernel().astype(self.dtype), normalization.rising()
             fixed = not train or level < self.frozen
+            batch_last = not fixed and suits_batch_last(values)
             if fixed:
                 values = normalization(pooled_convolution(*arguments))
             else:
-                values = normalization(*pooled_convolution_and_moments(*arguments))
+                pooled = pooled_convolution_and_moments(*arguments, batch_last=batch_last)
+                values = normalization(*pooled, batch_last=batch_last)
             values = jnp.tanh(nn.relu(values).astype(self.dtype))
             if level >= last - 1 and config.dropout > 0:
                 values = Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
+            if batch_last:
+                values = with_channels_last(values)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
         normalize = nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, name="normalization_counts")

@@ -44,7 +44,7 @@ def pooled_convolution(values: jax.Array, kernel: jax.Array, rising: jax.Array) 
 
 
 def pooled_convolution_and_moments(
-    values: jax.Array, kernel: jax.Array, rising: jax.Array
+    values: jax.Array, kernel: jax.Array, rising: jax.Array, *, batch_last: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As `pooled_convolution`, and the mean and the variance of the convolution before pooling, for training.
 
@@ -52,13 +52,40 @@ def pooled_convolution_and_moments(
         values: as there.
         kernel: as there.
         rising: as there.
+        batch_last: how the axes of the first result lie, see `suits_batch_last`.
 
     Returns:
-        (n, ..., channels); float32 (channels,) means; (channels,) variances, both over everything but channels.
+        (n, ..., channels), or (channels, ..., n); float32 (channels,) means; (channels,) variances, both over everything but
+        channels.
     """
     sign = jnp.where(rising, 1, -1).astype(kernel.dtype)
     pooled, mean, variance = _largest_and_moments(values, kernel * sign)
-    return pooled * sign, mean * sign, variance
+    signs = sign
+    if suits_batch_last(values):
+        signs = sign.reshape(-1, *[1] * (pooled.ndim - 1))
+    pooled = pooled * signs
+    if batch_last != suits_batch_last(values):
+        pooled = with_batch_last(pooled) if batch_last else with_channels_last(pooled)
+    return pooled, mean * sign, variance
+
+
+def suits_batch_last(values: jax.Array) -> bool:
+    """Tell whether training is faster with what comes of (n, ..., channels) values as (channels, ..., n).
+
+    On a CPU, with few channels: loops then run over long rows, and what is summed over all but channels lies together.
+    """
+    even = all(length % 2 == 0 for length in values.shape[1:-1])
+    return jax.default_backend() == "cpu" and values.shape[-1] <= _FEW_CHANNELS and even
+
+
+def with_batch_last(values: jax.Array) -> jax.Array:
+    """Turn (n, ..., channels) into (channels, ..., n)."""
+    return jnp.moveaxis(values, (-1, 0), (0, -1))
+
+
+def with_channels_last(values: jax.Array) -> jax.Array:
+    """Undo `with_batch_last`."""
+    return jnp.moveaxis(values, (0, -1), (-1, 0))
 
 
 @jax.custom_vjp
@@ -67,11 +94,12 @@ def _largest_and_moments(values: jax.Array, kernel: jax.Array) -> tuple[jax.Arra
 
 
 def _forward(values: jax.Array, kernel: jax.Array) -> tuple[Any, Any]:
-    if _as_planes(values):
+    if suits_batch_last(values):
         convolved = _planes_product(values, kernel)
         mean, square = (part.mean(2).mean(0) for part in _powers(convolved))
         largest = separately(jnp.isfinite(square).all(), _largest_of_planes, convolved)
-        pooled = _from_plane(largest, values.shape)
+        n, *places, _ = values.shape
+        pooled = largest.reshape(-1, *(length // 2 for length in places), n)
     else:
         convolved = _convolve(values, kernel)
         largest = pooled = _largest(_beside(convolved), kernel.shape[-1])
@@ -85,9 +113,9 @@ def _backward(kept: Any, cotangents: tuple[jax.Array, jax.Array, jax.Array]) -> 
     pooled, to_mean, to_variance = cotangents
     count = convolved.size // len(mean)
     constant, slope = to_mean / count, 2 * to_variance / count
-    if _as_planes(values):
+    if suits_batch_last(values):
         same = convolved == largest
-        steps = jnp.where(same, _to_plane(pooled) / same.sum(0), 0)
+        steps = jnp.where(same, pooled.reshape(largest.shape) / same.sum(0), 0)
         steps = steps + constant[:, None] + slope[:, None] * (convolved - mean[:, None])
         # A zero that XLA cannot tell in advance: else it would keep the planes from the forward pass, and the arrays of a
         # step outgrow what the C library reuses from step to step (32 MB), which costs more than making the planes anew.
@@ -175,11 +203,6 @@ def _apart(cells: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.pad(cells, [(0, 0), *((0, length % 2) for length in places), (0, 0)])
 
 
-def _as_planes(values: jax.Array) -> bool:
-    even = all(length % 2 == 0 for length in values.shape[1:-1])
-    return jax.default_backend() == "cpu" and values.shape[-1] <= _FEW_CHANNELS and even
-
-
 def _planes_product(values: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve for whole cells by one product of matrices: (cell, channels, half * ... * n).
 
@@ -187,7 +210,7 @@ def _planes_product(values: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     n, *places, channels = values.shape
     axes = len(places)
-    padded = jnp.pad(_batch_last(values), [(0, 0), *((1, 1) for _ in places), (0, 0)])
+    padded = jnp.pad(with_batch_last(values), [(0, 0), *((1, 1) for _ in places), (0, 0)])
     planes = [
         padded[
             (
@@ -211,18 +234,3 @@ def _largest_of_planes(planes: jax.Array) -> jax.Array:
     for plane in planes[1:]:
         largest = jnp.maximum(largest, plane)
     return largest
-
-
-def _batch_last(values: jax.Array) -> jax.Array:
-    return jnp.moveaxis(values, (-1, 0), (0, -1))
-
-
-def _from_plane(plane: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Give (channels, half * ... * n) the layout of values of which `shape` is that before pooling."""
-    n, *places, _ = shape
-    return jnp.moveaxis(plane.reshape(len(plane), *(length // 2 for length in places), n), (0, -1), (-1, 0))
-
-
-def _to_plane(pooled: jax.Array) -> jax.Array:
-    """Undo `_from_plane`."""
-    return _batch_last(pooled).reshape(pooled.shape[-1], -1)
