@@ -72,6 +72,8 @@ def test_against_numpy(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], 
     close(pooled, expected)
     close(mean, convolved.mean(axes))
     close(variance, convolved.var(axes))
+    turned, *_ = jax.jit(partial(pooled_convolution_and_moments, batch_last=True))(*arguments)
+    close(turned, np.moveaxis(expected, (-1, 0), (0, -1)))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
