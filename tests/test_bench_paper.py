@@ -124,7 +124,7 @@ def made(tmp_path_factory):
     options += ["--runs", str(root / "runs"), "--results", str(root / "results")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper_plans, "RECIPES", few)
-        patch.setattr(paper_plans, "ALSO_NORMALISED", (("reduced", "few"),))
+        patch.setattr(paper_plans, "ALSO_NORMALISED", ())
         patch.setattr(paper_plans, "ALSO_WITH_FEWER", ())
         patch.setattr(paper, "PAIRS", (("LN83", "LO19"),))
         patch.setattr(paper, "measure_methods", lambda *_: dict(measured))
