@@ -199,7 +199,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     left.set_xlabel("labels, all told")
     left.set_ylabel("balanced accuracy, mean over the sets (%)")
     left.set_title("with few labels of the same set", fontsize=10)
-    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    left.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     left.grid(alpha=0.3)
 
     rows = [
