@@ -256,9 +256,11 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
 
 
 def _read_config(recorded: dict[str, Any]) -> BaseConfig:
+    fields = _WITHOUT_SPOTS | recorded
     # Vectors came as they are while their models named a size of spots.
-    as_they_are = recorded.get("dimensions") == 1 and recorded.get("spot") != 1
-    return BaseConfig(**(_WITHOUT_SPOTS | recorded | ({"own_noise": False} if as_they_are else {})))
+    if fields.get("dimensions") == 1 and fields["spot"] != 1:
+        fields["own_noise"] = False
+    return BaseConfig(**fields)
 
 
 def _recorded_reduction(description: dict[str, Any]) -> tuple[str | None, ReductionSource | None]:

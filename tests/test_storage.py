@@ -167,6 +167,7 @@ DAMAGE = {
     "a key missing": (lambda folder: _drop(folder, "threshold"), "damaged"),
     "a threshold in words": (lambda folder: _rewrite(folder, threshold="high"), "damaged"),
     "an unknown field": (lambda folder: _rewrite(folder, config={"colour": 1}), "damaged"),
+    "fields without names": (lambda folder: _rewrite(folder, config=[1, 2]), "damaged"),
     "an unknown base": (lambda folder: _rewrite(folder, config={"dimensions": 4}), "no convolutional base"),
     "an unknown reduction": (lambda folder: _rewrite(folder, reduction="none"), "reduction"),
     "another shape": (lambda folder: _rewrite(folder, config={"channels": [5, 5]}), "damaged"),
