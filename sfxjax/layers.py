@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sfxjax.pooled_convolution import along_channels
 from sfxjax.separate import separately
 
 # Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
@@ -80,12 +81,11 @@ class Normalization(nn.Module):
                 variance = jax.lax.pmean(variance + (own - mean) ** 2, self.axis_name)
             self.mean.value = MOMENTUM * self.mean.value + (1 - MOMENTUM) * mean
             self.var.value = MOMENTUM * self.var.value + (1 - MOMENTUM) * variance
-
-        def along(channels: jax.Array) -> jax.Array:
-            return channels.reshape(-1, *[1] * (values.ndim - 1)) if batch_last else channels
-
         slope = self.scale * jax.lax.rsqrt(variance + EPSILON)
-        return (values - along(mean)) * along(slope) + along(self.bias)
+        mean, slope, bias = (
+            along_channels(numbers, values, batch_last) for numbers in (mean, slope, self.bias)
+        )
+        return (values - mean) * slope + bias
 
 
 class Dropout(nn.Module):

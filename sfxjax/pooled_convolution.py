@@ -60,13 +60,9 @@ def pooled_convolution_and_moments(
     """
     sign = jnp.where(rising, 1, -1).astype(kernel.dtype)
     pooled, mean, variance = _largest_and_moments(values, kernel * sign)
-    signs = sign
-    if suits_batch_last(values):
-        signs = sign.reshape(-1, *[1] * (pooled.ndim - 1))
-    pooled = pooled * signs
     if batch_last != suits_batch_last(values):
         pooled = with_batch_last(pooled) if batch_last else with_channels_last(pooled)
-    return pooled, mean * sign, variance
+    return pooled * along_channels(sign, pooled, batch_last), mean * sign, variance
 
 
 def suits_batch_last(values: jax.Array) -> bool:
@@ -86,6 +82,11 @@ def with_batch_last(values: jax.Array) -> jax.Array:
 def with_channels_last(values: jax.Array) -> jax.Array:
     """Undo `with_batch_last`."""
     return jnp.moveaxis(values, (0, -1), (-1, 0))
+
+
+def along_channels(numbers: jax.Array, values: jax.Array, batch_last: bool) -> jax.Array:
+    """Shape (channels,) numbers so that they meet the channels of values, (channels, ..., n) or (n, ..., channels)."""
+    return numbers.reshape(-1, *[1] * (values.ndim - 1)) if batch_last else numbers
 
 
 @jax.custom_vjp

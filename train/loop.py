@@ -129,9 +129,11 @@ def validate(
         share of positives found in it. That is found with the source's batch statistics: by its own ones a target with few
         positives looks like one with many.
     """
-    label, domain = predict(
-        config, {"params": params, "batch_stats": batch_stats["source"]}, data.source, objective
-    )
+
+    def heads(statistics: str, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return predict(config, {"params": params, "batch_stats": batch_stats[statistics]}, maps, objective)
+
+    label, domain = heads("source", data.source)
     classes = [label[data.positive], -label[~data.positive]]
     classes = [logits for logits in classes if len(logits)]
     result = {
@@ -139,13 +141,9 @@ def validate(
         "label_accuracy": float(np.mean([np.mean(logits >= 0) for logits in classes])),
     }
     if data.target is not None:
-        found, target = predict(
-            config, {"params": params, "batch_stats": batch_stats["source"]}, data.target, objective
-        )
+        found, target = heads("source", data.target)
         if "target" in batch_stats:
-            _, target = predict(
-                config, {"params": params, "batch_stats": batch_stats["target"]}, data.target, objective
-            )
+            _, target = heads("target", data.target)
         told = label[data.positive], label[~data.positive], found
         known = all(map(len, told))
         result["target_share"] = positive_share(*(float(expit(x).mean()) for x in told)) if known else 0.5
