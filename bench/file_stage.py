@@ -15,11 +15,11 @@ import numpy as np
 from bench.frame_stages import check_screener, decision_operations
 from bench.stages import PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
 from sfxjax.crop import CROP
-from sfxjax.reader_process import Batch
-from sfxjax.screen_outputs import write_lists
-from sfxjax.screening import Screening, ScreenOptions
-from sfxjax.simulate import stand_in_data
-from sfxjax.sources import pixel_type
+from sfxjax.data.frames import pixel_type
+from sfxjax.data.workers import Batch
+from sfxjax.screen.lists import write_lists
+from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.simulate.write import simulated_data
 
 DATA_SET = "LO19"
 LEAST_ROUNDS = 3
@@ -28,12 +28,12 @@ KEPT = 4
 
 
 def file_to_lists(setting: Setting) -> Work:
-    """Screen a stand-in file; in turns with it, read without computing, and compute without reading.
+    """Screen a simulated set file; in turns with it, read without computing, and compute without reading.
 
     All three are in this process, compiled, with the reader processes up and the file in the system's cache.
     """
     count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 1000)
-    folder = stand_in_data([DATA_SET], count, quiet=True) / DATA_SET
+    folder = simulated_data([DATA_SET], count, quiet=True) / DATA_SET
     file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
     times: dict[str, list[float]] = defaultdict(list)
     used: dict[str, list[float]] = defaultdict(list)
@@ -103,7 +103,7 @@ def _read(screening: Screening) -> list[Batch]:
     size = screening.screener.batch_size
     frames = list(screening.run.frames())
     plan = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
-    dtype = pixel_type([source.dtype for source in screening.run.sources])
+    dtype = pixel_type([source.dtype for source in screening.run.stacks])
     kept: list[Batch] = []
     for batch in screening.readers.batches(plan, size, dtype):
         if len(kept) < KEPT:

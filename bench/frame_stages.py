@@ -26,14 +26,14 @@ from bench.stages import (
     one_frame,
 )
 from bench.torch_rivals import torch_inference
-from sfxjax.batches import CropBatch, crop_array
-from sfxjax.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.crop import CROP
-from sfxjax.models import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
-from sfxjax.preprocess import FRAME, central_crop, map_frames, preprocess, preprocess_crop
-from sfxjax.reductions import REDUCTIONS
-from sfxjax.screener import Screener, network_input, normalized_crop, saturation
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
+from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
+from sfxjax.preprocess.definition import FRAME, central_crop, map_frames, preprocess, preprocess_crop
+from sfxjax.reductions.registry import REDUCTIONS
+from sfxjax.screen.batches import CropBatch, crop_array
+from sfxjax.screen.scorer import Screener, network_input, normalized_crop, saturation
 
 # Pixels after the normalisation; the reference is SciPy in float64.
 NORMALIZED = 2e-4

@@ -22,14 +22,14 @@ from bench.frame_stages import (
     scores,
 )
 from bench.stages import PAPER_2D, Rival, Setting, Stage, Work, compare, compiled, one_frame
-from sfxjax.contrast import grown_mask, normalize_crop
 from sfxjax.crop import CROP
-from sfxjax.fused import Target, reduce_raw
-from sfxjax.models import block_extrema, finished_maps
-from sfxjax.preprocess import FRAME, map_frames, preprocess
-from sfxjax.reductions import row_wise_decomposition
-from sfxjax.spot_sums import spot_sums
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import block_extrema, finished_maps
+from sfxjax.preprocess.box_filter import spot_sums
+from sfxjax.preprocess.contrast import grown_mask, normalize_crop
+from sfxjax.preprocess.definition import FRAME, map_frames, preprocess
+from sfxjax.preprocess.fused import Target, reduce_raw
+from sfxjax.reductions.registry import row_wise_decomposition
 
 # Of pixels after the normalisation, and of what is made of them.
 REDUCED = 1e-4
@@ -116,7 +116,7 @@ def decision(dimensions: int, setting: Setting) -> Work:
 
 
 def _step_by_step(to: Target, crops: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Normalise whole frames by `sfxjax.contrast`, which shares no code with the fused path, and reduce those."""
+    """Normalise whole frames by `sfxjax.preprocess.contrast`, which shares no code with the fused path, and reduce those."""
 
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
         frame = normalize_crop(crop, mask)

@@ -8,7 +8,7 @@ import jax
 
 from bench.stages import Setting, compare
 from bench.training_stages import METHODS, steps_of, training_data
-from sfxjax.screener import Screener
+from sfxjax.screen.scorer import Screener
 from train.steps import first_replica, mapped_steps
 
 STEPS = 3

@@ -41,13 +41,13 @@ from bench.paper_tables import (
     to_markdown,
 )
 from sfxjax.compilation import keep_compiled
-from sfxjax.cxidb import open_set
+from sfxjax.data.cxidb import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.models import BaseConfig
+from sfxjax.models.networks import BaseConfig
 from sfxjax.progress import progress
-from sfxjax.simulate import stand_in_data
+from sfxjax.simulate.write import simulated_data
 from train.command import prepared_sets
 from train.execute import check_folder, execute, finished, total_steps
 from train.plan import Plan
@@ -67,18 +67,20 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.paper", description="The paper's tables and figures."
     )
-    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated stand-ins")
+    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_FRAMES} frames of each stand-in, fewer epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs",
+        help=f"{QUICK_FRAMES} frames of each simulated set, fewer epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs",
     )
     parser.add_argument(
         "--only", metavar="TABLES", help="train for these alone: table1,table3,... (default: all)"
     )
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: 1)")
     parser.add_argument(
-        "--frames", type=int, help=f"of each stand-in (default: {FRAMES}, or {QUICK_FRAMES} with --quick)"
+        "--frames",
+        type=int,
+        help=f"of each simulated set (default: {FRAMES}, or {QUICK_FRAMES} with --quick)",
     )
     parser.add_argument(
         "--workers", type=int, help="trainings at once (default: cores, at most 4; one with several devices)"
@@ -230,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = chosen.runs or Path("runs") / name
     results = chosen.results or Path("bench/results") / name
     if chosen.data is None:
-        folder = stand_in_data(SETS, frames)
+        folder = simulated_data(SETS, frames)
     else:
         folder = Path(chosen.data)
         frames = length_of_sets(folder)

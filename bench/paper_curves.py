@@ -22,7 +22,7 @@ from bench.paper_methods import (
     records_of_method,
 )
 from bench.paper_runs import AS_PUBLISHED, METRICS, Run
-from sfxjax.annotations import MISS
+from sfxjax.data.labels import MISS
 from train.published import SETS, Pair, frame_range
 
 RECALLS = np.linspace(0.45, 1, 221)
@@ -196,4 +196,4 @@ def _data_of(runs: Sequence[Run]) -> str:
     if not runs:
         return "not run"
     quick = ", quick" if any(run.quick for run in runs) else ""
-    return ("simulated stand-ins" if any(run.simulated for run in runs) else "CXIDB 76") + quick
+    return ("simulated sets" if any(run.simulated for run in runs) else "CXIDB 76") + quick

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bench.paper_figures import Example
-from sfxjax.annotations import HIT, MAYBE, MISS
-from sfxjax.cxidb import FrameSet
+from sfxjax.data.cxidb import FrameSet
+from sfxjax.data.labels import HIT, MAYBE, MISS
 from sfxjax.errors import UserError
-from sfxjax.simulate import stand_in_mask
-from sfxjax.standins import STAND_INS, Plan, plan_run, simulate_frames
+from sfxjax.simulate.sets import SIMULATED_SETS, Plan, plan_run, simulate_frames
+from sfxjax.simulate.write import simulated_mask
 
 
 def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
@@ -17,7 +17,7 @@ def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
 
     Args:
         frame_set: the open set.
-        counts: (frames,) spots, from `sfxjax.spot_counter.count_set`.
+        counts: (frames,) spots, from `sfxjax.spots.classical.count_set`.
 
     Raises:
         UserError: a class has no frame.
@@ -38,21 +38,21 @@ def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
 def whole_frame(frame_set: FrameSet, number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a frame of the whole detector and its mask.
 
-    A stand-in keeps the crop alone, so its frame is simulated again in full: the same shot, with noise of its own.
+    A simulated set keeps the crop alone, so its frame is simulated again in full: the same shot, with noise of its own.
 
     Args:
         frame_set: the open set.
         number: of the frame, from 1.
-        seed: that the stand-in was made with.
+        seed: that the simulated set was made with.
 
     Returns:
         (height, width) detector units, and bool of that shape, True = good, or None.
     """
-    parameters = STAND_INS.get(frame_set.name)
+    parameters = SIMULATED_SETS.get(frame_set.name)
     side = min(frame_set.frame_shape)
     if not frame_set.simulated or parameters is None or side > 1000:
         return frame_set.crops([number - 1], size=side)[0], frame_set.mask_crop(side)
     plan = Plan(*(column[[number - 1]] for column in plan_run(parameters, len(frame_set), seed)))
     shape = parameters.geometry.shape
     images, _ = simulate_frames(seed, np.array([number - 1]), plan, parameters=parameters, shape=shape)
-    return np.asarray(images)[0], stand_in_mask(parameters, shape)
+    return np.asarray(images)[0], simulated_mask(parameters, shape)

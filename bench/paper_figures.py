@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sfxjax.annotations import LABEL_WORDS
-from sfxjax.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.crop import CROP
+from sfxjax.data.labels import LABEL_WORDS
 from sfxjax.files import atomic_write
-from sfxjax.pictures import BAD_PIXELS, flattened, frame_picture
-from sfxjax.spot_counter import spot_strengths
+from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
+from sfxjax.screen.pictures import BAD_PIXELS, flattened, frame_picture
+from sfxjax.spots.classical import spot_strengths
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c4342b", "#2b62c4"
 CLASS_COLOURS = {"HIT": "#2e7d32", "MAYBE": "#b26a00", "MISS": "#555555"}
@@ -58,7 +58,7 @@ class Panel(NamedTuple):
 
 def title_of(name: str, simulated: bool) -> str:
     """Name a set for a title, and say so when it is simulated."""
-    return f"simulated stand-in {name}" if simulated else name
+    return f"simulated set {name}" if simulated else name
 
 
 def draw_examples(
@@ -71,7 +71,7 @@ def draw_examples(
         good: (724, 724) bool, True = good, or None.
         path: of the PNG.
         name: of the set.
-        simulated: whether it is a stand-in.
+        simulated: whether it is a simulated set.
     """
     from matplotlib.patches import Rectangle
 
@@ -117,7 +117,7 @@ def draw_crop(
         path: of the PNG.
         name: of the set.
         number: of the frame, from 1.
-        simulated: whether it is a stand-in.
+        simulated: whether it is a simulated set.
         size: side of the crop, pixels.
     """
     from matplotlib.patches import Rectangle
@@ -154,7 +154,7 @@ def draw_normalisation(
         path: of the PNG.
         name: of the set.
         number: of the frame, from 1.
-        simulated: whether it is a stand-in.
+        simulated: whether it is a simulated set.
     """
     from matplotlib.patches import Rectangle
 
@@ -203,7 +203,7 @@ def draw_vectors(
         numbers: of the frames, from 1.
         path: of the PNG.
         name: of the set.
-        simulated: whether it is a stand-in.
+        simulated: whether it is a simulated set.
     """
     figure = new_figure(9, 2.1 * len(vectors) + 0.6)
     panels = figure.subplots(len(vectors), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -277,7 +277,7 @@ def draw_features(
         path: of the PNG.
         source: name of the source set.
         target: name of the target set.
-        simulated: whether either is a stand-in.
+        simulated: whether either is a simulated set.
         seed: of the choice of frames, the embedding and the folds.
 
     Returns:
@@ -300,7 +300,7 @@ def draw_features(
                 f"({'abcdef'[len(panels) - 1]}) {network}, {LABEL_WORDS[label].lower()}", fontsize=11
             )
             axis.set(xticks=[], yticks=[])
-    data = "simulated stand-ins: " if simulated else ""
+    data = "simulated sets: " if simulated else ""
     figure.suptitle(
         f"{data}t-SNE of features, {source} (source, red circles) and {target} (target, blue crosses).\n"
         "Under each panel: how well a linear classifier tells the two sets apart by the features; 50 % is perfect overlap."
@@ -351,7 +351,7 @@ def _fewer_colours(pixels: np.ndarray) -> Any:
 
 
 def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> None:
-    """Draw a frame into axes that count in its pixels, as `sfxjax.pictures.frame_picture` does."""
+    """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
     height, width = frame.shape
     axis.imshow(
         frame_picture(frame, good, shrink),

@@ -23,16 +23,16 @@ from scipy.special import expit
 
 from bench.paper_plans import RWD, Comparison
 from bench.timing import Timed, measure, peak_memory
-from sfxjax.annotations import MISS
-from sfxjax.batches import CropBatch
-from sfxjax.cxidb import open_set
+from sfxjax.data.cxidb import open_set
+from sfxjax.data.labels import MISS
+from sfxjax.data.splits import split
 from sfxjax.errors import UserError, run_main
+from sfxjax.evaluation.metrics import count
 from sfxjax.files import atomic_write_json
-from sfxjax.metrics import count
+from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.progress import progress
-from sfxjax.screener import Screener, saturation
-from sfxjax.splits import split
-from sfxjax.storage import TrainedModel
+from sfxjax.screen.batches import CropBatch
+from sfxjax.screen.scorer import Screener, saturation
 from train.execute import execute, map_logits, total_steps, train
 from train.plan import Plan
 from train.prepared import PreparedSet, prepare

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
-from sfxjax.metrics import count, threshold_at_recall
+from sfxjax.evaluation.metrics import count, threshold_at_recall
 from train.published import SETS, Cell, FrameRange, Pair, cells
 
 COMPARED: FrameRange = "last"

@@ -22,10 +22,10 @@ from bench.paper_figures import (
 )
 from bench.paper_report import CURVES, OVERVIEW
 from bench.paper_runs import AS_PUBLISHED, Run
-from sfxjax.cxidb import open_set
-from sfxjax.models import BaseConfig, HitClassifier
-from sfxjax.reductions import preprocess_and_reduce
-from sfxjax.storage import TrainedModel
+from sfxjax.data.cxidb import open_set
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.reductions.registry import preprocess_and_reduce
 from train.execute import train
 from train.figures import plot_heads
 from train.plan import Plan
@@ -87,7 +87,7 @@ def draw_runs(
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
     if dann is None:
         return paths
-    simulated = "simulated stand-ins: " if dann.simulated else ""
+    simulated = "simulated sets: " if dann.simulated else ""
     paths["figure10"] = folder / "figure10.png"
     plot_heads(
         read_log(dann.folder),

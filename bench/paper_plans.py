@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED
-from sfxjax.splits import split
+from sfxjax.data.splits import split
 from train import dann, reduced, supervised, transfer
 from train.plan import Plan
 from train.published import PAIRS, Cell, cells
@@ -40,7 +40,7 @@ class Comparison:
         tables: numbers of the tables that are to be filled.
         seeds: how many, from 0 on.
         pairs: of sets, that transfer and DANN are trained on.
-        data: folder of CXIDB 76, or None for simulated stand-ins.
+        data: folder of CXIDB 76, or None for simulated sets.
         frames: of each set.
         quick: with fewer epochs.
     """

@@ -24,7 +24,7 @@ from bench.paper_tables import (
     to_html,
 )
 from sfxjax.files import atomic_write_text
-from sfxjax.pictures import data_address
+from sfxjax.screen.pictures import data_address
 
 TITLE = "Weakly supervised classification of serial crystallography frames: the paper's tables and figures"
 PAPER = "Xie, Liu et al., Optics Express 31(20):32909 (2023)"
@@ -40,9 +40,9 @@ FIGURES = {
 }
 OVERVIEW, CURVES = "overview", "precision_recall"
 
-STAND_INS = (
-    "These frames are simulated stand-ins. They can show whether the methods do what the paper says of them, not whether its "
-    "figures are right for the real sets. A stand-in's label is the number of its visible spots, which suits a spot counter "
+SIMULATED_SETS = (
+    "These frames are simulated sets. They can show whether the methods do what the paper says of them, not whether its "
+    "figures are right for the real sets. A simulated set's label is the number of its visible spots, which suits a spot counter "
     "better than an expert's opinion would; an expert's doubts, and drifts through a run, are not simulated."
 )
 
@@ -116,7 +116,7 @@ def _answer(runs: Sequence[Run], figures: Mapping[str, Path]) -> tuple[str, str,
     if counter:
         lines.append(f"<p>{html.escape(counter)}</p>")
     if any(run.simulated for run in runs):
-        lines.append(f'<p class="warning">{html.escape(STAND_INS)}</p>')
+        lines.append(f'<p class="warning">{html.escape(SIMULATED_SETS)}</p>')
     if any(run.quick for run in runs):
         lines.append(
             '<p class="warning">Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter '

@@ -4,7 +4,7 @@ A run is a folder with
 
     results.json   method, source, target, labels, seed, simulated, frames, recipe and what else it tells of itself
     scores.h5      for each set a float32 data set with a score a frame, in the file's order, NaN where a frame was not
-                   scored; and `labels/<SET>`, int8: MISS, MAYBE or HIT of `sfxjax.annotations`
+                   scored; and `labels/<SET>`, int8: MISS, MAYBE or HIT of `sfxjax.data.labels`
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.annotations import HIT, MISS
+from sfxjax.data.labels import HIT, MISS
+from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.splits import SPLIT_NAMES, split
 from train.evaluation import summarize
 from train.published import SETS, Cell, FrameRange, frame_range
 from train.scores import read_scores
@@ -60,7 +60,7 @@ class Run:
     Attributes:
         folder: where it lies.
         record: what its `results.json` holds.
-        split: `full` or `few` of `sfxjax.splits`, that the set with labels was cut by.
+        split: `full` or `few` of `sfxjax.data.splits`, that the set with labels was cut by.
         published: whether it was given as many labels as the paper's networks: all training frames of its split.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
@@ -376,7 +376,7 @@ def _check_record(path: Path, record: Any) -> None:
 
 
 def _split_of(path: Path, record: dict[str, Any]) -> str:
-    """Tell the split by its name in the record, or by the number of labels as `sfxjax.splits.labelled_split` does."""
+    """Tell the split by its name in the record, or by the number of labels as `sfxjax.data.splits.labelled_split` does."""
     named = record.get("split")
     if named is not None:
         if named not in SPLIT_NAMES:

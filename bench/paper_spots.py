@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from bench.paper_runs import RESULTS, SCORES, write_scores
-from sfxjax.annotations import MISS
-from sfxjax.cxidb import open_set
+from sfxjax.data.cxidb import open_set
+from sfxjax.data.labels import MISS
+from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.files import atomic_folder, atomic_write_json
 from sfxjax.progress import progress
-from sfxjax.splits import SPLIT_NAMES, split
-from sfxjax.spot_counter import THRESHOLD, choose_cut, count_scores, count_set
+from sfxjax.spots.classical import THRESHOLD, choose_cut, count_scores, count_set
 
 
 def run_spot_counter(
@@ -26,7 +26,7 @@ def run_spot_counter(
     """Count the spots of every frame and leave a run for each set and split, unless that is done.
 
     Args:
-        data: folder of CXIDB 76 or of stand-ins.
+        data: folder of CXIDB 76 or of simulated sets.
         names: of the sets.
         runs: folder of the runs; they are named `spot_counter-<SET>-<split>`.
         quick: mark the runs as quick.

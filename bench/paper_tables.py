@@ -25,7 +25,7 @@ from bench.paper_runs import (
     source_only_runs,
     spot_counter_runs,
 )
-from sfxjax.splits import PAPER_FRAMES, split
+from sfxjax.data.splits import PAPER_FRAMES, split
 from train.published import SETS, TABLE_6, TABLE_TITLES, Cell, FrameRange, cells, frame_range
 
 NOT_RUN = "not run"
@@ -84,11 +84,11 @@ class Table:
 
 
 def describe(runs: Iterable[Run]) -> str:
-    """Say what data the runs are of: `simulated stand-ins`, `CXIDB 76` or `not run`, and whether they are quick ones."""
+    """Say what data the runs are of: `simulated sets`, `CXIDB 76` or `not run`, and whether they are quick ones."""
     runs = list(runs)
     if not runs:
         return NOT_RUN
-    what = "simulated stand-ins" if any(run.simulated for run in runs) else "CXIDB 76"
+    what = "simulated sets" if any(run.simulated for run in runs) else "CXIDB 76"
     return f"{what}, quick: fewer frames or epochs" if any(run.quick for run in runs) else what
 
 
@@ -249,7 +249,7 @@ def measured_table(measured: Mapping[str, Any], runs: Sequence[Run] = ()) -> Tab
     notes += list(measured.get("notes", ()))
     about = describe(runs)
     if "simulated" in measured:
-        about = "simulated stand-ins" if measured["simulated"] else "CXIDB 76"
+        about = "simulated sets" if measured["simulated"] else "CXIDB 76"
         about += ", quick: fewer frames or epochs" if measured.get("quick") else ""
     return Table("table6", f"Table 6. {TABLE_TITLES[6]} ({about})", columns, rows, notes)
 

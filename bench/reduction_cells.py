@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from sfxjax.data.splits import split
 from sfxjax.errors import UserError
-from sfxjax.splits import split
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
 from train.adaptation import adapt
 from train.evaluation import calibration_shift, summarize
 from train.execute import map_logits, with_shift

@@ -83,7 +83,7 @@ def number(value: Mapping[str, float | None]) -> str:
 
 def tables(record: Mapping[str, Any]) -> str:
     """Lay a record out as Markdown."""
-    what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
+    what = "simulated sets" if record["simulated"] else "CXIDB 76"
     frames = "/".join(str(count) for count in record["frames"].values())
     note = (
         f"{what} of {frames} frames, {record['seeds']} seeds; per cent, ± the standard deviation over seeds"
@@ -173,7 +173,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    what = "simulated stand-ins" if record["simulated"] else "CXIDB 76"
+    what = "simulated sets" if record["simulated"] else "CXIDB 76"
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)

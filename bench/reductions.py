@@ -25,13 +25,13 @@ import numpy as np
 from bench.reduction_cells import TRANSPOSED, UNTOUCHED, append_cell, planned, read_cells, run_cell
 from bench.reduction_tables import draw, summarize_cells, tables
 from bench.timing import Timed, measure
-from sfxjax.cxidb import set_location
+from sfxjax.data.cxidb import set_location
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
-from sfxjax.reduction_loader import reduction_source
-from sfxjax.reductions import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
+from sfxjax.reductions.registry import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
+from sfxjax.reductions.user_code import reduction_source
 from train.adaptation import METHODS
 from train.command import prepared_sets, read_reduction
 
@@ -57,9 +57,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--labels", default=LABELS, help=f"(default: {LABELS})")
     parser.add_argument("--sets", default=SETS, help=f"(default: {SETS})")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
-    parser.add_argument("--frames", type=int, default=2000, help="of each stand-in (default: 2000)")
-    parser.add_argument("--stand-in-seed", type=int, default=0, help="of the simulation (default: 0)")
-    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated stand-ins")
+    parser.add_argument("--frames", type=int, default=2000, help="of each simulated set (default: 2000)")
+    parser.add_argument("--simulated set-seed", type=int, default=0, help="of the simulation (default: 0)")
+    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
     parser.add_argument(
         "--methods",
         default=",".join(METHODS),
@@ -134,13 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     about = {
         "frames": chosen.frames,
-        "stand_in_seed": chosen.stand_in_seed,
+        "simulation_seed": chosen.simulation_seed,
         "data": chosen.data,
         "sources": {name: digest_of(name) for name in reductions if ":" in name},
     }
     path = chosen.runs / CELLS
     check_same(chosen.runs, about)
-    sets = prepared_sets(names, inputs, chosen.data, chosen.frames, chosen.stand_in_seed)
+    sets = prepared_sets(names, inputs, chosen.data, chosen.frames, chosen.simulation_seed)
     atomic_write_json(chosen.runs / "settings.json", about)
     cells = planned(reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values())))
     done = read_cells(path)
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = {
         "simulated": any(each.simulated for each in sets.values()),
         "sets": names,
-        "stand_in_seed": chosen.stand_in_seed,
+        "simulation_seed": chosen.simulation_seed,
         "frames": {name: len(each) for name, each in sets.items()},
         "labels": labels,
         "seeds": chosen.seeds,
@@ -206,7 +206,7 @@ def check_same(runs: Path, about: Mapping[str, Any]) -> None:
         raise UserError(
             f"{runs / 'settings.json'} is damaged ({error}); name another folder with --runs"
         ) from error
-    same = all(earlier.get(key) == about[key] for key in ("frames", "stand_in_seed", "data"))
+    same = all(earlier.get(key) == about[key] for key in ("frames", "simulation_seed", "data"))
     shared = set(earlier.get("sources", {})) & set(about["sources"])
     if not same or any(earlier["sources"][name] != about["sources"][name] for name in shared):
         raise UserError(

@@ -2,7 +2,7 @@
 
 The SciPy pipeline follows the paper (Xie, Liu et al., Optics Express 31(20):32909, 2023, sections 3.1.1 and 3.4.2) with
 `scipy.ndimage.uniform_filter` for the window's means, on one thread. The PyTorch networks have the layers and the weights
-of `sfxjax.models.HitClassifier`. Each is compared with ours before it is timed, by `bench.throughput`.
+of `sfxjax.models.networks.HitClassifier`. Each is compared with ours before it is timed, by `bench.throughput`.
 
 PyTorch is imported where it is used: nothing else needs it.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from sfxjax.contrast import WINDOW
-from sfxjax.models import BaseConfig
-from sfxjax.preprocess import CROP, central_crop
+from sfxjax.models.networks import BaseConfig
+from sfxjax.preprocess.contrast import WINDOW
+from sfxjax.preprocess.definition import CROP, central_crop
 
 _HALF = WINDOW // 2
 
@@ -48,7 +48,7 @@ def scipy_row_wise_decomposition(frame: np.ndarray, dtype: Any = np.float32) -> 
 
 
 def torch_classifier(config: BaseConfig, variables: dict[str, Any], threads: int | None = None) -> Any:
-    """Build `sfxjax.models.HitClassifier` in PyTorch, with its weights.
+    """Build `sfxjax.models.networks.HitClassifier` in PyTorch, with its weights.
 
     Args:
         config: shape of the base.
@@ -126,7 +126,7 @@ def torch_classifier(config: BaseConfig, variables: dict[str, Any], threads: int
 
 
 def torch_maps(maps: Any) -> Any:
-    """Turn (n, ..., channels) maps or vectors of `sfxjax.models.stem` into a tensor (n, channels, ...)."""
+    """Turn (n, ..., channels) maps or vectors of `sfxjax.models.networks.stem` into a tensor (n, channels, ...)."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(maps, np.float32), -1, 1)))

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.layers import MOMENTUM
-from sfxjax.models import BaseConfig, HitClassifier, stem
-from sfxjax.preprocess import FRAME, central_crop
-from sfxjax.reductions import get_reduction, row_wise_decomposition
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.layers import MOMENTUM
+from sfxjax.models.networks import BaseConfig, HitClassifier, stem
+from sfxjax.preprocess.definition import FRAME, central_crop
+from sfxjax.reductions.registry import get_reduction, row_wise_decomposition
 
 DETECTOR = 1920
 # Batches that take turns, so that no call meets the data of the one before in a cache.
@@ -137,7 +137,7 @@ class Setting:
         seed: of frames and weights.
         real: crops of real frames, uint16 (n, 724, 724), and their good pixels (724, 724); empty where there are none.
         folder: for files made on the way.
-        frames_in_file: of the stand-in that is screened; None: by the machine.
+        frames_in_file: of the simulated set that is screened; None: by the machine.
     """
 
     quick: bool = False
@@ -191,7 +191,7 @@ class Setting:
     @cached_property
     def normalized(self) -> list[jax.Array]:
         """Batches of pre-processed frames, float32 (n, 720, 720), on the device."""
-        from sfxjax.preprocess import preprocess
+        from sfxjax.preprocess.definition import preprocess
 
         return [preprocess(batch) for batch in self.crops_there]
 
@@ -257,7 +257,7 @@ _SPOT = np.exp(-0.5 * np.add.outer(np.arange(-1, 2) ** 2, np.arange(-1, 2) ** 2)
 @cache
 def random_model(config: BaseConfig, reduction: str | None, seed: int = 0) -> TrainedModel:
     """Make a network whose weights are drawn and whose batch statistics are those of frames, so that scores differ."""
-    from sfxjax.preprocess import preprocess
+    from sfxjax.preprocess.definition import preprocess
 
     frames = preprocess(random_frames(16, CROP, seed + 100))
     maps = stem(

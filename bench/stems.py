@@ -2,7 +2,7 @@
 
     python -m bench.stems --json stems.json
 
-Each candidate is trained by the same short recipe on the first frames of the LN83 stand-in and tested on its last ones;
+Each candidate is trained by the same short recipe on the first frames of the LN83 simulated set and tested on its last ones;
 its speed is that from a pre-processed frame on the device to a logit, all candidates timed in turns.
 """
 
@@ -22,16 +22,16 @@ import numpy as np
 
 from bench.stages import Setting, compiled, random_model
 from bench.timing import Timed, measure_in_turns
-from sfxjax.batches import filled
-from sfxjax.cxidb import FrameSet, open_set
+from sfxjax.data.cxidb import FrameSet, open_set
+from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError, run_main
+from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 from sfxjax.files import atomic_write_json
-from sfxjax.metrics import miss_accuracy_at_recall, summary
-from sfxjax.models import BaseConfig, HitClassifier, parameter_count, stem
-from sfxjax.screener import network_input, normalized_crop
-from sfxjax.simulate import stand_in_data
-from sfxjax.splits import labelled_split, split
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import BaseConfig, HitClassifier, parameter_count, stem
+from sfxjax.screen.batches import filled
+from sfxjax.screen.scorer import network_input, normalized_crop
+from sfxjax.simulate.write import simulated_data
 from train.loop import Validation, fit
 from train.recipe import Recipe
 from train.steps import Domains
@@ -68,7 +68,7 @@ def describe(config: BaseConfig) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.stems", description="Compare stems and widths.")
-    parser.add_argument("--frames", type=int, default=600, help="of the stand-in (default: 600)")
+    parser.add_argument("--frames", type=int, default=600, help="of the simulated set (default: 600)")
     parser.add_argument("--epochs", type=int, default=6, help="of 20 steps of 32 frames (default: 6)")
     parser.add_argument("--seconds", type=float, default=2.0, help="to time each for (default: 2)")
     parser.add_argument("--labels", type=int, help="to train on (default: 1200 of 2000 frames)")
@@ -96,7 +96,7 @@ def compare_stems(
 
     Args:
         candidates: bases of whole frames.
-        frames: of the stand-in.
+        frames: of the simulated set.
         epochs: of 20 steps.
         seconds: to time each for.
         labels: to train on; None: all of the training part.
@@ -104,7 +104,7 @@ def compare_stems(
     Returns:
         The record, JSON-ready.
     """
-    with open_set(stand_in_data([DATA_SET], frames), DATA_SET) as frame_set:
+    with open_set(simulated_data([DATA_SET], frames), DATA_SET) as frame_set:
         positive = frame_set.positives
         maps = all_maps(frame_set, candidates)
     rates = speeds(candidates, seconds)
@@ -122,7 +122,7 @@ def compare_stems(
         )
     device = jax.local_devices()[0]
     return {
-        "data_set": f"simulated stand-in {DATA_SET}",
+        "data_set": f"simulated set {DATA_SET}",
         "frames": frames,
         "epochs": epochs,
         "labels": len(labelled_split(labels, frames).train),

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with TemporaryDirectory() as folder:
         if find_spec("platformdirs") is None:
-            # Nothing says where to keep stand-ins.
+            # Nothing says where to keep simulated sets.
             os.environ.setdefault(CACHE_VARIABLE, folder)
         setting = Setting(
             quick=options.quick,

@@ -14,8 +14,8 @@ import optax
 
 from bench.stages import Rival, Setting, Stage, Work, compare
 from bench.torch_rivals import torch_training
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork
-from sfxjax.storage import example_maps
+from sfxjax.models.checkpoint import example_maps
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
 from train.recipe import Recipe
 from train.sampling import draw_epoch
 from train.steps import Domains, Draw, Objective, mapped_steps, new_state, replicate, split_over_devices

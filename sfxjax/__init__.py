@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Loaded when first used: `import sfxjax.errors` should not start JAX. A function named as its module, such as
-# `preprocess`, is imported from there: the module would hide it here.
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sfxjax.data.cxidb import open_set
+    from sfxjax.models.checkpoint import TrainedModel, load_model, save_model
+    from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
+    from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
+    from sfxjax.preprocess.definition import central_crop
+    from sfxjax.reductions.registry import preprocess_and_reduce, row_wise_decomposition
+    from sfxjax.screen.scorer import Screener
+
+# Loaded when first used: `import sfxjax.errors` should not start JAX. The function `preprocess` is imported from
+# `sfxjax.preprocess`: the package would hide it here.
 _EXPORTS = {
-    "DomainAdversarialNetwork": "models",
-    "HitClassifier": "models",
-    "Screener": "screener",
-    "TrainedModel": "storage",
-    "central_crop": "preprocess",
-    "global_contrast_normalize": "preprocess",
-    "load_model": "storage",
-    "local_contrast_normalize": "preprocess",
-    "open_set": "cxidb",
-    "preprocess_and_reduce": "reductions",
-    "row_wise_decomposition": "reductions",
-    "save_model": "storage",
+    "DomainAdversarialNetwork": "models.networks",
+    "HitClassifier": "models.networks",
+    "Screener": "screen.scorer",
+    "TrainedModel": "models.checkpoint",
+    "central_crop": "preprocess.definition",
+    "global_contrast_normalize": "preprocess.contrast",
+    "load_model": "models.checkpoint",
+    "local_contrast_normalize": "preprocess.contrast",
+    "open_set": "data.cxidb",
+    "preprocess_and_reduce": "reductions.registry",
+    "row_wise_decomposition": "reductions.registry",
+    "save_model": "models.checkpoint",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [  # noqa: RUF022
+    "__version__",
+    "DomainAdversarialNetwork",
+    "HitClassifier",
+    "Screener",
+    "TrainedModel",
+    "central_crop",
+    "global_contrast_normalize",
+    "load_model",
+    "local_contrast_normalize",
+    "open_set",
+    "preprocess_and_reduce",
+    "row_wise_decomposition",
+    "save_model",
+]
 
 
 def __getattr__(name: str) -> Any:

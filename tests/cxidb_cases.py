@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.cxidb import (
+from sfxjax.data.cxidb import (
     SetMetadata,
 )
 

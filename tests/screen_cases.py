@@ -12,8 +12,9 @@ import h5py
 import jax
 import numpy as np
 
-from sfxjax import models, storage
-from sfxjax.screen import main
+from sfxjax.models import checkpoint as storage
+from sfxjax.models import networks as models
+from sfxjax.screen.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
 from train.adaptation import METHODS, adapt, guessed_labels, rounds
 from train.loop import Validation
 from train.recipe import FROZEN, TRAINED, Recipe, parts

@@ -12,12 +12,12 @@ import pytest
 from bench import paper, paper_measured, paper_plans
 from bench.paper_plans import QUICK_PAIRS, RWD, Comparison, planned
 from bench.paper_runs import read_run
+from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
-from sfxjax.models import BaseConfig
-from sfxjax.simulate import stand_in_data
-from sfxjax.splits import split
-from sfxjax.storage import load_model
+from sfxjax.models.checkpoint import load_model
+from sfxjax.models.networks import BaseConfig
+from sfxjax.simulate.write import simulated_data
 from train.prepared import PreparedSet
 from train.published import PAIRS, SETS
 
@@ -135,7 +135,7 @@ def made(tmp_path_factory):
 def test_the_page_holds_what_was_run_and_says_what_was_not(made) -> None:
     root, _ = made
     page = (root / "results" / "report.html").read_text()
-    assert "simulated stand-ins" in page
+    assert "simulated sets" in page
     assert page.count("data:image/png;base64,") == 8
     assert "Table 3" in page and "not run" in page
     assert "91.5" in page
@@ -180,14 +180,14 @@ def test_runs_of_other_frames_are_not_mixed_in(made, capsys) -> None:
 def test_sets_of_unequal_length_are_refused(tmp_path) -> None:
     lengths = {"LN83": 30, "LN84": 30, "LO19": 40}
     for name, frames in lengths.items():
-        (tmp_path / name).symlink_to(stand_in_data([name], frames, quiet=True) / name)
+        (tmp_path / name).symlink_to(simulated_data([name], frames, quiet=True) / name)
     with pytest.raises(UserError, match="LO19 40"):
         paper.length_of_sets(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_three_methods_are_measured_in_processes_of_their_own() -> None:
-    folder = stand_in_data(SETS, 200, quiet=True)
+    folder = simulated_data(SETS, 200, quiet=True)
     done = []
     found = paper_measured.measure_methods(Comparison(quick=True, frames=200), folder, done.append)
     assert done == [1, 1, 1]

@@ -16,11 +16,11 @@ from bench import reduction_cells
 from bench import reductions as bench
 from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
 from bench.reduction_tables import figures, tables
-from sfxjax.cxidb import SETS
+from sfxjax.data.cxidb import SETS
 from sfxjax.errors import UserError, run_main
-from sfxjax.screen import main as screen
-from sfxjax.simulate import stand_in_data
-from sfxjax.storage import load_model, read_checkpoint
+from sfxjax.models.checkpoint import load_model, read_checkpoint
+from sfxjax.screen.__main__ import main as screen
+from sfxjax.simulate.write import simulated_data
 from train import reduced, transfer
 from train.adaptation import METHODS
 from train.prepared import PreparedSet
@@ -173,7 +173,7 @@ def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) 
     assert set(found["adaptation"][EXAMPLE]["carried_over"]["pairs"]) == {"LN83 -> LO19", "LO19 -> LN83"}
     text = (tmp_path / "results" / "reductions.md").read_text()
     assert text == tables(found)
-    assert text.count("simulated stand-ins") == 3
+    assert text.count("simulated sets") == 3
     assert text in capsys.readouterr().out
     assert imread(tmp_path / "results" / "reductions.png").std() > 0.01
 
@@ -190,9 +190,9 @@ def test_a_file_is_trained_on_and_screens(tmp_path: Path, capsys) -> None:
     few = ["--frames", "60", "--labels", "20", "--epochs", "2", "--steps", "3", "--batch", "8"]
     reduced.main(["--dataset", "LO19", "--reduction", EXAMPLE, *few, "--out", str(out)])
     printed = capsys.readouterr().out
-    assert "simulated stand-ins" in printed
+    assert "simulated sets" in printed
     assert json.loads((out / "results.json").read_text())["reduction"] == EXAMPLE
-    frames = str(stand_in_data(["LO19"], 60) / "LO19" / SETS["LO19"].file_name)
+    frames = str(simulated_data(["LO19"], 60) / "LO19" / SETS["LO19"].file_name)
     arguments = [frames, "--model", str(out), "--out", str(tmp_path / "screened")]
     assert run_main(lambda: screen([*arguments, "--reduction", EXAMPLE])) == 0
     assert len((tmp_path / "screened" / "frames.csv").read_text().splitlines()) == 61

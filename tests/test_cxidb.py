@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cxidb_cases import LN83, SHAPE, TWO_GROUPS, frames_of, label_lines, make_set, write_groups
 
-from sfxjax.cxidb import (
+from sfxjax.data.cxidb import (
     HIT,
     MAYBE,
     MISS,

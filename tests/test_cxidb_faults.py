@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cxidb_cases import LN83, SHAPE, TWO_GROUPS, frames_of, label_lines, make_set
 
-from sfxjax.cxidb import (
+from sfxjax.data.cxidb import (
     HIT,
     MAYBE,
     MISS,

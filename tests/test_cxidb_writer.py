@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cxidb_cases import LN83, METADATA, SHAPE, TWO_GROUPS, frames_of, make_set
 
-from sfxjax.cxidb import (
+from sfxjax.data.cxidb import (
     SetWriter,
     open_set,
     write_annotations,

@@ -18,18 +18,18 @@ import pytest
 from matplotlib.image import imread
 from sklearn.metrics import recall_score
 
-from sfxjax.annotations import write_annotations
-from sfxjax.cxidb import SETS, SetMetadata, SetWriter, open_set
+from sfxjax.data.cxidb import SETS, SetMetadata, SetWriter, open_set
+from sfxjax.data.labels import write_annotations
 from sfxjax.errors import run_main
-from sfxjax.screener import Screener
-from sfxjax.simulate import stand_in_data
-from sfxjax.storage import load_model
+from sfxjax.models.checkpoint import load_model
+from sfxjax.screen.scorer import Screener
+from sfxjax.simulate.write import simulated_data
 from train import command, dann
 from train.scores import read_log, read_scores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STAND_INS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--labels", "24"]
-STAND_INS += ["--epochs", "2", "--steps", "2", "--batch", "8"]
+SIMULATED_SETS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--labels", "24"]
+SIMULATED_SETS += ["--epochs", "2", "--steps", "2", "--batch", "8"]
 
 # The command, killed while it writes the given checkpoint.
 KILLED = """
@@ -50,7 +50,7 @@ dann.main(sys.argv[2:])
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory):
-    """A cache of their own for stand-ins."""
+    """A cache of their own for simulated sets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFXJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -58,11 +58,11 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, own_cache) -> tuple[Path, str]:
-    """An uninterrupted run on stand-ins, and what it printed; not to be written to."""
+    """An uninterrupted run on simulated sets, and what it printed; not to be written to."""
     out = tmp_path_factory.mktemp("run") / "out"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        dann.main([*STAND_INS, "--out", str(out)])
+        dann.main([*SIMULATED_SETS, "--out", str(out)])
     return out, printed.getvalue()
 
 
@@ -99,9 +99,9 @@ def test_what_a_run_leaves_and_prints(run) -> None:
     assert {path.name for path in out.iterdir()} == names | {"heads.png", "source_only"}
     assert {path.name for path in (out / "source_only").iterdir()} == names
     told = [line for line in printed.splitlines() if "LO19" in line and "devices" not in line]
-    assert all("simulated stand-in" in line for line in told if "│" not in line and "┃" not in line)
-    assert "LN83 -> LO19, simulated stand-ins" in printed
-    assert "no --data given: simulated stand-ins of 40 frames" in printed
+    assert all("simulated set" in line for line in told if "│" not in line and "┃" not in line)
+    assert "LN83 -> LO19, simulated sets" in printed
+    assert "no --data given: simulated sets of 40 frames" in printed
     assert "paper, Table 5" in printed
 
     for name, network in results(out).items():
@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_model_on_the_frames(run, tmp_path) -> None:
     """The scores kept, made from maps in memory, against the screening code on the file's own frames."""
     out, _ = run
     kept = read_scores(out / "scores.h5")
-    data = stand_in_data(["LN83", "LO19"], 40)
+    data = simulated_data(["LN83", "LO19"], 40)
     with open_set(data, "LO19") as frame_set:
         crops, mask = frame_set.crops(range(40)), frame_set.mask_crop()
         np.testing.assert_array_equal(kept["LO19"].labels, frame_set.labels)
@@ -154,7 +154,7 @@ def test_a_finished_run_is_not_trained_again(copied, monkeypatch, capsys) -> Non
     before = results(copied)
     command.prepared_set.cache_clear()
     monkeypatch.setattr(command, "prepare", lambda *_, **__: pytest.fail("frames were read"))
-    assert run_main(lambda: dann.main([*STAND_INS, "--out", str(copied)])) == 0
+    assert run_main(lambda: dann.main([*SIMULATED_SETS, "--out", str(copied)])) == 0
     assert results(copied) == before
 
 
@@ -162,13 +162,13 @@ def test_a_finished_run_is_not_trained_again(copied, monkeypatch, capsys) -> Non
 def test_a_killed_run_ends_as_an_uninterrupted_one(checkpoint: int, run, tmp_path, capsys) -> None:
     """Killed while it writes the second epoch's checkpoint, or the model."""
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(checkpoint), *STAND_INS, "--out", str(out)]
+    command = [sys.executable, "-c", KILLED, str(checkpoint), *SIMULATED_SETS, "--out", str(out)]
     killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (out / "results.json").exists()
     kept = [path.name for path in (out / "checkpoints").glob("epoch_*")]
     assert sorted(kept) == ["epoch_0001", "epoch_0002"][: checkpoint - 1]
-    assert run_main(lambda: dann.main([*STAND_INS, "--out", str(out)])) == 0
+    assert run_main(lambda: dann.main([*SIMULATED_SETS, "--out", str(out)])) == 0
     assert results(out) == results(run[0])
     for name in ("log.jsonl", "source_only/log.jsonl"):
         assert (out / name).read_text() == (run[0] / name).read_text()
@@ -178,7 +178,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(checkpoint: int, run, tmp_pat
 def test_other_settings_do_not_go_into_the_same_folder(copied, capsys) -> None:
     before = contents(copied)
     for more in (["--seed", "1"], ["--epochs", "3"], ["--strength", "0"], ["--frames", "41"]):
-        assert "other settings" in complaint(capsys, *STAND_INS, *more, "--out", copied)
+        assert "other settings" in complaint(capsys, *SIMULATED_SETS, *more, "--out", copied)
     assert contents(copied) == before
 
 
@@ -192,7 +192,7 @@ def test_damaged_files_of_a_run_are_named(file: str, copied, capsys) -> None:
             if path.is_file():
                 path.write_bytes(b"")
     before = contents(copied)
-    assert "damaged" in complaint(capsys, *STAND_INS, "--out", copied)
+    assert "damaged" in complaint(capsys, *SIMULATED_SETS, "--out", copied)
     assert contents(copied) == before
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk_at_a_checkpoint_leaves_what_was_there(copied, monkeypatch, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", full)
-    line = complaint(capsys, *STAND_INS, "--out", copied)
+    line = complaint(capsys, *SIMULATED_SETS, "--out", copied)
     assert "the disk is full" in line
     assert "epoch_0002" in line
     assert contents(copied) == before
@@ -216,14 +216,14 @@ def test_a_full_disk_at_a_checkpoint_leaves_what_was_there(copied, monkeypatch, 
     [
         (["--source", "LN99", "--target", "LO19"], "no set named 'LN99'"),
         (["--source", "LN83", "--target", "ln83"], "the same set"),
-        ([*STAND_INS, "--epochs", "0"], "--epochs must be at least 1"),
-        ([*STAND_INS, "--batch", "-4"], "--batch must be at least 1"),
-        ([*STAND_INS, "--batch", "9"], "cannot be shared by 2 devices"),
-        ([*STAND_INS, "--learning-rate", "nan"], "--learning-rate"),
-        ([*STAND_INS, "--seed", str(2**70)], "--seed"),
-        ([*STAND_INS, "--frames", "3"], "3 frames"),
-        ([*STAND_INS, "--reduction", "nonsense"], "unknown reduction 'nonsense'"),
-        ([*STAND_INS, "--labels", "25"], "--labels 25 is out of range"),
+        ([*SIMULATED_SETS, "--epochs", "0"], "--epochs must be at least 1"),
+        ([*SIMULATED_SETS, "--batch", "-4"], "--batch must be at least 1"),
+        ([*SIMULATED_SETS, "--batch", "9"], "cannot be shared by 2 devices"),
+        ([*SIMULATED_SETS, "--learning-rate", "nan"], "--learning-rate"),
+        ([*SIMULATED_SETS, "--seed", str(2**70)], "--seed"),
+        ([*SIMULATED_SETS, "--frames", "3"], "3 frames"),
+        ([*SIMULATED_SETS, "--reduction", "nonsense"], "unknown reduction 'nonsense'"),
+        ([*SIMULATED_SETS, "--labels", "25"], "--labels 25 is out of range"),
         (["--source", "LG36", "--target", "LO19"], "LG36"),
     ],
 )
@@ -307,5 +307,5 @@ def test_frames_that_are_too_small(tmp_path, capsys) -> None:
 
 def test_an_output_folder_that_is_a_file(tmp_path, capsys) -> None:
     (tmp_path / "out").write_text("mine")
-    assert "not a folder" in complaint(capsys, *STAND_INS, "--out", tmp_path / "out")
+    assert "not a folder" in complaint(capsys, *SIMULATED_SETS, "--out", tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from sfxjax.detector import (
+from sfxjax.simulate.crystal import Geometry
+from sfxjax.simulate.detector import (
     PATCH,
     POINT_SPREAD,
     SATURATION,
@@ -23,7 +24,6 @@ from sfxjax.detector import (
     poisson_like,
     spot_profile,
 )
-from sfxjax.diffraction import Geometry
 
 GEOMETRY = Geometry(wavelength=1.3, distance=120.0)
 PLAIN = Detector(gain=1.0, step_transmission=1.0, stop_arcs=0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sfxjax.diffraction import (
+from sfxjax.simulate.crystal import (
     Crystal,
     Geometry,
     hashed_uniform,

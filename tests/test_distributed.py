@@ -19,7 +19,7 @@ WORKER = "distributed-worker"
 
 def fitted(folder: Path | None):
     """Train a small 1D network on all devices of all processes."""
-    from sfxjax.models import BaseConfig
+    from sfxjax.models.networks import BaseConfig
     from train.loop import Validation, fit
     from train.recipe import Recipe
     from train.steps import Domains

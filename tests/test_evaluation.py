@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
-from sfxjax.models import BaseConfig, HitClassifier
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import BaseConfig, HitClassifier
 from train.evaluation import calibration_shift, logits, positive_share, summarize
 from train.execute import map_logits, with_shift
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfxjax.data.events import absolute, crystfel_line, dials_experiments, parse_crystfel_line
+from sfxjax.data.inputs import expand
 from sfxjax.errors import UserError
-from sfxjax.events import absolute, crystfel_line, dials_experiments, parse_crystfel_line
-from sfxjax.input_files import expand
 
 PIECES = [
     "a",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfxjax.models import BaseConfig
+from sfxjax.models.networks import BaseConfig
 from train.execute import training_data
 from train.plan import Plan
 from train.prepared import PreparedSet, base_for

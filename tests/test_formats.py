@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data.frames import CROP, ReadOptions
+from sfxjax.data.inputs import expand
+from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
-from sfxjax.input_files import expand
-from sfxjax.reading import FrameReader
-from sfxjax.screener import crop_array
-from sfxjax.sources import CROP, ReadOptions
+from sfxjax.screen.scorer import crop_array
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def read(path: Path, dtype: Any = np.uint16, **options: Any) -> tuple[list[str],
     """Return events, crops (unreadable ones 0), the mask of all frames, and reasons and layout."""
     with FrameReader(ReadOptions(**options)) as reader:
         events, crops, reasons = [], [], []
-        for source in reader.sources(str(path)):
+        for source in reader.stacks(str(path)):
             mask = reader.static_mask(source)
             for number, (crop, own, reason) in enumerate(
                 reader.read(source, range(source.frames), np.dtype(dtype))
@@ -212,7 +212,7 @@ def test_a_virtual_cxi_of_extra_data_is_assembled(tmp_path: Path) -> None:
     options = {"adu_per_ev": 0.001, "clen": 0.1, "photon_energy": 9500, **paths}
     geometry.write_crystfel_geom(str(tmp_path / "a.geom"), **options)
     with FrameReader(ReadOptions(geometry=str(tmp_path / "a.geom"))) as reader:
-        (source,) = reader.sources(str(tmp_path / "v.cxi"))
+        (source,) = reader.stacks(str(tmp_path / "v.cxi"))
         read_frames = list(reader.read(source, range(2), np.dtype(np.float32)))
     assert (source.layout, source.frames, source.frame_masks) == ("EuXFEL virtual CXI", 2, paths["mask_path"])
     image, (row, column) = geometry.position_modules(stacked[:, 0])

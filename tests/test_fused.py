@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import minimum_filter, uniform_filter
 
-from sfxjax import fused, fused_pallas
 from sfxjax.errors import UserError
-from sfxjax.fused import reduce_raw
-from sfxjax.models import COMPRESSION_SCALE, block_extrema, compress
-from sfxjax.preprocess import CROP, FRAME, central_crop, preprocess
-from sfxjax.strips import bound_of_squares, normalize_parts
+from sfxjax.models.networks import COMPRESSION_SCALE, block_extrema, compress
+from sfxjax.preprocess import fused, fused_pallas
+from sfxjax.preprocess.definition import CROP, FRAME, central_crop, preprocess
+from sfxjax.preprocess.fused import reduce_raw
+from sfxjax.preprocess.tiled import bound_of_squares, normalize_parts
 
 
 def reference(crop: np.ndarray, good: np.ndarray, floor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

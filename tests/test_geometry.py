@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.cbf import open_cbf
+from sfxjax.data.formats.cbf import open_cbf
+from sfxjax.data.frames import CROP, ReadOptions
+from sfxjax.data.geometry import Geometry, Panel, parse_geometry, read_geometry
+from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
-from sfxjax.geometry import Geometry, Panel, parse_geometry, read_geometry
-from sfxjax.reading import FrameReader
-from sfxjax.sources import CROP, ReadOptions
 
 
 def geometry_text(
@@ -259,7 +259,7 @@ def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
     # One 1 mm right of and above the beam; one turned by 90 degrees, its fast axis pointing up.
     write_cbf(tmp_path / "a.cbf", panels, [(1.0, 4.0, 0.0), (-4.0, -4.0, 90.0)])
     with FrameReader(ReadOptions()) as reader:
-        (source,) = reader.sources(str(tmp_path / "a.cbf"))
+        (source,) = reader.stacks(str(tmp_path / "a.cbf"))
         mask = reader.static_mask(source)
         ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
     expected = np.full((CROP, CROP), -1)
@@ -284,7 +284,7 @@ def test_a_cspads_quadrants_in_a_cbf_are_assembled_by_their_sections(tmp_path: P
     places = [(-3.3 + 3.3 * (k % 2), 8.0 - 2.0 * (k // 2), 0.0) for k in range(16)]
     write_quads_cbf(tmp_path / "q.cbf", quads, places)
     with FrameReader(ReadOptions()) as reader:
-        (source,) = reader.sources(str(tmp_path / "q.cbf"))
+        (source,) = reader.stacks(str(tmp_path / "q.cbf"))
         mask = reader.static_mask(source)
         ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
     assert source.raw_shape == (8, 20, 60)
@@ -301,7 +301,7 @@ def test_a_cspads_quadrants_in_a_cbf_are_assembled_by_their_sections(tmp_path: P
     text = (tmp_path / "q.cbf").read_bytes()
     (tmp_path / "r.cbf").write_bytes(text.replace(b"T3 rotation", b"X3 rotation"))
     with FrameReader(ReadOptions()) as reader, pytest.raises(UserError, match="8 panels.*--geometry"):
-        reader.sources(str(tmp_path / "r.cbf"))
+        reader.stacks(str(tmp_path / "r.cbf"))
 
 
 @pytest.mark.parametrize("frame_axis", [True, False])
@@ -319,7 +319,7 @@ def test_sixty_four_panels_with_and_without_an_axis_of_frames(
     (tmp_path / "c.geom").write_text(text)
     path = cases.write_cxi(tmp_path / "c.cxi", panels[None] if frame_axis else panels)
     with FrameReader(ReadOptions(geometry=str(tmp_path / "c.geom"))) as reader:
-        (source,) = reader.sources(str(path))
+        (source,) = reader.stacks(str(path))
         ((crop, _, reason),) = reader.read(source, [0], np.dtype(np.uint16))
         mask = reader.static_mask(source)
     assert (source.frames, source.event(0), reason) == (1, "//0" if frame_axis else "//", "")
@@ -354,7 +354,7 @@ def test_masks_and_flagged_values_of_a_geometry_are_left_out(tmp_path: Path) -> 
     geometry = read_geometry(tmp_path / "g.geom")
     index = geometry.assembly(panels.shape[1:])
     with FrameReader(ReadOptions(geometry=str(tmp_path / "g.geom"))) as reader:
-        (source,) = reader.sources(str(path))
+        (source,) = reader.stacks(str(path))
         shared = reader.static_mask(source)
         assert shared is not None
         for number, (_, mask, reason) in enumerate(reader.read(source, range(2), np.dtype(np.uint16))):

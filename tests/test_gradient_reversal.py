@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfxjax.gradient_reversal import gradient_reversal
+from sfxjax.models.gradient_reversal import gradient_reversal
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)

@@ -13,8 +13,8 @@ import pytest
 from scipy.special import expit
 
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork, HitClassifier
-from sfxjax.storage import write_checkpoint
+from sfxjax.models.checkpoint import write_checkpoint
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, HitClassifier
 from train import loop
 from train.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
 from train.recipe import Recipe

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from sfxjax.errors import UserError
-from sfxjax.metrics import (
+from sfxjax.evaluation.metrics import (
     Counts,
     Rate,
     area_under_curve,

@@ -12,8 +12,8 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
-from sfxjax.layers import Dropout
-from sfxjax.models import (
+from sfxjax.models.layers import Dropout
+from sfxjax.models.networks import (
     BaseConfig,
     ConvolutionalBase,
     DomainAdversarialNetwork,
@@ -250,8 +250,8 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
 
 
 def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
-    from sfxjax.models import HitClassifier
-    from sfxjax.storage import TrainedModel
+    from sfxjax.models.checkpoint import TrainedModel
+    from sfxjax.models.networks import HitClassifier
 
     config = BaseConfig(channels=(3, 4))
     frame = np.random.default_rng(4).standard_t(2, size=(96, 96)).astype(np.float32)

@@ -24,16 +24,16 @@ from bench.paper_figures import (
 )
 from bench.paper_methods import METHODS, mean_of, percent, precision_curve, published_precision
 from bench.paper_runs import AS_PUBLISHED, FEWER, read_run
-from sfxjax.annotations import HIT, LABEL_WORDS, MAYBE, MISS
 from sfxjax.crop import CROP
-from sfxjax.cxidb import SetMetadata, SetWriter, open_set
+from sfxjax.data.cxidb import SetMetadata, SetWriter, open_set
+from sfxjax.data.labels import HIT, LABEL_WORDS, MAYBE, MISS
 from sfxjax.errors import UserError
-from sfxjax.preprocess import preprocess
-from sfxjax.simulate import simulate_set
-from sfxjax.spot_counter import count_spots
+from sfxjax.preprocess.definition import preprocess
+from sfxjax.simulate.write import simulate_set
+from sfxjax.spots.classical import count_spots
 from train.published import SETS, TABLE_1
 
-SIMULATED = "simulated stand-in"
+SIMULATED = "simulated set"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_embedding_has_a_panel_for_each_network_and_class(drawn, tmp_path: Path)
     panels = draw_features(networks, labels, tmp_path / "f.png", source="LN83", target="LO19", simulated=True)
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
-    assert "simulated stand-ins" in figure.get_suptitle()
+    assert "simulated sets" in figure.get_suptitle()
     assert "LN83 (source" in figure.get_suptitle()
     assert [(panel.network, panel.label) for panel in panels] == [
         (name, label) for name in networks for label in (MISS, MAYBE, HIT)
@@ -210,7 +210,7 @@ def test_precision_recall_curves_and_points(runs, drawn, tmp_path: Path) -> None
     draw_precision_recall(runs, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
-    assert figure.get_suptitle().startswith("simulated stand-ins:")
+    assert figure.get_suptitle().startswith("simulated sets:")
     shown = [method for method in METHODS.values() if method.variant == AS_PUBLISHED]
     for axis, tested in zip(figure.axes, SETS, strict=True):
         curves = [line for line in axis.lines if len(line.get_xdata()) > 1]
@@ -233,7 +233,7 @@ def test_overview_shows_means_and_the_papers(runs, drawn, tmp_path: Path) -> Non
     draw_overview(runs, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
-    assert figure.get_suptitle().startswith("simulated stand-ins,")
+    assert figure.get_suptitle().startswith("simulated sets,")
     recall = figure.axes[0]
     expected = mean_of(runs, METHODS["dann"], percent("recall"))
     bars = [bar for bar in recall.containers if np.isclose(bar.lines[0].get_xdata()[0], expected.value)]
@@ -292,7 +292,7 @@ def test_whole_frames_are_read_where_the_set_has_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stand_ins_are_simulated_again_in_full(tmp_path: Path) -> None:
+def test_simulated_sets_are_simulated_again_in_full(tmp_path: Path) -> None:
     simulate_set("LN83", tmp_path, 10, quiet=True)
     with open_set(tmp_path, "LN83") as frame_set:
         frame, good = whole_frame(frame_set, 4)

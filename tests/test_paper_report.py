@@ -214,8 +214,8 @@ def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
     page, _ = read_page(tmp_path / "r.html")
     assert page.headings[-1] == "How it was made"
     assert len(page.headings) == 2 + 7 + 1 + len(FIGURES) + 1
-    assert all("simulated stand-ins" in heading for heading in page.headings[:-1])
-    assert "A stand-in's label" in page.text
+    assert all("simulated sets" in heading for heading in page.headings[:-1])
+    assert "A simulated set's label" in page.text
     assert page.text.count("not drawn") == len(FIGURES) + 2
 
 

@@ -26,10 +26,10 @@ from bench.paper_spots import run_spot_counter
 from bench.paper_tables import (
     table_rows,
 )
-from sfxjax.cxidb import SetMetadata, SetWriter
+from sfxjax.data.cxidb import SetMetadata, SetWriter
+from sfxjax.data.splits import split
 from sfxjax.errors import UserError
-from sfxjax.splits import split
-from sfxjax.spot_counter import choose_cut
+from sfxjax.spots.classical import choose_cut
 from train.published import SETS
 
 

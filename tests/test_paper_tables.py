@@ -331,9 +331,9 @@ def test_one_seed_is_shown_with_its_interval(runs) -> None:
 
 def test_headings_say_what_the_data_are(tmp_path: Path) -> None:
     for more, words in (
-        ({}, "(simulated stand-ins)"),
+        ({}, "(simulated sets)"),
         ({"simulated": False}, "(CXIDB 76)"),
-        ({"quick": True}, "(simulated stand-ins, quick: fewer frames or epochs)"),
+        ({"quick": True}, "(simulated sets, quick: fewer frames or epochs)"),
     ):
         folder = make_run(tmp_path / str(len(words)), "supervised", "LN83", more=more)
         for table in (

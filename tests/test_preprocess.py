@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, gaussian_filter, uniform_filter
 
-from sfxjax.contrast import normalize_crop
 from sfxjax.errors import UserError
-from sfxjax.preprocess import (
+from sfxjax.preprocess.contrast import normalize_crop
+from sfxjax.preprocess.definition import (
     CROP,
     FRAME,
     central_crop,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sfxjax.annotations import MISS, parse_annotations
-from sfxjax.cxidb import set_location
+from sfxjax.data.cxidb import set_location
+from sfxjax.data.labels import MISS, parse_annotations
 from sfxjax.errors import UserError
 from train.published import (
     CLASS_COUNTS,

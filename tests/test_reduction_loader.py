@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax import reduction_loader
 from sfxjax.errors import UserError, run_main
-from sfxjax.models import BaseConfig, HitClassifier
-from sfxjax.reduction_loader import check_reduction, load_reduction, loaded_as, reduction_source
-from sfxjax.reductions import REDUCTIONS, get_reduction, preprocess_and_reduce, reduced_shape
-from sfxjax.screener import Screener
-from sfxjax.storage import TrainedModel, example_maps, load_model, save_model
+from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, save_model
+from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.reductions import user_code as reduction_loader
+from sfxjax.reductions.registry import REDUCTIONS, get_reduction, preprocess_and_reduce, reduced_shape
+from sfxjax.reductions.user_code import check_reduction, load_reduction, loaded_as, reduction_source
+from sfxjax.screen.scorer import Screener
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "brightest_in_ring.py"
 HEAD = "import jax\nimport jax.numpy as jnp\nimport numpy as np\n\n"
@@ -358,5 +358,5 @@ def test_the_command_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_the_readers_need_no_reduction() -> None:
-    code = "import sys; import sfxjax.screen, sfxjax.reader_process; sys.exit('jax' in sys.modules)"
+    code = "import sys; import sfxjax.screen, sfxjax.data.workers; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=cases.REPOSITORY, check=False).returncode == 0

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sfxjax import reduction_library as library
-from sfxjax import spot_ladder as ladder
-from sfxjax.cxidb import open_set
+from sfxjax.data.cxidb import open_set
 from sfxjax.errors import UserError
-from sfxjax.preprocess import CROP, FRAME, central_crop, grown_mask, preprocess
-from sfxjax.reductions import (
+from sfxjax.preprocess.definition import CROP, FRAME, central_crop, grown_mask, preprocess
+from sfxjax.reductions import library
+from sfxjax.reductions.registry import (
     ALIASES,
     HEIGHTS,
     LIBRARY,
@@ -29,7 +28,8 @@ from sfxjax.reductions import (
     row_and_column_decomposition,
     row_wise_decomposition,
 )
-from sfxjax.simulate import simulate_set
+from sfxjax.simulate.write import simulate_set
+from sfxjax.spots import signal_to_noise as ladder
 
 # Compiled as a whole: run step by step each of their operations would be compiled by itself.
 spot_ladder = jax.jit(ladder.spot_ladder)
@@ -430,7 +430,7 @@ def test_the_ladder_tells_the_real_hit_from_its_spotless_twin(shared: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["LN83", "LN84", "LO19"])
-def test_one_threshold_for_the_fourth_rung_does_for_all_stand_ins(name: str, tmp_path: Path) -> None:
+def test_one_threshold_for_the_fourth_rung_does_for_all_simulated_sets(name: str, tmp_path: Path) -> None:
     count = 160
     simulate_set(name, tmp_path, count, seed=11, quiet=True)
     with open_set(tmp_path, name) as frames:

@@ -18,9 +18,9 @@ from bench.reference_pipelines import (
     torch_maps,
     torch_training_step,
 )
-from sfxjax.models import BaseConfig, HitClassifier
-from sfxjax.preprocess import preprocess
-from sfxjax.reductions import preprocess_and_reduce
+from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.preprocess.definition import preprocess
+from sfxjax.reductions.registry import preprocess_and_reduce
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 5e-6)])

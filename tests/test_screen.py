@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data.events import parse_crystfel_line
 from sfxjax.errors import UserError
-from sfxjax.events import parse_crystfel_line
-from sfxjax.screener import Screener
-from sfxjax.storage import save_model
+from sfxjax.models.checkpoint import save_model
+from sfxjax.screen.scorer import Screener
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.screener import Screener
-from sfxjax.storage import save_model
+from sfxjax.models.checkpoint import save_model
+from sfxjax.screen.scorer import Screener
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ import screen_cases as cases
 from scipy.stats import binom
 
 from sfxjax.errors import UserError
-from sfxjax.frame_statistics import NAMES, compare, frame_statistics, summarize
-from sfxjax.preprocess import preprocess
-from sfxjax.recall import recall_bound, threshold_for_recall
-from sfxjax.screen_report import hit_rate
-from sfxjax.screener import Screener
-from sfxjax.storage import save_model
+from sfxjax.evaluation.domain_check import NAMES, compare, frame_statistics, summarize
+from sfxjax.evaluation.recall import recall_bound, threshold_for_recall
+from sfxjax.models.checkpoint import save_model
+from sfxjax.preprocess.definition import preprocess
+from sfxjax.screen.report import hit_rate
+from sfxjax.screen.scorer import Screener
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data.frames import ReadOptions, pixel_type
+from sfxjax.data.workers import Readers
 from sfxjax.errors import UserError
-from sfxjax.reader_process import Readers
-from sfxjax.run_journal import Journal, Results
-from sfxjax.sources import ReadOptions, pixel_type
-from sfxjax.storage import save_model
+from sfxjax.models.checkpoint import save_model
+from sfxjax.screen.journal import Journal, Results
 
 SECRET = 54321
 
@@ -249,7 +249,7 @@ def screen_mutations(folder: Path, count: int, seed: int) -> dict[str, int]:
 
 def read_all(readers: Readers, path: Path) -> list[str]:
     reasons: list[str] = []
-    sources = readers.sources(str(path))
+    sources = readers.stacks(str(path))
     for source in sources:
         readers.static_mask(source)
         frames = [(source, number) for number in range(min(source.frames, 40))]
@@ -279,7 +279,7 @@ def test_a_reader_that_dies_or_hangs_costs_the_frames_at_fault(
     data = cases.frames(6, 64)
     run = cases.write_cxi(tmp_path / "run.cxi", data)
     with Readers(ReadOptions(), timeout=30) as readers:
-        (source,) = readers.sources(str(run))
+        (source,) = readers.stacks(str(run))
         frames = [(source, number) for number in range(6)]
         batches = readers.batches([frames[:2], frames[2:4], frames[4:]], 2, np.dtype(np.uint16))
         first = next(batches)

@@ -17,14 +17,15 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax import simulate, standins
-from sfxjax.cxidb import open_set
-from sfxjax.cxidb_writer import SetWriter
+from sfxjax.data.cxidb import open_set
+from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
-from sfxjax.simulate import TRUTH_FILE, simulate_set, stand_in_data, stand_in_mask
-from sfxjax.standins import CROP, STAND_INS, classify, plan_run
+from sfxjax.simulate import sets as simulated_sets
+from sfxjax.simulate import write as simulate
+from sfxjax.simulate.sets import CROP, SIMULATED_SETS, classify, plan_run
+from sfxjax.simulate.write import TRUTH_FILE, simulate_set, simulated_data, simulated_mask
 
-LO19 = STAND_INS["LO19"]
+LO19 = SIMULATED_SETS["LO19"]
 FRAMES = 18
 
 
@@ -98,33 +99,34 @@ def test_pixels_do_not_depend_on_batch_or_compression(folder: Path, tmp_path: Pa
 
 
 def test_mask_hides_stop_arms_and_border() -> None:
-    for name, parameters in STAND_INS.items():
-        good = stand_in_mask(parameters, (CROP, CROP))
+    for name, parameters in SIMULATED_SETS.items():
+        good = simulated_mask(parameters, (CROP, CROP))
         ss, fs = (
-            np.mgrid[:CROP, :CROP] - np.array(standins.frame_centre(parameters, (CROP, CROP)))[:, None, None]
+            np.mgrid[:CROP, :CROP]
+            - np.array(simulated_sets.frame_centre(parameters, (CROP, CROP)))[:, None, None]
         )
         stop = np.hypot(ss, fs) <= parameters.detector.stop_radius
         assert not np.any(good & stop)
         arms = (np.abs(ss) < 80) & (np.abs(fs) < 30)
         assert np.any(good & arms) != (name == "LN83")
         assert np.all(good[np.hypot(ss, fs) > 90])
-        whole = stand_in_mask(parameters, (1920, 1920))
+        whole = simulated_mask(parameters, (1920, 1920))
         np.testing.assert_array_equal(whole[598:1322, 598:1322], good)
         assert whole[0].any() == (name == "LN83")
 
 
 def test_masks_hide_about_as_much_as_the_real_ones(shared: Path) -> None:
-    for name, parameters in STAND_INS.items():
+    for name, parameters in SIMULATED_SETS.items():
         with np.load(shared / "data" / "cxidb76" / name / "mask.npz") as arrays:
             real = arrays["good"]
-        ours = stand_in_mask(parameters, real.shape)
+        ours = simulated_mask(parameters, real.shape)
         assert np.sum(~ours) == pytest.approx(np.sum(~real), rel=0.1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["LG36"], "no stand-in for the set 'LG36'"),
+        (["LG36"], "no simulated set for the set 'LG36'"),
         (["LO19", "--frames", "9"], "9 frames is too small; ask for at least 10"),
         (["LO19", "--seed", "-1"], "seed -1 is out of range"),
         (["LO19", "--batch", "0"], "batches of 0 frames"),
@@ -202,13 +204,13 @@ def test_a_killed_run_leaves_no_set_and_the_next_one_clears_up(tmp_path: Path) -
     assert names_in(tmp_path) == ["LO19"]
 
 
-def test_plain_progress_names_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_progress_names_the_simulated_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run_main(lambda: simulate.main(["lo19", "--frames", "10", "--batch", "4", "--out", str(tmp_path)]))
         == 0
     )
     shown = capsys.readouterr().out
-    assert "simulated stand-in LO19" in shown
+    assert "simulated set LO19" in shown
     assert "10 of 10 frames" in shown
     assert "frames/s" in shown
 
@@ -219,7 +221,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     targets: list[Path] = []
     at_work = threading.Lock()
 
-    def write(parameters: standins.StandIn, target: Path, *rest: object) -> None:
+    def write(parameters: simulated_sets.SimulatedSet, target: Path, *rest: object) -> None:
         assert at_work.acquire(blocking=False), "two writers at once"
         time.sleep(0.05)
         target.mkdir()
@@ -232,24 +234,24 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_cache_makes_only_what_is_missing(written: list[Path]) -> None:
-    root = stand_in_data(["LN83"], 20)
+    root = simulated_data(["LN83"], 20)
     assert written == [root / "LN83"]
-    assert stand_in_data(["LN83", "LO19"], 20) == root
+    assert simulated_data(["LN83", "LO19"], 20) == root
     assert written == [root / "LN83", root / "LO19"]
     assert names_in(root) == ["LN83", "LO19"]
-    with pytest.raises(UserError, match="no stand-in"):
-        stand_in_data(["LN83", "LG36"], 20)
+    with pytest.raises(UserError, match="no simulated set"):
+        simulated_data(["LN83", "LG36"], 20)
 
 
 def test_cache_never_reuses_sets_made_otherwise(written: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    roots = [stand_in_data(["LO19"], 20), stand_in_data(["LO19"], 21), stand_in_data(["LO19"], 20, seed=1)]
+    roots = [simulated_data(["LO19"], 20), simulated_data(["LO19"], 21), simulated_data(["LO19"], 20, seed=1)]
     brighter = replace(LO19, level=LO19.level + 1)
     with monkeypatch.context() as patch:
-        patch.setitem(standins.STAND_INS, "LO19", brighter)
-        roots.append(stand_in_data(["LO19"], 20))
+        patch.setitem(simulated_sets.SIMULATED_SETS, "LO19", brighter)
+        roots.append(simulated_data(["LO19"], 20))
     with monkeypatch.context() as patch:
         patch.setattr(simulate, "GENERATOR_VERSION", simulate.GENERATOR_VERSION + 1)
-        roots.append(stand_in_data(["LO19"], 20))
+        roots.append(simulated_data(["LO19"], 20))
     assert len(set(roots)) == len(written) == 5
 
 
@@ -261,7 +263,7 @@ def test_cache_is_filled_by_one_of_many_at_a_time(
 
     def fill() -> None:
         try:
-            stand_in_data(["LN83", "LO19"], 20, quiet=True)
+            simulated_data(["LN83", "LO19"], 20, quiet=True)
         except BaseException as error:
             failures.append(error)
 
@@ -276,11 +278,11 @@ def test_cache_is_filled_by_one_of_many_at_a_time(
 
 
 def test_leftovers_of_a_dead_run_are_removed_from_the_cache(written: list[Path]) -> None:
-    root = stand_in_data(["LO19"], 20)
+    root = simulated_data(["LO19"], 20)
     for name in (".LN83.0123abcd.part", ".LN83.0123abcd.old"):
         (root / name).mkdir()
         (root / name / "r0018_2000.h5").write_bytes(b"half")
     # Another set's leftovers may belong to a process that is still writing it.
     (root / ".LN84.0123abcd.part").mkdir()
-    stand_in_data(["LN83"], 20)
+    simulated_data(["LN83"], 20)
     assert names_in(root) == [".LN84.0123abcd.part", "LN83", "LO19"]

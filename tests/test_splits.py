@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfxjax.cxidb import SETS, parse_annotations
+from sfxjax.data.cxidb import SETS, parse_annotations
+from sfxjax.data.splits import Split, split
 from sfxjax.errors import UserError
-from sfxjax.splits import Split, split
 
 # Positives and negatives as printed in the paper, by test range.
 PAPER_COUNTS = {

@@ -12,9 +12,9 @@ from scipy.ndimage import convolve1d, maximum_filter
 from sklearn.metrics import balanced_accuracy_score
 
 from sfxjax.crop import CROP
-from sfxjax.cxidb import SetMetadata, SetWriter, open_set
+from sfxjax.data.cxidb import SetMetadata, SetWriter, open_set
 from sfxjax.errors import UserError
-from sfxjax.spot_counter import (
+from sfxjax.spots.classical import (
     READ_BATCH,
     THRESHOLD,
     choose_cut,

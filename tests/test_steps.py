@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork, orient
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
 from train.sampling import draw_epoch, reversal_strength
 from train.steps import (
     Domains,

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from sfxjax.errors import UserError, run_main
-from sfxjax.models import BaseConfig, HitClassifier
-from sfxjax.storage import (
+from sfxjax.models.checkpoint import (
     TrainedModel,
     example_maps,
     load_model,
@@ -24,6 +23,7 @@ from sfxjax.storage import (
     save_model,
     write_checkpoint,
 )
+from sfxjax.models.networks import BaseConfig, HitClassifier
 
 
 def model(reduction: str | None = None, seed: int = 0) -> TrainedModel:

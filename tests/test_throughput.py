@@ -14,14 +14,14 @@ import pytest
 import screen_cases as cases
 
 from bench import frame_stages, stages, throughput, throughput_table, timing
-from sfxjax.batches import CropBatch, crop_array, filled, overlapped
 from sfxjax.compilation import keep_compiled
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig, HitClassifier, stem
-from sfxjax.preprocess import preprocess
-from sfxjax.screener import Screener
-from sfxjax.storage import TrainedModel
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import BaseConfig, HitClassifier, stem
+from sfxjax.preprocess.definition import preprocess
+from sfxjax.screen.batches import CropBatch, crop_array, filled, overlapped
+from sfxjax.screen.scorer import Screener
 
 
 def tiny_model() -> TrainedModel:

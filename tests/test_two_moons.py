@@ -11,8 +11,8 @@ import flax.linen as nn
 import numpy as np
 from sklearn.datasets import make_moons
 
-from sfxjax.gradient_reversal import gradient_reversal
-from sfxjax.models import BaseConfig
+from sfxjax.models.gradient_reversal import gradient_reversal
+from sfxjax.models.networks import BaseConfig
 from train.loop import Validation, fit, predict
 from train.recipe import Recipe
 from train.steps import Domains, Objective

@@ -15,15 +15,15 @@ from typing import Any
 import jax
 
 from sfxjax.compilation import keep_compiled
-from sfxjax.cxidb import open_set, set_location
+from sfxjax.data.cxidb import open_set, set_location
 from sfxjax.devices import add_join_arguments, join_processes
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig
+from sfxjax.models.checkpoint import MODEL_FOLDER
+from sfxjax.models.networks import BaseConfig
 from sfxjax.progress import progress
-from sfxjax.reduction_loader import load_reduction
-from sfxjax.reductions import canonical_name, get_reduction
-from sfxjax.simulate import stand_in_data
-from sfxjax.storage import MODEL_FOLDER
+from sfxjax.reductions.registry import canonical_name, get_reduction
+from sfxjax.reductions.user_code import load_reduction
+from sfxjax.simulate.write import simulated_data
 from train.execute import check_folder, execute, finished, total_steps
 from train.loop import check_batch
 from train.plan import Plan
@@ -31,7 +31,7 @@ from train.prepared import PreparedSet, base_for, prepare, title
 from train.published import Pair
 from train.recipe import Recipe
 
-STAND_IN_FRAMES = 2000
+SIMULATED_FRAMES = 2000
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 
 
@@ -50,10 +50,13 @@ def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool
         parser.add_argument("--target", required=True, metavar="SET", help="second set")
     else:
         parser.add_argument("--dataset", required=True, metavar="SET", help="LN83, LN84 or LO19")
-    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated stand-ins")
+    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: under runs/)")
     parser.add_argument(
-        "--frames", type=int, default=STAND_IN_FRAMES, help=f"of each stand-in (default: {STAND_IN_FRAMES})"
+        "--frames",
+        type=int,
+        default=SIMULATED_FRAMES,
+        help=f"of each simulated set (default: {SIMULATED_FRAMES})",
     )
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help=f"(default: {recipe.epochs})")
     parser.add_argument(
@@ -164,12 +167,12 @@ def prepared_set(
     Args:
         name: of the set.
         reductions: names, and None for whole frames.
-        data: folder of CXIDB 76, or None for stand-ins.
-        frames: of a stand-in.
-        seed: of a stand-in's simulation.
+        data: folder of CXIDB 76, or None for simulated sets.
+        frames: of a simulated set.
+        seed: of a simulated set's simulation.
         base: that is to read whole frames; by default the default base.
     """
-    folder = stand_in_data([name], frames, seed) if data is None else Path(data)
+    folder = simulated_data([name], frames, seed) if data is None else Path(data)
     with (
         open_set(folder, name) as frame_set,
         progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
@@ -193,9 +196,7 @@ def prepared_sets(
 
 @cache
 def _say_simulated(frames: int) -> None:
-    print(
-        f"no --data given: simulated stand-ins of {frames} frames a set (the real ones have {STAND_IN_FRAMES})"
-    )
+    print(f"no --data given: simulated sets of {frames} frames a set (the real ones have {SIMULATED_FRAMES})")
 
 
 def sets_of(plan: Plan) -> Callable[[], dict[str, PreparedSet]]:
@@ -215,7 +216,7 @@ def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path
     if done is not None:
         return done
     sets = prepared()
-    what = ", simulated stand-ins" if any(each.simulated for each in sets.values()) else ""
+    what = ", simulated sets" if any(each.simulated for each in sets.values()) else ""
     with progress(f"training {plan.title()}{what}", total_steps(plan), "steps") as advance:
         return execute(plan, sets, out, advance)
 
@@ -287,7 +288,7 @@ def _interval(part: dict[str, Any]) -> str:
 
 def heading(plan: Plan, results: dict[str, Any]) -> str:
     """Return the heading of a run's table; simulated sets are named as such."""
-    what = "simulated stand-ins" if results["simulated"] else "CXIDB 76"
+    what = "simulated sets" if results["simulated"] else "CXIDB 76"
     return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
 
 

@@ -4,7 +4,7 @@
 
 trains on the labelled source and the unlabelled target, trains the same network on the source alone for comparison, tests
 both on the target, and leaves a model that `python -m sfxjax.screen FILE --model runs/dann-LN83-LO19 --out DIR` applies.
-Without --data both sets are simulated stand-ins. A killed run goes on with the same command.
+Without --data both sets are simulated sets. A killed run goes on with the same command.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{plan.source} (labelled) -> {plan.target} (unlabelled), devices: {jax.device_count()} {kind}")
     sets = sets_of(plan)
     results = run(plan, sets, out)
-    simulated = " (simulated stand-ins)" if results["simulated"] else ""
+    simulated = " (simulated sets)" if results["simulated"] else ""
     heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"
     if writes():
         plot_heads(read_log(out), results["epoch_kept"], heads_title, out / HEADS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.metrics import miss_accuracy_at_recall, summary
+from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 
 RECALLS = (0.90, 0.95, 0.99)
 # A network whose recall exceeds its false alarms by less tells nothing of shares.
@@ -14,7 +14,7 @@ LEAST_DIFFERENCE = 0.3
 
 
 def summarize(positive: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> dict[str, Any]:
-    """Sum up scores: `sfxjax.metrics.summary`, and the accuracy on misses at fixed recalls.
+    """Sum up scores: `sfxjax.evaluation.metrics.summary`, and the accuracy on misses at fixed recalls.
 
     Args:
         positive: (n,) bool labels.

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from sfxjax.batches import filled
+from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError
+from sfxjax.evaluation.domain_check import summarize as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.frame_statistics import summarize as summarize_statistics
-from sfxjax.models import BaseConfig
-from sfxjax.splits import labelled_split, split
-from sfxjax.storage import MODEL_FOLDER, TrainedModel, load_model, save_model
+from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
+from sfxjax.models.networks import BaseConfig
+from sfxjax.screen.batches import filled
 from train.adaptation import adapt, rounds
 from train.distributed import wait_for_all, writes
 from train.evaluation import calibration_shift, summarize

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from sfxjax.batches import filled
 from sfxjax.errors import UserError
-from sfxjax.models import BaseConfig
-from sfxjax.storage import read_checkpoint, write_checkpoint
+from sfxjax.models.checkpoint import read_checkpoint, write_checkpoint
+from sfxjax.models.networks import BaseConfig
+from sfxjax.screen.batches import filled
 from train.distributed import check_same_start, wait_for_all
 from train.evaluation import positive_share
 from train.recipe import Recipe

@@ -32,8 +32,8 @@ class Plan:
             training part.
         reduction: name of a reduction, or None for whole frames.
         recipe: how the network is trained.
-        data: folder of CXIDB 76, or None for simulated stand-ins.
-        frames: of each stand-in.
+        data: folder of CXIDB 76, or None for simulated sets.
+        frames: of each simulated set.
         base: folder of the run that transfer starts from, or None.
         adaptation: key of `train.adaptation.METHODS` for "adapt", else None.
     """

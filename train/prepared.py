@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.batches import filled
 from sfxjax.crop import CROP
-from sfxjax.cxidb import MISS, FrameSet
-from sfxjax.frame_statistics import frame_statistics
-from sfxjax.models import BaseConfig, stem
-from sfxjax.reductions import HEIGHTS
-from sfxjax.screener import network_input, normalized_crop
+from sfxjax.data.cxidb import MISS, FrameSet
+from sfxjax.evaluation.domain_check import frame_statistics
+from sfxjax.models.networks import BaseConfig, stem
+from sfxjax.reductions.registry import HEIGHTS
+from sfxjax.screen.batches import filled
+from sfxjax.screen.scorer import network_input, normalized_crop
 
 READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
@@ -37,7 +37,7 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
 
 
 def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
-    """Add to vectors of `sfxjax.reductions.HEIGHTS` the same backwards, of the frames turned by half a turn.
+    """Add to vectors of `sfxjax.reductions.registry.HEIGHTS` the same backwards, of the frames turned by half a turn.
 
     Diffraction has no up, so that these are more frames to train on, with the same labels.
 
@@ -59,9 +59,10 @@ class PreparedSet:
         name: such as `LN83`.
         simulated: whether its frames are simulated.
         labels: int8 (n,): MISS, MAYBE or HIT.
-        statistics: float32 (n, 6), `sfxjax.frame_statistics`.
+        statistics: float32 (n, 6), `sfxjax.evaluation.domain_check`.
         masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
-            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem`, vectors float32.
+            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.networks.stem`, vectors
+            float32.
         bare: the same without the mask.
         base: that whole frames were prepared for.
     """
@@ -108,7 +109,7 @@ class PreparedSet:
 
 def title(frames: FrameSet | PreparedSet) -> str:
     """Name a set, and say so when it is simulated."""
-    return f"simulated stand-in {frames.name}" if frames.simulated else frames.name
+    return f"simulated set {frames.name}" if frames.simulated else frames.name
 
 
 def prepare(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from sfxjax.data.splits import PAPER_FRAMES, split
 from sfxjax.errors import UserError
-from sfxjax.splits import PAPER_FRAMES, split
 
 SETS = ("LN83", "LN84", "LO19")
 PAIRS = tuple((source, target) for source in SETS for target in SETS if source != target)
 
-# Labels that the paper trains on, and the split of `sfxjax.splits` each belongs to.
+# Labels that the paper trains on, and the split of `sfxjax.data.splits` each belongs to.
 MANY_LABELS, FEW_LABELS = 1200, 200
 
 FrameRange = Literal["last", "after_few", "all"]
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
     Attributes:
         table: number of the table.
         method: `supervised` (2D CNN), `transfer`, `reduced` (RWD and 1D CNN) or `dann`.
-        split: of `sfxjax.splits`, that the set with labels was cut by: `full` or `few`.
+        split: of `sfxjax.data.splits`, that the set with labels was cut by: `full` or `few`.
         source: the set trained on; of `transfer`, that the base comes from; of `dann`, with labels.
         target: of `transfer` and `dann`, the other set trained on; None for the other methods.
         tested: the set tested on.

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from sfxjax.models import BaseConfig
+from sfxjax.models.networks import BaseConfig
 from train.steps import DANN, Objective
 
 FROZEN, TRAINED = "frozen", "trained"

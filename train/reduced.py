@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.errors import run_main
-from sfxjax.models import BaseConfig
+from sfxjax.models.networks import BaseConfig
 from train.command import (
     check_before_reading,
     farewell,

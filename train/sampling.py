@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfxjax.models import ORIENTATIONS
+from sfxjax.models.networks import ORIENTATIONS
 from train.steps import Draw
 
 

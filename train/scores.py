@@ -21,7 +21,7 @@ class SetScores(NamedTuple):
 
     Attributes:
         scores: float32 (n,), probability of a positive.
-        labels: int8 (n,): MISS, MAYBE or HIT of `sfxjax.annotations`.
+        labels: int8 (n,): MISS, MAYBE or HIT of `sfxjax.data.labels`.
     """
 
     scores: np.ndarray

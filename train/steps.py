@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.models import BaseConfig, DomainAdversarialNetwork, orient
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
 
 Array = jax.Array | np.ndarray
 
@@ -47,7 +47,7 @@ class Objective:
         matched_classes: draw the source's classes with the shares that the network finds in the target, so that domains
             which differ in their share of hits alone look alike (Tachet des Combes et al., NeurIPS 2020, weigh the frames
             to that end). Otherwise as many positives as negatives are drawn.
-        frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.ConvolutionalBase`.
+        frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.networks.ConvolutionalBase`.
     """
 
     adaptation: Adaptation = "dann"
@@ -81,7 +81,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class Domains(NamedTuple):
-    """The training data, resident on the device, as `sfxjax.models.stem` gives it.
+    """The training data, resident on the device, as `sfxjax.models.networks.stem` gives it.
 
     Attributes:
         source: (n, ...) maps or vectors.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.cxidb import MISS
+from sfxjax.data.cxidb import MISS
 from sfxjax.errors import run_main
 from train.command import (
     check_before_reading,

@@ -1,0 +1,1 @@
+"""One module a file format: it tells its own files and opens them."""

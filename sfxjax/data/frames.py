@@ -1,0 +1,203 @@
+"""What a run consists of: stacks of frames in files, described so that another process can read them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sfxjax.crop import CROP
+from sfxjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """One stack of frames, or one single image.
+
+    Attributes:
+        file: as the user gave it, or found in a folder given.
+        layout: what wrote it, in words, such as "Cheetah CXI".
+        dataset: path of the HDF5 data set; empty for single images.
+        event_path: path parts of CrystFEL's event, such as "chunk_0"; usually empty.
+        frames: how many; for an allocated but unwritten tail, how many are written.
+        stacked: the data set's first axis counts the frames.
+        raw_shape: of one frame as stored, (ss, fs) or (panel, ss, fs).
+        dtype: of the pixels.
+        shape: (ss, fs) of one frame once its panels are assembled, pixels.
+        assembled: the crop is put together from panels by a geometry, with the beam in its middle.
+        centre: (x, y) of the crop's centre, pixels from the first pixel's corner; None: the frame's centre.
+        mask_dataset: data set of a mask shared by all frames, in the same file; empty if there is none.
+        frame_masks: data set of one mask a frame, in the same file; empty if there is none.
+        negatives_bad: negative pixels mean "no value" in this layout.
+        missing: (first frame, last frame, file) of a virtual data set whose file is not there.
+        notes: what the user should be told.
+    """
+
+    file: str
+    layout: str
+    dataset: str
+    event_path: str
+    frames: int
+    stacked: bool
+    raw_shape: tuple[int, ...]
+    dtype: str
+    shape: tuple[int, int]
+    assembled: bool = False
+    centre: tuple[float, float] | None = None
+    mask_dataset: str = ""
+    frame_masks: str = ""
+    negatives_bad: bool = False
+    missing: tuple[tuple[int, int, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def event(self, frame: int) -> str:
+        """Return CrystFEL's event of a frame: `<path parts>//<dim parts>`, counted from 0."""
+        if not self.dataset:
+            return ""
+        return f"{self.event_path}//{frame}" if self.stacked else f"{self.event_path}//"
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        size = "x".join(map(str, self.raw_shape))
+        where = f" in {self.dataset}" if self.dataset else ""
+        count = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
+        return f"{self.file}: {self.layout}, {count} of {size} {np.dtype(self.dtype).name}{where}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> FrameStack:
+        """Make a stack of what `to_json` gave."""
+        fields = dict(fields)
+        for key in ("raw_shape", "shape", "centre", "notes"):
+            fields[key] = None if fields[key] is None else tuple(fields[key])
+        fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
+        return cls(**fields)
+
+
+def describe_all(stacks: list[FrameStack]) -> list[str]:
+    """Return a line for each file: the many data sets that a file may keep its frames in count as one."""
+    alike: dict[tuple[Any, ...], list[FrameStack]] = {}
+    for stack in stacks:
+        key = (stack.file, stack.layout, stack.raw_shape, stack.dtype)
+        alike.setdefault(key, []).append(stack)
+    lines = []
+    for first, *others in alike.values():
+        line = replace(first, frames=first.frames + sum(other.frames for other in others)).describe()
+        lines.append(f"{line} to {others[-1].dataset}" if others else line)
+    return lines
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user says about the files.
+
+    Attributes:
+        dataset: path of the frames in HDF5 files; None: found by the layout.
+        mask: FILE or FILE:PATH; None: the file's own masks.
+        mask_good: value of good pixels in `mask`, 0 or 1; None: by the convention of the mask's format.
+        good_bits: CrystFEL's goodbits; None with `bad_bits` None: every bit is bad.
+        bad_bits: CrystFEL's badbits.
+        geometry: CrystFEL geometry file.
+        centre: (x, y) of the beam, pixels.
+        allow_links: follow links out of the run's folder.
+        growing: the files are still being written.
+    """
+
+    dataset: str | None = None
+    mask: str | None = None
+    mask_good: int | None = None
+    good_bits: int | None = None
+    bad_bits: int | None = None
+    geometry: str | None = None
+    centre: tuple[float, float] | None = None
+    allow_links: bool = False
+    growing: bool = False
+
+    def to_json(self) -> str:
+        """Return the fields as a line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> ReadOptions:
+        """Make options of what `to_json` gave."""
+        fields = json.loads(line)
+        if fields["centre"] is not None:
+            fields["centre"] = tuple(fields["centre"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the crop lies in a frame: `frame[rows, columns]` goes to `crop[to_rows, to_columns]`."""
+
+    rows: slice
+    columns: slice
+    to_rows: slice
+    to_columns: slice
+
+    @property
+    def whole(self) -> bool:
+        """Whether the frame fills the crop."""
+        full = slice(0, CROP)
+        return self.to_rows == full and self.to_columns == full
+
+
+def crop_window(shape: tuple[int, int], centre: tuple[float, float] | None = None) -> Window:
+    """Place the 724 x 724 crop.
+
+    Args:
+        shape: (ss, fs) of the frame, pixels.
+        centre: (x, y) = (fs, ss) of the crop's centre, pixels from the first pixel's corner; None:
+            the frame's centre.
+
+    Raises:
+        UserError: the crop would hold nothing of the frame.
+    """
+    spans = []
+    for length, at in zip(shape, (None, None) if centre is None else (centre[1], centre[0]), strict=True):
+        start = (length - CROP) // 2 if at is None else round(at - CROP / 2)
+        first, last = max(start, 0), min(start + CROP, length)
+        if last <= first:
+            raise UserError(
+                f"the beam centre {centre} is too far outside frames of {shape[0]}x{shape[1]} pixels"
+            )
+        spans.append((slice(first, last), slice(first - start, last - start)))
+    (rows, to_rows), (columns, to_columns) = spans
+    return Window(rows, columns, to_rows, to_columns)
+
+
+def pixel_type(dtypes: list[str]) -> np.dtype[Any]:
+    """Return the type in which crops of these types are sent to the device, of at most 32 bits.
+
+    64-bit integers and floats become float32, which JAX would make of them anyway.
+    """
+    kinds = {np.dtype(name).newbyteorder("=") for name in dtypes}
+    common = np.result_type(*kinds)
+    if common.kind == "b":
+        return np.dtype(np.uint8)
+    if common.itemsize > 4:
+        return np.dtype(np.float32)
+    return np.dtype(np.float32) if common.kind == "f" else common
+
+
+def check_size(raw_shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    """Refuse frames that are no frames.
+
+    Raises:
+        UserError: other than 2 or 3 axes, no pixels, absurdly many, or no real numbers.
+    """
+    size = "x".join(map(str, raw_shape))
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise UserError(
+            f"{where}: pixels of type {dtype} are no real numbers; name the frames with --dataset"
+        )
+    if not 2 <= len(raw_shape) <= 3 or min(raw_shape) < 1:
+        raise UserError(f"{where}: {size} is not the shape of a frame; name the frames with --dataset")
+    if prod(map(float, raw_shape)) > 2**27:
+        raise UserError(f"{where}: frames of {size} pixels are beyond belief; is the file damaged?")

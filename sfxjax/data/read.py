@@ -1,0 +1,311 @@
+"""Reads crops of frames, with their masks, from the files of a run, in processes without JAX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sfxjax.data.formats.image_files import image_layout, image_stack, read_image
+from sfxjax.data.formats.layouts import hdf5_stacks
+from sfxjax.data.frames import CROP, FrameStack, ReadOptions, crop_window
+from sfxjax.data.geometry import Geometry, read_geometry
+from sfxjax.data.hdf5 import Files, first_line
+from sfxjax.data.masks import good_pixels, read_mask_file
+from sfxjax.errors import UserError, explain_os_error
+
+MOST_OPEN_FILES = 64
+
+
+class FrameReader:
+    """Opens the files of a run and reads crops of 724 x 724 pixels from them. A context manager.
+
+    Args:
+        options: what the user says about the files.
+    """
+
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
+        self._files: dict[Path, Files] = {}
+        self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
+        self._mask_files: dict[str, np.ndarray] = {}
+        self._geometry = None if options.geometry is None else read_geometry(options.geometry)
+        self._geometries: dict[tuple[str, str], Geometry] = {}
+        self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
+        self._datasets.clear()
+        for files in self._files.values():
+            files.close()
+        self._files.clear()
+
+    def stacks(self, name: str) -> list[FrameStack]:
+        """Describe the stacks of frames in a file, in their order.
+
+        Raises:
+            UserError: it is missing, damaged, of no known format, or its frames need an option.
+        """
+        path = Path(name)
+        self._bound_open_files()
+        geometry = self._geometry
+        try:
+            is_image = bool(image_layout(path))
+        except OSError as error:
+            raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+        if is_image:
+            stack, own = image_stack(name)
+            geometry = own if geometry is None else geometry
+            if geometry is not None:
+                geometry.check(stack.raw_shape, name)
+                stack = replace(stack, assembled=True, shape=geometry.extent(), centre=None)
+            elif len(stack.raw_shape) > 2:
+                raise UserError(
+                    f"{name}: {stack.raw_shape[0]} panels whose places the file does not say; "
+                    "give them with --geometry FILE.geom"
+                )
+            found = [stack]
+        else:
+            found = hdf5_stacks(self._opened(path), name, self.options, geometry)
+        for stack in found:
+            if stack.assembled:
+                assert geometry is not None
+                self._geometries[(stack.file, stack.dataset)] = geometry
+        return [self._centred(stack) for stack in found]
+
+    def static_mask(self, stack: FrameStack) -> np.ndarray | None:
+        """Return the good pixels of the crop, bool (724, 724), as far as they are the same for all frames.
+
+        None where every pixel of the crop is good.
+
+        Raises:
+            UserError: a mask does not fit the frames, is damaged, or its polarity is not known.
+        """
+        good: np.ndarray | None = None
+        window = crop_window(stack.shape, stack.centre) if not stack.assembled else None
+        if window is None:
+            good = self._index(stack) >= 0
+        elif not window.whole:
+            good = np.zeros((CROP, CROP), bool)
+            good[window.to_rows, window.to_columns] = True
+        for values in self._shared_masks(stack):
+            here = self._mask_crop(stack, values)
+            good = here if good is None else good & here
+        if good is not None and not good.any():
+            given = self.options.mask or "its mask"
+            raise UserError(f"{stack.file}: no pixel of the crop is good; check {given}")
+        return None if good is not None and good.all() else good
+
+    def read(
+        self, stack: FrameStack, frames: Iterable[int], dtype: np.dtype
+    ) -> Iterator[tuple[np.ndarray | None, np.ndarray | None, str]]:
+        """Read crops one after the other.
+
+        Args:
+            stack: as `stacks` gave it.
+            frames: numbers from 0.
+            dtype: of the crops.
+
+        Yields:
+            The crop (724, 724), or None where it cannot be read; the frame's own mask of that shape, if it
+            has one; and why it cannot be read, empty if it can.
+        """
+        for frame in frames:
+            try:
+                crop, mask = self._read(stack, frame, dtype)
+                yield crop, mask, ""
+            except UserError as error:
+                yield None, None, str(error)
+            except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
+                yield None, None, f"cannot be read: {first_line(error)}"
+
+    def original(self, stack: FrameStack, frame: int) -> np.ndarray:
+        """Return a frame as stored.
+
+        Raises:
+            UserError, OSError, RuntimeError, ValueError: it cannot be read.
+        """
+        if not stack.dataset:
+            return read_image(Path(stack.file))
+        data = self.dataset(stack)
+        return np.asarray(data[frame] if stack.stacked else data[()])
+
+    def _read(self, stack: FrameStack, frame: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
+        for first, last, name in stack.missing:
+            if first <= frame <= last:
+                raise UserError(f"the file {name} with this frame is missing")
+        if not stack.dataset:
+            image = read_image(Path(stack.file))
+            if image.shape != stack.raw_shape:
+                raise UserError("the image has changed its shape")
+            crop = self._crop(image, stack, dtype)
+        else:
+            crop = self._crop(self.dataset(stack), stack, dtype, frame)
+        good = None
+        if stack.frame_masks:
+            masks = self.dataset(stack, stack.frame_masks)
+            values = self._crop(masks, stack, masks.dtype, frame, fill=1)
+            good = good_pixels(values, 0, *self._bits())
+        if self._geometry is not None and self._geometry.flags:
+            unflagged = ~self._geometry.flagged(crop)
+            good = unflagged if good is None else good & unflagged
+        return crop, good
+
+    def _crop(
+        self,
+        data: h5py.Dataset | np.ndarray,
+        stack: FrameStack,
+        dtype: np.dtype,
+        frame: int | None = None,
+        fill: int = 0,
+    ) -> np.ndarray:
+        """Cut the crop out of a data set, of which only the part needed is read, or out of an image."""
+        place = (frame,) if stack.stacked and frame is not None else ()
+        if stack.assembled:
+            index = self._index(stack)
+            first, last = self._needed(stack)
+            pixels = data[(*place, slice(first, last))]
+            offset = first * math.prod(stack.raw_shape[1:])
+            taken = np.asarray(pixels).reshape(-1)[np.maximum(index - offset, 0)]
+            return _cast(np.where(index >= 0, taken, taken.dtype.type(fill)), dtype)
+        window = crop_window(stack.shape, stack.centre)
+        panel = (0,) * (len(stack.raw_shape) - 2)
+        pixels = data[(*place, *panel, window.rows, window.columns)]
+        if window.whole:
+            return _cast(pixels, dtype)
+        crop = np.full((CROP, CROP), fill, dtype)
+        crop[window.to_rows, window.to_columns] = _cast(pixels, dtype)
+        return crop
+
+    def _index(self, stack: FrameStack) -> np.ndarray:
+        if (stack.file, stack.dataset) not in self._geometries:
+            # Another reader looked at the file.
+            self.stacks(stack.file)
+        key = (self._geometries[(stack.file, stack.dataset)], stack.raw_shape)
+        if key not in self._indices:
+            self._indices[key] = key[0].assembly(stack.raw_shape)
+        return self._indices[key]
+
+    def _needed(self, stack: FrameStack) -> tuple[int, int]:
+        """Return the range along the stored frame's first axis that the crop shows."""
+        index = self._index(stack)
+        shown = index[index >= 0]
+        if not shown.size:
+            raise UserError(f"{stack.file}: the geometry has no panel near the beam")
+        row = math.prod(stack.raw_shape[1:])
+        return int(shown.min()) // row, int(shown.max()) // row + 1
+
+    def dataset(self, stack: FrameStack, name: str | None = None) -> h5py.Dataset:
+        """Return a stack's data set, or another one of its file.
+
+        Raises:
+            UserError: it is gone or damaged.
+        """
+        name = stack.dataset if name is None else name
+        key = (stack.file, name)
+        if key not in self._datasets:
+            self._bound_open_files()
+            path = Path(stack.file)
+            data = self._opened(path).dataset(path, name)
+            if data is None:
+                raise UserError(f"{path}: {name} is gone")
+            self._datasets[key] = data
+        return self._datasets[key]
+
+    def _bound_open_files(self) -> None:
+        """Close all files once they are many: systems allow a process some hundred or thousand."""
+        if sum(len(files) for files in self._files.values()) > MOST_OPEN_FILES:
+            self.close()
+
+    def _opened(self, path: Path) -> Files:
+        root = path.parent
+        if root not in self._files:
+            self._files[root] = Files(root, self.options.allow_links, self.options.growing)
+        return self._files[root]
+
+    def _centred(self, stack: FrameStack) -> FrameStack:
+        """Decide where the crop's centre is: by the option, or by the file where that makes sense."""
+        if stack.assembled:
+            if self.options.centre is not None:
+                raise UserError("the geometry places the beam already; leave out --beam-centre")
+            return stack
+        if self.options.centre is not None:
+            crop_window(stack.shape, self.options.centre)
+            return replace(stack, centre=self.options.centre)
+        if stack.centre is None:
+            return stack
+        x, y = stack.centre
+        if not (np.isfinite(x) and np.isfinite(y)):
+            return replace(stack, centre=None)
+        inside = 0 < x < stack.shape[1] and 0 < y < stack.shape[0]
+        if not inside or (min(stack.shape) >= CROP and not crop_window(stack.shape, (x, y)).whole):
+            note = f"{stack.file}: its beam centre ({x:.1f}, {y:.1f}) is too far out; the centre is cropped"
+            return replace(stack, centre=None, notes=(*stack.notes, note))
+        return stack
+
+    def _bits(self) -> tuple[int | None, int | None]:
+        """Return goodbits and badbits of the mask in the frames' file: the user's, else the geometry's."""
+        options = self.options
+        own = None if self._geometry is None else self._geometry.own_mask
+        if options.good_bits is None and options.bad_bits is None and own is not None:
+            return own.good_bits, own.bad_bits
+        return options.good_bits, options.bad_bits
+
+    def _mask_crop(self, stack: FrameStack, values: np.ndarray) -> np.ndarray:
+        """Cut the crop out of a mask of stored or assembled frames."""
+        if values.shape != stack.raw_shape and values.shape != stack.shape:
+            found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, stack.raw_shape))
+            raise UserError(f"the mask has {found} pixels, the frames of {stack.file} {wanted}")
+        if stack.assembled:
+            index = self._index(stack)
+            if values.size != math.prod(stack.raw_shape):
+                raise UserError(f"the mask must have the shape of the stored frames of {stack.file}")
+            return values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
+        window = crop_window(stack.shape, stack.centre)
+        good = np.zeros((CROP, CROP), bool)
+        image = values.reshape(stack.shape)
+        good[window.to_rows, window.to_columns] = image[window.rows, window.columns]
+        return good
+
+    def _shared_masks(self, stack: FrameStack) -> Iterator[np.ndarray]:
+        """Give each mask that holds for all frames, True = good."""
+        options, path = self.options, Path(stack.file)
+        for named in self._geometry.masks if self._geometry is not None else ():
+            if named.file is not None and options.geometry is not None:
+                file = Path(options.geometry).parent / named.file
+                bits = named.good_bits, named.bad_bits
+                yield self._read_mask(f"{file}:{named.data}", None if bits != (None, None) else 0, bits)
+        if stack.mask_dataset:
+            data = self.dataset(stack, stack.mask_dataset)
+            try:
+                values = np.asarray(data[()])
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(f"{path}: {stack.mask_dataset} is damaged ({first_line(error)})") from error
+            yield good_pixels(values, 0, *self._bits())
+        if options.mask is not None:
+            mask = self._read_mask(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
+            while mask.ndim > len(stack.raw_shape) and mask.shape[0] == 1:
+                mask = mask[0]
+            yield mask
+
+    def _read_mask(self, text: str, mask_good: int | None, bits: tuple[int | None, int | None]) -> np.ndarray:
+        if text not in self._mask_files:
+            self._mask_files[text] = read_mask_file(
+                text, mask_good, *bits, allow_links=self.options.allow_links, read_image=read_image
+            )
+        return self._mask_files[text]
+
+
+def _cast(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(pixels).astype(dtype, copy=False)

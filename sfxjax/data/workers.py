@@ -1,0 +1,416 @@
+"""Processes that read frames for the screening, so that reading overlaps with computing.
+
+A file can be damaged so that the HDF5 library itself crashes or never returns. That then ends a reader, not
+the screening: the reader is started anew, its frames are asked for one by one, and those at fault are named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfxjax.data.frames import CROP, FrameStack, ReadOptions
+from sfxjax.data.hdf5 import first_line
+from sfxjax.data.read import FrameReader
+from sfxjax.errors import UserError, explain_os_error
+
+# Frames asked for at once, and requests under way for each reader.
+UNIT = 8
+SLOTS = 2
+TIMEOUT = 120.0
+MEMORY_LIMIT = 6 * 2**30
+
+_CROP_BYTES = 4 * CROP * CROP
+_SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
+
+Frame = tuple[FrameStack, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames read together.
+
+    Attributes:
+        frames: (stack, number) of each.
+        crops: (size, 724, 724), zeros after the last frame and where a frame could not be read.
+        masks: bool (size, 724, 724), the frames' own masks, or None if no frame has one.
+        reasons: why a frame could not be read, empty where it could.
+    """
+
+    frames: list[Frame]
+    crops: np.ndarray
+    masks: np.ndarray | None
+    reasons: list[str]
+
+
+class Readers:
+    """A few reader processes. A context manager.
+
+    Args:
+        options: what the user says about the files.
+        count: how many processes.
+        timeout: seconds after which a silent reader is given up.
+    """
+
+    def __init__(self, options: ReadOptions, count: int = 1, timeout: float = TIMEOUT) -> None:
+        self._readers = [_Reader(options, timeout) for _ in range(max(count, 1))]
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for reader in self._readers:
+            reader.stop()
+
+    def stacks(self, name: str) -> list[FrameStack]:
+        """Describe the stacks of frames in a file; see `FrameReader.stacks`.
+
+        Raises:
+            UserError: as there, or the file ends or stops the reader.
+        """
+        found, _ = self._readers[0].call({"do": "stacks", "file": name}, name)
+        return [FrameStack.from_json(fields) for fields in found]
+
+    def static_mask(self, stack: FrameStack) -> np.ndarray | None:
+        """Return the good pixels that all frames of a stack share; see `FrameReader.static_mask`.
+
+        Raises:
+            UserError: as there.
+        """
+        request = {"do": "mask", "stack": stack.to_json()}
+        _, content = self._readers[0].call(request, stack.file)
+        return np.frombuffer(content, bool).reshape(CROP, CROP) if content else None
+
+    def forget(self) -> None:
+        """Have every reader close its files, so that files that have grown are opened anew."""
+        for reader in self._readers:
+            reader.call({"do": "forget"}, "the files")
+
+    def write_hits(
+        self, path: Path, frames: list[Frame], indices: list[int], scores: list[float]
+    ) -> list[str]:
+        """Write frames to a CXI file; see `sfxjax.screen.hits_file.write_hits`. Returns what was left out.
+
+        Raises:
+            UserError: as there, or the reader ended.
+        """
+        request: dict[str, Any] = {"do": "write_hits", "path": str(path), "frames": _grouped(frames)}
+        request |= {"indices": indices, "scores": scores}
+        answer, _ = self._readers[0].call(request, str(path), timeout=24 * 3600)
+        return list(answer["left_out"])
+
+    def batches(self, plan: Iterable[list[Frame]], size: int, dtype: np.dtype) -> Iterator[Batch]:
+        """Read batches in order, ahead of what is taken.
+
+        Args:
+            plan: the frames of each batch, at most `size`.
+            size: length of the arrays, more than the frames of the last batch.
+            dtype: of the crops, at most 32 bits.
+        """
+        waiting: deque[tuple[list[Frame], deque[tuple[int, int, list[Frame]]]]] = deque()
+        plans = iter(plan)
+        count = 0
+        while True:
+            while len(waiting) < 2 or sum(len(units) for _, units in waiting) < len(self._readers) * SLOTS:
+                frames = next(plans, None)
+                if frames is None:
+                    break
+                units: deque[tuple[int, int, list[Frame]]] = deque()
+                for begin in range(0, len(frames), UNIT):
+                    units.append((count, begin, frames[begin : begin + UNIT]))
+                    count += 1
+                waiting.append((frames, units))
+            if not waiting:
+                return
+            yield self._collect(*waiting.popleft(), waiting, size, dtype)
+
+    def _collect(
+        self,
+        frames: list[Frame],
+        units: deque[tuple[int, int, list[Frame]]],
+        later: Iterable[tuple[list[Frame], deque[tuple[int, int, list[Frame]]]]],
+        size: int,
+        dtype: np.dtype,
+    ) -> Batch:
+        crops = np.zeros((size, CROP, CROP), dtype)
+        masks: np.ndarray | None = None
+        reasons: list[str] = []
+        upcoming = [*units, *(unit for _, more in later for unit in more)]
+        for position, (number, begin, wanted) in enumerate(units):
+            # Keep every reader busy: ask for the units that follow before waiting for this one.
+            for ahead, _, frames_ahead in upcoming[position : position + len(self._readers) * SLOTS]:
+                self._readers[ahead % len(self._readers)].ask(ahead, frames_ahead, dtype)
+            reader = self._readers[number % len(self._readers)]
+            pixels, good, said = reader.take(number, wanted, dtype)
+            crops[begin : begin + len(wanted)] = pixels
+            if good is not None:
+                if masks is None:
+                    masks = np.ones((size, CROP, CROP), bool)
+                masks[begin : begin + len(wanted)] = good
+            reasons += said
+        return Batch(frames, crops, masks, reasons)
+
+
+class _Reader:
+    """One process, its pipe and the memory shared with it."""
+
+    def __init__(self, options: ReadOptions, timeout: float) -> None:
+        self._options = options
+        self._timeout = timeout
+        self._context = multiprocessing.get_context("spawn")
+        self._memory = self._context.RawArray(ctypes.c_uint8, SLOTS * _SLOT_BYTES)
+        self._view: np.ndarray = np.frombuffer(memoryview(self._memory), np.uint8)
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._asked: dict[int, tuple[list[Frame], np.dtype]] = {}
+        self._slots: dict[int, int] = {}
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process.join(0.5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process, self._pipe = None, None
+
+    def call(self, request: dict[str, Any], about: str, timeout: float | None = None) -> tuple[Any, bytes]:
+        try:
+            self._send(request)
+            reply = json.loads(self._receive(self._timeout if timeout is None else timeout))
+            content = self._receive(self._timeout) if reply.get("bytes") else b""
+        except _Gone as error:
+            raise UserError(f"{about}: reading it {error}; is the file damaged?") from error
+        if "error" in reply:
+            raise UserError(reply["error"])
+        return reply["value"], content
+
+    def ask(self, number: int, frames: list[Frame], dtype: np.dtype) -> None:
+        """Ask for a unit unless it is asked for already, or no room is left."""
+        if number in self._asked or len(self._asked) >= SLOTS:
+            return
+        self._asked[number] = (frames, dtype)
+        free = set(range(SLOTS)) - set(self._slots.values())
+        self._slots[number] = min(free)
+        # A dead reader is noticed when its answer is waited for.
+        with contextlib.suppress(_Gone):
+            self._send(_read_request(frames, dtype, self._slots[number]))
+
+    def take(
+        self, number: int, frames: list[Frame], dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+        """Wait for a unit: crops, masks or None, reasons. The arrays are valid until the next `ask`."""
+        if number not in self._asked:
+            self.ask(number, frames, dtype)
+        slot = self._slots[number]
+        try:
+            reasons, masked = self._reply(len(frames))
+        except _Gone:
+            reasons, masked = self._one_by_one(frames, dtype, slot)
+            del self._asked[number], self._slots[number]
+            with contextlib.suppress(_Gone):
+                for later, (more, kind) in self._asked.items():
+                    self._send(_read_request(more, kind, self._slots[later]))
+        else:
+            del self._asked[number], self._slots[number]
+        crops, masks = _slot_arrays(self._view, slot, dtype)
+        return crops[: len(frames)], masks[: len(frames)] if masked else None, reasons
+
+    def _one_by_one(self, frames: list[Frame], dtype: np.dtype, slot: int) -> tuple[list[str], bool]:
+        crops, masks = _slot_arrays(self._view, slot, dtype)
+        kept: list[tuple[np.ndarray, np.ndarray]] = []
+        reasons = []
+        for frame in frames:
+            try:
+                self._send(_read_request([frame], dtype, slot))
+                said, masked = self._reply(1)
+                reasons += said
+                good = masks[0].copy() if masked else np.ones((CROP, CROP), bool)
+                kept.append((crops[0].copy(), good))
+            except _Gone as error:
+                reasons.append(f"reading it {error}")
+                kept.append((np.zeros((CROP, CROP), dtype), np.ones((CROP, CROP), bool)))
+        for place, (crop, good) in enumerate(kept):
+            crops[place], masks[place] = crop, good
+        return reasons, True
+
+    def _reply(self, count: int) -> tuple[list[str], bool]:
+        reply = json.loads(self._receive(self._timeout))
+        if "error" in reply:
+            return [str(reply["error"])] * count, False
+        return list(reply["value"]["reasons"]), bool(reply["value"]["masked"])
+
+    def _send(self, request: dict[str, Any]) -> None:
+        if self._pipe is None:
+            self._start()
+        assert self._pipe is not None
+        try:
+            self._pipe.send_bytes(json.dumps(request).encode())
+        except (OSError, ValueError):
+            raise self._gone() from None
+
+    def _receive(self, timeout: float) -> bytes:
+        if self._pipe is None:
+            raise _Gone("ended the reader")
+        try:
+            if self._pipe.poll(timeout):
+                return self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            raise self._gone() from None
+        raise self._gone(f"took longer than {timeout:.0f} s")
+
+    def _gone(self, how: str | None = None) -> _Gone:
+        """Clear away the process, and say how it ended."""
+        if self._process is None:
+            return _Gone("ended the reader")
+        if how is None:
+            self._process.join(1.0)
+            code = self._process.exitcode
+            ended_by = signal.Signals(-code).name if code is not None and code < 0 else f"status {code}"
+            how = f"ended the reader ({ended_by})"
+        self._process.kill()
+        self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process, self._pipe = None, None
+        return _Gone(how)
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        self._process = self._context.Process(
+            target=serve, args=(theirs, self._options.to_json(), self._memory), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+
+
+class _Gone(Exception):
+    """The process ended or was ended; the text says how, to follow "reading it"."""
+
+
+def serve(pipe: Connection, options: str, memory: Any) -> None:
+    """Answer requests until the pipe closes; what a reader process runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_memory()
+    view = np.frombuffer(memory, np.uint8)
+    with FrameReader(ReadOptions.from_json(options)) as reader, contextlib.suppress(EOFError, OSError):
+        while True:
+            request = json.loads(pipe.recv_bytes())
+            content: bytes = b""
+            try:
+                value, content = _answer(reader, request, view)
+                reply = {"value": value, "bytes": bool(content)}
+            except UserError as error:
+                reply = {"error": str(error)}
+            except MemoryError:
+                reply = {"error": f"{_about(request)}: does not fit into memory; is the file damaged?"}
+            except Exception as error:  # A damaged file can make a library raise anything.
+                explained = explain_os_error(error) if isinstance(error, OSError) else None
+                reason = explained or f"{type(error).__name__}: {first_line(error)}"
+                reply = {"error": f"{_about(request)}: cannot be read ({reason})"}
+            pipe.send_bytes(json.dumps(reply).encode())
+            if content:
+                pipe.send_bytes(content)
+
+
+def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
+    if request["do"] == "stacks":
+        return [stack.to_json() for stack in reader.stacks(request["file"])], b""
+    if request["do"] == "mask":
+        good = reader.static_mask(FrameStack.from_json(request["stack"]))
+        return None, b"" if good is None else good.tobytes()
+    if request["do"] == "read":
+        return _read(reader, request, view), b""
+    return _OTHER_REQUESTS[request["do"]](reader, request), b""
+
+
+def _write_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
+    from sfxjax.screen.hits_file import write_hits
+
+    chosen = [(FrameStack.from_json(fields), numbers) for fields, numbers in request["frames"]]
+    return write_hits(reader, Path(request["path"]), chosen, request["indices"], request["scores"])
+
+
+_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
+    "forget": lambda reader, _: reader.close(),
+    "write_hits": _write_hits,
+}
+
+
+def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:
+    dtype = np.dtype(request["dtype"])
+    crops, masks = _slot_arrays(view, request["slot"], dtype)
+    reasons: list[str] = []
+    masked = False
+    for fields, numbers in request["frames"]:
+        stack = FrameStack.from_json(fields)
+        for crop, good, reason in reader.read(stack, numbers, dtype):
+            place = len(reasons)
+            crops[place] = 0 if crop is None else crop
+            masks[place] = True if good is None else good
+            masked = masked or good is not None
+            reasons.append(reason)
+    return {"reasons": reasons, "masked": masked}
+
+
+def _read_request(frames: list[Frame], dtype: np.dtype, slot: int) -> dict[str, Any]:
+    return {"do": "read", "frames": _grouped(frames), "dtype": dtype.str, "slot": slot}
+
+
+def _grouped(frames: list[Frame]) -> list[tuple[dict[str, Any], list[int]]]:
+    grouped: list[tuple[FrameStack, list[int]]] = []
+    for stack, number in frames:
+        if not grouped or grouped[-1][0] is not stack:
+            grouped.append((stack, []))
+        grouped[-1][1].append(number)
+    return [(stack.to_json(), numbers) for stack, numbers in grouped]
+
+
+def _slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    start = slot * _SLOT_BYTES
+    crops = view[start : start + UNIT * CROP * CROP * dtype.itemsize].view(dtype).reshape(UNIT, CROP, CROP)
+    start += UNIT * _CROP_BYTES
+    masks = view[start : start + UNIT * CROP * CROP].view(bool).reshape(UNIT, CROP, CROP)
+    return crops, masks
+
+
+def _about(request: dict[str, Any]) -> str:
+    return str(request.get("file") or request.get("stack", {}).get("file") or "the frames")
+
+
+def _limit_memory() -> None:
+    """Bound this process's memory, where the system can, against files of absurd sizes."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def default_readers() -> int:
+    """Return how many readers suit this machine: the processors less one, between 1 and 16."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, min(16, count - 1))

@@ -1,0 +1,1 @@
+"""How good a model is, and whether its frames are like those it learned from."""

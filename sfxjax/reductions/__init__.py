@@ -1,0 +1,1 @@
+"""Reductions of a normalised frame to a vector."""

@@ -1,0 +1,215 @@
+"""Reductions of a pre-processed frame to a vector, the input of the one-dimensional networks.
+
+The paper's row-wise decomposition (Xie, Liu et al., Optics Express 31(20):32909, 2023, Eq. 2) keeps of each
+row of the 720 x 720 frame its largest value minus its smallest: a Bragg spot lifts it, smooth background does
+not.
+
+A reduction is a function (frame, valid) -> (length,) or (length, channels) of one frame (height, width) and a
+bool array of its shape, True where a pixel may take part, or None: all may. `REDUCTIONS` names them: those of this
+library, and those of a user's file or module once `sfxjax.reductions.user_code.load_reduction` has checked them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sfxjax.errors import UserError
+from sfxjax.preprocess import definition as pre
+from sfxjax.preprocess.contrast import Floor, WindowName, check_options
+from sfxjax.preprocess.fused import reduce_raw
+from sfxjax.preprocess.tiled import normalize_parts
+from sfxjax.reductions.library import (
+    block_maxima,
+    brightest_pixels,
+    local_maximum_counts,
+    radial_extremes,
+)
+from sfxjax.spots.signal_to_noise import spot_ladder, spot_steps
+
+Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
+
+
+def row_wise_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Largest minus smallest value of each row (RWD).
+
+    Args:
+        frame: (..., height, width).
+        valid: bool of that shape, True where a pixel takes part, or None: all do.
+
+    Returns:
+        (..., height); 0 for a row without a valid pixel.
+
+    References:
+        The paper, section 3.4.2, Eq. 2.
+    """
+    return _extent(frame, valid, axis=-1)
+
+
+def column_wise_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Largest minus smallest value of each column: `row_wise_decomposition` of the transposed frame.
+
+    Args:
+        frame: (..., height, width).
+        valid: bool of that shape, True where a pixel takes part, or None: all do.
+
+    Returns:
+        (..., width); 0 for a column without a valid pixel.
+    """
+    return _extent(frame, valid, axis=-2)
+
+
+def row_and_column_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Row-wise and column-wise decomposition of a square frame as two channels.
+
+    A spot lifts a row and a column; noise that lifts a row need not lift a column, and a streak along one of them shows in
+    the other channel alone.
+
+    Args:
+        frame: (..., edge, edge).
+        valid: bool of that shape, True where a pixel takes part, or None: all do.
+
+    Returns:
+        (..., edge, 2).
+    """
+    both = row_wise_decomposition(frame, valid), column_wise_decomposition(frame, valid)
+    return jnp.stack(both, axis=-1)
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    reduction.__name__: reduction
+    for reduction in (
+        row_wise_decomposition,
+        column_wise_decomposition,
+        row_and_column_decomposition,
+        radial_extremes,
+        block_maxima,
+        brightest_pixels,
+        local_maximum_counts,
+        spot_ladder,
+        spot_steps,
+    )
+}
+LIBRARY = tuple(REDUCTIONS)
+# Vectors of heights in places that mostly hold noise: twice the frame gives twice the vector, and the frame turned by half a
+# turn gives it backwards. Networks read them in units of their own noise, and train on them from both ends.
+HEIGHTS = frozenset(
+    reduction.__name__
+    for reduction in (
+        row_wise_decomposition,
+        column_wise_decomposition,
+        row_and_column_decomposition,
+        block_maxima,
+    )
+)
+ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
+
+
+def canonical_name(name: str) -> str:
+    """Return the full name of a reduction given by a short one, such as "rwd"; any other name as it is."""
+    return ALIASES.get(name, name)
+
+
+def get_reduction(name: str) -> Reduction:
+    """Return the reduction of that name.
+
+    Args:
+        name: a key of `REDUCTIONS` or of `ALIASES`.
+
+    Raises:
+        UserError: there is none; the message lists the known names.
+    """
+    try:
+        return REDUCTIONS[canonical_name(name)]
+    except KeyError:
+        if ":" in name:
+            raise UserError(
+                f"the reduction {name!r} is not loaded; call sfxjax.reductions.user_code.load_reduction first"
+            ) from None
+        raise UserError(
+            f"unknown reduction {name!r}; choose one of: {', '.join(LIBRARY)}; or give your own as"
+            " file.py:function"
+        ) from None
+
+
+def reduced_shape(name: str) -> tuple[int, ...]:
+    """Return the shape of a reduced 720 x 720 frame, (length,) or (length, channels), by tracing.
+
+    Args:
+        name: as for `get_reduction`.
+
+    Raises:
+        UserError: as `get_reduction`.
+    """
+    frame = jax.ShapeDtypeStruct((pre.FRAME, pre.FRAME), jnp.float32)
+    return jax.eval_shape(lambda frame: get_reduction(name)(frame, None), frame).shape
+
+
+def preprocess_and_reduce(
+    frames: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    reduction: Reduction = row_wise_decomposition,
+    window: WindowName = "box",
+    floor: Floor = 1.0,
+    saturation: float | None = None,
+) -> jax.Array:
+    """Pre-process frames and reduce each at once, so that no batch of float frames is kept.
+
+    Pixels whose 5 x 5 window holds a bad pixel take no part in the reduction: the edge of a masked area, such
+    as a beam stop's rim, looks like a spot to the normalisation.
+
+    Args:
+        frames: (..., height, width), as for `sfxjax.preprocess.definition.preprocess`.
+        mask: as there.
+        reduction: a reduction as the module's text defines it. Compiled once per function object, so give a
+            named function and not a new lambda at each call.
+        window: as there.
+        floor: as there.
+        saturation: as there.
+
+    Returns:
+        (..., length) or (..., length, channels).
+
+    Raises:
+        UserError: as there.
+    """
+    if reduction is row_wise_decomposition and window == "box" and not isinstance(floor, str) and floor > 0:
+        return reduce_raw(frames, mask, floor=floor, saturation=saturation, backend="xla")
+    frames, mask = pre.crop_and_check(frames, mask)
+    check_options(window, floor)
+    return _preprocess_and_reduce(frames, mask, reduction, window, floor, saturation)
+
+
+@partial(jax.jit, static_argnames=("reduction", "window", "floor", "saturation"))
+def _preprocess_and_reduce(
+    frames: jax.Array,
+    mask: jax.Array | None,
+    reduction: Reduction,
+    window: WindowName,
+    floor: Floor,
+    saturation: float | None,
+) -> jax.Array:
+    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
+        if window != "box" or isinstance(floor, str) or floor <= 0:
+            frame, good = pre.preprocess_crop(crop, mask, window=window, floor=floor, saturation=saturation)
+            return reduction(frame, None if good is None else pre.grown_mask(good))
+        # No window that holds a bad pixel matters, which makes the normalisation cheaper.
+        good = pre.usable_pixels(crop, mask, saturation)
+        values = pre.without_negatives(crop)
+        frame, whole = normalize_parts(values, good, ("frame", "whole"), floor=floor)
+        return reduction(frame, None if good is None else whole)
+
+    return pre.map_frames(one, frames, mask)
+
+
+def _extent(frame: jax.Array, valid: jax.Array | None, axis: int) -> jax.Array:
+    if valid is None:
+        return jnp.max(frame, axis) - jnp.min(frame, axis)
+    largest = jnp.max(jnp.where(valid, frame, -jnp.inf), axis)
+    smallest = jnp.min(jnp.where(valid, frame, jnp.inf), axis)
+    return jnp.where(jnp.any(valid, axis), largest - smallest, 0)

@@ -1,0 +1,1 @@
+"""Screening a run: `python -m sfxjax.screen FILES --model RUN --out DIR`."""

@@ -1,0 +1,102 @@
+"""Screen a run: python -m sfxjax.screen FILE... --model runs/NAME --out FOLDER. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sfxjax.devices import add_join_arguments
+from sfxjax.errors import run_main
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sfxjax.screen",
+        description="Tell the hits of a run from its misses and write lists of them.",
+        epilog="Exit status: 0, or 1 if single frames could not be screened, or 2 if nothing could.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
+    parser.add_argument("--model", required=True, help="trained model, such as runs/dann-LN83-LO19")
+    parser.add_argument(
+        "--reduction",
+        metavar="FILE.py:FUNCTION",
+        help="run this code of your own, for a model that was trained on its vectors",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder for everything written")
+    read = parser.add_argument_group("frames")
+    read.add_argument(
+        "--dataset", metavar="PATH", help="path of the frames in HDF5 files; %% stands for any name"
+    )
+    read.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
+    read.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    read.add_argument(
+        "--good-bits", type=_bits, metavar="BITS", help="bits that good pixels have set, as 0x1"
+    )
+    read.add_argument(
+        "--bad-bits", type=_bits, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
+    )
+    read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry of a detector of many panels")
+    read.add_argument("--beam-centre", type=_place, metavar="X,Y", help="pixel on which the crop is centred")
+    read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    decide = parser.add_argument_group("decision")
+    either = decide.add_mutually_exclusive_group()
+    either.add_argument(
+        "--threshold", type=float, help="score from which a frame is a hit (by default the model's)"
+    )
+    either.add_argument(
+        "--recall",
+        type=float,
+        metavar="R",
+        help="keep at least this share of the positives, such as 0.99, with 95 %% confidence",
+    )
+    write = parser.add_argument_group("output")
+    write.add_argument("--write-hits", action="store_true", help="also write hits.cxi, the hits' own pixels")
+    write.add_argument("--no-report", action="store_true", help="write neither report.html nor mean images")
+    read.add_argument(
+        "--follow",
+        type=float,
+        nargs="?",
+        const=60.0,
+        metavar="S",
+        help="the files are still being written: go on until nothing has come for S seconds (60)",
+    )
+    work = parser.add_argument_group("speed")
+    work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
+    work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
+    work.add_argument(
+        "--compilation-cache", action="store_true", help="keep compiled programs for the next time"
+    )
+    add_join_arguments(
+        work, "share the files with the other processes of jax.distributed, started by the same command"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Screen what the command line names; returns the exit status."""
+    options = parse_arguments(arguments)
+    # Imported late: the processes that read import this module too, and need neither JAX nor these.
+    from sfxjax.screen.command import screen_run
+
+    return screen_run(options)
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place such as 960.5,958.2") from None
+    return x, y
+
+
+def _bits(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x8005") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

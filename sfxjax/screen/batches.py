@@ -1,0 +1,119 @@
+"""Batches of frames on the host: cropped, filled up, and handed on ahead of the one that is waited for."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sfxjax.data.frames import CROP, crop_window
+
+# More threads do not copy faster.
+MOST_THREADS = 8
+
+Item = TypeVar("Item")
+Started = TypeVar("Started")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops to be scored together; see `sfxjax.screen.scorer.Screener.score_crops`.
+
+    Attributes:
+        crops: (n, 724, 724), on the host, not to be changed until they are scored; or a full batch on the devices.
+        good: bool (724, 724) or (n, 724, 724), or None.
+        limits: value from which a pixel means nothing, one or (n,).
+        negatives_bad: whether negative pixels mean nothing, one or (n,).
+        count: frames to return; None: n.
+    """
+
+    crops: Any
+    good: np.ndarray | None = None
+    limits: float | np.ndarray = np.inf
+    negatives_bad: bool | np.ndarray = False
+    count: int | None = None
+
+
+def crop_array(frames: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Cut the central crop out of frames (..., ss, fs); what they lack is 0."""
+    window = crop_window(frames.shape[-2:])
+    inner = frames[..., window.rows, window.columns]
+    if window.whole:
+        return inner.astype(dtype, copy=False)
+    crops = np.zeros((*frames.shape[:-2], CROP, CROP), dtype)
+    crops[..., window.to_rows, window.to_columns] = inner
+    return crops
+
+
+def overlapped(
+    items: Iterable[Item],
+    start: Callable[[Item], Started],
+    finish: Callable[[Started], Result],
+    ahead: int,
+) -> Iterator[tuple[Item, Result]]:
+    """Start work on items ahead of the one whose result is waited for.
+
+    Args:
+        items: taken one at a time.
+        start: begins the work on an item without waiting for it.
+        finish: waits for its result.
+        ahead: how many later items are started before an item is waited for.
+
+    Yields:
+        Each item and its result, in order.
+    """
+    waiting: deque[tuple[Item, Started]] = deque()
+    for item in items:
+        waiting.append((item, start(item)))
+        if len(waiting) > ahead:
+            first, started = waiting.popleft()
+            yield first, finish(started)
+    while waiting:
+        first, started = waiting.popleft()
+        yield first, finish(started)
+
+
+def filled(
+    frames: np.ndarray, size: int, value: float | bool = 0, into: np.ndarray | None = None
+) -> np.ndarray:
+    """Return frames in one piece of memory, filled up to a number of them; copied only where it must be.
+
+    Args:
+        frames: (n, ss, fs), often a view of the middle of larger frames.
+        size: how many frames to return.
+        value: of the frames filled in.
+        into: (size, ss, fs) of their type, to copy to; None for new memory.
+    """
+    if is_whole(frames, size):
+        return frames
+    whole = np.empty((size, *frames.shape[1:]), frames.dtype) if into is None else into
+    whole[len(frames) :] = value
+    # One thread copies slower than a bus to an accelerator carries.
+    bounds = np.linspace(0, len(frames), _thread_count() + 1).astype(int)
+
+    def copy(begin: int, end: int) -> None:
+        whole[begin:end] = frames[begin:end]
+
+    list(_threads().map(copy, bounds[:-1], bounds[1:]))
+    return whole
+
+
+def is_whole(frames: np.ndarray, size: int) -> bool:
+    """Tell whether frames are a batch of this size as they lie in memory."""
+    return len(frames) == size and frames.flags.c_contiguous
+
+
+def _thread_count() -> int:
+    return min(MOST_THREADS, os.cpu_count() or 1)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_thread_count(), thread_name_prefix="copying")

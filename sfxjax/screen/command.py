@@ -1,0 +1,313 @@
+"""Carries out what the command `python -m sfxjax.screen` asks for, and talks to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sfxjax.compilation import keep_compiled
+from sfxjax.data.frames import ReadOptions, describe_all
+from sfxjax.data.inputs import expand
+from sfxjax.devices import join_processes
+from sfxjax.errors import UserError
+from sfxjax.evaluation.domain_check import compare
+from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
+from sfxjax.files import atomic_write, atomic_write_json
+from sfxjax.models.checkpoint import TrainedModel, load_model
+from sfxjax.screen.lists import ERROR, HIT, MISS, labels, write_lists
+from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
+
+EXIT_FRAMES_FAILED = 1
+# How often growing files and other processes are looked at, and the lists of a growing run are renewed.
+POLL_SECONDS = 1.0
+LIST_SECONDS = 30.0
+
+
+def screen_run(options: argparse.Namespace) -> int:
+    """Screen a run.
+
+    Args:
+        options: of the command line, see `sfxjax.screen`.
+
+    Returns:
+        The exit status: 1 if frames could not be screened, else 0.
+
+    Raises:
+        UserError: nothing can be screened.
+    """
+    files = expand(options.files)
+    read = ReadOptions(
+        dataset=options.dataset,
+        mask=options.mask,
+        mask_good=options.mask_good,
+        good_bits=options.good_bits,
+        bad_bits=options.bad_bits,
+        geometry=options.geometry,
+        centre=options.beam_centre,
+        allow_links=options.allow_links,
+        growing=options.follow is not None,
+    )
+    if options.distributed and options.follow is not None:
+        raise UserError("--follow and --distributed do not go together; follow the files with one process")
+    process = join_processes(options)
+    keep_compiled(options.compilation_cache)
+    model = load_model(options.model, options.reduction)
+    threshold, decided = _threshold(options, model)
+    chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)
+    with Screening(model, chosen, _say) as screening:
+        _open(screening, options)
+        with _Progress(screening, threshold) as progress:
+            if options.follow is None:
+                screening.score(progress.done)
+            else:
+                _follow(screening, threshold, options, progress)
+            if process[0] == 0:
+                _wait_for_others(screening, progress)
+        if process[0] > 0:
+            _say(f"process {process[0]} has done its part; process 0 writes the lists")
+            return 0
+        return write_everything(screening, model, threshold, decided, options)
+
+
+def _open(screening: Screening, options: argparse.Namespace) -> None:
+    """Open the run; while it is still being written, wait for its first frame."""
+    started = time.monotonic()
+    while True:
+        try:
+            return screening.open()
+        except UserError:
+            if options.follow is None or time.monotonic() - started > options.follow:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _follow(screening: Screening, threshold: float, options: argparse.Namespace, progress: _Progress) -> None:
+    """Score what comes until nothing has come for a while, with lists that are renewed on the way."""
+    last_news = last_lists = time.monotonic()
+    while time.monotonic() - last_news < options.follow:
+        before = screening.left()
+        screening.score(progress.done, final=False)
+        now = time.monotonic()
+        if screening.left() < before:
+            last_news = now
+        if now - last_lists > LIST_SECONDS:
+            write_lists(options.out, screening.run, threshold)
+            last_lists = now
+        time.sleep(min(POLL_SECONDS, options.follow / 4))
+        screening.files = tuple(expand(options.files))
+        frames = len(screening.run)
+        if screening.find_frames() > frames:
+            last_news = time.monotonic()
+        progress.update_total()
+    screening.score(progress.done)
+
+
+def _wait_for_others(screening: Screening, progress: _Progress) -> None:
+    """Wait until the other processes have screened their frames."""
+    left = screening.left()
+    while left:
+        time.sleep(POLL_SECONDS)
+        screening.collect()
+        now = screening.left()
+        progress.done(left - now, np.empty(0, np.float32))
+        left = now
+
+
+def write_everything(
+    screening: Screening, model: TrainedModel, threshold: float, decided: str, options: argparse.Namespace
+) -> int:
+    """Write lists, pictures and summary of a run that has been scored; returns the exit status.
+
+    Args:
+        screening: that has scored it.
+        model: with which.
+        threshold: score from which a frame is a hit.
+        decided: how that was chosen, in words.
+        options: of the command line.
+    """
+    out: Path = options.out
+    run = screening.run
+    scores = run.scores()
+    named = labels(scores, threshold)
+    for line in write_lists(out, run, threshold):
+        _say(line)
+    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
+    warnings = _strange_frames(screening, model)
+    for line in warnings:
+        _say(line)
+    counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
+    scored = counts[HIT] + counts[MISS]
+    share = 100 * counts[HIT] / max(scored, 1)
+    verdict = f"{counts[HIT]} hits among {scored} frames ({share:.1f} %) at the threshold {threshold:.4g}"
+    reasons = Counter(reason for stack in run.stacks for reason in run.results.reasons(stack).values())
+    summary = {
+        "frames": len(scores),
+        "hits": counts[HIT],
+        "misses": counts[MISS],
+        "errors": counts[ERROR],
+        "hit_rate": counts[HIT] / scored if scored else None,
+        "threshold": threshold,
+        "threshold_is": decided,
+        "model": str(options.model),
+        "files": [_readable(line) for line in describe_all(run.stacks)],
+        "bad_pixels": run.bad_pixels,
+        "warnings": warnings,
+        "hit_rate_over_the_run": hit_rate(named),
+    }
+    atomic_write_json(out / "summary.json", summary)
+    if options.write_hits:
+        _write_hits(screening, scores, named)
+        written.append("hits.cxi")
+    if not options.no_report:
+        means = class_means(screening, named)
+        write_class_means(out / "class_means.h5", means)
+        facts = _facts(screening, model, options, verdict, decided, counts)
+        findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
+        write_report(out / "report.html", screening, findings, means)
+        written += ["class_means.h5", "report.html"]
+    _say(verdict)
+    _say(f"written to {out}: {', '.join(written)}")
+    if counts[HIT]:
+        _say(f"next: {' or '.join(_next_steps(out, options))}")
+    if counts[ERROR]:
+        failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
+        print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
+    return EXIT_FRAMES_FAILED if counts[ERROR] else 0
+
+
+def _next_steps(out: Path, options: argparse.Namespace) -> list[str]:
+    """Return the commands that index the hits."""
+    geometry = shlex.quote(str(options.geometry or "FILE.geom"))
+    lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
+    return [f"indexamajig -i {lst} -g {geometry} -o {stream}", f"dials.stills_process {expt}"]
+
+
+def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
+    """Return the threshold and how it was chosen, in words."""
+    if options.recall is not None:
+        found = threshold_for_recall(*validation_frames(model.trained_on), options.recall)
+        decided = (
+            f"recall at least {found.bound:.4f} with 95 % confidence "
+            f"({100 * found.recall:.2f} % of {found.positives} labelled positives), "
+            f"keeping {100 * found.kept:.1f} % of the validation frames, for runs like these"
+        )
+        _say(f"threshold {found.threshold:.4g}: {decided}")
+        return found.threshold, decided
+    threshold = model.threshold if options.threshold is None else options.threshold
+    if not 0 <= threshold <= 1:
+        raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
+    return float(threshold), "the model's" if options.threshold is None else "given by --threshold"
+
+
+class _Progress:
+    """The bar: frames done, frames a second, hit rate so far, time left."""
+
+    def __init__(self, screening: Screening, threshold: float) -> None:
+        self._run = screening.run
+        self._threshold = np.float32(threshold)
+        scores = screening.run.scores()
+        self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
+        self._bar = Progress(
+            TextColumn("screening"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[hits]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        known = len(screening.run) - screening.left()
+        self._task = self._bar.add_task("", total=len(screening.run), completed=known, rate="", hits="")
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update_total(self) -> None:
+        """Take in that the run has grown."""
+        self._bar.update(self._task, total=len(self._run))
+
+    def done(self, count: int, scores: np.ndarray) -> None:
+        """Take in that frames are done, with their scores as far as they are known."""
+        self._hits += int(np.sum(scores >= self._threshold))
+        self._scored += int(np.sum(~np.isnan(scores)))
+        speed = self._bar.tasks[0].speed
+        rate = f"{speed:.0f} frames/s" if speed else ""
+        share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
+        self._bar.update(self._task, advance=count, rate=rate, hits=share)
+
+
+def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
+    """Say where the run's frames do not look like those the model was trained on."""
+    trained: Any = model.trained_on.get("frame_statistics")
+    if not isinstance(trained, dict):
+        return [
+            "this model does not say what its training frames looked like: nothing warns of frames unlike them"
+        ]
+    try:
+        lines = compare(screening.run.statistics(), trained)
+    except (KeyError, TypeError, ValueError) as error:
+        return [f"the model's description of its training frames is damaged ({error})"]
+    if not lines:
+        return []
+    head = "do not trust these scores blindly: the frames do not look like those the model was trained on"
+    return [f"{head}: {'; '.join(lines)}"]
+
+
+def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
+    places = np.flatnonzero(named == HIT)
+    frames = list(screening.run.frames())
+    chosen = [frames[place] for place in places]
+    out = screening.options.out
+    with atomic_write(out / "hits.cxi") as path:
+        left_out = screening.readers.write_hits(
+            path, chosen, places.tolist(), [float(scores[place]) for place in places]
+        )
+    if left_out:
+        _say(f"hits.cxi lacks {', '.join(left_out[:6])}: too large, or not in all files")
+
+
+def _facts(
+    screening: Screening,
+    model: TrainedModel,
+    options: argparse.Namespace,
+    verdict: str,
+    decided: str,
+    counts: dict[str, int],
+) -> list[tuple[str, str]]:
+    files = describe_all(screening.run.stacks)
+    shown = files if len(files) <= 10 else [*files[:9], f"and {len(files) - 9} more"]
+    facts = [("Result", verdict), ("Threshold", decided), ("Frames", "; ".join(shown))]
+    facts.append(("Model", str(options.model)))
+    if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
+        facts.append(("Trained on", "simulated set frames"))
+    if options.mask:
+        facts.append(("Mask", str(options.mask)))
+    if screening.run.bad_pixels:
+        facts.append(("Bad pixels", screening.run.bad_pixels))
+    if counts[ERROR]:
+        facts.append(("Not screened", f"{counts[ERROR]} frames"))
+    if counts[HIT]:
+        facts += [("Index the hits", command) for command in _next_steps(options.out, options)]
+    return facts
+
+
+def _say(line: str) -> None:
+    print(_readable(line), flush=True)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,169 @@
+"""A CXI file of the hits alone: their pixels as stored, in the type stored, and what the run's files say of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfxjax.data.frames import FrameStack
+from sfxjax.data.read import FrameReader
+from sfxjax.errors import UserError
+
+DATA = "/entry_1/data_1/data"
+DETECTOR_DATA = "/entry_1/instrument_1/detector_1/data"
+OWN = "/entry_1/screening"
+# A larger data set that does not belong to single frames is left out.
+MOST_BYTES = 64 * 2**20
+
+_LAYOUTS_OWN = {DATA, DETECTOR_DATA}
+_PER_FRAME = "/entry_1/per_frame"
+
+
+def write_hits(
+    reader: FrameReader,
+    path: Path,
+    chosen: list[tuple[FrameStack, list[int]]],
+    indices: list[int],
+    scores: list[float],
+) -> dict[str, Any]:
+    """Write frames to a CXI file.
+
+    Frames lie in `/entry_1/data_1/data`, linked to `/entry_1/instrument_1/detector_1/data`. Data sets with one
+    entry a frame are copied for these frames, under the same path, or under `/entry_1/per_frame` where they lie
+    beside the frames; small others are copied whole, from the first file. `/entry_1/screening` says where each
+    frame comes from.
+
+    Args:
+        reader: reads the frames.
+        path: of the file; it must not exist.
+        chosen: stacks and numbers of the frames, in order.
+        indices: of the frames in the run.
+        scores: of the frames.
+
+    Returns:
+        `left_out`, the names of data sets that not all stacks have, or that are too large.
+
+    Raises:
+        UserError: the frames differ in shape or type.
+        OSError: the disk is full, or a frame cannot be read.
+    """
+    chosen = [(stack, numbers) for stack, numbers in chosen if numbers]
+    kinds = {(stack.raw_shape, stack.dtype) for stack, _ in chosen}
+    if len(kinds) > 1:
+        raise UserError(
+            "hits of different shapes or types do not fit into one file; screen these files apart"
+        )
+    count = sum(len(numbers) for _, numbers in chosen)
+    with h5py.File(path, "w-") as file:
+        raw_shape, dtype = next(iter(kinds), ((1, 1), "<u2"))
+        if len(raw_shape) == 3 and raw_shape[0] == 1:
+            raw_shape = raw_shape[1:]
+        data = (
+            file.create_dataset(
+                DETECTOR_DATA,
+                (count, *raw_shape),
+                dtype,
+                chunks=(1, *raw_shape),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+            )
+            if count
+            else file.create_dataset(DETECTOR_DATA, (0, *raw_shape), dtype)
+        )
+        file[DATA] = h5py.SoftLink(DETECTOR_DATA)
+        place = 0
+        for stack, numbers in chosen:
+            for number in numbers:
+                data[place] = reader.original(stack, number).reshape(raw_shape)
+                place += 1
+        text = h5py.string_dtype()
+        file[f"{OWN}/file"] = np.array([_utf8(s.file) for s, ns in chosen for _ in ns], object).astype(text)
+        file[f"{OWN}/event"] = np.array([_utf8(s.event(n)) for s, ns in chosen for n in ns], object).astype(
+            text
+        )
+        file[f"{OWN}/index"] = np.asarray(indices, np.int64)
+        file[f"{OWN}/score"] = np.asarray(scores, np.float32)
+        return {"left_out": _copy_metadata(reader, file, chosen, count)}
+
+
+def _copy_metadata(
+    reader: FrameReader, file: h5py.File, chosen: list[tuple[FrameStack, list[int]]], count: int
+) -> list[str]:
+    left_out: list[str] = []
+    kept = [(stack, numbers) for stack, numbers in chosen if stack.dataset]
+    if not kept or len(kept) < len(chosen):
+        return left_out
+    found = [_metadata(reader, stack) for stack, _ in kept]
+    for name, first in found[0][0].items():
+        same = [one.get(name) for one, _ in found]
+        if any(
+            other is None or (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype)
+            for other in same
+        ):
+            left_out.append(name)
+            continue
+        target = file.create_dataset(name, (count, *first.shape[1:]), first.dtype)
+        place = 0
+        for data, (_, numbers) in zip(same, kept, strict=True):
+            assert data is not None
+            for number in numbers:
+                target[place] = data[number]
+                place += 1
+        _copy_attributes(first, target)
+    for name, data in found[0][1].items():
+        if name in file:
+            continue
+        if data.size * data.dtype.itemsize > MOST_BYTES:
+            left_out.append(name)
+            continue
+        _copy_attributes(data, file.create_dataset(name, data=data[()], dtype=data.dtype))
+    return left_out
+
+
+def _metadata(
+    reader: FrameReader, stack: FrameStack
+) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.Dataset]]:
+    """Find data sets with one entry a frame, and others, by the path they will have. No link is followed."""
+    frames = reader.dataset(stack)
+    file = frames.file
+    beside = stack.dataset.rpartition("/")[0]
+    length = len(frames) if stack.stacked else -1
+    per_frame: dict[str, h5py.Dataset] = {}
+    others: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, item: Any) -> None:
+        path = f"/{name}"
+        if (
+            not isinstance(item, h5py.Dataset)
+            or item == frames
+            or path in _LAYOUTS_OWN
+            or path.startswith(OWN)
+        ):
+            return
+        if item.is_virtual or item.external or item.shape is None or item.dtype.kind not in "biufSUO":
+            return
+        if item.dtype.kind == "O" and h5py.check_string_dtype(item.dtype) is None:
+            return
+        if item.ndim >= 1 and len(item) == length:
+            if path.rpartition("/")[0] == beside and not path.startswith("/entry_1/"):
+                path = f"{_PER_FRAME}/{path.rpartition('/')[2]}"
+            per_frame[path] = item
+        elif item.ndim < 3 and not (stack.layout == "CXIDB 76" and path.startswith("/data/")):
+            others[path] = item
+
+    file.visititems(visit)
+    return per_frame, others
+
+
+def _copy_attributes(stack: h5py.Dataset, target: h5py.Dataset) -> None:
+    for key, value in stack.attrs.items():
+        if np.asarray(value).dtype.kind in "biufSU":
+            target.attrs[key] = value
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

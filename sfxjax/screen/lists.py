@@ -1,0 +1,103 @@
+"""The lists a screening writes: `frames.csv`, `hits.lst`, `misses.lst`, a DIALS selection and a summary."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from sfxjax.data.events import crystfel_line, dials_experiments
+from sfxjax.errors import UserError
+from sfxjax.files import atomic_write
+from sfxjax.screen.run import Run
+
+COLUMNS = ("file", "event", "index", "score", "label", "reason")
+HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
+
+
+def labels(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Name each frame HIT, MISS or ERROR.
+
+    Args:
+        scores: (n,), NaN for errors.
+        threshold: score from which a frame is a hit.
+    """
+    named = np.where(scores >= np.float32(threshold), HIT, MISS)
+    return np.where(np.isnan(scores), ERROR, named)
+
+
+def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
+    """Write the lists of a run.
+
+    Args:
+        out: folder.
+        run: its frames and scores.
+        threshold: score from which a frame is a hit.
+
+    Returns:
+        Lines for the user about what could not be written.
+
+    Raises:
+        OSError: the disk is full, or else cannot be written.
+    """
+    scores = run.scores()
+    named = labels(scores, threshold)
+    with _text_file(out / "frames.csv") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_rows(run, scores, named))
+    complaints: list[str] = []
+    for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
+        with _text_file(out / name) as stream:
+            stream.writelines(f"{line}\n" for line in _event_lines(run, named == label, complaints))
+    with _text_file(out / "hits.expt") as stream:
+        stream.writelines(dials_experiments(_selected(run, named == HIT)))
+    return complaints
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[TextIO]:
+    # Names of files that are no UTF-8 keep their bytes.
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        yield stream
+
+
+def _rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[object, ...]]:
+    index = 0
+    for stack in run.stacks:
+        reasons = run.results.reasons(stack)
+        for number in range(stack.frames):
+            label = named[index]
+            score = "" if label == ERROR else str(scores[index])
+            reason = reasons.get(number, "not screened") if label == ERROR else ""
+            yield stack.file, stack.event(number), index, score, label, reason
+            index += 1
+
+
+def _selected(run: Run, wanted: np.ndarray) -> Iterator[tuple[str, str, int | None]]:
+    """Give (file, event, number in the file over all its stacks, or None for a file of one image)."""
+    index = 0
+    before: dict[str, int] = {}
+    for stack in run.stacks:
+        start = before.get(stack.file, 0)
+        for number in range(stack.frames):
+            if wanted[index]:
+                yield stack.file, stack.event(number), start + number if stack.dataset else None
+            index += 1
+        before[stack.file] = start + stack.frames
+
+
+def _event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:
+    for file, event, _ in _selected(run, wanted):
+        try:
+            yield crystfel_line(file, event)
+        except UserError as error:
+            if str(error) not in complaints:
+                complaints.append(str(error))

@@ -1,0 +1,406 @@
+"""One screening: finds a run's frames, reads and scores them, and keeps what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sfxjax.data.frames import FrameStack, ReadOptions, describe_all, pixel_type
+from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
+from sfxjax.data.workers import Batch, Frame, Readers, default_readers
+from sfxjax.errors import UserError
+from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.screen.batches import CropBatch, overlapped
+from sfxjax.screen.journal import Journal
+from sfxjax.screen.run import Run, unreadable
+from sfxjax.screen.scorer import Screener, saturation
+
+if TYPE_CHECKING:
+    from sfxjax.models.checkpoint import TrainedModel
+
+JOURNAL = "screening.journal"
+# Files, and notes about them, that the terminal is told of.
+MOST_LINES = 10
+
+
+@dataclass(frozen=True)
+class ScreenOptions:
+    """What to screen and how.
+
+    Attributes:
+        files: names of the files, folders and patterns expanded.
+        out: folder for everything written.
+        read: what the user says about the files.
+        batch_size: frames scored at once; None: by the device.
+        readers: processes that read; None: by the machine.
+        process: this process's number and how many there are, if several machines share the screening.
+    """
+
+    files: tuple[str, ...]
+    out: Path
+    read: ReadOptions = field(default_factory=ReadOptions)
+    batch_size: int | None = None
+    readers: int | None = None
+    process: tuple[int, int] = (0, 1)
+
+
+class Screening:
+    """Reads and scores the frames of a run. A context manager.
+
+    Args:
+        model: scores the frames.
+        options: what to screen and how.
+        say: called with each line the user should read.
+    """
+
+    def __init__(
+        self, model: TrainedModel, options: ScreenOptions, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.options = options
+        self.run = Run()
+        self.files = options.files
+        self._say = say
+        self._said: set[str] = set()
+        self.screener = Screener(model, options.batch_size)
+        count = default_readers() if options.readers is None else options.readers
+        self.readers = Readers(options.read, count)
+        self._digest = model_digest(model)
+        self._journal: Journal | None = None
+        self._bad: np.ndarray | None = None
+        self._masks: dict[tuple[str, str], np.ndarray | None] = {}
+
+    def __enter__(self) -> Screening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.readers.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def open(self) -> None:
+        """Find the frames, check the masks, and take up what an earlier screening left.
+
+        Raises:
+            UserError: no file can be opened, a mask does not fit, or an option does.
+        """
+        self.find_frames()
+        readable = [stack for stack in self.run.stacks if stack.file not in self.run.failed]
+        if not any(stack.frames for stack in readable):
+            raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
+        out = self.options.out
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is not a folder; name another output folder")
+        out.mkdir(parents=True, exist_ok=True)
+        number, count = self.options.process
+        name = JOURNAL if count == 1 else f"{JOURNAL}.{number}"
+        self._journal = Journal(out / name, self._command(), self.run.results)
+        self.collect()
+        if self._journal.replaced:
+            self._say(f"{out} holds a screening of other files or options: starting anew")
+        if self._journal.resumed:
+            self._say(f"{self._journal.resumed} frames are known from an earlier start: going on")
+        self._find_bad_pixels(readable)
+
+    def collect(self) -> None:
+        """Take up what other processes of this screening have found."""
+        assert self._journal is not None
+        own = self._journal.path.name
+        self._journal.read_others(
+            sorted(path for path in self.options.out.glob(f"{JOURNAL}*") if path.name != own)
+        )
+
+    def left(self) -> int:
+        """Count the frames that no process has screened yet."""
+        return sum(not self.run.results.is_done(*frame) for frame in self.run.frames())
+
+    def find_frames(self) -> int:
+        """Look at the files, anew if they grow; returns how many frames there are now.
+
+        Raises:
+            UserError: a mask, a geometry or another option does not fit the first file.
+        """
+        stacks: list[FrameStack] = []
+        self.run.failed = {}
+        if self.options.read.growing:
+            self.readers.forget()
+        for name in self.files:
+            try:
+                found = self.readers.stacks(name)
+                self.run.stacks = [*stacks, *found]
+                for stack in found:
+                    self._prepare_mask(stack)
+            except UserError as error:
+                if not stacks and len(self.files) == 1 and not self.options.read.growing:
+                    raise
+                self.run.failed[name] = str(error)
+                found = [unreadable(name)]
+            stacks += found
+        self.run.stacks = stacks
+        self._describe()
+        return len(self.run)
+
+    def _describe(self) -> None:
+        """Say what was found, of many files only the first."""
+        readable = [stack for stack in self.run.stacks if stack.file not in self.run.failed]
+        files = list(dict.fromkeys(stack.file for stack in readable))
+        for line in describe_all([stack for stack in readable if stack.file in files[:MOST_LINES]]):
+            self._say_once(line)
+        if len(files) > MOST_LINES:
+            rest = [stack for stack in readable if stack.file in set(files[MOST_LINES:])]
+            layouts = ", ".join(sorted({stack.layout for stack in rest}))
+            frames = sum(stack.frames for stack in rest)
+            self._say_once(f"and {len(files) - MOST_LINES} more files ({layouts}) with {frames} frames")
+        notes = [note for stack in readable for note in stack.notes]
+        if not self.options.read.growing:
+            notes += [f"{name} cannot be screened: {reason}" for name, reason in self.run.failed.items()]
+        for note in notes[:MOST_LINES]:
+            self._say_once(note)
+        if len(notes) > MOST_LINES:
+            self._say_once(f"and {len(notes) - MOST_LINES} more such notes")
+
+    def score(
+        self,
+        done: Callable[[int, np.ndarray], None] = lambda count, scores: None,
+        final: bool = True,
+    ) -> None:
+        """Score every frame that is not known yet.
+
+        Args:
+            done: called after each batch with how many frames it had and their scores, NaN for errors.
+            final: errors stand; else they are looked at again next time, since the files still grow.
+        """
+        assert self._journal is not None
+        plan = list(self._plan())
+        readable = [stack for stack in self.run.stacks if self._reason_without_reading(stack) == ""]
+        dtype = pixel_type([stack.dtype for stack in readable] or ["<u2"])
+        read = _in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
+        screener = self.screener
+        scored = overlapped(
+            read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
+        )
+        for batch, found in scored:
+            reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
+            scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
+            kept = [place for place, reason in enumerate(reasons) if final or not reason]
+            frames = [batch.frames[place] for place in kept]
+            if frames:
+                kept_reasons = [reasons[place] for place in kept]
+                self._journal.add(frames, scores[kept], kept_reasons, found.statistics[kept])
+                done(len(frames), scores[kept])
+        if final:
+            self._score_unreadable(done)
+
+    def crops(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read crops of frames again.
+
+        Args:
+            indices: of the frames in the run, in any order.
+
+        Yields:
+            The crop (724, 724), zeros where it cannot be read, and its good pixels.
+        """
+        frames = [self.run.frame(int(index)) for index in indices]
+        size = 8
+        plan = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
+        dtype = pixel_type([stack.dtype for stack in self.run.stacks])
+        for batch in self.readers.batches(plan, size, dtype):
+            for place, (stack, _) in enumerate(batch.frames):
+                shared = self._good(stack)
+                good = np.ones(batch.crops.shape[1:], bool) if shared is None else shared
+                yield batch.crops[place], good if batch.masks is None else good & batch.masks[place]
+
+    def _plan(self) -> Iterator[list[Frame]]:
+        """Split the frames into batches that are the same at every start, and leave out what is known."""
+        size = self.screener.batch_size
+        readable = [stack for stack in self.run.stacks if not self._reason_without_reading(stack)]
+        batch: list[Frame] = []
+        for frame in ((stack, number) for stack in readable for number in range(stack.frames)):
+            batch.append(frame)
+            if len(batch) == size:
+                yield from self._left(batch)
+                batch = []
+        yield from self._left(batch)
+
+    def _left(self, batch: list[Frame]) -> Iterator[list[Frame]]:
+        left = [frame for frame in batch if not self.run.results.is_done(*frame)]
+        if left and self._is_mine(left[0]):
+            yield left
+
+    def _is_mine(self, frame: Frame) -> bool:
+        number, count = self.options.process
+        if count == 1:
+            return True
+        files = list(dict.fromkeys(stack.file for stack in self.run.stacks))
+        if len(files) >= count:
+            return files.index(frame[0].file) % count == number
+        return (frame[1] // self.screener.batch_size) % count == number
+
+    def crop_batch(self, batch: Batch) -> CropBatch:
+        """Return what a screener is given of frames that have been read: their crops, and which pixels mean something."""
+        stacks = [stack for stack, _ in batch.frames]
+        masks = [self._good(stack) for stack in stacks]
+        shared = masks[0] if all(mask is masks[0] for mask in masks) else None
+        if batch.masks is not None or any(mask is not masks[0] for mask in masks):
+            good = np.ones(batch.crops.shape, bool) if batch.masks is None else batch.masks
+            for place, mask in enumerate(masks):
+                if mask is not None:
+                    good[place] &= mask
+        else:
+            good = shared  # type: ignore[assignment]
+        limits = np.array([saturation(np.dtype(stack.dtype)) for stack in stacks], np.float32)
+        negatives_bad = np.array([self._has_mask(stack) or stack.negatives_bad for stack in stacks])
+        return CropBatch(batch.crops, good, limits, negatives_bad, len(batch.frames))
+
+    def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
+        assert self._journal is not None
+        for stack in self.run.stacks:
+            reason = self._reason_without_reading(stack)
+            frames = [(stack, number) for number in range(stack.frames)]
+            left = [frame for frame in frames if not self.run.results.is_done(*frame)] if reason else []
+            if left and self._is_mine(left[0]):
+                scores = np.full(len(left), np.nan, np.float32)
+                statistics = np.full((len(left), len(NAMES)), np.nan, np.float32)
+                self._journal.add(left, scores, [reason] * len(left), statistics)
+                done(len(left), scores)
+
+    def _reason_without_reading(self, stack: FrameStack) -> str:
+        """Say why the frames of a stack cannot be screened, empty if they can."""
+        if stack.file in self.run.failed:
+            return self.run.failed[stack.file]
+        first = next(other for other in self.run.stacks if other.file not in self.run.failed)
+        if stack.shape != first.shape:
+            here, there = ("x".join(map(str, shape)) for shape in (stack.shape, first.shape))
+            return f"frames of {here} pixels, where the run's first frames have {there}"
+        return ""
+
+    def _mask(self, stack: FrameStack) -> np.ndarray | None:
+        return self._masks.get((stack.file, stack.dataset))
+
+    def _prepare_mask(self, stack: FrameStack) -> None:
+        """Fetch a stack's mask before its frames are read: one pipe serves both."""
+        key = (stack.file, stack.dataset)
+        if key not in self._masks:
+            if self._reason_without_reading(stack):
+                return
+            good = self.readers.static_mask(stack)
+            # Equal masks are one object, so that a batch of single images has one mask.
+            for known in self._masks.values():
+                if known is not None and good is not None and np.array_equal(known, good):
+                    good = known
+                    break
+            if good is not None and min(stack.shape) < 724:
+                size = "x".join(map(str, stack.shape))
+                self._say_once(f"frames of {size} pixels are padded to 724x724; the padding is masked")
+            self._masks[key] = good
+
+    def _good(self, stack: FrameStack) -> np.ndarray | None:
+        good = self._mask(stack)
+        if self._bad is None:
+            return good
+        key = ("", str(id(good)))
+        if key not in self._masks:
+            self._masks[key] = ~self._bad if good is None else good & ~self._bad
+        return self._masks[key]
+
+    def _has_mask(self, stack: FrameStack) -> bool:
+        return bool(self.options.read.mask or stack.mask_dataset or stack.frame_masks)
+
+    def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
+        if any(self._has_mask(stack) for stack in readable):
+            return
+        frames = [frame for frame in self.run.frames() if not self._reason_without_reading(frame[0])][
+            :BAD_PIXEL_FRAMES
+        ]
+        dtype = pixel_type([stack.dtype for stack in readable])
+        crops = [
+            batch.crops[: len(batch.frames)] for batch in self.readers.batches([frames], len(frames), dtype)
+        ]
+        good = self._mask(frames[0][0])
+        self._bad, line = find_bad_pixels(np.concatenate(crops), good)
+        if line:
+            self.run.bad_pixels = line
+            self._say_once(f"no mask given: {line}")
+
+    def _command(self) -> dict[str, Any]:
+        """Describe what decides the scores."""
+        read = asdict(replace(self.options.read, allow_links=False))
+        files = []
+        # Files that grow are known by their frames alone.
+        for name in self.options.files if not self.options.read.growing else ():
+            try:
+                status = Path(name).stat()
+            except OSError:
+                continue
+            files.append([name, status.st_size, status.st_mtime_ns])
+        for text in (self.options.read.mask, self.options.read.geometry):
+            beside = None if text is None else split_mask_name(text)[0]
+            if beside is not None and beside.is_file():
+                files.append([str(beside), beside.stat().st_size, beside.stat().st_mtime_ns])
+        described = {
+            "model": self._digest,
+            "read": read,
+            "files": files,
+            "batch_size": self.screener.batch_size,
+        }
+        return json.loads(json.dumps(described))
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
+
+def model_digest(model: TrainedModel) -> str:
+    """Return a checksum of what decides a model's scores."""
+    import jax
+
+    digest = hashlib.sha256(json.dumps([model.config.to_json(), model.reduction]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
+        digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _in_background(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Take batches in a thread, one ahead, so that the next is put together while this one is scored."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

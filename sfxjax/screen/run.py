@@ -1,0 +1,70 @@
+"""A run: its stacks of frames in order, and what is known of each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sfxjax.data.frames import FrameStack
+from sfxjax.data.workers import Frame
+from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.screen.journal import Results
+
+
+@dataclass
+class Run:
+    """A run as far as it is known.
+
+    Attributes:
+        stacks: its stacks of frames, in order.
+        failed: why a file could not be opened, by its name; it stands in `stacks` as one frame.
+        results: what is known of the frames.
+        bad_pixels: the line about pixels found bad, empty if none.
+    """
+
+    stacks: list[FrameStack] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
+    bad_pixels: str = ""
+
+    def __len__(self) -> int:
+        return sum(stack.frames for stack in self.stacks)
+
+    def frames(self) -> Iterator[Frame]:
+        """Give stack and number of every frame, in order."""
+        for stack in self.stacks:
+            for number in range(stack.frames):
+                yield stack, number
+
+    def frame(self, index: int) -> Frame:
+        """Return stack and number of the frame at a place in the run."""
+        starts = np.cumsum([0, *(stack.frames for stack in self.stacks)])
+        place = int(np.searchsorted(starts, index, side="right")) - 1
+        return self.stacks[place], index - int(starts[place])
+
+    def scores(self) -> np.ndarray:
+        """Return float32 (frames,), NaN for errors."""
+        parts = [self.results.scores(stack) for stack in self.stacks]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def statistics(self) -> np.ndarray:
+        """Return float32 (frames, 6)."""
+        parts = [self.results.statistics(stack) for stack in self.stacks]
+        return np.concatenate(parts) if parts else np.empty((0, len(NAMES)), np.float32)
+
+
+def unreadable(name: str) -> FrameStack:
+    """Return what stands for a file that cannot be opened: one frame, an error."""
+    return FrameStack(
+        file=name,
+        layout="unreadable",
+        dataset="",
+        event_path="",
+        frames=1,
+        stacked=False,
+        raw_shape=(0, 0),
+        dtype="<u2",
+        shape=(0, 0),
+    )

@@ -1,0 +1,1 @@
+"""Simulated sets of frames: `python -m sfxjax.simulate`."""

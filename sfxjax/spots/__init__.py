@@ -1,0 +1,1 @@
+"""Bragg spots: candidates, and what tells them from noise."""
