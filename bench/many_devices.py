@@ -9,7 +9,7 @@ import jax
 from bench.stages import Setting, compare
 from bench.training_stages import METHODS, steps_of, training_data
 from sfxjax.screen.scorer import Screener
-from train.steps import first_replica, mapped_steps
+from sfxjax.training.steps import first_replica, mapped_steps
 
 STEPS = 3
 # A sum over devices is rounded otherwise than one over a batch, and the optimiser divides small gradients by their size.

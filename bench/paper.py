@@ -48,11 +48,11 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.networks import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
-from train.command import prepared_sets
-from train.execute import check_folder, execute, finished, total_steps
-from train.plan import Plan
-from train.prepared import PreparedSet
-from train.published import PAIRS, SETS
+from sfxjax.training.command import prepared_sets
+from sfxjax.training.execute import check_folder, execute, finished, total_steps
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.published import PAIRS, SETS
 
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"

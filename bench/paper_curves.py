@@ -23,7 +23,7 @@ from bench.paper_methods import (
 )
 from bench.paper_runs import AS_PUBLISHED, METRICS, Run
 from sfxjax.data.labels import MISS
-from train.published import SETS, Pair, frame_range
+from sfxjax.training.published import SETS, Pair, frame_range
 
 RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5

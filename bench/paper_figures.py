@@ -1,7 +1,7 @@
 """The paper's Figures 5 to 9 from frames, vectors and features, each written as one PNG.
 
-Fig. 10 is `train.figures.plot_heads`; the pictures of whole runs are in `bench.paper_curves`. A picture of simulated frames
-says so in its title.
+Fig. 10 is `sfxjax.training.figures.plot_heads`; the pictures of whole runs are in `bench.paper_curves`. A picture of simulated
+frames says so in its title.
 """
 
 from __future__ import annotations

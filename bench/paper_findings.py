@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.paper_methods import COMPARED, METHODS, Mean, mean_of, percent, published_mean, sets_of
 from bench.paper_runs import Run
-from train.published import SETS, FrameRange
+from sfxjax.training.published import SETS, FrameRange
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 

@@ -33,10 +33,10 @@ from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.progress import progress
 from sfxjax.screen.batches import CropBatch
 from sfxjax.screen.scorer import Screener, saturation
-from train.execute import execute, map_logits, total_steps, train
-from train.plan import Plan
-from train.prepared import PreparedSet, prepare
-from train.published import frame_range
+from sfxjax.training.execute import execute, map_logits, total_steps, train
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet, prepare
+from sfxjax.training.published import frame_range
 
 METHODS = ("transfer", "reduced", "dann")
 PAIR = ("LN83", "LO19")

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
 from sfxjax.evaluation.metrics import count, threshold_at_recall
-from train.published import SETS, Cell, FrameRange, Pair, cells
+from sfxjax.training.published import SETS, Cell, FrameRange, Pair, cells
 
 COMPARED: FrameRange = "last"
 RECALLS = ("90", "95", "99")

@@ -26,12 +26,12 @@ from sfxjax.data.cxidb import open_set
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier
 from sfxjax.reductions.registry import preprocess_and_reduce
-from train.execute import train
-from train.figures import plot_heads
-from train.plan import Plan
-from train.prepared import PreparedSet
-from train.published import frame_range
-from train.scores import read_log
+from sfxjax.training.execute import train
+from sfxjax.training.figures import plot_heads
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.published import frame_range
+from sfxjax.training.scores import read_log
 
 # The set of Figures 5 to 8, and the pair of Figures 9 and 10.
 SHOWN = "LO19"

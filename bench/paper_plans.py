@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED
 from sfxjax.data.splits import split
-from train import dann, reduced, supervised, transfer
-from train.plan import Plan
-from train.published import PAIRS, Cell, cells
-from train.recipe import Recipe
+from sfxjax.training import dann, reduced, supervised, transfer
+from sfxjax.training.plan import Plan
+from sfxjax.training.published import PAIRS, Cell, cells
+from sfxjax.training.recipe import Recipe
 
 RWD = "row_wise_decomposition"
 RECIPES: dict[str, Recipe] = {

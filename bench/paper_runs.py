@@ -22,10 +22,10 @@ import numpy as np
 from sfxjax.data.labels import HIT, MISS
 from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.errors import UserError, explain_os_error
-from train.evaluation import summarize
-from train.published import SETS, Cell, FrameRange, frame_range
-from train.scores import read_scores
-from train.scores import write_scores as _write_scores
+from sfxjax.training.evaluation import summarize
+from sfxjax.training.published import SETS, Cell, FrameRange, frame_range
+from sfxjax.training.scores import read_scores
+from sfxjax.training.scores import write_scores as _write_scores
 
 RESULTS, SCORES = "results.json", "scores.h5"
 METHOD_TITLES = {
@@ -260,7 +260,7 @@ def cell_record(run: Run, tested: str, frames: FrameRange) -> dict[str, Any] | N
         frames: name of the range.
 
     Returns:
-        JSON-ready: what the run is, `tested`, `first` and `last` frame from 1, and what `train.evaluation.summarize`
+        JSON-ready: what the run is, `tested`, `first` and `last` frame from 1, and what `sfxjax.training.evaluation.summarize`
         gives: counts, rates with intervals. None where not all of these frames were scored.
     """
     both = run.tested(tested, frames)

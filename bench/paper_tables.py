@@ -26,7 +26,7 @@ from bench.paper_runs import (
     spot_counter_runs,
 )
 from sfxjax.data.splits import PAPER_FRAMES, split
-from train.published import SETS, TABLE_6, TABLE_TITLES, Cell, FrameRange, cells, frame_range
+from sfxjax.training.published import SETS, TABLE_6, TABLE_TITLES, Cell, FrameRange, cells, frame_range
 
 NOT_RUN = "not run"
 TABLES = (1, 2, 3, 4, 5, 7)

@@ -18,13 +18,13 @@ from scipy.special import expit
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
-from train.adaptation import adapt
-from train.evaluation import calibration_shift, summarize
-from train.execute import map_logits, with_shift
-from train.loop import Fit, Validation, fit
-from train.prepared import PreparedSet, base_for, from_both_ends
-from train.recipe import Recipe
-from train.steps import Domains
+from sfxjax.training.adaptation import adapt
+from sfxjax.training.evaluation import calibration_shift, summarize
+from sfxjax.training.execute import map_logits, with_shift
+from sfxjax.training.loop import Fit, Validation, fit
+from sfxjax.training.prepared import PreparedSet, base_for, from_both_ends
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import Domains
 
 # A draw of few labels holds at least so many of either class, or nothing could be learnt from it.
 LEAST_OF_A_CLASS = 2
@@ -44,7 +44,7 @@ class Cell:
         source: the set with labels.
         target: the set tested on.
         labels: how many.
-        method: key of `train.adaptation.METHODS`.
+        method: key of `sfxjax.training.adaptation.METHODS`.
         seed: of the draw of labels and of the training.
     """
 
@@ -96,7 +96,7 @@ def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: Recipe = RECIP
         recipe: how to train.
 
     Returns:
-        JSON-ready: the cell's fields, `tested` as `train.evaluation.summarize` gives it, and `training_seconds`.
+        JSON-ready: the cell's fields, `tested` as `sfxjax.training.evaluation.summarize` gives it, and `training_seconds`.
     """
     recipe = replace(recipe, base=base_for(cell.reduction), seed=cell.seed)
     if cell.kind == "adaptation":
@@ -220,7 +220,7 @@ def planned(
     Args:
         reductions: names.
         adapted: those of them that the methods are tried on; the others are carried over untouched.
-        methods: keys of `train.adaptation.METHODS`.
+        methods: keys of `sfxjax.training.adaptation.METHODS`.
         names: of the sets.
         labels: numbers of labels.
         seeds: 0, 1, ...

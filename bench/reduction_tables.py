@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.files import atomic_write
-from train.adaptation import METHODS
+from sfxjax.training.adaptation import METHODS
 
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 FREE_LABELS = ", transposed frames too"

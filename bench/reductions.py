@@ -32,8 +32,8 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.reductions.registry import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
 from sfxjax.reductions.user_code import reduction_source
-from train.adaptation import METHODS
-from train.command import prepared_sets, read_reduction
+from sfxjax.training.adaptation import METHODS
+from sfxjax.training.command import prepared_sets, read_reduction
 
 SETS = "LN83,LN84,LO19"
 LABELS = "10,25,50,100,200"

@@ -32,9 +32,9 @@ from sfxjax.models.networks import BaseConfig, HitClassifier, parameter_count, s
 from sfxjax.screen.batches import filled
 from sfxjax.screen.scorer import network_input, normalized_crop
 from sfxjax.simulate.write import simulated_data
-from train.loop import Validation, fit
-from train.recipe import Recipe
-from train.steps import Domains
+from sfxjax.training.loop import Validation, fit
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import Domains
 
 DATA_SET = "LN83"
 READ_BATCH = 16

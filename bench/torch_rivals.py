@@ -15,7 +15,7 @@ from bench import reference_pipelines as others
 from bench.stages import NotHere, Rival, Setting, compare
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier
-from train.steps import Domains
+from sfxjax.training.steps import Domains
 
 COMPARED = 24
 # GPUs round the factors of a convolution to ten bits by default.

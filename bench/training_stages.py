@@ -1,4 +1,4 @@
-"""Stages of training: steps of the four methods on data that stay on the device, as `train.loop.fit` takes them."""
+"""Stages of training: steps of the four methods on data that stay on the device, as `sfxjax.training.loop.fit` takes them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ from bench.stages import Rival, Setting, Stage, Work, compare
 from bench.torch_rivals import torch_training
 from sfxjax.models.checkpoint import example_maps
 from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
-from train.recipe import Recipe
-from train.sampling import draw_epoch
-from train.steps import Domains, Draw, Objective, mapped_steps, new_state, replicate, split_over_devices
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.sampling import draw_epoch
+from sfxjax.training.steps import (
+    Domains,
+    Draw,
+    Objective,
+    mapped_steps,
+    new_state,
+    replicate,
+    split_over_devices,
+)
 
 FRAMES = 256
 LOSS = 2e-3

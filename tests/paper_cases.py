@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.paper_runs import AS_PUBLISHED, Run, read_run, write_scores
 from bench.paper_spots import write_spot_counters
-from train.published import PAIRS, SETS
+from sfxjax.training.published import PAIRS, SETS
 
 FRAMES = 200
 LAST = slice(160, 200)  # the last fifth

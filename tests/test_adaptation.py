@@ -11,10 +11,10 @@ import optax
 import pytest
 
 from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
-from train.adaptation import METHODS, adapt, guessed_labels, rounds
-from train.loop import Validation
-from train.recipe import FROZEN, TRAINED, Recipe, parts
-from train.steps import (
+from sfxjax.training.adaptation import METHODS, adapt, guessed_labels, rounds
+from sfxjax.training.loop import Validation
+from sfxjax.training.recipe import FROZEN, TRAINED, Recipe, parts
+from sfxjax.training.steps import (
     Domains,
     Draw,
     Objective,

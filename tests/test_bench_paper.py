@@ -18,8 +18,8 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model
 from sfxjax.models.networks import BaseConfig
 from sfxjax.simulate.write import simulated_data
-from train.prepared import PreparedSet
-from train.published import PAIRS, SETS
+from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.published import PAIRS, SETS
 
 FRAMES = 200
 

@@ -21,11 +21,11 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulated_data
-from train import reduced, transfer
-from train.adaptation import METHODS
-from train.prepared import PreparedSet
-from train.recipe import Recipe
-from train.steps import new_state
+from sfxjax.training import reduced, transfer
+from sfxjax.training.adaptation import METHODS
+from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import new_state
 
 EXAMPLE = f"{Path(__file__).resolve().parents[1] / 'examples' / 'brightest_in_ring.py'}:brightest_in_ring"
 

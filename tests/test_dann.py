@@ -24,8 +24,8 @@ from sfxjax.errors import run_main
 from sfxjax.models.checkpoint import load_model
 from sfxjax.screen.scorer import Screener
 from sfxjax.simulate.write import simulated_data
-from train import command, dann
-from train.scores import read_log, read_scores
+from sfxjax.training import command, dann
+from sfxjax.training.scores import read_log, read_scores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIMULATED_SETS = ["--source", "LN83", "--target", "LO19", "--frames", "40", "--labels", "24"]
@@ -35,7 +35,7 @@ SIMULATED_SETS += ["--epochs", "2", "--steps", "2", "--batch", "8"]
 KILLED = """
 import os, signal, sys
 import orbax.checkpoint as ocp
-from train import dann
+from sfxjax.training import dann
 save, left = ocp.StandardCheckpointer.save, [int(sys.argv[1])]
 def stop(self, path, tree):
     left[0] -= 1

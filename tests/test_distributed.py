@@ -20,9 +20,9 @@ WORKER = "distributed-worker"
 def fitted(folder: Path | None):
     """Train a small 1D network on all devices of all processes."""
     from sfxjax.models.networks import BaseConfig
-    from train.loop import Validation, fit
-    from train.recipe import Recipe
-    from train.steps import Domains
+    from sfxjax.training.loop import Validation, fit
+    from sfxjax.training.recipe import Recipe
+    from sfxjax.training.steps import Domains
 
     rng = np.random.default_rng(0)
     positive = np.arange(24) % 3 == 0
@@ -44,10 +44,10 @@ def work(port: int, process: int, folder: Path) -> None:
     """Run one of the two processes."""
     import jax
 
-    import train.loop
+    import sfxjax.training.loop
     from sfxjax.devices import join_processes
     from sfxjax.errors import UserError
-    from train.distributed import check_same_start
+    from sfxjax.training.distributed import check_same_start
 
     options = argparse.Namespace(
         distributed=True, coordinator=f"127.0.0.1:{port}", processes=2, process=process
@@ -59,7 +59,7 @@ def work(port: int, process: int, folder: Path) -> None:
         def refuse(*_: object) -> None:
             raise AssertionError("only process 0 may write")
 
-        train.loop.write_checkpoint = refuse  # type: ignore[assignment]
+        sfxjax.training.loop.write_checkpoint = refuse  # type: ignore[assignment]
     result = fitted(folder / "checkpoints")
     # The second time there is nothing left to train: both read what process 0 has written.
     again = fitted(folder / "checkpoints")

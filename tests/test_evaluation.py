@@ -11,8 +11,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier
-from train.evaluation import calibration_shift, logits, positive_share, summarize
-from train.execute import map_logits, with_shift
+from sfxjax.training.evaluation import calibration_shift, logits, positive_share, summarize
+from sfxjax.training.execute import map_logits, with_shift
 
 
 def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:

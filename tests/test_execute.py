@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sfxjax.models.networks import BaseConfig
-from train.execute import training_data
-from train.plan import Plan
-from train.prepared import PreparedSet, base_for
-from train.recipe import Recipe
+from sfxjax.training.execute import training_data
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet, base_for
+from sfxjax.training.recipe import Recipe
 
 FRAMES = 40
 

@@ -15,10 +15,10 @@ from scipy.special import expit
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import write_checkpoint
 from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, HitClassifier
-from train import loop
-from train.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
-from train.recipe import Recipe
-from train.steps import Domains, Objective
+from sfxjax.training import loop
+from sfxjax.training.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import Domains, Objective
 
 RECIPE = Recipe(
     base=BaseConfig(channels=(3, 4), features=5), epochs=4, steps_per_epoch=3, batch=8, learning_rate=1e-2
@@ -67,7 +67,7 @@ def test_a_stopped_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
     assert resumed.epoch == whole.epoch
     # A finished run is not trained again.
     with monkeypatch.context() as patch:
-        patch.setattr("train.loop.mapped_steps", None)
+        patch.setattr("sfxjax.training.loop.mapped_steps", None)
         again = fit(RECIPE, training, validation, folder)
     jax.tree.map(np.testing.assert_array_equal, again[:2], whole[:2])
     assert again.seconds == whole.seconds

@@ -31,7 +31,7 @@ from sfxjax.errors import UserError
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.simulate.write import simulate_set
 from sfxjax.spots.classical import count_spots
-from train.published import SETS, TABLE_1
+from sfxjax.training.published import SETS, TABLE_1
 
 SIMULATED = "simulated set"
 

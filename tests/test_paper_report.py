@@ -15,7 +15,7 @@ from bench.paper_report import CURVES, FIGURES, OVERVIEW, write_report
 from bench.paper_runs import read_run
 from bench.paper_tables import TABLES, table_rows
 from sfxjax.errors import UserError
-from train.published import PAIRS, SETS
+from sfxjax.training.published import PAIRS, SETS
 
 
 def recall(lost: float) -> float:

@@ -30,7 +30,7 @@ from sfxjax.data.cxidb import SetMetadata, SetWriter
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
 from sfxjax.spots.classical import choose_cut
-from train.published import SETS
+from sfxjax.training.published import SETS
 
 
 @pytest.fixture(scope="module")

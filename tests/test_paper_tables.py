@@ -49,7 +49,7 @@ from bench.paper_tables import (
     to_html,
     to_markdown,
 )
-from train.published import SETS, Pair, cells
+from sfxjax.training.published import SETS, Pair, cells
 
 
 @pytest.fixture(scope="module")

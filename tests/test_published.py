@@ -9,7 +9,7 @@ import pytest
 from sfxjax.data.cxidb import set_location
 from sfxjax.data.labels import MISS, parse_annotations
 from sfxjax.errors import UserError
-from train.published import (
+from sfxjax.training.published import (
     CLASS_COUNTS,
     PAIRS,
     SETS,

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
-from train.sampling import draw_epoch, reversal_strength
-from train.steps import (
+from sfxjax.training.sampling import draw_epoch, reversal_strength
+from sfxjax.training.steps import (
     Domains,
     Draw,
     cross_entropy,

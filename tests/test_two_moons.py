@@ -13,9 +13,9 @@ from sklearn.datasets import make_moons
 
 from sfxjax.models.gradient_reversal import gradient_reversal
 from sfxjax.models.networks import BaseConfig
-from train.loop import Validation, fit, predict
-from train.recipe import Recipe
-from train.steps import Domains, Objective
+from sfxjax.training.loop import Validation, fit, predict
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import Domains, Objective
 
 ROTATION = np.deg2rad(35)
 POINTS = 300

@@ -1,1 +1,1 @@
-"""Training programs: `python -m train.dann` and the loop, the steps and the data they share."""
+"""The training commands of a checkout: `python -m train.dann` and its kin. The code is in `sfxjax.training`."""

@@ -1,66 +1,11 @@
-"""Train the 2D CNN on labelled frames of one set (the paper's Tables 1 and 2).
-
-    python -m train.supervised --dataset LN83 --labels 1200
-
-trains on the first frames of the set, tests on the frames that the paper's split leaves for it, and leaves a model that
-`python -m sfxjax.screen FILE --model runs/supervised-LN83-1200 --out DIR` applies. A killed run goes on with the same command.
-"""
+"""Run `python -m train.supervised`; see `sfxjax.training.supervised`."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
 
 from sfxjax.errors import run_main
-from train.command import (
-    check_before_reading,
-    farewell,
-    heading,
-    parse,
-    parser_for,
-    read_recipe,
-    read_sets,
-    run,
-    sets_of,
-    show,
-)
-from train.plan import Plan
-from train.published import TABLE_1, TABLE_2
-from train.recipe import Recipe
-
-RECIPE = Recipe()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    began = time.monotonic()
-    parser = parser_for(
-        "train.supervised", "Train the 2D CNN on labelled frames of one set.", RECIPE, two_sets=False
-    )
-    parser.add_argument(
-        "--labels",
-        type=int,
-        help="labelled training frames (default: all of the paper's training part, 1200 of 2000)",
-    )
-    chosen = parse(parser, arguments)
-    (name,) = read_sets(chosen.dataset)
-    recipe = read_recipe(chosen, RECIPE, None)
-    plan = Plan("supervised", name, None, chosen.labels, None, recipe, chosen.data, chosen.frames)
-    out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}"
-    check_before_reading({out: plan})
-    results = run(plan, sets_of(plan), out)
-    published = {
-        f"paper, Table {number}: {labels} labels, real set": {name: figures}
-        for number, labels, figures in ((1, 1200, TABLE_1.get((name, name))), (2, 200, TABLE_2.get(name)))
-        if figures is not None
-    }
-    show(
-        heading(plan, results), [(f"{results['labels']} labels", results["tested"])], list(published.items())
-    )
-    farewell(out, began)
-
+from sfxjax.training.supervised import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

@@ -1,94 +1,11 @@
-"""Transfer learning: a base trained on one set, a few labels of another (the paper's Fig. 3 and Table 3).
-
-    python -m train.transfer --source LN83 --target LO19 --labels 200
-
-trains the source's network first, unless `--base RUN` names one. Then, on labels of the target: the base rests, its batch
-statistics too, while a fresh classifier learns; then all but the lowest block move. A killed run goes on with the same command.
-"""
+"""Run `python -m train.transfer`; see `sfxjax.training.transfer`."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from sfxjax.data.cxidb import MISS
 from sfxjax.errors import run_main
-from train.command import (
-    check_before_reading,
-    farewell,
-    heading,
-    parse,
-    parser_for,
-    read_recipe,
-    read_sets,
-    run,
-    sets_of,
-    show,
-)
-from train.evaluation import summarize
-from train.execute import SCORES, base_variables
-from train.plan import Plan
-from train.published import TABLE_3
-from train.recipe import Recipe
-from train.scores import read_scores
-
-RECIPE = Recipe(epochs=10)
-BASE_RECIPE = Recipe()
-BASE_FOLDER = "base"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    began = time.monotonic()
-    parser = parser_for("train.transfer", "Carry a base from one set to another.", RECIPE, two_sets=True)
-    parser.add_argument(
-        "--labels", type=int, default=200, help="labelled frames of the target (default: 200)"
-    )
-    parser.add_argument(
-        "--base-labels",
-        type=int,
-        help="of the source's network (default: the paper's training part, 1200 of 2000)",
-    )
-    parser.add_argument("--base", metavar="RUN", help="run with the source's network (default: train one)")
-    chosen = parse(parser, arguments)
-    source, target = read_sets(chosen.source, chosen.target)
-    recipe = read_recipe(chosen, RECIPE, None)
-    out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}"
-    base = Path(chosen.base) if chosen.base else out / BASE_FOLDER
-    plan = Plan(
-        "transfer", source, target, chosen.labels, None, recipe, chosen.data, chosen.frames, base=str(base)
-    )
-    plans = {out: plan}
-    if not chosen.base:
-        base_recipe = read_recipe(chosen, BASE_RECIPE, None)
-        plans[base] = Plan(
-            "supervised", source, None, chosen.base_labels, None, base_recipe, chosen.data, chosen.frames
-        )
-    check_before_reading(plans)
-    if chosen.base:
-        base_variables(plan)
-    sets = sets_of(plan)
-    rows = []
-    if not chosen.base:
-        run(plans[base], sets, base)
-    results = run(plan, sets, out)
-    only_target = {target: results["tested"][target]}
-    if not chosen.base:
-        first = only_target[target]["first_frame"]
-        scores, labels = (values[first:] for values in read_scores(base / SCORES)[target])
-        untouched = {"first_frame": first} | summarize(labels != MISS, scores)
-        rows.append((f"2D CNN of {source}, carried over untouched", {target: untouched}))
-    rows.append((f"transfer, {chosen.labels} labels of {target}", only_target))
-    figures = TABLE_3.get((source, target))
-    show(
-        heading(plan, results),
-        rows,
-        [] if figures is None else [("paper, Table 3: 200 labels, real sets", {target: figures})],
-    )
-    farewell(out, began)
-
+from sfxjax.training.transfer import main
 
 if __name__ == "__main__":
     sys.exit(run_main(main))

@@ -12,7 +12,7 @@ def plot_heads(history: list[dict[str, Any]], kept_epoch: int, title: str, path:
     """Plot validation loss and accuracy of the label and the domain classifier by epoch (the paper's Fig. 10).
 
     Args:
-        history: one record an epoch, from `train.loop.fit`.
+        history: one record an epoch, from `sfxjax.training.loop.fit`.
         kept_epoch: marked by a line.
         title: above the picture.
         path: of the PNG.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sfxjax.errors import UserError
-from train.recipe import Recipe
+from sfxjax.training.recipe import Recipe
 
 Method = Literal["supervised", "reduced", "transfer", "dann", "adapt"]
 TITLES: dict[str, str] = {
@@ -35,7 +35,7 @@ class Plan:
         data: folder of CXIDB 76, or None for simulated sets.
         frames: of each simulated set.
         base: folder of the run that transfer starts from, or None.
-        adaptation: key of `train.adaptation.METHODS` for "adapt", else None.
+        adaptation: key of `sfxjax.training.adaptation.METHODS` for "adapt", else None.
     """
 
     method: Method

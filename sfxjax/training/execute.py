@@ -25,15 +25,15 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
 from sfxjax.models.networks import BaseConfig
 from sfxjax.screen.batches import filled
-from train.adaptation import adapt, rounds
-from train.distributed import wait_for_all, writes
-from train.evaluation import calibration_shift, summarize
-from train.loop import Fit, Validation, check_classes, fit
-from train.plan import Plan
-from train.prepared import PreparedSet, from_both_ends
-from train.recipe import Recipe
-from train.scores import LOG, write_scores
-from train.steps import Domains
+from sfxjax.training.adaptation import adapt, rounds
+from sfxjax.training.distributed import wait_for_all, writes
+from sfxjax.training.evaluation import calibration_shift, summarize
+from sfxjax.training.loop import Fit, Validation, check_classes, fit
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet, from_both_ends
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.scores import LOG, write_scores
+from sfxjax.training.steps import Domains
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
@@ -129,7 +129,7 @@ def train(
         advance: called with the number of steps done.
 
     Raises:
-        UserError: see `train.loop.fit`.
+        UserError: see `sfxjax.training.loop.fit`.
     """
     training, validation = training_data(plan, sets)
     if plan.adaptation is not None:

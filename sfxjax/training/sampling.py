@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sfxjax.models.networks import ORIENTATIONS
-from train.steps import Draw
+from sfxjax.training.steps import Draw
 
 
 def reversal_strength(progress: np.ndarray, full: float) -> np.ndarray:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from train.loop import Fit, Validation, fit, predict
-from train.recipe import Recipe
-from train.steps import Domains, Objective
+from sfxjax.training.loop import Fit, Validation, fit, predict
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.steps import Domains, Objective
 
 # Target frames are taken at their word, in self-training, where the network is at least this sure.
 CONFIDENCE = 0.9
@@ -71,7 +71,7 @@ def adapt(
         training: the training data, with the target's frames.
         validation: what each epoch is judged on.
         folder: of the checkpoints, or None to keep none.
-        drawn: as for `train.loop.fit`.
+        drawn: as for `sfxjax.training.loop.fit`.
         advance: called with the number of steps done.
     """
     way = METHODS[method]

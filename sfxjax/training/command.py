@@ -24,12 +24,12 @@ from sfxjax.progress import progress
 from sfxjax.reductions.registry import canonical_name, get_reduction
 from sfxjax.reductions.user_code import load_reduction
 from sfxjax.simulate.write import simulated_data
-from train.execute import check_folder, execute, finished, total_steps
-from train.loop import check_batch
-from train.plan import Plan
-from train.prepared import PreparedSet, base_for, prepare, title
-from train.published import Pair
-from train.recipe import Recipe
+from sfxjax.training.execute import check_folder, execute, finished, total_steps
+from sfxjax.training.loop import check_batch
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet, base_for, prepare, title
+from sfxjax.training.published import Pair
+from sfxjax.training.recipe import Recipe
 
 SIMULATED_FRAMES = 2000
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"

@@ -20,11 +20,11 @@ from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import read_checkpoint, write_checkpoint
 from sfxjax.models.networks import BaseConfig
 from sfxjax.screen.batches import filled
-from train.distributed import check_same_start, wait_for_all
-from train.evaluation import positive_share
-from train.recipe import Recipe
-from train.sampling import draw_epoch
-from train.steps import (
+from sfxjax.training.distributed import check_same_start, wait_for_all
+from sfxjax.training.evaluation import positive_share
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.sampling import draw_epoch
+from sfxjax.training.steps import (
     DANN,
     Array,
     Domains,

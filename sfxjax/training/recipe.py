@@ -10,7 +10,7 @@ import jax
 import optax
 
 from sfxjax.models.networks import BaseConfig
-from train.steps import DANN, Objective
+from sfxjax.training.steps import DANN, Objective
 
 FROZEN, TRAINED = "frozen", "trained"
 

@@ -1,0 +1,80 @@
+"""Train for a new set without labelling any of its frames, by the recipe that did best (`bench/results/reductions.md`).
+
+    python -m train.adapt --source LN83 --target LO19
+
+trains the 1D CNN on `spot_steps` vectors of the labelled source and of the unlabelled target, tests it on the target, and
+leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors are in
+units of each frame's own noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
+on with the same command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfxjax.training.adaptation import METHODS
+from sfxjax.training.command import (
+    check_before_reading,
+    farewell,
+    heading,
+    parse,
+    parser_for,
+    read_recipe,
+    read_reduction,
+    read_sets,
+    run,
+    sets_of,
+    show,
+)
+from sfxjax.training.plan import Plan, folder_name
+from sfxjax.training.published import TABLE_5
+from sfxjax.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=8)
+REDUCTION = "spot_steps"
+METHOD = "class_confusion"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    began = time.monotonic()
+    parser = parser_for(
+        "train.adapt", "Train for a set without labels, by the recipe that did best.", RECIPE, two_sets=True
+    )
+    parser.add_argument(
+        "--reduction", default=REDUCTION, metavar="NAME", help=f"or file.py:function (default: {REDUCTION})"
+    )
+    parser.add_argument("--method", choices=list(METHODS), default=METHOD, help=f"(default: {METHOD})")
+    parser.add_argument(
+        "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
+    )
+    chosen = parse(parser, arguments)
+    source, target = read_sets(chosen.source, chosen.target)
+    reduction = read_reduction(chosen.reduction)
+    recipe = read_recipe(chosen, RECIPE, reduction)
+    plan = Plan(
+        "adapt",
+        source,
+        target,
+        chosen.labels,
+        reduction,
+        recipe,
+        chosen.data,
+        chosen.frames,
+        adaptation=chosen.method,
+    )
+    suffix = "" if reduction == REDUCTION else f"-{folder_name(reduction)}"
+    out = chosen.out or Path("runs") / f"adapt-{source}-{target}{suffix}"
+    check_before_reading({out: plan})
+    results = run(plan, sets_of(plan), out)
+    pair = TABLE_5.get((source, target))
+    show(
+        heading(plan, results),
+        [(f"{METHODS[chosen.method].title} on {reduction}, no target label", results["tested"])],
+        []
+        if pair is None
+        else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
+    )
+    farewell(out, began)

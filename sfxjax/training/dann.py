@@ -1,0 +1,98 @@
+"""Train a domain-adversarial network: labels from one set, none from another.
+
+    python -m train.dann --source LN83 --target LO19
+
+trains on the labelled source and the unlabelled target, trains the same network on the source alone for comparison, tests
+both on the target, and leaves a model that `python -m sfxjax.screen FILE --model runs/dann-LN83-LO19 --out DIR` applies.
+Without --data both sets are simulated sets. A killed run goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+from sfxjax.training.command import (
+    check_before_reading,
+    farewell,
+    heading,
+    parse,
+    parser_for,
+    read_recipe,
+    read_reduction,
+    read_sets,
+    run,
+    sets_of,
+    show,
+)
+from sfxjax.training.distributed import writes
+from sfxjax.training.figures import plot_heads
+from sfxjax.training.plan import Plan, folder_name
+from sfxjax.training.published import TABLE_5
+from sfxjax.training.recipe import Recipe
+from sfxjax.training.scores import read_log
+from sfxjax.training.steps import Objective
+
+RECIPE = Recipe(objective=Objective(matched_classes=True))
+SOURCE_ONLY = "source_only"
+HEADS = "heads.png"
+
+
+def read_plans(arguments: Sequence[str] | None = None) -> dict[Path, Plan]:
+    """Read the command line into the plans of both networks by their folders, DANN first."""
+    parser = parser_for(
+        "train.dann",
+        "Train a domain-adversarial network: labels from the source, none from the target.",
+        RECIPE,
+        two_sets=True,
+    )
+    parser.add_argument(
+        "--reduction", metavar="NAME", help="train the 1D CNN on reduced frames: a name, or file.py:function"
+    )
+    parser.add_argument(
+        "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
+    )
+    parser.add_argument("--strength", type=float, default=RECIPE.strength, help="of the gradient reversal")
+    chosen = parse(parser, arguments)
+    source, target = read_sets(chosen.source, chosen.target)
+    reduction = None if chosen.reduction is None else read_reduction(chosen.reduction)
+    recipe = read_recipe(chosen, RECIPE, reduction)
+    plan = Plan("dann", source, target, chosen.labels, reduction, recipe, chosen.data, chosen.frames)
+    suffix = "" if reduction is None else f"-{folder_name(reduction)}"
+    out = chosen.out or Path("runs") / f"dann-{source}-{target}{suffix}"
+    alone = replace(plan, method="supervised" if reduction is None else "reduced", target=None)
+    return {out: plan, out / SOURCE_ONLY: alone}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    began = time.monotonic()
+    plans = read_plans(arguments)
+    check_before_reading(plans)
+    (out, plan), (alone_out, alone) = plans.items()
+    kind = jax.local_devices()[0].device_kind
+    print(f"{plan.source} (labelled) -> {plan.target} (unlabelled), devices: {jax.device_count()} {kind}")
+    sets = sets_of(plan)
+    results = run(plan, sets, out)
+    simulated = " (simulated sets)" if results["simulated"] else ""
+    heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"
+    if writes():
+        plot_heads(read_log(out), results["epoch_kept"], heads_title, out / HEADS)
+    before = run(alone, sets, alone_out)
+    pair = TABLE_5.get((plan.source, str(plan.target)))
+    show(
+        heading(plan, results),
+        [
+            ("DANN, no target label", results["tested"]),
+            ("source-only network, same recipe", before["tested"]),
+        ],
+        []
+        if pair is None
+        else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
+    )
+    print(f"the label and domain classifiers by epoch: {out / HEADS}")
+    farewell(out, began)
