@@ -26,14 +26,17 @@ from bench.stages import (
     one_frame,
 )
 from bench.torch_rivals import torch_inference
-from sfxjax.crop import CROP
+from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
+from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.inputs import network_inputs
 from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
-from sfxjax.preprocess.definition import FRAME, central_crop, map_frames, preprocess, preprocess_crop
-from sfxjax.reductions.registry import REDUCTIONS
-from sfxjax.screen.batches import CropBatch, crop_array
-from sfxjax.screen.scorer import Screener, network_input, normalized_crop, saturation
+from sfxjax.preprocess.definition import normalize_pixels, preprocess
+from sfxjax.preprocess.validity import saturation, settle
+from sfxjax.reductions.registry import REDUCTIONS, get_reduction
+from sfxjax.screen.batches import CropBatch
+from sfxjax.screen.scorer import Screener
 
 # Pixels after the normalisation; the reference is SciPy in float64.
 NORMALIZED = 2e-4
@@ -232,7 +235,7 @@ def screening(dimensions: int, setting: Setting) -> Work:
     check_screener(screener, setting)
 
     def call(crops: jax.Array) -> Any:
-        return screener.start(CropBatch(crops, None, limit)).results
+        return screener.start(CropBatch(crops, None, limit)).results()
 
     rivals = [partial(_pyfai, setting)] if dimensions == 2 else []
     return Work(
@@ -260,7 +263,7 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
 
     def call(first: int) -> list[np.ndarray]:
         order = [frames[(first + step) % len(frames)] for step in range(rounds)]
-        batches = (CropBatch(crop_array(batch, batch.dtype), None, limit) for batch in order)
+        batches = (CropBatch(padded_crop(batch, batch.dtype), None, limit) for batch in order)
         return [scores.scores for _, scores in screener.score_batches(batches)]
 
     expected = call(0)[0]
@@ -299,11 +302,25 @@ def reference_score(
 ) -> float:
     """Score one crop step by step, without a batch and in full precision."""
     with jax.default_matmul_precision("float32"):
-        frame, whole, _ = _normalized(crop, good, limit, negatives_bad)
-        return float(scores(model, network_input(frame, whole, model.reduction)[None])[0])
+        return float(
+            _scored_crop(model.config, model.reduction, model.variables, crop, good, limit, negatives_bad)
+        )
 
 
-_normalized = jax.jit(normalized_crop)
+@partial(jax.jit, static_argnums=(0, 1))
+def _scored_crop(
+    config: BaseConfig,
+    reduction: str | None,
+    variables: Any,
+    crop: jax.Array,
+    mask: jax.Array,
+    limit: float,
+    negatives: bool,
+) -> jax.Array:
+    pixels, _ = settle(crop, mask, limit, negatives)
+    frame, window_valid = normalize_pixels(pixels)
+    inputs = frame if reduction is None else get_reduction(reduction)(frame, window_valid)
+    return TrainedModel(config, variables).scores(inputs[None])[0]
 
 
 def scores(model: TrainedModel, inputs: Any) -> np.ndarray:
@@ -321,8 +338,8 @@ def decision_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], t
     """List what `bench.timing.operations` counts from a raw crop to a logit."""
 
     def inputs(crop: jax.Array) -> jax.Array:
-        frame, _ = preprocess_crop(crop[0])
-        return network_input(frame, jnp.ones(frame.shape, bool), model.reduction)
+        pixels, _ = settle(crop[0], None, saturation(crop.dtype), False)
+        return network_inputs(pixels, [model.reduction], model.config)[0][0]
 
     return [(inputs, (one_frame(),), 1), *network_operations(model)]
 

@@ -30,9 +30,10 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import count
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.preprocess.validity import saturation
 from sfxjax.progress import progress
 from sfxjax.screen.batches import CropBatch
-from sfxjax.screen.scorer import Screener, saturation
+from sfxjax.screen.scorer import Screener
 from sfxjax.training.execute import execute, map_logits, total_steps, train
 from sfxjax.training.plan import Plan
 from sfxjax.training.prepared import PreparedSet, prepare

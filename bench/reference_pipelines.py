@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+from sfxjax.crop import CROP, central_crop
 from sfxjax.models.networks import BaseConfig
 from sfxjax.preprocess.contrast import WINDOW
-from sfxjax.preprocess.definition import CROP, central_crop
 
 _HALF = WINDOW // 2
 

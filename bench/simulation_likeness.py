@@ -18,9 +18,10 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from sfxjax.crop import central_crop
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
-from sfxjax.preprocess.definition import central_crop, preprocess
+from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.registry import row_wise_decomposition
 from sfxjax.simulate.sets import SIMULATED_SETS, Plan, classify, plan_run, simulate_frames
 

@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.crop import CROP
+from sfxjax.crop import CROP, FRAME, central_crop
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.layers import MOMENTUM
 from sfxjax.models.networks import BaseConfig, HitClassifier, stem
-from sfxjax.preprocess.definition import FRAME, central_crop
 from sfxjax.reductions.registry import get_reduction, row_wise_decomposition
 
 DETECTOR = 1920

@@ -9,6 +9,7 @@ its speed is that from a pre-processed frame on the device to a logit, all candi
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -29,8 +30,9 @@ from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier, parameter_count, stem
+from sfxjax.preprocess.definition import normalize_pixels
+from sfxjax.preprocess.validity import settle
 from sfxjax.screen.batches import filled
-from sfxjax.screen.scorer import network_input, normalized_crop
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.loop import Validation, fit
 from sfxjax.training.recipe import Recipe
@@ -141,9 +143,8 @@ def all_maps(frame_set: FrameSet, candidates: Sequence[BaseConfig]) -> dict[tupl
     @jax.jit
     def shrink(crops: jax.Array) -> list[jax.Array]:
         def one(crop: jax.Array) -> list[jax.Array]:
-            frame, whole, _ = normalized_crop(crop, good, jnp.inf, False)
-            kept = network_input(frame, whole, None)[None]
-            return [stem(kept, config)[0].astype(jnp.bfloat16) for config in wanted.values()]
+            frame, _ = normalize_pixels(settle(crop, good, math.inf, False)[0])
+            return [stem(frame[None], config)[0].astype(jnp.bfloat16) for config in wanted.values()]
 
         return jax.lax.map(one, crops)
 

@@ -108,9 +108,9 @@ def chosen_stages(only: str | None, quick: bool = False) -> list[Any]:
     Raises:
         UserError: a word is no beginning.
     """
-    from bench import file_stage, frame_stages, fused_stages, training_stages
+    from bench import file_stage, frame_stages, raw_stages, training_stages
 
-    stages = [*fused_stages.STAGES, *frame_stages.STAGES, *file_stage.STAGES, *training_stages.STAGES]
+    stages = [*raw_stages.STAGES, *frame_stages.STAGES, *file_stage.STAGES, *training_stages.STAGES]
     if only is None:
         return [stage for stage in stages if stage.quick or not quick]
     words = [word.strip() for word in only.split(",") if word.strip()]

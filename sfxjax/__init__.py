@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sfxjax.crop import central_crop
     from sfxjax.data.cxidb import open_set
     from sfxjax.models.checkpoint import TrainedModel, load_model, save_model
     from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
     from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
-    from sfxjax.preprocess.definition import central_crop
     from sfxjax.reductions.registry import preprocess_and_reduce, row_wise_decomposition
     from sfxjax.screen.scorer import Screener
 

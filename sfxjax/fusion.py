@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 
-def separately(true: jax.Array | None, step: Callable[..., Any], *arguments: jax.Array) -> Any:
+def fusion_barrier(true: jax.Array | None, step: Callable[..., Any], *arguments: jax.Array) -> Any:
     """Compute a step apart from those before and after it.
 
     Args:

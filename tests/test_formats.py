@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.data.frames import CROP, ReadOptions
+from sfxjax.crop import CROP, padded_crop
+from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import expand
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
-from sfxjax.screen.scorer import crop_array
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def read(path: Path, dtype: Any = np.uint16, **options: Any) -> tuple[list[str],
 
 
 def central(data: np.ndarray) -> np.ndarray:
-    return crop_array(data, data.dtype)
+    return padded_crop(data, data.dtype)
 
 
 def test_cheetah_with_a_link_a_shared_mask_and_masks_of_frames(tmp_path: Path, data: np.ndarray) -> None:

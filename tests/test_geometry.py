@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.crop import CROP
 from sfxjax.data.formats.cbf import open_cbf
-from sfxjax.data.frames import CROP, ReadOptions
+from sfxjax.data.frames import ReadOptions
 from sfxjax.data.geometry import Geometry, Panel, parse_geometry, read_geometry
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError

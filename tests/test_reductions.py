@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sfxjax.crop import CROP, FRAME, central_crop
 from sfxjax.data.cxidb import open_set
 from sfxjax.errors import UserError
-from sfxjax.preprocess.definition import CROP, FRAME, central_crop, grown_mask, preprocess
+from sfxjax.preprocess import preprocess
+from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.reductions import library
 from sfxjax.reductions.registry import (
     ALIASES,
@@ -327,11 +329,12 @@ def test_a_masked_pixel_and_its_neighbours_decide_no_row() -> None:
     before = np.asarray(preprocess_and_reduce(frame, mask))
     frame[300:340, 350:420] = 65535
     np.testing.assert_array_equal(preprocess_and_reduce(frame, mask), before)
-    # Good pixels beside the masked ones are one-sided in their window; those too are left out.
-    frame[298:300, 350:420] = 0
+    # The pixels beside the masked ones are one-sided in their window; those too are left out.
+    frame[298:300, 350:420] = 1
     normalized, valid = preprocess(frame, mask, return_valid=True)
-    left_out = np.asarray(normalized)[296:298, 348:418]
-    assert np.abs(left_out).max() > np.abs(np.asarray(normalized)[np.asarray(valid)]).max() / 2
+    assert not np.asarray(normalized)[296:298, 348:418].any()
+    one_sided = np.asarray(normalize_crop(jnp.asarray(frame), jnp.asarray(mask)))[296:298, 348:418]
+    assert np.abs(one_sided).max() > np.abs(np.asarray(normalized)).max() / 2
     assert not np.asarray(valid)[296:298, 348:418].any()
     expected = [
         np.ptp(row[good]) for row, good in zip(np.asarray(normalized), np.asarray(valid), strict=True)
@@ -401,17 +404,19 @@ def test_registry() -> None:
         get_reduction("mine.py:diagonal")
 
 
-def test_the_beam_stop_decides_rows_of_the_real_frame_only_without_its_mask(shared: Path) -> None:
+def test_the_beam_stop_decides_rows_of_the_real_frame_only_where_its_zeros_count(shared: Path) -> None:
     folder = shared / "data" / "mfx_rayonix"
     with h5py.File(folder / "blank.h5") as file:
         frame = central_crop(file["/entry_1/data_1/data"][0])
     mask = central_crop(np.load(folder / "mask.npz", allow_pickle=False)["good"])
-    bare = np.asarray(preprocess_and_reduce(frame))
+    bare = np.asarray(preprocess_and_reduce(frame + 1))
+    unmasked = np.asarray(preprocess_and_reduce(frame))
     masked = np.asarray(preprocess_and_reduce(frame, mask))
     rim = ~np.asarray(grown_mask(mask)).all(axis=1)
     assert np.median(bare[rim]) > 1.2
-    assert np.median(masked[rim]) < 0.6
-    assert np.all(masked > 0)
+    for without in (masked, unmasked):
+        assert np.median(without[rim]) < 0.6
+        assert np.all(without > 0)
     assert abs(np.median(masked[~rim]) - np.median(masked[rim])) < 0.2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -15,12 +16,14 @@ import screen_cases as cases
 
 from bench import frame_stages, stages, throughput, throughput_table, timing
 from sfxjax.compilation import keep_compiled
+from sfxjax.crop import padded_crop
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier, stem
-from sfxjax.preprocess.definition import preprocess
-from sfxjax.screen.batches import CropBatch, crop_array, filled, overlapped
+from sfxjax.preprocess.definition import normalize_pixels, preprocess
+from sfxjax.preprocess.validity import settle
+from sfxjax.screen.batches import CropBatch, filled, overlapped
 from sfxjax.screen.scorer import Screener
 
 
@@ -90,7 +93,7 @@ def test_frames_are_copied_only_where_they_must_be() -> None:
     np.testing.assert_array_equal(more[:3], frames[:, 2:6, 1:5])
     assert np.all(more[3:] == 7) and len(more) == 5
     large = cases.frames(2, 800)
-    assert np.shares_memory(crop_array(large, large.dtype), large)
+    assert np.shares_memory(padded_crop(large, large.dtype), large)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_a_wrong_fast_path_ends_the_run(
 
 
 def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
-    normalized, _ = frame_stages.preprocess_crop(frame)
+    normalized, _ = normalize_pixels(settle(frame, None, math.inf, False)[0])
     return normalized.at[300, 300].add(1e-3)
 
 

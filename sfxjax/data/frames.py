@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.crop import CROP
 from sfxjax.errors import UserError
 
 
@@ -130,46 +129,6 @@ class ReadOptions:
         if fields["centre"] is not None:
             fields["centre"] = tuple(fields["centre"])
         return cls(**fields)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Where the crop lies in a frame: `frame[rows, columns]` goes to `crop[to_rows, to_columns]`."""
-
-    rows: slice
-    columns: slice
-    to_rows: slice
-    to_columns: slice
-
-    @property
-    def whole(self) -> bool:
-        """Whether the frame fills the crop."""
-        full = slice(0, CROP)
-        return self.to_rows == full and self.to_columns == full
-
-
-def crop_window(shape: tuple[int, int], centre: tuple[float, float] | None = None) -> Window:
-    """Place the 724 x 724 crop.
-
-    Args:
-        shape: (ss, fs) of the frame, pixels.
-        centre: (x, y) = (fs, ss) of the crop's centre, pixels from the first pixel's corner; None:
-            the frame's centre.
-
-    Raises:
-        UserError: the crop would hold nothing of the frame.
-    """
-    spans = []
-    for length, at in zip(shape, (None, None) if centre is None else (centre[1], centre[0]), strict=True):
-        start = (length - CROP) // 2 if at is None else round(at - CROP / 2)
-        first, last = max(start, 0), min(start + CROP, length)
-        if last <= first:
-            raise UserError(
-                f"the beam centre {centre} is too far outside frames of {shape[0]}x{shape[1]} pixels"
-            )
-        spans.append((slice(first, last), slice(first - start, last - start)))
-    (rows, to_rows), (columns, to_columns) = spans
-    return Window(rows, columns, to_rows, to_columns)
 
 
 def pixel_type(dtypes: list[str]) -> np.dtype[Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.frames import CROP
+from sfxjax.crop import CROP
 from sfxjax.errors import UserError, explain_os_error
 
 _VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")

@@ -10,9 +10,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from sfxjax.crop import CROP, crop_window
 from sfxjax.data.formats.image_files import image_layout, image_stack, read_image
 from sfxjax.data.formats.layouts import hdf5_stacks
-from sfxjax.data.frames import CROP, FrameStack, ReadOptions, crop_window
+from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry, read_geometry
 from sfxjax.data.hdf5 import Files, first_line
 from sfxjax.data.masks import good_pixels, read_mask_file

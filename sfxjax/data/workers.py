@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.data.frames import CROP, FrameStack, ReadOptions
+from sfxjax.crop import CROP
+from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import first_line
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError, explain_os_error

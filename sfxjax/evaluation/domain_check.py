@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.mapping import map_leading
+from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
+
 NAMES = (
     "median_magnitude",
     "upper_quartile_to_median",
@@ -22,8 +25,7 @@ NAMES = (
     "inner_to_outer_noise",
 )
 
-# Every pixel would do, but a sort of them costs more than the network.
-STRIDE = 12
+STRIDE = LATTICE_COLUMNS
 # A frame counts as strange in one statistic where the range of the training frames, widened by this share of
 # its width on either side, does not hold it.
 MARGIN = 0.5
@@ -35,16 +37,61 @@ def frame_statistics(frames: jax.Array) -> jax.Array:
     """Compute each frame's statistics.
 
     Args:
-        frames: (n, 720, 720), pre-processed; 0 where a pixel is bad.
+        frames: (n, 720, 720), pre-processed; 0 where a window holds an invalid pixel.
 
     Returns:
-        (n, 6) float32 in the order of `NAMES`: the median of |x|; the upper quartile of |x| and the first decile
-        of the rows' largest minus smallest value, both over that median; the correlation of neighbours along
-        fast and slow scan, and the mean of |x| in the inner half of the frame over that in the outer, all
-        clipped to three medians so that spots do not weigh. Bad pixels take no part; a frame of bad pixels gives
-        zeros.
+        (n, 6) float32 in the order of `NAMES`, see `lattice_statistics`.
     """
-    return jax.lax.map(_one, frames) if jax.default_backend() == "cpu" else jax.vmap(_one)(frames)
+
+    def one(frame: jax.Array) -> jax.Array:
+        rows, columns = frame[::LATTICE_ROWS], frame[:, ::LATTICE_COLUMNS]
+        return lattice_statistics(frame.max(1) - frame.min(1), rows, columns)
+
+    return map_leading(one, frames)
+
+
+def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Compute a frame's statistics from every fourth row and every twelfth column.
+
+    Args:
+        extents: (720,) largest minus smallest value of each row.
+        rows: (180, 720), every fourth row of the frame.
+        columns: (720, 60), every twelfth column of it.
+
+    Returns:
+        (6,) float32 in the order of `NAMES`: the median of |x|; the upper quartile of |x| and the first decile
+        of the rows' extents, both over that median; the correlation of neighbours along fast and slow scan, and the mean of |x|
+        in the inner half of the frame over that in the outer, all clipped to three medians so that spots do not weigh.
+        Invalid pixels, which are 0, take no part; a frame of invalid pixels gives zeros.
+    """
+    # Every pixel would do, but a sort of them costs more than the network. Without a barrier a CPU goes over the rows
+    # once for every number.
+    rows, columns, extents = jax.lax.optimization_barrier((rows[:: STRIDE // LATTICE_ROWS], columns, extents))
+    sample = jnp.abs(columns[::STRIDE])
+    height, width = sample.shape
+    median, upper = _quantiles(sample, (0.5, 0.75))
+    # The normalisation's scale is the whole frame's, which strong spots raise: only the first statistic keeps it.
+    scale = jnp.where(median > 0, median, 1)
+
+    def clipped(values: jax.Array) -> jax.Array:
+        return jnp.clip(values, -3 * median, 3 * median)
+
+    fast = _correlation(clipped(rows[:, :-1]), clipped(rows[:, 1:]))
+    slow = _correlation(clipped(columns[:-1]), clipped(columns[1:]))
+    ss, fs = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    inner = (jnp.abs(ss - height / 2) < height / 2**1.5) & (jnp.abs(fs - width / 2) < width / 2**1.5)
+    limited = jnp.minimum(sample, 3 * median)
+    outer_mean = _mean(limited, (sample > 0) & ~inner)
+    return jnp.stack(
+        [
+            median,
+            upper / scale,
+            _quantiles(extents, (0.1,))[0] / scale,
+            fast,
+            slow,
+            _mean(limited, (sample > 0) & inner) / jnp.where(outer_mean > 0, outer_mean, 1),
+        ]
+    )
 
 
 def summarize(statistics: np.ndarray) -> dict[str, Any]:
@@ -101,45 +148,6 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
                 f"training frames had, {low:.3g} to {high:.3g} (median here {np.median(column):.3g})"
             )
     return lines
-
-
-def _one(frame: jax.Array) -> jax.Array:
-    # A CPU would else go over the frame once for every number that comes of it.
-    sample, extent, rows, row_neighbours, columns, column_neighbours = jax.lax.optimization_barrier(
-        (
-            jnp.abs(frame[::STRIDE, ::STRIDE]),
-            frame.max(1) - frame.min(1),
-            frame[::STRIDE, :-1],
-            frame[::STRIDE, 1:],
-            frame[:-1, ::STRIDE],
-            frame[1:, ::STRIDE],
-        )
-    )
-    height, width = sample.shape
-    median, upper = _quantiles(sample, (0.5, 0.75))
-    # The normalisation's scale is the whole frame's, which strong spots raise: only the first statistic keeps it.
-    scale = jnp.where(median > 0, median, 1)
-
-    def clipped(values: jax.Array) -> jax.Array:
-        return jnp.clip(values, -3 * median, 3 * median)
-
-    # Only pairs of good pixels: bad ones are exactly 0.
-    fast = _correlation(clipped(rows), clipped(row_neighbours))
-    slow = _correlation(clipped(columns), clipped(column_neighbours))
-    ss, fs = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
-    inner = (jnp.abs(ss - height / 2) < height / 2**1.5) & (jnp.abs(fs - width / 2) < width / 2**1.5)
-    limited = jnp.minimum(sample, 3 * median)
-    outer_mean = _mean(limited, (sample > 0) & ~inner)
-    return jnp.stack(
-        [
-            median,
-            upper / scale,
-            _quantiles(extent, (0.1,))[0] / scale,
-            fast,
-            slow,
-            _mean(limited, (sample > 0) & inner) / jnp.where(outer_mean > 0, outer_mean, 1),
-        ]
-    )
 
 
 def _quantiles(values: jax.Array, shares: tuple[float, ...]) -> list[jax.Array]:

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
 from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
-from sfxjax.preprocess.definition import FRAME
 from sfxjax.reductions.registry import LIBRARY, canonical_name, reduced_shape
 from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sfxjax.fusion import separately
+from sfxjax.fusion import fusion_barrier
 from sfxjax.models.pooled_convolution import along_channels
 
 # Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
@@ -114,5 +114,5 @@ class Dropout(nn.Module):
 
         # On a CPU alone: a GPU's host would wait for the number that decides a branch.
         bounded = values.ravel()[0] != jnp.inf if jax.default_backend() == "cpu" else None
-        kept = separately(bounded, draw)
+        kept = fusion_barrier(bounded, draw)
         return jnp.where(kept, values / (1 - dropped / 256), 0)

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sfxjax.fusion import separately
+from sfxjax.fusion import fusion_barrier
 
 # Layouts by the number of axes of places, as `jax.lax.conv_general_dilated` names them.
 _LAYOUTS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC")}
@@ -98,7 +98,7 @@ def _forward(values: jax.Array, kernel: jax.Array) -> tuple[Any, Any]:
     if suits_batch_last(values):
         convolved = _planes_product(values, kernel)
         mean, square = (part.mean(2).mean(0) for part in _powers(convolved))
-        largest = separately(jnp.isfinite(square).all(), _largest_of_planes, convolved)
+        largest = fusion_barrier(jnp.isfinite(square).all(), _largest_of_planes, convolved)
         n, *places, _ = values.shape
         pooled = largest.reshape(-1, *(length // 2 for length in places), n)
     else:

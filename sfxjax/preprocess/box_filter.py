@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sfxjax.errors import UserError
-from sfxjax.fusion import separately
+from sfxjax.fusion import fusion_barrier
 
 
 def check_spot(spot: int) -> None:
@@ -56,6 +56,6 @@ def sums_within(strip: jax.Array, spot: int) -> jax.Array:
 
     # Kept apart: what reads the sums would add up the rows anew for each of its terms. The pixel is one of the frame, since the
     # compiler knows the zeros around it.
-    sums = separately(strip[half, half] != jnp.inf if on_cpu else None, rows, strip)
+    sums = fusion_barrier(strip[half, half] != jnp.inf if on_cpu else None, rows, strip)
     width = strip.shape[1]
     return sum(sums[:, first : width + first] for first in range(spot)) / spot

@@ -18,11 +18,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
-from sfxjax.preprocess import definition as pre
+from sfxjax.mapping import map_frames, map_in_threads
 from sfxjax.preprocess.contrast import Floor, WindowName, check_options
-from sfxjax.preprocess.fused import reduce_raw
+from sfxjax.preprocess.definition import check_frames, normalize_pixels
 from sfxjax.preprocess.tiled import normalize_parts
+from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.library import (
     block_maxima,
     brightest_pixels,
@@ -145,7 +147,7 @@ def reduced_shape(name: str) -> tuple[int, ...]:
     Raises:
         UserError: as `get_reduction`.
     """
-    frame = jax.ShapeDtypeStruct((pre.FRAME, pre.FRAME), jnp.float32)
+    frame = jax.ShapeDtypeStruct((FRAME, FRAME), jnp.float32)
     return jax.eval_shape(lambda frame: get_reduction(name)(frame, None), frame).shape
 
 
@@ -156,21 +158,18 @@ def preprocess_and_reduce(
     reduction: Reduction = row_wise_decomposition,
     window: WindowName = "box",
     floor: Floor = 1.0,
-    saturation: float | None = None,
+    limit: float | None = None,
 ) -> jax.Array:
     """Pre-process frames and reduce each at once, so that no batch of float frames is kept.
 
-    Pixels whose 5 x 5 window holds a bad pixel take no part in the reduction: the edge of a masked area, such
-    as a beam stop's rim, looks like a spot to the normalisation.
-
     Args:
-        frames: (..., height, width), as for `sfxjax.preprocess.definition.preprocess`.
+        frames: (..., height, width), as for `sfxjax.preprocess.preprocess`.
         mask: as there.
         reduction: a reduction as the module's text defines it. Compiled once per function object, so give a
             named function and not a new lambda at each call.
         window: as there.
         floor: as there.
-        saturation: as there.
+        limit: as there.
 
     Returns:
         (..., length) or (..., length, channels).
@@ -178,33 +177,50 @@ def preprocess_and_reduce(
     Raises:
         UserError: as there.
     """
-    if reduction is row_wise_decomposition and window == "box" and not isinstance(floor, str) and floor > 0:
-        return reduce_raw(frames, mask, floor=floor, saturation=saturation, backend="xla")
-    frames, mask = pre.crop_and_check(frames, mask)
+    crops, mask, limit = check_frames(frames, mask, limit)
     check_options(window, floor)
-    return _preprocess_and_reduce(frames, mask, reduction, window, floor, saturation)
+    reduce = partial(_reduce, reduction=reduction, window=window, floor=floor, limit=limit)
+    if any(isinstance(array, jax.core.Tracer) for array in (crops, mask)):
+        return reduce(crops, mask, 0, count=None)
+    crops = jnp.asarray(crops)
+    leading = crops.shape[:-2]
+    crops = crops.reshape(-1, *crops.shape[-2:])
+    mask = None if mask is None else jnp.asarray(mask)
+    mask = mask.reshape(-1, *mask.shape[-2:]) if mask is not None and mask.ndim > 2 else mask
+    reduced = map_in_threads(lambda first, size: reduce(crops, mask, first, count=size), len(crops))
+    return reduced.reshape(*leading, *reduced.shape[1:])
 
 
-@partial(jax.jit, static_argnames=("reduction", "window", "floor", "saturation"))
-def _preprocess_and_reduce(
-    frames: jax.Array,
+@partial(jax.jit, static_argnames=("count", "reduction", "window", "floor", "limit"))
+def _reduce(
+    crops: jax.Array,
     mask: jax.Array | None,
+    first: jax.Array | int,
+    *,
+    count: int | None,
     reduction: Reduction,
     window: WindowName,
     floor: Floor,
-    saturation: float | None,
+    limit: float,
 ) -> jax.Array:
-    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        if window != "box" or isinstance(floor, str) or floor <= 0:
-            frame, good = pre.preprocess_crop(crop, mask, window=window, floor=floor, saturation=saturation)
-            return reduction(frame, None if good is None else pre.grown_mask(good))
-        # No window that holds a bad pixel matters, which makes the normalisation cheaper.
-        good = pre.usable_pixels(crop, mask, saturation)
-        values = pre.without_negatives(crop)
-        frame, whole = normalize_parts(values, good, ("frame", "whole"), floor=floor)
-        return reduction(frame, None if good is None else whole)
+    """Reduce `count` crops of a batch from the first one on, or all of them."""
 
-    return pre.map_frames(one, frames, mask)
+    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
+        pixels, _ = settle(crop, mask, limit, mask is not None)
+        if (
+            reduction is row_wise_decomposition
+            and window == "box"
+            and not isinstance(floor, str)
+            and floor > 0
+        ):
+            return normalize_parts(pixels, ("rows",), floor=floor)[0]
+        return reduction(*normalize_pixels(pixels, window=window, floor=floor))
+
+    if count is not None:
+        crops = jax.lax.dynamic_slice_in_dim(crops, first, count)
+        if mask is not None and mask.ndim > 2:
+            mask = jax.lax.dynamic_slice_in_dim(mask, first, count)
+    return map_frames(one, crops, mask)
 
 
 def _extent(frame: jax.Array, valid: jax.Array | None, axis: int) -> jax.Array:

@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
-from sfxjax.preprocess.definition import FRAME
 from sfxjax.reductions.registry import LIBRARY, REDUCTIONS, Reduction, canonical_name, get_reduction
 
 # A mask that hides nothing must not change the numbers by more than another order of adding them up may.

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sfxjax.data.frames import CROP, crop_window
-
 # More threads do not copy faster.
 MOST_THREADS = 8
 
@@ -39,17 +37,6 @@ class CropBatch:
     limits: float | np.ndarray = np.inf
     negatives_bad: bool | np.ndarray = False
     count: int | None = None
-
-
-def crop_array(frames: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Cut the central crop out of frames (..., ss, fs); what they lack is 0."""
-    window = crop_window(frames.shape[-2:])
-    inner = frames[..., window.rows, window.columns]
-    if window.whole:
-        return inner.astype(dtype, copy=False)
-    crops = np.zeros((*frames.shape[:-2], CROP, CROP), dtype)
-    crops[..., window.to_rows, window.to_columns] = inner
-    return crops
 
 
 def overlapped(

@@ -18,10 +18,11 @@ from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.preprocess.validity import saturation
 from sfxjax.screen.batches import CropBatch, overlapped
 from sfxjax.screen.journal import Journal
 from sfxjax.screen.run import Run, unreadable
-from sfxjax.screen.scorer import Screener, saturation
+from sfxjax.screen.scorer import Screener
 
 if TYPE_CHECKING:
     from sfxjax.models.checkpoint import TrainedModel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from sfxjax.data.frames import CROP
+from sfxjax.crop import CROP
 from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels

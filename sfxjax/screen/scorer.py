@@ -11,6 +11,7 @@ In a notebook:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -20,26 +21,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.data.frames import CROP, pixel_type
+from sfxjax.crop import CROP, padded_crop
+from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import NAMES, frame_statistics
+from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.mapping import cores, map_leading, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.inputs import finish_inputs, network_inputs
 from sfxjax.models.networks import BaseConfig
-from sfxjax.preprocess.tiled import normalize_parts
-from sfxjax.reductions.registry import get_reduction
-from sfxjax.screen.batches import CropBatch, crop_array, filled, is_whole, overlapped
+from sfxjax.preprocess.validity import saturation, settle
+from sfxjax.screen.batches import CropBatch, filled, is_whole, overlapped
 
-# A frame is an error where fewer of its crop's unmasked pixels than this share can be used.
-LEAST_USABLE = 0.1
-# Detectors with a pedestal have noise on both sides of 0: so much of it that negative pixels cannot mean "no
-# value", as a few values from -1 down to -2 do. They are then raised instead, by so many mean negative values.
-NOISE_SHARE = 0.05
-NOISE_DEPTH = 8
-# A frame is saturated, or empty, where at least this share of the usable pixels has the one highest value.
+# A frame is an error where fewer of its crop's unmasked pixels than this fraction can be used.
+LEAST_VALID = 0.1
+# A frame is saturated, or empty, where at least this fraction of the usable pixels has the one highest value.
 MOST_AT_LARGEST = 0.5
-# A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
-LEAST_MEAN_WITHOUT_ZEROS = 50.0
 # Batches sent ahead of the one that is waited for. A thread of its own copies each to an accelerator, and one alone is
 # slower than the bus.
 AHEAD = 4
@@ -61,12 +58,19 @@ class Scores:
     statistics: np.ndarray
 
 
-class Started(NamedTuple):
-    """A batch under way: results to come, how many of them count, and the host's memory that is free afterwards."""
+Results = tuple[jax.Array, ...]
 
-    results: tuple[jax.Array, ...]
+
+class Started(NamedTuple):
+    """A batch under way: results to come, piece by piece, how many count, and the host's memory that is free afterwards."""
+
+    pieces: list[Results | Future[Results]]
     frames: int
     memory: np.ndarray | None
+
+    def results(self) -> list[Results]:
+        """Return the results as the devices have them, waiting for threads only."""
+        return [piece.result() if isinstance(piece, Future) else piece for piece in self.pieces]
 
 
 class Screener:
@@ -91,7 +95,10 @@ class Screener:
             batch_size = len(devices) * (16 if on_cpu else 128)
         elif batch_size < 1:
             raise UserError(f"a batch of {batch_size} frames makes no sense; give at least 1")
-        self.batch_size = -(-batch_size // len(devices)) * len(devices)
+        # A CPU is given a batch in as many pieces as it has cores, see `map_in_threads`.
+        self._pieces = min(cores(), batch_size) if on_cpu and len(devices) == 1 else 1
+        multiple = len(devices) * self._pieces
+        self.batch_size = -(-batch_size // multiple) * multiple
         self.ahead = AHEAD_ON_CPU if on_cpu else AHEAD
         self._devices = tuple(devices)
         mesh = _mesh(self._devices)
@@ -141,10 +148,10 @@ class Screener:
                 "give bool, True = good"
             )
         limit, negatives_bad = saturation(frames.dtype), mask is not None
-        crops = crop_array(frames, pixel_type([frames.dtype.str]))
-        good = None if good is None else crop_array(good, np.dtype(bool))
+        crops = padded_crop(frames, pixel_type([frames.dtype.str]))
+        good = None if good is None else padded_crop(good, np.dtype(bool))
         if good is None and min(frames.shape[1:]) < CROP:
-            good = crop_array(np.ones(frames.shape[1:], bool), np.dtype(bool))
+            good = padded_crop(np.ones(frames.shape[1:], bool), np.dtype(bool))
         if mask is None:
             bad, _ = find_bad_pixels(crops, good)
             if bad is not None:
@@ -201,18 +208,41 @@ class Screener:
         if not isinstance(crops, jax.Array) and not is_whole(crops, self.batch_size):
             memory = self._memory_for(crops.dtype)
             crops = filled(crops, self.batch_size, into=memory)
-        crops = jax.device_put(crops, self._split)
         good = self._on_devices(batch.good)
-        limits, negatives_bad = (
-            jax.device_put(_spread(value, self.batch_size, dtype), self._split)
-            for value, dtype in ((batch.limits, np.float32), (batch.negatives_bad, np.bool_))
+        arguments = (
+            crops,
+            good,
+            _spread(batch.limits, self.batch_size, np.float32),
+            _spread(batch.negatives_bad, self.batch_size, np.bool_),
         )
-        program = self.program(crops.dtype, good.ndim == 3)
-        return Started(program(self._variables, crops, good, limits, negatives_bad), count, memory)
+        own_masks = good.ndim == 3
+        program = self.program(crops.dtype, own_masks)
+
+        def score(first: int, size: int) -> Results:
+            pieces = (
+                array
+                if place == 1 and not own_masks
+                else jax.device_put(array[first : first + size], self._split)
+                for place, array in enumerate(arguments)
+            )
+            return program(self._variables, *pieces)
+
+        size = self.batch_size // self._pieces
+        if self._pieces == 1:
+            return Started([score(0, size)], count, memory)
+        pool = thread_pool(self._pieces)
+        pieces = [
+            pool.submit(lambda first: jax.block_until_ready(score(first, size)), first)
+            for first in range(0, self.batch_size, size)
+        ]
+        return Started([*pieces], count, memory)
 
     def finish(self, started: Started) -> Scores:
         """Wait for a batch that `start` began, and say what is known of its frames."""
-        results = [np.asarray(result)[: started.frames] for result in started.results]
+        results = [
+            np.concatenate([np.asarray(part) for part in parts])[: started.frames]
+            for parts in zip(*started.results(), strict=True)
+        ]
         if started.memory is not None:
             self._free.append(started.memory)
         return _explain(*results)
@@ -229,7 +259,7 @@ class Screener:
             model.config,
             model.reduction,
             shapes,
-            self.batch_size,
+            self.batch_size // self._pieces,
             np.dtype(dtype),
             own_masks,
             self._devices,
@@ -242,21 +272,15 @@ class Screener:
                 return self._free.pop(place)
         return np.empty((self.batch_size, CROP, CROP), dtype)
 
-    def _on_devices(self, good: np.ndarray | None) -> jax.Array:
-        """Put good pixels on the devices; those that all frames share stay there."""
+    def _on_devices(self, good: np.ndarray | None) -> Any:
+        """Put a mask that all frames share on the devices, where it stays; one a frame is filled up to a batch."""
         if good is not None and good.ndim == 3:
-            return jax.device_put(filled(good, self.batch_size, True), self._split)
+            return filled(good, self.batch_size, True)
         good = np.ones((CROP, CROP), bool) if good is None else good
         if self._good is None or not np.array_equal(self._good[0], good):
             # A copy, since the caller may change the original.
             self._good = good.copy(), jax.device_put(good.copy(), self._everywhere)
         return self._good[1]
-
-
-def saturation(dtype: np.dtype) -> float:
-    """Return the value from which a pixel means nothing: an unsigned type's largest, else infinity."""
-    dtype = np.dtype(dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
 
 
 def _spread(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
@@ -323,111 +347,20 @@ def _score(
     """Pre-process and score crops.
 
     Returns:
-        (n,) scores; (n, 3) share of the unmasked pixels that can be used, share of those with a number that
-        have the highest value, and that value; (n, 6) statistics.
+        (n,) scores; (n, 3) `sfxjax.preprocess.validity.Facts`; (n, 6) statistics.
     """
 
     def one(arguments: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        crop, limit, bad_below_zero = arguments[:3]
+        crop, limit, negatives_invalid = arguments[:3]
         mask = arguments[3] if len(arguments) > 3 else good
-        frame, whole, facts = normalized_crop(crop, mask, limit, bad_below_zero)
-        return network_input(frame, whole, reduction), facts, frame_statistics(frame[None])[0]
+        pixels, facts = settle(crop, mask, limit, negatives_invalid)
+        (inputs,), statistics = network_inputs(pixels, [reduction], config)
+        return inputs, jnp.stack(facts), statistics
 
     arguments = (crops, limits, negatives_bad) + ((good,) if good.ndim == 3 else ())
-    if jax.default_backend() == "cpu":
-        inputs, facts, statistics = jax.lax.map(one, arguments)
-    else:
-        inputs, facts, statistics = jax.vmap(one)(arguments)
-    return TrainedModel(config, variables).scores(inputs), facts, statistics
-
-
-def normalized_crop(
-    crop: jax.Array, good: jax.Array, limit: jax.Array | float, bad_below_zero: jax.Array | bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Settle which pixels of a crop mean something, and normalise its contrast.
-
-    Args:
-        crop: (724, 724) in detector units, any real type.
-        good: bool (724, 724), False where the mask forbids a pixel.
-        limit: value from which a pixel means nothing.
-        bad_below_zero: whether negative pixels mean nothing (else they count as 0), unless they are noise.
-
-    Returns:
-        (720, 720) float32, normalised; bool (720, 720), True where no pixel of the 5 x 5 window is left out, which is
-        where the first is not simply 0;
-        (3,) float32: share of the unmasked pixels that can be used, share of those with a number that have the
-        highest value, and that value.
-    """
-    values = crop.astype(jnp.float32)
-    present = good if jnp.issubdtype(crop.dtype, jnp.integer) else good & jnp.isfinite(values)
-    usable = present & (values < limit)
-    raised: jax.Array = crop
-    if not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
-        raised, usable = _without_negatives(crop, usable, jnp.asarray(bad_below_zero))
-    # Behind a beam stop, in a hole or in a gap detectors write exactly 0. Its rim is as sharp as a spot. Where the
-    # frame's mean is high no live pixel reads 0; counting detectors with few photons stay below that mean.
-    mean = jnp.sum(jnp.where(usable, values, 0)) / jnp.maximum(_count(usable), 1)
-    usable = usable & ((values != 0) | (mean < LEAST_MEAN_WITHOUT_ZEROS))
-    largest = jnp.max(jnp.where(present, values, -jnp.inf))
-    # Saturated pixels count here, unlike those without a number.
-    at_largest = _count(present & (values == largest)) / jnp.maximum(_count(present), 1)
-    facts = jnp.stack([_count(usable) / jnp.maximum(_count(good), 1), at_largest, largest])
-    frame, whole = normalize_parts(raised, usable, ("frame", "whole"))
-    return frame, whole, facts
-
-
-def _count(pixels: jax.Array) -> jax.Array:
-    """Count pixels; in float32, exact for so few, and on a CPU twice as fast as integers."""
-    return jnp.sum(pixels.astype(jnp.float32))
-
-
-def network_input(frame: jax.Array, whole: jax.Array, reduction: str | None) -> jax.Array:
-    """Return what a network reads of a normalised frame: the frame without the masked pixels, or its reduction.
-
-    Args:
-        frame: (720, 720), as `normalized_crop` gives it.
-        whole: bool (720, 720), as there.
-        reduction: name of a reduction, or None.
-    """
-    return jnp.where(whole, frame, 0) if reduction is None else get_reduction(reduction)(frame, whole)
-
-
-def _without_negatives(
-    crop: jax.Array, usable: jax.Array, bad_below_zero: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Settle what negative pixels mean: no value, 0, or noise around a pedestal, which is raised above 0.
-
-    The normalisation does not see by how much a frame is raised.
-
-    Args:
-        crop: (724, 724), signed integers or floats.
-        usable: bool (724, 724), True where a pixel means something.
-        bad_below_zero: whether negative pixels mean nothing, unless they are noise.
-
-    Returns:
-        The crop without negative pixels, of an unsigned type if it is of integers; and which pixels are usable.
-    """
-    whole = jnp.issubdtype(crop.dtype, jnp.integer)
-    dtype = jnp.dtype(f"uint{8 * crop.dtype.itemsize}") if whole else crop.dtype
-    values = crop.astype(jnp.float32)
-
-    def settled(usable: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sentinel = (values >= -2) & (values == jnp.round(values))
-        lowest = jnp.min(jnp.where(usable, values, 0))
-        noise = usable & (values < 0) & ~sentinel & (values > lowest)
-        noisy = _count(noise) > NOISE_SHARE * _count(usable)
-        bottom = NOISE_DEPTH * jnp.sum(jnp.where(noise, values, 0)) / jnp.maximum(_count(noise), 1)
-        bottom = jnp.where(noisy, jnp.floor(bottom) if whole else bottom, 0)
-        kept = usable & ((values >= bottom) | ~(noisy | bad_below_zero))
-        # Integers wrap around and so come out right: the difference is not negative.
-        step = (-bottom).astype(jnp.int32).astype(dtype) if whole else -bottom.astype(dtype)
-        return jnp.where(values >= bottom, crop.astype(dtype) + step, 0), kept
-
-    def without(usable: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jnp.maximum(crop, 0).astype(dtype), usable
-
-    # Most frames of signed pixels hold no negative one.
-    return jax.lax.cond(jnp.min(jnp.where(usable, values, 0)) < 0, settled, without, usable)
+    inputs, facts, statistics = map_leading(one, arguments)
+    logits = TrainedModel(config, variables).map_logits(finish_inputs(inputs, config))
+    return jax.nn.sigmoid(logits), facts, statistics
 
 
 def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> Scores:
@@ -438,7 +371,7 @@ def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> S
             reason = "all pixels are 0"
         elif at_largest >= MOST_AT_LARGEST and largest != 0:
             reason = f"saturated: {100 * at_largest:.0f} % of the pixels have the highest value, {largest:g}"
-        elif usable < LEAST_USABLE:
+        elif usable < LEAST_VALID:
             reason = f"only {100 * usable:.2g} % of the unmasked pixels hold a usable number"
         reasons.append(reason)
     scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), scores)

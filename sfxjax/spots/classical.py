@@ -1,6 +1,7 @@
 """A plain spot finder: counts what stands out from its surroundings, without training.
 
-It is what the networks are compared with. Every sum below runs over the good pixels of a window around each pixel:
+It is what the networks are compared with. Every sum below runs over the pixels of a window that count
+(`sfxjax.preprocess.validity`):
 
     d = x - mean of x in 11 x 11                           height above the background
     s = sum of d over 3 x 3                                strength
@@ -30,8 +31,9 @@ from jax.typing import ArrayLike
 
 from sfxjax.data.cxidb import FrameSet
 from sfxjax.errors import UserError
-from sfxjax.preprocess.contrast import combined, finite
-from sfxjax.preprocess.definition import crop_and_check, map_frames
+from sfxjax.mapping import map_frames
+from sfxjax.preprocess.definition import check_frames
+from sfxjax.preprocess.validity import settle
 from sfxjax.screen.batches import filled
 
 # The least signal to noise. On the first 400 frames of each simulated set 6.5 to 7.5 tell hits from misses equally well.
@@ -56,10 +58,8 @@ def count_spots(
     """Count the spots in the central 724 x 724 pixels of frames.
 
     Args:
-        frames: (..., height, width) in detector units, at least 724 x 724, as for `sfxjax.preprocess.definition.preprocess`:
-            NaN and infinities are bad; negative pixels too where a mask is given, without one they count as 0.
-        mask: bool, True = good; the shape of one frame or of its crop, or one of these for each frame. A spot has
-            nine good pixels.
+        frames: (..., height, width) in detector units, at least 724 x 724, as for `sfxjax.preprocess.preprocess`.
+        mask: as there. A spot has nine pixels that count.
         threshold: least signal to noise.
 
     Returns:
@@ -68,40 +68,43 @@ def count_spots(
     Raises:
         UserError: frames too small or not of real numbers, or a mask of another shape or not bool.
     """
-    crops, good = crop_and_check(frames, mask)
-    return _count(crops, good, jnp.float32(threshold))
+    crops, mask, limit = check_frames(frames, mask)
+    return _count(crops, mask, limit, jnp.float32(threshold))
 
 
 def spot_strengths(
-    crop: jax.Array, good: jax.Array | None = None, threshold: float | jax.Array = THRESHOLD
+    crop: jax.Array,
+    mask: jax.Array | None = None,
+    threshold: float | jax.Array = THRESHOLD,
+    limit: float = math.inf,
 ) -> jax.Array:
     """Find the spots of one frame.
 
     Args:
-        crop: (height, width), any real dtype.
-        good: bool of that shape, True = good; None: all are.
+        crop: (height, width) in detector units, any real dtype.
+        mask: bool of that shape, True = valid; None: no masked pixels, and negative ones count as 0.
         threshold: least signal to noise.
+        limit: value from which a pixel is saturated.
 
     Returns:
         (height, width) float32: a spot's signal to noise at its middle, 0 elsewhere.
     """
-    usable = combined(good, finite(crop))
-    if good is not None:
-        usable = combined(usable, crop >= 0)
-    usable = jnp.ones(crop.shape, bool) if usable is None else usable
-    weights = usable.astype(jnp.float32)
-    values = jnp.where(usable, jnp.maximum(crop, 0).astype(jnp.float32), 0)
+    pixels, _ = settle(crop, mask, limit, mask is not None)
+    valid = pixels.valid()
+    valid = jnp.ones(pixels.shape, bool) if valid is None else valid
+    weights = valid.astype(jnp.float32)
+    values = jnp.where(valid, pixels.values.astype(jnp.float32), 0)
 
     near = jnp.maximum(_window_sum(weights, _BACKGROUND), 1)
     background = _window_sum(values, _BACKGROUND) / near
     height = (values - background) * weights
     spread = jnp.sqrt(_window_sum(height**2, _BACKGROUND) / near)
 
-    whole = _window_sum(weights, 1) > 8.5
-    strength = jnp.where(whole, _window_sum(height, 1), 0)
-    ring = jnp.maximum(_ring_sum(whole.astype(jnp.float32)), 1)
+    window_valid = _window_sum(weights, 1) > 8.5
+    strength = jnp.where(window_valid, _window_sum(height, 1), 0)
+    ring = jnp.maximum(_ring_sum(window_valid.astype(jnp.float32)), 1)
     noise = math.sqrt(math.pi / 2) * _ring_sum(jnp.abs(strength)) / ring
-    judged = whole & (noise > _ROUNDING * 9 * background)
+    judged = window_valid & (noise > _ROUNDING * 9 * background)
     ratio = jnp.where(judged, strength / jnp.where(judged, noise, 1), -jnp.inf)
 
     brightest = _window_largest(height, 1)
@@ -181,12 +184,12 @@ def count_scores(counts: ArrayLike, cut: int) -> np.ndarray:
     return (shifted / (shifted + cut)).astype(np.float32)
 
 
-@jax.jit
-def _count(crops: jax.Array, good: jax.Array | None, threshold: jax.Array) -> jax.Array:
-    def one(crop: jax.Array, good: jax.Array | None) -> jax.Array:
-        return jnp.sum(spot_strengths(crop, good, threshold) > 0, dtype=jnp.int32)
+@partial(jax.jit, static_argnums=2)
+def _count(crops: jax.Array, mask: jax.Array | None, limit: float, threshold: jax.Array) -> jax.Array:
+    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
+        return jnp.sum(spot_strengths(crop, mask, threshold, limit) > 0, dtype=jnp.int32)
 
-    return map_frames(one, crops, good)
+    return map_frames(one, crops, mask)
 
 
 def _window_sum(values: jax.Array, half: int) -> jax.Array:

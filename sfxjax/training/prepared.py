@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -12,28 +13,16 @@ import numpy as np
 
 from sfxjax.crop import CROP
 from sfxjax.data.cxidb import MISS, FrameSet
-from sfxjax.evaluation.domain_check import frame_statistics
-from sfxjax.models.networks import BaseConfig, stem
+from sfxjax.mapping import map_in_threads, map_leading
+from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
+from sfxjax.models.networks import BaseConfig
+from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import HEIGHTS
 from sfxjax.screen.batches import filled
-from sfxjax.screen.scorer import network_input, normalized_crop
 
 READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
 MAP_DTYPE = jnp.bfloat16
-
-
-def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfig:
-    """Return the shape of base that reads a reduction, or whole frames.
-
-    Args:
-        reduction: full name of a reduction, or None for whole frames.
-        base: what to change its dimensions of; by default the default base.
-    """
-    base = base or BaseConfig()
-    if reduction is None:
-        return replace(base, dimensions=2)
-    return replace(base, dimensions=1, own_noise=base.own_noise and reduction in HEIGHTS)
 
 
 def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
@@ -134,7 +123,8 @@ def prepare(
     parts: list[tuple[list[np.ndarray], np.ndarray]] = []
     for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
         # One compiled shape.
-        maps, statistics = _prepare(filled(crops, READ_BATCH), good, names, base_for(None, base))
+        batch = filled(crops, READ_BATCH)
+        maps, statistics = map_in_threads(partial(_prepare_some, batch, good, names, base), READ_BATCH)
         parts.append(
             ([np.asarray(part)[: len(crops)] for part in maps], np.asarray(statistics)[: len(crops)])
         )
@@ -155,6 +145,17 @@ def prepare(
     )
 
 
+def _prepare_some(
+    crops: np.ndarray,
+    masks: np.ndarray,
+    names: tuple[str | None, ...],
+    base: BaseConfig | None,
+    first: int,
+    size: int,
+) -> tuple[list[jax.Array], jax.Array]:
+    return _prepare(crops[first : first + size], masks, names, base_for(None, base))
+
+
 @partial(jax.jit, static_argnames=("names", "base"))
 def _prepare(
     crops: jax.Array, masks: jax.Array, names: Sequence[str | None], base: BaseConfig
@@ -163,17 +164,17 @@ def _prepare(
 
     def one(crop: jax.Array) -> tuple[list[jax.Array], jax.Array]:
         def under(mask: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-            frame, whole, _ = normalized_crop(crop, mask, jnp.inf, False)
-            inputs = [network_input(frame, whole, name) for name in names]
+            pixels, _ = settle(crop, mask, math.inf, False)
+            inputs, statistics = network_inputs(pixels, names, base)
             maps = [
-                stem(values[None], base_for(name, base))[0].astype(MAP_DTYPE if name is None else jnp.float32)
+                finish_inputs(values[None], base_for(name, base))[0].astype(
+                    MAP_DTYPE if name is None else jnp.float32
+                )
                 for name, values in zip(names, inputs, strict=True)
             ]
-            return maps, frame
+            return maps, statistics
 
-        maps, frames = jax.lax.map(under, masks)
-        return maps, frame_statistics(frames[:1])[0]
+        maps, statistics = jax.lax.map(under, masks)
+        return maps, statistics[0]
 
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(one, crops)
-    return jax.vmap(one)(crops)
+    return map_leading(one, crops)

@@ -1,8 +1,8 @@
-"""Raw frames reduced in one pass against a float64 reference, on CPUs' strips, on whole frames, and by the GPU kernel."""
+"""Raw frames reduced in one pass against a float64 reference, in a CPU's tiles and on whole frames."""
 
 from __future__ import annotations
 
-import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,37 @@ import numpy as np
 import pytest
 from scipy.ndimage import minimum_filter, uniform_filter
 
-from sfxjax.errors import UserError
-from sfxjax.models.networks import COMPRESSION_SCALE, block_extrema, compress
-from sfxjax.preprocess import fused, fused_pallas
-from sfxjax.preprocess.definition import CROP, FRAME, central_crop, preprocess
-from sfxjax.preprocess.fused import reduce_raw
-from sfxjax.preprocess.tiled import bound_of_squares, normalize_parts
+from sfxjax.crop import CROP, FRAME, central_crop
+from sfxjax.mapping import map_frames
+from sfxjax.models.inputs import network_inputs
+from sfxjax.models.networks import COMPRESSION_SCALE, BaseConfig, block_extrema, compress
+from sfxjax.preprocess import preprocess
+from sfxjax.preprocess.definition import check_frames
+from sfxjax.preprocess.tiled import Part, normalize_parts
+from sfxjax.preprocess.validity import Pixels, settle
+from sfxjax.reductions.registry import preprocess_and_reduce
+
+
+@partial(jax.jit, static_argnames=("spot", "limit"))
+def _blocks(crops: jax.Array, mask: jax.Array | None, spot: int, limit: float) -> jax.Array:
+    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
+        pixels, _ = settle(crop, mask, limit, mask is not None)
+        return network_inputs(pixels, [None], BaseConfig(spot=spot))[0][0]
+
+    return map_frames(one, crops, mask)
+
+
+def to_blocks(frames: np.ndarray, mask: np.ndarray | None = None, spot: int = 1) -> jax.Array:
+    crops, mask, limit = check_frames(frames, mask)
+    return _blocks(crops, mask, spot, limit)
 
 
 def reference(crop: np.ndarray, good: np.ndarray, floor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Normalise in float64; 0 where a window holds a bad pixel, and where it holds none."""
+    """Normalise in float64; 0 where a window holds a pixel that does not count, and where it holds none."""
+    if good.any() and crop[good].mean() >= 50:
+        good = good & (crop != 0)
+    if crop.dtype.kind == "u":
+        good = good & (crop < np.iinfo(crop.dtype).max)
     whole = minimum_filter(good, 5)[2:-2, 2:-2]
     values = crop.astype(np.float64)
     if not good.any() or values[good].max() == values[good].min():
@@ -93,8 +114,8 @@ def test_against_the_reference(dtype: type, masked: bool) -> None:
     frames: np.ndarray = crops().astype(dtype)
     mask = masks() if masked else None
     good = np.ones((CROP, CROP), bool) if mask is None else mask
-    rows, blocks = reduce_raw(frames, mask), reduce_raw(frames, mask, to="blocks")
-    sums = reduce_raw(frames, mask, to="blocks", spot=3)
+    rows, blocks = preprocess_and_reduce(frames, mask), to_blocks(frames, mask)
+    sums = to_blocks(frames, mask, spot=3)
     for i, crop in enumerate(frames):
         frame, whole = reference(crop, good)
         close(rows[i], rows_of(frame, whole))
@@ -109,14 +130,17 @@ def test_values_without_a_number_saturated_and_negative_ones_are_bad() -> None:
     frame[bad] = rng.choice([np.nan, np.inf, -np.inf], bad.sum())
     expected = rows_of(*reference(frame, ~bad))
     assert np.ptp(expected) > 0.1
-    close(reduce_raw(frame), expected)
+    close(preprocess_and_reduce(frame), expected)
     frame[bad] = rng.choice([60000, 65535], bad.sum())
-    close(reduce_raw(frame.astype(np.uint16), saturation=60000), expected)
+    close(preprocess_and_reduce(frame.astype(np.uint16), limit=60000), expected)
     frame[bad] = -1
-    close(reduce_raw(frame.astype(np.int32), np.ones_like(bad)), expected)
+    close(preprocess_and_reduce(frame.astype(np.int32), np.ones_like(bad)), expected)
     # Without a mask negative pixels are 0.
     frame[bad] = -7
-    close(reduce_raw(frame.astype(np.int16)), rows_of(*reference(np.maximum(frame, 0), np.ones_like(bad))))
+    close(
+        preprocess_and_reduce(frame.astype(np.int16)),
+        rows_of(*reference(np.maximum(frame, 0), np.ones_like(bad))),
+    )
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 1e34), (np.float32, 1e-30), (np.uint32, 60_000)])
@@ -124,7 +148,10 @@ def test_values_without_a_number_saturated_and_negative_ones_are_bad() -> None:
 def test_the_unit_of_the_pixels_does_not_matter(dtype: type, factor: float, masked: bool) -> None:
     mask = masks() if masked else None
     frames = crops()[[0, 6]]
-    close(reduce_raw((frames * np.float64(factor)).astype(dtype), mask), np.asarray(reduce_raw(frames, mask)))
+    close(
+        preprocess_and_reduce((frames * np.float64(factor)).astype(dtype), mask),
+        np.asarray(preprocess_and_reduce(frames, mask)),
+    )
 
 
 def test_real_frames(shared: Path) -> None:
@@ -136,19 +163,19 @@ def test_real_frames(shared: Path) -> None:
             frame = file["/entry_1/data_1/data"][0]
         crop = np.asarray(central_crop(frame))
         normalized, whole = reference(crop, everywhere)
-        close(reduce_raw(frame), rows_of(normalized, whole))
-        close(reduce_raw(frame.astype(np.uint16), to="blocks"), blocks_of(normalized, 8))
+        close(preprocess_and_reduce(frame), rows_of(normalized, whole))
+        close(to_blocks(frame.astype(np.uint16)), blocks_of(normalized, 8))
         normalized, whole = reference(crop, np.asarray(central_crop(mask)))
-        close(reduce_raw(frame, mask), rows_of(normalized, whole))
-        close(reduce_raw(frame, mask, to="blocks"), blocks_of(normalized, 8))
-        close(reduce_raw(frame, mask, to="blocks", spot=3), blocks_of(sums_of(normalized, 3), 8))
+        close(preprocess_and_reduce(frame, mask), rows_of(normalized, whole))
+        close(to_blocks(frame, mask), blocks_of(normalized, 8))
+        close(to_blocks(frame, mask, spot=3), blocks_of(sums_of(normalized, 3), 8))
 
 
 def test_what_preprocessing_gives_reduced_by_blocks() -> None:
     frame, mask = crops()[0], masks()
     normalized, valid = preprocess(frame, mask, return_valid=True)
     expected = blocks_of(np.where(valid, normalized, 0), 8)
-    close(reduce_raw(frame, mask, to="blocks"), expected)
+    close(to_blocks(frame, mask), expected)
 
 
 def test_rows_that_the_pivot_is_taken_of_may_be_masked() -> None:
@@ -159,8 +186,8 @@ def test_rows_that_the_pivot_is_taken_of_may_be_masked() -> None:
     mask[16, 5] = True
     frame = frame.copy()
     frame[16, 5] = 0
-    close(reduce_raw(frame, mask), rows_of(*reference(frame, mask)))
-    close(reduce_raw(frame, np.zeros_like(mask)), np.zeros(FRAME))
+    close(preprocess_and_reduce(frame, mask), rows_of(*reference(frame, mask)))
+    close(preprocess_and_reduce(frame, np.zeros_like(mask)), np.zeros(FRAME))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
@@ -173,11 +200,11 @@ def test_parts_of_small_frames_in_strips_and_whole(
     frames, mask = crops(214, 54), masks(214, 54) if masked else np.ones((214, 54), bool)
 
     @jax.jit
-    def parts(crop: jax.Array, mask: jax.Array) -> tuple[jax.Array, ...]:
-        good = mask if masked else None
-        everything = normalize_parts(crop, good, ("whole", "frame", "rows", "blocks"), block=5, floor=0.5)
-        both = normalize_parts(crop, good, ("blocks", "rows"), block=5, floor=0.5)
-        sums = normalize_parts(crop, good, ("rows", "blocks", "whole"), block=5, floor=0.5, spot=spot)
+    def parts(crop: jax.Array, mask: jax.Array) -> tuple[Any, ...]:
+        pixels, _ = settle(crop, mask if masked else None, 65535.0, masked)
+        everything = normalize_parts(pixels, ("window_valid", "frame", "rows", "blocks"), block=5, floor=0.5)
+        both = normalize_parts(pixels, ("blocks", "rows"), block=5, floor=0.5)
+        sums = normalize_parts(pixels, ("rows", "blocks", "window_valid"), block=5, floor=0.5, spot=spot)
         return *everything, *both, *sums
 
     for crop in frames:
@@ -196,70 +223,43 @@ def test_parts_of_small_frames_in_strips_and_whole(
 def test_strips_and_steps_are_compiled_apart_on_a_cpu() -> None:
     """All in one would compute every column's sums five times over."""
     frame = jax.ShapeDtypeStruct((214, 54), jnp.uint16)
-    compiled = jax.jit(lambda crop: normalize_parts(crop, None, ("rows",))).lower(frame).compile()
-    text = compiled.as_text() or ""
+
+    def rows(crop: jax.Array) -> jax.Array:
+        pixels = Pixels(crop, None, None, None, variance=jnp.float32(1) * crop[0, 0])
+        return normalize_parts(pixels, ("rows",))[0]
+
+    text = jax.jit(rows).lower(frame).compile().as_text() or ""
     assert " while(" in text and text.count(" conditional(") == 2
 
 
-@pytest.mark.parametrize("shape", [(44, 60), (5, 5), (152, 131)])
-def test_kernel(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]) -> None:
-    monkeypatch.setattr(fused_pallas, "STRIP", 24)
-    frames = np.random.default_rng(3).integers(0, 2**16, (2, *shape))
-    if min(shape) > 40:
-        frames = np.concatenate([frames, crops(*shape)])
-    frames = np.concatenate([frames, np.full((1, *shape), 65535)]).astype(np.uint16)
-    pivot, least = jax.vmap(lambda crop: bound_of_squares(crop, 1.0))(jnp.asarray(frames))
-    result = fused_pallas.row_extents(jnp.asarray(frames), pivot, least, interpret=True)
-    assert result.shape == (len(frames), shape[0] - 4)
-    for i, crop in enumerate(frames):
-        close(result[i], rows_of(*reference(crop, np.ones(shape, bool))))
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("parts", [("rows", "lattice"), ("blocks", "lattice"), ("frame", "lattice")])
+def test_the_lattice_is_of_the_frame(
+    monkeypatch: pytest.MonkeyPatch, backend: str, parts: tuple[Part, ...]
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    crop, mask = crops(148, 76)[0], masks(148, 76)
+    pixels, _ = settle(jnp.asarray(crop), jnp.asarray(mask), 65535.0, True)
+    frame = np.asarray(normalize_parts(pixels, ("frame",))[0])
+    rows, columns = normalize_parts(pixels, parts, spot=3 if "blocks" in parts else 1)[1]
+    close(rows, frame[::4])
+    close(columns, frame[:, ::12])
 
 
-def test_both_back_ends_lower_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_frames_lower_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     frames = jax.ShapeDtypeStruct((2, CROP, CROP), jnp.uint16)
-    by_xla, by_kernel = (
-        jax.jit(function).trace(frames).lower(lowering_platforms=("cuda",)).as_text()
-        for function in (
-            lambda frames: inspect.unwrap(fused._by_xla)(frames, None, "rows", 1, 1, 1.0, None),
-            lambda frames: inspect.unwrap(fused._rows_by_kernel)(frames, 1.0),
-        )
-    )
-    assert "while" not in by_xla and "custom_call" not in by_xla
-    assert "triton" in by_kernel
-
-
-def test_the_kernel_is_taken_only_where_it_gives_what_xla_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    fused._kernel_works.cache_clear()
-    assert not fused._kernel_works()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    expected = fused._by_xla(jnp.asarray(crops()[:1]), None, "rows", 1, 1, 1.0, None)
-
-    def broken(frames: jax.Array, floor: float) -> jax.Array:
-        raise NotImplementedError("no such back end")
-
-    outcomes = []
-    for kernel in (
-        broken,
-        lambda frames, floor: fused._by_xla(frames, None, "rows", 1, 1, floor, None),
-        lambda frames, floor: 1.01 * fused._by_xla(frames, None, "rows", 1, 1, floor, None),
-    ):
-        monkeypatch.setattr(fused, "_rows_by_kernel", kernel)
-        fused._kernel_works.cache_clear()
-        outcomes.append(fused._kernel_works())
-        tolerance = 0.02 if kernel is not broken else 1e-6
-        np.testing.assert_allclose(reduce_raw(crops()[:1]), expected, rtol=tolerance)
-    fused._kernel_works.cache_clear()
-    assert outcomes == [False, True, False]
+    lowered = jax.jit(preprocess_and_reduce).trace(frames).lower(lowering_platforms=("cuda",)).as_text()
+    assert "while" not in lowered and "custom_call" not in lowered
 
 
 def test_batches_crops_and_masks_of_their_own() -> None:
     frames = np.pad(crops()[:4], ((0, 0), (3, 4), (1, 0)))
     own = np.stack([np.roll(masks(), 40 * i, axis=1) for i in range(4)])
-    rows = reduce_raw(frames.reshape(2, 2, *frames.shape[1:]), own.reshape(2, 2, CROP, CROP))
+    rows = preprocess_and_reduce(frames.reshape(2, 2, *frames.shape[1:]), own.reshape(2, 2, CROP, CROP))
     assert rows.shape == (2, 2, FRAME)
     for i in range(4):
-        close(rows[i // 2, i % 2], np.asarray(reduce_raw(frames[i], own[i])))
+        close(rows[i // 2, i % 2], np.asarray(preprocess_and_reduce(frames[i], own[i])))
 
 
 def test_the_stem_of_frames_is_that_of_their_blocks() -> None:
@@ -272,12 +272,3 @@ def test_the_stem_of_frames_is_that_of_their_blocks() -> None:
     )
     expected = np.arcsinh(values / COMPRESSION_SCALE)
     np.testing.assert_allclose(compress(jnp.float32(values)), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"to": "columns"}, {"backend": "cuda"}, {"floor": 0.0}, {"floor": "mean"}, {"block": 7}, {"spot": 2}],
-)
-def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="choose|above 0|divisor|odd"):
-        reduce_raw(np.zeros((CROP, CROP), np.uint16), **options)

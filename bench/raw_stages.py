@@ -1,36 +1,28 @@
-"""Stages of the fused path: raw crops to what the networks read, and on to scores, with no normalised frame in between."""
+"""Stages from raw crops to what the networks read, with no normalised frame in between: what screening and training run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bench import reference_pipelines as others
-from bench.frame_stages import (
-    COMPARED,
-    ONE_BY_ONE,
-    RAW,
-    SCORES,
-    SCORES_TF32,
-    SPREAD,
-    decision_operations,
-    scores,
-)
-from bench.stages import PAPER_2D, Rival, Setting, Stage, Work, compare, compiled, one_frame
-from sfxjax.crop import CROP
-from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import block_extrema, finished_maps
+from bench.frame_stages import COMPARED, ONE_BY_ONE, RAW
+from bench.stages import Rival, Setting, Stage, Work, compare, compiled, one_frame
+from sfxjax.crop import CROP, FRAME
+from sfxjax.mapping import map_frames
+from sfxjax.models.inputs import network_inputs
+from sfxjax.models.networks import BaseConfig, block_extrema
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
-from sfxjax.preprocess.definition import FRAME, map_frames, preprocess
-from sfxjax.preprocess.fused import Target, reduce_raw
-from sfxjax.reductions.registry import row_wise_decomposition
+from sfxjax.preprocess.validity import saturation, settle
+from sfxjax.reductions.registry import preprocess_and_reduce, row_wise_decomposition
 
+Target = Literal["rows", "blocks"]
 # Of pixels after the normalisation, and of what is made of them.
 REDUCED = 1e-4
 BLOCK = 8
@@ -40,7 +32,7 @@ SPOT = 3
 def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
     """Crop, GCN, LCN and a reduction in one pass, with a mask or without."""
     crops, real, good = setting.crops_there, *setting.real
-    function: Callable[..., jax.Array] = partial(reduce_raw, to=to, block=BLOCK, spot=SPOT)
+    function: Callable[..., jax.Array] = preprocess_and_reduce if to == "rows" else _to_blocks
     reference = jax.jit(partial(_step_by_step, to))
     mask = jnp.asarray(good if len(real) else _some_mask())
     more = (mask,) if masked else ()
@@ -81,49 +73,26 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
     )
 
 
-def decision(dimensions: int, setting: Setting) -> Work:
-    """Raw crops to scores by the fused path: what a facility's stream needs, without screening's checks of each pixel."""
-    model = setting.model_2d if dimensions == 2 else setting.model_1d
+@jax.jit
+def _to_blocks(crops: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
+        pixels, _ = settle(crop, mask, saturation(crop.dtype), mask is not None)
+        return network_inputs(pixels, [None], BaseConfig(block=BLOCK, spot=SPOT))[0][0]
 
-    def score(variables: Any, crops: jax.Array) -> jax.Array:
-        network = TrainedModel(model.config, variables)
-        if dimensions == 1:
-            return network.scores(reduce_raw(crops, to="rows"))
-        blocks = reduce_raw(crops, to="blocks", block=model.config.block, spot=model.config.spot)
-        return jax.nn.sigmoid(network.map_logits(finished_maps(blocks, model.config)))
-
-    crops = setting.crops_there
-    variables = jax.device_put(model.variables, setting.device)
-    program = compiled(score, variables, crops[0])
-    real = setting.real[0]
-    chosen = np.concatenate([setting.crops[0][:COMPARED], real, setting.crops[0]])[: setting.batch]
-    compared = COMPARED + len(real)
-    frames = preprocess(jnp.asarray(chosen[:compared]))
-    expected = scores(model, frames if dimensions == 2 else row_wise_decomposition(frames))
-    found = program(variables, jax.device_put(chosen, setting.device))[:compared]
-    atol = SCORES if setting.on_cpu else SCORES_TF32
-    compare(f"scores of raw crops, {dimensions}D", found, expected, atol=atol, spread=SPREAD)
-    return Work(
-        partial(program, variables),
-        crops,
-        setting.batch,
-        f"{CROP}x{CROP} uint16",
-        moved=RAW,
-        operations=decision_operations(model),
-        program=program,
-        published=PAPER_2D if dimensions == 2 else None,
-    )
+    return map_frames(one, crops, mask)
 
 
 def _step_by_step(to: Target, crops: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Normalise whole frames by `sfxjax.preprocess.contrast`, which shares no code with the fused path, and reduce those."""
+    """Normalise whole frames by `sfxjax.preprocess.contrast`, which shares no code with the tiled path, and reduce those."""
 
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        frame = normalize_crop(crop, mask)
-        whole = jnp.ones(frame.shape, bool) if mask is None else grown_mask(mask)
+        pixels, _ = settle(crop, mask, saturation(crop.dtype), mask is not None)
+        valid = pixels.valid()
+        assert valid is not None
+        frame, window_valid = normalize_crop(pixels.values, valid), grown_mask(valid)
         if to == "rows":
-            return row_wise_decomposition(frame, whole)
-        return block_extrema(spot_sums(jnp.where(whole, frame, 0), SPOT)[None], BLOCK)[0]
+            return row_wise_decomposition(frame, window_valid)
+        return block_extrema(spot_sums(jnp.where(window_valid, frame, 0), SPOT)[None], BLOCK)[0]
 
     return map_frames(one, crops, mask)
 
@@ -140,6 +109,4 @@ STAGES = [
     Stage("raw-to-blocks", "single steps", partial(raw_to, "blocks", False), quick=False),
     Stage("raw-to-rows-masked", "single steps", partial(raw_to, "rows", True), quick=False),
     Stage("raw-to-blocks-masked", "single steps", partial(raw_to, "blocks", True), quick=False),
-    Stage("decision-2d", "frames on the device", partial(decision, 2)),
-    Stage("decision-1d", "frames on the device", partial(decision, 1)),
 ]

@@ -1,0 +1,214 @@
+"""Which pixels of a frame count: the one rule that pre-processing, training, screening and spot finding share.
+
+A pixel does not count where
+
+1. the mask forbids it;
+2. its value is NaN or infinite;
+3. it is saturated: at or above a limit, by default the largest value of an unsigned type of 16 bits or more;
+4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 detector units. Behind a beam stop, in a
+   hole or in a gap between panels detectors write 0, and its rim is as sharp as a spot; where the mean is high no live pixel
+   reads 0;
+5. it is negative, where negative values mean "no value": in frames that come with a mask or of a layout that says so. Elsewhere
+   a negative pixel counts as 0, as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a
+   pedestal (more than 5 % of the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight
+   times their mean, which the normalisation does not see, and only what is still negative then does not count.
+
+`settle` decides this for one crop; `Pixels` is the outcome, which `sfxjax.preprocess.tiled` reads tile by tile.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.preprocess.statistics import Origin, find_origin, measure
+
+# So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
+NOISE_FRACTION = 0.05
+NOISE_DEPTH = 8
+# A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
+LEAST_MEAN_WITHOUT_ZEROS = 50.0
+
+
+_NOWHERE = Origin(jnp.zeros(()), jnp.ones(()))
+
+
+class Pixels(NamedTuple):
+    """A crop, and what decides which of its pixels count.
+
+    Attributes:
+        values: (height, width), integers or floats; none that counts is negative.
+        mask: bool (height, width), False where a pixel does not count whatever its value; None: nowhere.
+        above: scalar float32; pixels up to it do not count.
+        below: scalar, float32 or a Python number; pixels from it on do not count. None: no such limit.
+        origin: near their mean, and the unit of their differences from it.
+        variance: of the pixels that count, in that unit squared.
+    """
+
+    values: jax.Array
+    mask: jax.Array | None
+    above: jax.Array | None
+    below: jax.Array | float | None
+    origin: Origin = _NOWHERE
+    variance: jax.Array | float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the crop."""
+        height, width = self.values.shape
+        return height, width
+
+    def rows(self, start: jax.Array | int, count: int) -> tuple[jax.Array, jax.Array | None]:
+        """Read rows.
+
+        Args:
+            start: the first one.
+            count: how many.
+
+        Returns:
+            (count, width) values, and bool of that shape, True where a pixel counts; None: everywhere.
+        """
+        values = jax.lax.dynamic_slice_in_dim(self.values, start, count)
+        valid = None if self.mask is None else jax.lax.dynamic_slice_in_dim(self.mask, start, count)
+        if jnp.issubdtype(values.dtype, jnp.floating):
+            valid = both(valid, jnp.isfinite(values))
+        if self.below is not None:
+            valid = both(valid, is_below(values, self.below))
+        if self.above is not None:
+            valid = both(valid, values.astype(jnp.float32) > self.above)
+        return values, valid
+
+    def valid(self) -> jax.Array | None:
+        """Return bool (height, width), True where a pixel counts; None: everywhere."""
+        return self.rows(0, self.shape[0])[1]
+
+
+class Facts(NamedTuple):
+    """What a crop's pixels tell of the frame, float32 scalars.
+
+    Attributes:
+        valid: fraction of the unmasked pixels that count.
+        at_largest: fraction of the unmasked pixels with a number that have the highest value.
+        largest: that value.
+    """
+
+    valid: jax.Array
+    at_largest: jax.Array
+    largest: jax.Array
+
+
+def saturation(dtype: np.dtype | type) -> float:
+    """Return the value from which a pixel of this type is saturated: an unsigned type's largest, else infinity."""
+    dtype = np.dtype(dtype)
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
+
+
+def both(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:
+    """Combine two masks, of which None takes all pixels."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def is_below(values: jax.Array, limit: float | jax.Array) -> jax.Array:
+    """Tell which values are below a limit.
+
+    Args:
+        values: of any real type.
+        limit: a Python number, which integers are compared with exactly, or a float32 scalar.
+    """
+    if not isinstance(limit, (int, float)) or jnp.issubdtype(values.dtype, jnp.floating):
+        return values.astype(jnp.float32) < limit
+    # float32 cannot tell neighbouring integers above 2^24 apart.
+    bounds = jnp.iinfo(values.dtype)
+    if limit > bounds.max:
+        return jnp.ones(values.shape, bool)
+    return values < jnp.asarray(max(math.ceil(limit), bounds.min), values.dtype)
+
+
+def settle(
+    crop: jax.Array,
+    mask: jax.Array | None,
+    limit: jax.Array | float,
+    negatives_invalid: jax.Array | bool,
+) -> tuple[Pixels, Facts]:
+    """Decide which pixels of a crop count, as the module's text says.
+
+    Args:
+        crop: (height, width) in detector units, any real type of at most 32 bits.
+        mask: bool of that shape, False where a pixel does not count; or None.
+        limit: value from which a pixel is saturated; infinity for none.
+        negatives_invalid: whether negative pixels mean "no value", unless they are noise.
+
+    Returns:
+        The pixels; and what they tell of the frame.
+    """
+    values, kept = crop, mask
+    limited: jax.Array | float | None = None if isinstance(limit, float) and limit == math.inf else limit
+    if not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
+        values, kept = _without_negatives(crop, Pixels(crop, mask, None, limited).valid(), negatives_invalid)
+        # A raised frame has other values than its limit is of.
+        limited = None
+    bare = Pixels(values, kept, None, limited)
+    present = Pixels(crop, mask, None, None)
+    height, width = crop.shape
+    origin = find_origin(bare.rows, height, LEAST_MEAN_WITHOUT_ZEROS)
+    moments, highest = measure(bare.rows, present.rows, height, origin)
+    zeros_count = moments.mean(origin) < LEAST_MEAN_WITHOUT_ZEROS
+    pixels = bare._replace(
+        above=jnp.where(zeros_count, -1.0, 0.0), origin=origin, variance=moments.variance(origin, zeros_count)
+    )
+    unmasked = jnp.float32(height * width) if mask is None else _count(mask)
+    numbers = present.valid()
+    with_number = unmasked if numbers is None or numbers is mask else _count(numbers)
+    counting = moments.others + jnp.where(zeros_count, moments.zeros, 0)
+    # Masked pixels stand for the lowest value, and are at the highest where all others are too.
+    at_largest = jnp.where(with_number > 0, jnp.minimum(highest.times / jnp.maximum(with_number, 1), 1), 0)
+    facts = Facts(counting / jnp.maximum(unmasked, 1), at_largest, highest.value)
+    return pixels, facts
+
+
+def _count(valid: jax.Array) -> jax.Array:
+    """Count pixels; in float32, exact for so few, and on a CPU twice as fast as integers."""
+    return jnp.sum(valid.astype(jnp.float32))
+
+
+def _without_negatives(
+    crop: jax.Array, valid: jax.Array | None, negatives_invalid: jax.Array | bool
+) -> tuple[jax.Array, jax.Array]:
+    """Settle what negative pixels mean: no value, 0, or noise around a pedestal, which is raised above 0.
+
+    Args:
+        crop: (height, width), signed integers or floats.
+        valid: bool of that shape, False where a pixel does not count for another reason; None: nowhere.
+        negatives_invalid: whether negative pixels mean nothing, unless they are noise.
+
+    Returns:
+        The crop without negative pixels, of an unsigned type if it is of integers; and which pixels count.
+    """
+    integers = jnp.issubdtype(crop.dtype, jnp.integer)
+    dtype = jnp.dtype(f"uint{8 * crop.dtype.itemsize}") if integers else crop.dtype
+    values = crop.astype(jnp.float32)
+    counting = jnp.ones(crop.shape, bool) if valid is None else valid
+
+    def settled(counting: jax.Array) -> tuple[jax.Array, jax.Array]:
+        sentinel = (values >= -2) & (values == jnp.round(values))
+        lowest = jnp.min(jnp.where(counting, values, 0))
+        noise = counting & (values < 0) & ~sentinel & (values > lowest)
+        noisy = jnp.sum(noise) > NOISE_FRACTION * jnp.sum(counting)
+        bottom = NOISE_DEPTH * jnp.sum(jnp.where(noise, values, 0)) / jnp.maximum(jnp.sum(noise), 1)
+        bottom = jnp.where(noisy, jnp.floor(bottom) if integers else bottom, 0)
+        kept = counting & ((values >= bottom) | ~(noisy | jnp.asarray(negatives_invalid)))
+        # Integers wrap around and so come out right: the difference is not negative.
+        step = (-bottom).astype(jnp.int32).astype(dtype) if integers else -bottom.astype(dtype)
+        return jnp.where(values >= bottom, crop.astype(dtype) + step, 0), kept
+
+    def without(counting: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.maximum(crop, 0).astype(dtype), counting
+
+    # Most frames of signed pixels hold no negative one.
+    return jax.lax.cond(jnp.min(jnp.where(counting, values, 0)) < 0, settled, without, counting)

@@ -1,0 +1,149 @@
+"""Which pixels count, each rule by itself; and that pre-processing, screening and spot finding follow the same one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bench import stages
+from sfxjax.crop import CROP
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.inputs import base_for
+from sfxjax.preprocess import preprocess
+from sfxjax.preprocess.validity import settle
+from sfxjax.reductions.registry import get_reduction, preprocess_and_reduce
+from sfxjax.screen.scorer import Screener
+
+DTYPES = [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32]
+
+
+def valid_pixels(
+    frame: np.ndarray, mask: np.ndarray | None = None, limit: float = np.inf, negatives: bool = False
+) -> np.ndarray:
+    pixels, _ = settle(
+        jnp.asarray(frame), None if mask is None else jnp.asarray(mask), float(limit), negatives
+    )
+    valid = pixels.valid()
+    return np.ones(frame.shape, bool) if valid is None else np.asarray(valid)
+
+
+def some_frame(dtype: Any, mean: float = 80.0) -> np.ndarray:
+    return np.random.default_rng(1).poisson(mean, (40, 60)).astype(dtype) + np.asarray(mean > 50, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masked_and_saturated_pixels_do_not_count(dtype: Any) -> None:
+    frame = some_frame(dtype)
+    mask = np.random.default_rng(2).random(frame.shape) > 0.1
+    np.testing.assert_array_equal(valid_pixels(frame, mask), mask)
+    np.testing.assert_array_equal(valid_pixels(frame, mask, limit=90), mask & (frame < 90))
+
+
+def test_values_that_are_no_number_do_not_count() -> None:
+    frame = some_frame(np.float32)
+    for place, value in enumerate((np.nan, np.inf, -np.inf)):
+        frame[3, place] = value
+    assert (~valid_pixels(frame)).sum() == 3 and not valid_pixels(frame)[3, :3].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zeros_count_in_dark_frames_alone(dtype: Any) -> None:
+    bright, dark = some_frame(dtype), some_frame(dtype, 3)
+    bright[5:9, 7] = 0
+    np.testing.assert_array_equal(valid_pixels(bright), bright != 0)
+    assert (dark == 0).any() and valid_pixels(dark).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_negative_pixels_mean_no_value_where_a_mask_says_so_and_else_0(dtype: Any) -> None:
+    frame = some_frame(dtype, 3)
+    frame[2, 3:9] = -1
+    frame[4, 4] = -2
+    np.testing.assert_array_equal(valid_pixels(frame, negatives=True), frame >= 0)
+    pixels, _ = settle(jnp.asarray(frame), None, np.inf, False)
+    assert valid_pixels(frame).all()
+    np.testing.assert_array_equal(pixels.values, np.maximum(frame, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("negatives", [False, True])
+def test_noise_around_a_pedestal_is_raised_and_counts(dtype: Any, negatives: bool) -> None:
+    noise = np.rint(np.random.default_rng(3).normal(0, 20, (40, 60))).astype(dtype)
+    noise[7, 7] = -3000
+    pixels, _ = settle(jnp.asarray(noise), None, np.inf, negatives)
+    valid = valid_pixels(noise, negatives=negatives)
+    assert not valid[7, 7] and valid.sum() == valid.size - 1
+    raised = np.asarray(pixels.values).astype(np.float64) - noise
+    assert np.ptp(raised[valid]) < 1e-3 and raised[0, 0] > 20
+
+
+def test_facts() -> None:
+    frame = some_frame(np.uint16)
+    frame[:10] = 65535
+    frame[10, :5] = 0
+    mask = np.ones(frame.shape, bool)
+    mask[-8:] = False
+    _, facts = settle(jnp.asarray(frame), jnp.asarray(mask), 65535.0, True)
+    unmasked = mask.sum()
+    np.testing.assert_allclose(facts, [1 - (600 + 5) / unmasked, 600 / unmasked, 65535], rtol=1e-6)
+    _, facts = settle(jnp.zeros((8, 9), jnp.uint16), jnp.eye(8, 9, dtype=bool), 65535.0, True)
+    np.testing.assert_array_equal(facts, [1, 1, 0])
+    _, facts = settle(jnp.zeros((8, 9), jnp.uint16), jnp.zeros((8, 9), bool), 65535.0, True)
+    np.testing.assert_array_equal(facts[:2], [0, 0])
+
+
+def random_model(reduction: str | None) -> TrainedModel:
+    return stages.random_model(base_for(reduction), reduction)
+
+
+def odd_frames(dtype: Any, seed: int) -> np.ndarray:
+    """Frames of spots on a slope with holes of 0, of -1, of saturated pixels and of NaN, as far as the type has these."""
+    rng = np.random.default_rng(seed)
+    frames = 60 * rng.random((3, 1, 1)) + rng.poisson(np.linspace(5, 90, CROP), (3, CROP, CROP))
+    for frame in frames:
+        ss, fs = rng.integers(2, CROP - 2, (2, 40))
+        frame[ss, fs] += rng.uniform(20, 100, 40)
+        frame[ss + 1, fs] += rng.uniform(20, 100, 40)
+    frames = np.rint(frames).astype(dtype)
+    holes = [0, *([-1] if np.dtype(dtype).kind != "u" else [np.iinfo(dtype).max])]
+    holes += [np.nan, np.inf] if np.dtype(dtype).kind == "f" else []
+    for hole in holes:
+        first, left = rng.integers(0, CROP - 60, 2)
+        frames[:, first : first + 20, left : left + 50] = hole
+    return frames
+
+
+@pytest.mark.parametrize("reduction", [None, "row_wise_decomposition", "spot_steps"])
+@pytest.mark.parametrize(
+    ("dtype", "masked"), [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, True)]
+)
+def test_preprocessing_then_the_model_is_what_the_screener_gives(
+    reduction: str | None, dtype: Any, masked: bool
+) -> None:
+    frames = odd_frames(dtype, seed=len(reduction or ""))
+    mask = np.random.default_rng(4).random((CROP, CROP)) > 0.002 if masked else None
+    model = random_model(reduction)
+    screened = Screener(model, 4).scores(frames, mask)
+    normalized, valid = preprocess(frames, mask, return_valid=True)
+    inputs = normalized
+    if reduction is not None:
+        inputs = jnp.stack([get_reduction(reduction)(*pair) for pair in zip(normalized, valid, strict=True)])
+        reduced = preprocess_and_reduce(frames, mask, reduction=get_reduction(reduction))
+        np.testing.assert_allclose(reduced, inputs, atol=1e-4)
+    assert np.ptp(screened) > 1e-3
+    np.testing.assert_allclose(model.scores(inputs), screened, atol=1e-4)
+
+
+def test_a_random_mask_changes_nothing_but_what_it_hides() -> None:
+    """Values under the mask are of no consequence to pre-processing, to scores and to statistics."""
+    frames = odd_frames(np.uint16, 7)
+    mask = np.random.default_rng(5).random((CROP, CROP)) > 0.002
+    screener = Screener(random_model(None), 4)
+    before = screener.screen(frames, mask)
+    frames[:, ~mask] = np.random.default_rng(6).integers(0, 65535, (3, (~mask).sum()))
+    after = screener.screen(frames, mask)
+    np.testing.assert_allclose(after.scores, before.scores, atol=1e-6)
+    np.testing.assert_allclose(after.statistics, before.statistics, atol=1e-5)
