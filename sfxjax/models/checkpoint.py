@@ -21,7 +21,7 @@ from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
 from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
-from sfxjax.reductions.registry import LIBRARY, canonical_name, reduced_shape
+from sfxjax.reductions.registry import LIBRARY, canonical_name, installed_reductions, reduced_shape
 from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
 
 FORMAT = 1
@@ -302,11 +302,14 @@ def _find_reduction(recorded: str | None, source: ReductionSource | None, given:
         return name
     if given is None:
         loaded = loaded_as(source)
-        if loaded is None:
+        if loaded is not None:
+            return loaded
+        # Code of a package that the user has installed is run, unlike that of a file the model names.
+        if recorded not in installed_reductions().values():
             raise UserError(
                 f"this model reads vectors made by {recorded}; give --reduction {recorded} to run that code"
             )
-        return loaded
+        given = recorded
     name = load_reduction(given)
     found = reduction_source(name)
     if found is None or found.function != source.function:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import entry_points
 
 import jax
 import jax.numpy as jnp
@@ -108,12 +109,19 @@ HEIGHTS = frozenset(
         block_maxima,
     )
 )
+# Entry points by which a package adds its reductions, see `sfxjax.reductions.user_code`.
+GROUP = "sfxjax.reductions"
 ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
 
 
 def canonical_name(name: str) -> str:
     """Return the full name of a reduction given by a short one, such as "rwd"; any other name as it is."""
     return ALIASES.get(name, name)
+
+
+def installed_reductions() -> dict[str, str]:
+    """Return the reductions of installed packages: `module:function` by the name of its entry point in `sfxjax.reductions`."""
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
 
 
 def get_reduction(name: str) -> Reduction:
@@ -132,9 +140,9 @@ def get_reduction(name: str) -> Reduction:
             raise UserError(
                 f"the reduction {name!r} is not loaded; call sfxjax.reductions.user_code.load_reduction first"
             ) from None
+        known = ", ".join([*LIBRARY, *installed_reductions()])
         raise UserError(
-            f"unknown reduction {name!r}; choose one of: {', '.join(LIBRARY)}; or give your own as"
-            " file.py:function"
+            f"unknown reduction {name!r}; choose one of: {known}; or give your own as file.py:function"
         ) from None
 
 

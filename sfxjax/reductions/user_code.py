@@ -1,10 +1,15 @@
-"""Reductions written by a user, given as `file.py:function` or `module:function`.
+"""Reductions written by a user, given as `file.py:function`, as `module:function`, or by the name of an entry point.
 
     load_reduction("mine.py:my_reduction")
 
-imports the function, checks it, and enters it in `sfxjax.reductions.registry.REDUCTIONS` under the very text it was given by, so
-that every program can use it as one of the library's. A user's code runs only when it is named so: a trained model
-remembers which code made its vectors, by name and checksum, but loading the model does not run it.
+A package of your own gives its reductions names by entry points:
+
+    [project.entry-points."sfxjax.reductions"]
+    my_reduction = "my_package:my_reduction"
+
+`load_reduction` imports the function, checks it, and enters it in `sfxjax.reductions.registry.REDUCTIONS` under the very text
+it was given by, so that every program can use it as one of the library's. A user's code runs only when it is named so: a
+trained model remembers which code made its vectors, by name and checksum, but loading the model does not run it.
 
 The function takes a pre-processed frame, float32 (720, 720), and `valid`, bool of that shape, True where a pixel may take
 part, or None: all may. It returns (length,) or (length, channels) real numbers. One that takes the frame alone sees 0, the
@@ -30,7 +35,14 @@ import numpy as np
 
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
-from sfxjax.reductions.registry import LIBRARY, REDUCTIONS, Reduction, canonical_name, get_reduction
+from sfxjax.reductions.registry import (
+    LIBRARY,
+    REDUCTIONS,
+    Reduction,
+    canonical_name,
+    get_reduction,
+    installed_reductions,
+)
 
 # A mask that hides nothing must not change the numbers by more than another order of adding them up may.
 TOLERANCE = 1e-4
@@ -60,7 +72,7 @@ def load_reduction(spec: str) -> str:
     depend neither on pixels that `valid` excludes nor on anything outside the frame.
 
     Args:
-        spec: `file.py:function`, `module:function`, or the name of a reduction of the library.
+        spec: `file.py:function`, `module:function`, or the name of a reduction of the library or of an installed package.
 
     Returns:
         The name under which it is entered: `spec`, or the library's full name.
@@ -71,6 +83,7 @@ def load_reduction(spec: str) -> str:
     """
     if canonical_name(spec) in LIBRARY:
         return canonical_name(spec)
+    spec = installed_reductions().get(spec, spec)
     place, separator, name = spec.rpartition(":")
     if not (separator and place and name):
         get_reduction(spec)  # says which there are
