@@ -32,6 +32,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first words name; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    called_as("sfxjax")
     return run_main(lambda: _run(given))
 
 

@@ -12,7 +12,8 @@ class _Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
-        unsaid = action.default not in (None, False, argparse.SUPPRESS, [])
+        # 0 is a default like any other, though it equals False.
+        unsaid = action.default is not False and action.default not in (None, argparse.SUPPRESS, [])
         return f"{text} (default: %(default)s)".strip() if unsaid and "default" not in text else action.help
 
 
