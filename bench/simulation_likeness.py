@@ -24,7 +24,7 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.registry import row_wise_decomposition
-from sfxjax.simulate.sets import SIMULATED_SETS, Plan, plan_run, simulate_frames
+from sfxjax.simulate.sets import SIMULATED_SETS, ShotPlan, plan_run, simulate_frames
 
 DATA_SET = "/entry_1/data_1/data"
 SOURCE = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"
@@ -75,7 +75,7 @@ def read_real(path: Path) -> np.ndarray:
 def simulate_examples(name: str, spots: Sequence[int], seed: int = 0) -> np.ndarray:
     """Simulate crops of one set that show the given numbers of visible spots, int16 [n, 724, 724]."""
     wanted = np.asarray(spots, np.int32)
-    plan = Plan(wanted, wanted > 0, np.zeros(wanted.size, bool))
+    plan = ShotPlan(wanted, wanted > 0, np.zeros(wanted.size, bool))
     frames, _ = simulate_frames(seed, np.arange(wanted.size), plan, parameters=SIMULATED_SETS[name])
     return np.asarray(frames)
 
@@ -169,7 +169,7 @@ def best_cut(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
     for first in range(0, frames, 50):
         index = np.minimum(np.arange(first, first + 50), frames - 1)
         images, _ = simulate_frames(
-            seed, index, Plan(*(column[index] for column in plan)), parameters=SIMULATED_SETS[name]
+            seed, index, ShotPlan(*(column[index] for column in plan)), parameters=SIMULATED_SETS[name]
         )
         counts += [np.sum(peaks(image, ratio) > 5) for image in np.asarray(images)[: frames - first]]
     positive, found = classify(plan.spots) > 0, np.array(counts)
@@ -181,7 +181,7 @@ def best_cut(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
-    """Draw each (title, crop) as a row: crop, zoom, after LCN, RWD vector.
+    """BatchIndices each (title, crop) as a row: crop, zoom, after LCN, RWD vector.
 
     Raises:
         OSError: the picture cannot be written.

@@ -32,9 +32,9 @@ from sfxjax.models.networks import BaseConfig, HitClassifier, parameter_count, s
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.simulate.write import simulated_data
+from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import Validation, fit
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains
+from sfxjax.training.step import Domains
 
 from .throughput.stages import Setting, compiled, random_model
 from .throughput.timing import Timed, measure_in_turns
@@ -47,7 +47,7 @@ FAIR_RECALL = 0.95
 # The default first.
 CANDIDATES = (
     BaseConfig(),
-    BaseConfig(own_noise=False),
+    BaseConfig(noise_normalised=False),
     BaseConfig(spot=1),
     BaseConfig(spot=5),
     BaseConfig(channels=(16, 32)),
@@ -64,7 +64,7 @@ def describe(config: BaseConfig) -> str:
     words = f"{config.stem} {config.block}"
     if config.stem == "block_extrema":
         sums = f"sums of {config.spot} x {config.spot}" if config.spot > 1 else "pixels"
-        words += f" of {sums}, {'own noise' if config.own_noise else 'as normalised'}"
+        words += f" of {sums}, {'own noise' if config.noise_normalised else 'as normalised'}"
     return f"{words}; {'-'.join(map(str, config.channels))}"
 
 
@@ -164,7 +164,7 @@ def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int, labels: i
     train, validation, test = (
         slice(part.start, part.stop) for part in (ranges.train, ranges.validation, last)
     )
-    recipe = Recipe(base=config, epochs=epochs, steps_per_epoch=20)
+    recipe = TrainingConfig(base=config, epochs=epochs, steps_per_epoch=20)
     result = fit(
         recipe,
         Domains(maps[train], positive[train].astype(np.float32), None),

@@ -97,7 +97,7 @@ def complaint(capsys, *arguments: object) -> str:
 def test_what_a_run_leaves_and_prints(run) -> None:
     out, printed = run
     names = {"model", "checkpoints", "results.json", "settings.json", "scores.h5", "log.jsonl"}
-    assert {path.name for path in out.iterdir()} == names | {"heads.png", "source_only"}
+    assert {path.name for path in out.iterdir()} == names | {"learning_curves.png", "source_only"}
     assert {path.name for path in (out / "source_only").iterdir()} == names
     told = [line for line in printed.splitlines() if "LO19" in line and "devices" not in line]
     assert all("simulated set" in line for line in told if "│" not in line and "┃" not in line)
@@ -120,7 +120,7 @@ def test_what_a_run_leaves_and_prints(run) -> None:
         lines = read_log(folder)
         assert [line["epoch"] for line in lines] == [1, 2]
         assert all(("domain_loss" in line) == adversarial for line in lines)
-    assert imread(out / "heads.png").std() > 0.01
+    assert imread(out / "learning_curves.png").std() > 0.01
 
 
 def test_scores_are_those_of_the_model_on_the_frames(run, tmp_path) -> None:

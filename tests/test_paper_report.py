@@ -96,8 +96,8 @@ def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Pa
     kept, shown, adapted = recall(0.0), recall(0.4), recall(0.1)
     runs = exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.0, 0.0)
     made = [
-        exact_run(tmp_path, "supervised", name, lost=0.0, abroad=0.4, own_noise=False) for name in SETS
-    ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, own_noise=False) for pair in PAIRS]
+        exact_run(tmp_path, "supervised", name, lost=0.0, abroad=0.4, noise_normalised=False) for name in SETS
+    ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, noise_normalised=False) for pair in PAIRS]
     both = [*runs, *(read_run(path) for path in made)]
     assert findings(both)[:5] == findings(runs)[:5]
     abroad, dann = findings(both)[7:]

@@ -29,7 +29,7 @@ from bench.paper.tables import (
 from sfxjax.data.splits import split
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
-from sfxjax.spots.classical import choose_cut
+from sfxjax.spots.classical import choose_threshold
 from sfxjax.training.published import SETS
 
 
@@ -229,7 +229,7 @@ def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
         odds = run.scores[run.source].astype(float)
         counts = np.round(odds / (1 - odds) * run.record["cut"] - 0.5).astype(int)
         truth = classes()[run.source] > 0
-        assert run.record["cut"] == choose_cut(counts[part], truth[part])
+        assert run.record["cut"] == choose_threshold(counts[part], truth[part])
         assert run.record["labels"] == len(chosen)
         np.testing.assert_array_equal(run.scores[run.source] >= 0.5, counts >= run.record["cut"])
     assert [path.name for path in spot_counters(tmp_path)] == [path.name for path in folders], (

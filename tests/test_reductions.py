@@ -19,9 +19,9 @@ from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.reductions import library
 from sfxjax.reductions.registry import (
     ALIASES,
-    HEIGHTS,
     LIBRARY,
     REDUCTIONS,
+    SIGNAL_VECTORS,
     canonical_name,
     column_wise_decomposition,
     get_reduction,
@@ -31,10 +31,10 @@ from sfxjax.reductions.registry import (
     row_wise_decomposition,
 )
 from sfxjax.simulate.write import simulate_set
-from sfxjax.spots import signal_to_noise as ladder
+from sfxjax.spots import signal_to_noise
 
 # Compiled as a whole: run step by step each of their operations would be compiled by itself.
-spot_ladder = jax.jit(ladder.spot_ladder)
+spot_signal_to_noise = jax.jit(signal_to_noise.spot_signal_to_noise)
 radial_extremes = jax.jit(library.radial_extremes, static_argnames="centre")
 
 
@@ -168,8 +168,8 @@ def test_a_plateau_is_one_local_maximum() -> None:
     np.testing.assert_array_equal(found, [2 if t < 1 else 1 if t < 2 else 0 for t in library.THRESHOLDS])
 
 
-def ladder_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The ladder pixel by pixel, in float64."""
+def ratios_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The ratios pixel by pixel, in float64."""
     frame = np.where(valid, frame, 0).astype(np.float64)
     signal = ndimage.convolve(frame, np.ones((3, 3)), mode="constant")
     rows, columns = (length // 24 for length in frame.shape)
@@ -202,7 +202,7 @@ def ladder_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
     lowest = np.sort(blocks, axis=None)[-256]
     candidate = (ratio == np.kron(blocks, np.ones((8, 8)))) & (ratio >= lowest)
     candidate &= signal == ndimage.maximum_filter(signal, 7, mode="constant", cval=0)
-    rungs = []
+    ratios = []
     padded = np.pad(signal, 5)
     for ss, fs in np.argwhere(candidate):
         window = np.s_[max(ss - 5, 0) : ss + 6, max(fs - 5, 0) : fs + 6]
@@ -211,36 +211,36 @@ def ladder_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
         line = max(min(padded[ss + 5 + a, fs + 5 + b], padded[ss + 5 - a, fs + 5 - b]) for a, b in far)
         compact = frame[ss, fs] < signal[ss, fs] and line < signal[ss, fs] / 2
         if frame[ss, fs] > 2.5 * spread and compact:
-            rungs.append(ratio[ss, fs])
-    return np.sort([*rungs, *[0] * 64])[::-1][:64]
+            ratios.append(ratio[ss, fs])
+    return np.sort([*ratios, *[0] * 64])[::-1][:64]
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_ladder_against_numpy(masked: bool) -> None:
+def test_the_ratios_against_numpy(masked: bool) -> None:
     frame = spotted((240, 264), 60)
     valid = some_valid(frame.shape) if masked else np.ones(frame.shape, bool)
-    expected = ladder_by_numpy(frame, valid)
-    found = np.asarray(spot_ladder(frame, valid if masked else None))
+    expected = ratios_by_numpy(frame, valid)
+    found = np.asarray(spot_signal_to_noise(frame, valid if masked else None))
     np.testing.assert_allclose(found, expected, rtol=2e-4)
     assert (expected > 6).sum() > 20
     assert expected[-1] == 0
 
 
-def test_the_ladder_holds_ratios_to_the_noise(frame: np.ndarray) -> None:
-    rungs = np.asarray(spot_ladder(frame))
-    assert np.all(np.diff(rungs) <= 0)
+def test_the_ratios_are_to_the_noise(frame: np.ndarray) -> None:
+    ratios = np.asarray(spot_signal_to_noise(frame))
+    assert np.all(np.diff(ratios) <= 0)
     # The scale does not matter, nor how the frame lies.
-    np.testing.assert_allclose(spot_ladder(7 * frame), rungs, rtol=1e-4)
+    np.testing.assert_allclose(spot_signal_to_noise(7 * frame), ratios, rtol=1e-4)
     for turned in (frame.T, frame[::-1], frame[:, ::-1]):
-        np.testing.assert_allclose(spot_ladder(turned), rungs, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(spot_signal_to_noise(turned), ratios, rtol=1e-4, atol=1e-4)
     # The signal of a spot of known height over the noise of nine pixels, of which nothing is a neighbour.
     quiet = np.random.default_rng(5).normal(0, 0.1, (FRAME, FRAME)).astype(np.float32)
-    assert np.asarray(spot_ladder(quiet))[0] < 5.5
+    assert np.asarray(spot_signal_to_noise(quiet))[0] < 5.5
     for place, height in ((100, 1.0), (300, 0.8), (500, 0.6)):
         quiet[place - 1 : place + 2, place - 1 : place + 2] += height * np.array(
             [[0.3, 0.5, 0.3], [0.5, 1, 0.5], [0.3, 0.5, 0.3]]
         )
-    top = np.asarray(spot_ladder(quiet))[:4]
+    top = np.asarray(spot_signal_to_noise(quiet))[:4]
     np.testing.assert_allclose(top[:3], np.array([1.0, 0.8, 0.6]) * 4.2 / 0.3, atol=3)
     assert top[3] < 5.5
 
@@ -259,7 +259,7 @@ def test_hot_pixels_edges_streaks_and_gaps_are_no_spots() -> None:
             crop[np.arange(100, 300), 700 - np.arange(100, 300) // 2] += 300
         else:
             crop[:, 200:230] = 0
-        assert np.asarray(spot_ladder(preprocess(crop)))[3] < 6, what
+        assert np.asarray(spot_signal_to_noise(preprocess(crop)))[3] < 6, what
 
 
 def test_equal_neighbours_are_one_spot() -> None:
@@ -268,14 +268,14 @@ def test_equal_neighbours_are_one_spot() -> None:
         frame[ss - 4 : ss + 6, fs - 4 : fs + 6] = 0
         frame[ss : ss + 2, fs : fs + 2] = 1
     # The sums around the four pixels of a square are equal, in one block or across its border.
-    assert (np.asarray(spot_ladder(frame)) > 20).sum() == 4
+    assert (np.asarray(spot_signal_to_noise(frame)) > 20).sum() == 4
 
 
 def test_steps_count_the_visible_spots(frame: np.ndarray) -> None:
-    rungs = np.asarray(spot_ladder(frame), np.float64)
-    steps = np.asarray(jax.jit(ladder.spot_steps)(frame))
-    np.testing.assert_allclose(steps, 1 / (1 + np.exp(2 * (6.7 - rungs))), rtol=1e-3)
-    assert abs(steps.sum() - (rungs > 6.7).sum()) < 2
+    ratios = np.asarray(spot_signal_to_noise(frame), np.float64)
+    steps = np.asarray(jax.jit(signal_to_noise.soft_spot_counts)(frame))
+    np.testing.assert_allclose(steps, 1 / (1 + np.exp(2 * (6.7 - ratios))), rtol=1e-3)
+    assert abs(steps.sum() - (ratios > 6.7).sum()) < 2
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -289,7 +289,7 @@ def test_invalid_pixels_decide_nothing(name: str, frame: np.ndarray) -> None:
     # Nothing valid, or nothing there: numbers all the same.
     nothing = np.asarray(reduction(frame, np.zeros_like(valid)))
     zeros = np.asarray(reduction(np.zeros_like(frame)))
-    expected = 1 / (1 + np.exp(2 * 6.7)) if name == "spot_steps" else 0
+    expected = 1 / (1 + np.exp(2 * 6.7)) if name == "soft_spot_counts" else 0
     np.testing.assert_allclose(nothing, expected, atol=1e-7)
     np.testing.assert_allclose(zeros, expected, atol=1e-7)
 
@@ -385,7 +385,7 @@ def test_heights_grow_with_the_frame_and_turn_with_it_and_no_other_reduction_doe
         np.asarray(reduction(jnp.asarray(values))) for values in (pixels, 2 * pixels, pixels[::-1, ::-1])
     )
     both = np.array_equal(doubled, 2 * vector) and np.array_equal(turned, vector[::-1])
-    assert both == (name in HEIGHTS)
+    assert both == (name in SIGNAL_VECTORS)
 
 
 def test_registry() -> None:
@@ -420,25 +420,30 @@ def test_the_beam_stop_decides_rows_of_the_real_frame_only_where_its_zeros_count
     assert abs(np.median(masked[~rim]) - np.median(masked[rim])) < 0.2
 
 
-def test_the_ladder_tells_the_real_hit_from_its_spotless_twin(shared: Path) -> None:
+def test_the_ratios_tell_the_real_hit_from_its_spotless_twin(shared: Path) -> None:
     folder = shared / "data" / "mfx_rayonix"
     mask = central_crop(np.load(folder / "mask.npz", allow_pickle=False)["good"])
     for name, spots in (("hit", True), ("blank", False)):
         with h5py.File(folder / f"{name}.h5") as file:
             frame = central_crop(file["/entry_1/data_1/data"][0])
         for good in (None, mask):
-            rungs = np.asarray(preprocess_and_reduce(frame, good, reduction=ladder.spot_ladder))
-            assert rungs[3] > 40 if spots else rungs[0] < 5.5
+            ratios = np.asarray(
+                preprocess_and_reduce(frame, good, reduction=signal_to_noise.spot_signal_to_noise)
+            )
+            assert ratios[3] > 40 if spots else ratios[0] < 5.5
             # Dozens of spots can be seen.
-            assert ((rungs > ladder.SIGHT).sum() > 50) == spots
+            assert ((ratios > signal_to_noise.VISIBLE_RATIO).sum() > 50) == spots
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["LN83", "LN84", "LO19"])
-def test_one_threshold_for_the_fourth_rung_does_for_all_simulated_sets(name: str, tmp_path: Path) -> None:
+def test_one_threshold_for_the_fourth_ratio_does_for_all_simulated_sets(name: str, tmp_path: Path) -> None:
     count = 160
     simulate_set(name, tmp_path, count, seed=11, quiet=True)
     with open_set(tmp_path, name) as frames:
         crops, positive = frames.crops(np.arange(count)), frames.positives
-    called = np.asarray(preprocess_and_reduce(crops, reduction=ladder.spot_ladder))[:, 3] > ladder.SIGHT
+    called = (
+        np.asarray(preprocess_and_reduce(crops, reduction=signal_to_noise.spot_signal_to_noise))[:, 3]
+        > signal_to_noise.VISIBLE_RATIO
+    )
     assert (called[positive].mean() + (~called[~positive]).mean()) / 2 > 0.94

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import errno
 import json
 import pickle
@@ -66,26 +67,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_model_that_does_not_name_spots_reads_pixels_as_normalised(saved: Path) -> None:
+def test_a_model_of_the_first_version_is_refused_in_a_line(saved: Path) -> None:
     path = saved / "model.json"
     description = json.loads(path.read_text())
-    for field in ("spot", "own_noise"):
-        del description["config"][field]
-    path.write_text(json.dumps(description))
-    config = load_model(saved).config
-    assert (config.spot, config.own_noise) == (1, False)
+    description["config"]["own_noise"] = description["config"].pop("noise_normalised")
+    path.write_text(json.dumps(description | {"format": 1}))
+    with pytest.raises(
+        UserError, match="holds a model of another version of sfxjax, or none; train it again"
+    ) as error:
+        load_model(saved)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("spot", "own_noise"), [(3, False), (1, True)])
-def test_models_of_vectors_that_name_a_size_of_spots_read_them_as_they_are(
-    spot: int, own_noise: bool, tmp_path: Path
-) -> None:
-    path = save_model(tmp_path / "model", model("row_wise_decomposition")) / "model.json"
-    description = json.loads(path.read_text())
-    assert description["config"]["own_noise"]
-    description["config"]["spot"] = spot
-    path.write_text(json.dumps(description))
-    assert load_model(path.parent).config.own_noise == own_noise
+def test_a_model_shows_itself_in_a_line() -> None:
+    shown = repr(dataclasses.replace(model(), trained_on={"source": "LN83", "target": "LO19"}))
+    assert shown.startswith("TrainedModel(2D CNN, ") and shown.endswith(" weights, trained on LN83 -> LO19)")
+    assert repr(model("row_wise_decomposition")).startswith("TrainedModel(1D CNN on row_wise_decomposition, ")
 
 
 @pytest.mark.parametrize("reduction", [None, "row_wise_decomposition"])
@@ -160,8 +157,8 @@ def _flip(folder: Path) -> None:
 
 
 DAMAGE = {
-    "other format": (lambda folder: _rewrite(folder, format=0), "not a model of this version"),
-    "a list": (lambda folder: (folder / "model.json").write_text("[]"), "not a model of this version"),
+    "other format": (lambda folder: _rewrite(folder, format=0), "of another version of sfxjax"),
+    "a list": (lambda folder: (folder / "model.json").write_text("[]"), "of another version of sfxjax"),
     "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
     "no text": (lambda folder: (folder / "model.json").write_bytes(b"\x80\xff\x00"), "cannot be read"),
     "a key missing": (lambda folder: _drop(folder, "threshold"), "damaged"),

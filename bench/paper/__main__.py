@@ -31,10 +31,10 @@ from sfxjax.models.networks import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets
-from sfxjax.training.execute import check_folder, execute, finished, total_steps
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
+from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 from .findings import findings, goals
 from .measured import METHODS, measure_methods
@@ -111,7 +111,7 @@ def read_tables(only: str | None) -> tuple[int, ...]:
 
 
 def train_all(
-    plans: Mapping[Path, Plan], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
+    plans: Mapping[Path, RunConfig], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
 ) -> int:
     """Train what is not yet trained, several at once; those that others start from come first.
 
@@ -133,7 +133,7 @@ def train_all(
     ):
         for stage in stages:
             futures = [
-                pool.submit(execute, plan, sets_for(plan.recipe.base), out, advance)
+                pool.submit(train_and_test, plan, sets_for(plan.recipe.base), out, advance)
                 for out, plan in stage.items()
             ]
             try:
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
-        heights = BaseConfig(own_noise=base.own_noise)
+        heights = BaseConfig(noise_normalised=base.noise_normalised)
         return prepared_sets(SETS, (None, RWD), sets_in(chosen.data, SETS), frames, base=heights)
 
     workers = trainings_at_once(workers)

@@ -1,7 +1,7 @@
 """The paper's Figures 5 to 9 from frames, vectors and features, each written as one PNG.
 
-Fig. 10 is `sfxjax.training.figures.plot_heads`; the pictures of whole runs are in `bench.paper.curves`. A picture of simulated
-frames says so in its title.
+Fig. 10 is `sfxjax.training.figures.plot_learning_curves`; the pictures of whole runs are in `bench.paper.curves`. A picture
+of simulated frames says so in its title.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def title_of(name: str, simulated: bool) -> str:
 def draw_examples(
     examples: Sequence[Example], good: np.ndarray | None, path: Path, *, name: str, simulated: bool
 ) -> None:
-    """Draw frames as the detector gave them, and below without their smooth background, spots marked (Fig. 5).
+    """BatchIndices frames as the detector gave them, and below without their smooth background, spots marked (Fig. 5).
 
     Args:
         examples: a hit, a maybe and a miss.
@@ -109,7 +109,7 @@ def draw_crop(
     simulated: bool,
     size: int = CROP,
 ) -> None:
-    """Draw the central crop inside the whole frame, and beside it alone (Fig. 6).
+    """BatchIndices the central crop inside the whole frame, and beside it alone (Fig. 6).
 
     Args:
         frame: (height, width) of the whole detector.
@@ -146,7 +146,7 @@ def draw_crop(
 def draw_normalisation(
     crop: np.ndarray, good: np.ndarray | None, path: Path, *, name: str, number: int, simulated: bool
 ) -> None:
-    """Draw a crop, its global and its local contrast normalisation, whole and enlarged (Fig. 7).
+    """BatchIndices a crop, its global and its local contrast normalisation, whole and enlarged (Fig. 7).
 
     Args:
         crop: (724, 724) detector units.
@@ -195,7 +195,7 @@ def draw_vectors(
     name: str,
     simulated: bool,
 ) -> None:
-    """Draw row-wise decompositions, one below the other on the same scale (Fig. 8).
+    """BatchIndices row-wise decompositions, one below the other on the same scale (Fig. 8).
 
     Args:
         vectors: (720,) each: of a hit, a maybe and a miss.
@@ -351,7 +351,7 @@ def _fewer_colours(pixels: np.ndarray) -> Any:
 
 
 def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> None:
-    """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
+    """BatchIndices a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
     height, width = frame.shape
     axis.imshow(
         frame_picture(frame, good, shrink),

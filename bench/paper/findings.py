@@ -155,7 +155,7 @@ def _dann(runs: Sequence[Run], variant: str = "") -> Finding:
 
 
 def _on(variant: str) -> str:
-    return ", its heights as normalised" if variant else ""
+    return ", its LCN units" if variant else ""
 
 
 def _recalls(runs: Sequence[Run], *keys: str) -> list[Mean | None]:

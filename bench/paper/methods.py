@@ -58,7 +58,7 @@ METHODS = {
         Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
         Method(
             "supervised_normalised",
-            "2D CNN, 1200 labels, heights as normalised",
+            "2D CNN, 1200 labels, LCN units",
             "supervised",
             "full",
             True,
@@ -67,7 +67,7 @@ METHODS = {
         ),
         Method(
             "reduced_normalised",
-            "RWD and 1D CNN, 200 labels, heights as normalised",
+            "RWD and 1D CNN, 200 labels, LCN units",
             "reduced",
             "few",
             True,
@@ -78,7 +78,7 @@ METHODS = {
         Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
         Method(
             "dann_normalised",
-            "DANN, heights as normalised",
+            "DANN, LCN units",
             "dann",
             "full",
             False,
@@ -87,7 +87,7 @@ METHODS = {
         ),
         Method(
             "source_only_normalised",
-            "source-only 2D CNN, heights as normalised",
+            "source-only 2D CNN, LCN units",
             "supervised",
             "full",
             False,
@@ -97,7 +97,7 @@ METHODS = {
         Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
         Method(
             "reduced_carried_normalised",
-            "RWD and 1D CNN, carried over, heights as normalised",
+            "RWD and 1D CNN, carried over, LCN units",
             "reduced",
             "few",
             False,

@@ -15,11 +15,11 @@ from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier
 from sfxjax.reductions.registry import preprocess_and_reduce
-from sfxjax.training.execute import train
-from sfxjax.training.figures import plot_heads
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet
+from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import frame_range
+from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
 from .curves import draw_overview, draw_precision_recall
@@ -39,7 +39,7 @@ SHOWN = "LO19"
 
 
 def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
-    """Draw Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
+    """BatchIndices Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
 
     Args:
         data: folder of the sets.
@@ -68,9 +68,9 @@ def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
 
 
 def draw_runs(
-    runs: Sequence[Run], plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], folder: Path
+    runs: Sequence[Run], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Path]:
-    """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
+    """BatchIndices Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
 
     Args:
         runs: all there are.
@@ -90,7 +90,7 @@ def draw_runs(
         return paths
     simulated = "simulated sets: " if dann.simulated else ""
     paths["figure10"] = folder / "figure10.png"
-    plot_heads(
+    plot_learning_curves(
         read_log(dann.folder),
         dann.record["epoch_kept"],
         f"{simulated}DANN {dann.source} -> {dann.target}",
@@ -109,9 +109,9 @@ def draw_runs(
 
 
 def _draw_features(
-    dann: Run, alone: Run, plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], path: Path
+    dann: Run, alone: Run, plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], path: Path
 ) -> None:
-    """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
+    """BatchIndices Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}
     places = {name: np.asarray(frame_range("last", len(each))) for name, each in pair.items()}
     features = {}

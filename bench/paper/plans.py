@@ -8,14 +8,13 @@ from pathlib import Path
 
 from sfxjax.data.splits import split
 from sfxjax.training import dann, reduced, supervised, transfer
-from sfxjax.training.plan import Plan
+from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import PAIRS, Cell, cells
-from sfxjax.training.recipe import Recipe
 
 from .runs import AS_PUBLISHED, FEWER, NORMALISED
 
 RWD = "row_wise_decomposition"
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, TrainingConfig] = {
     "supervised": supervised.RECIPE,
     "transfer": transfer.RECIPE,
     "reduced": reduced.RECIPE,
@@ -53,7 +52,7 @@ class Comparison:
     frames: int = 2000
     quick: bool = False
 
-    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> Recipe:
+    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> TrainingConfig:
         """Return a method's recipe.
 
         Args:
@@ -61,11 +60,11 @@ class Comparison:
             variant: `NORMALISED` for heights as the normalisation leaves them, as the paper's networks read them.
         """
         recipe = RECIPES[method]
-        recipe = replace(recipe, base=replace(recipe.base, own_noise=variant != NORMALISED))
+        recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != NORMALISED))
         return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 
-def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
+def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
     """List the trainings, those that others start from first.
 
     Args:
@@ -75,7 +74,7 @@ def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
     Returns:
         A plan for each folder.
     """
-    plans: dict[Path, Plan] = {}
+    plans: dict[Path, RunConfig] = {}
     for seed in range(comparison.seeds):
         for cell in _wanted(comparison):
             if cell.method == "transfer":
@@ -134,11 +133,11 @@ def _plan(
     base: str | None,
     *,
     variant: str = AS_PUBLISHED,
-) -> Plan:
+) -> RunConfig:
     labels = len(split("few", comparison.frames).train) if part == "few" else None
     if labels is not None and variant == FEWER:
         labels = max(1, labels // FEWER_LABELS)
-    return Plan(
+    return RunConfig(
         method,  # type: ignore[arg-type]  # one of the literals, from the published cells
         source,
         target,

@@ -109,22 +109,22 @@ class Run:
         return self.record.get("reduction")
 
     @property
-    def own_noise(self) -> bool:
+    def noise_normalised(self) -> bool:
         """Whether its frames' heights are in units of their own noise; True without a network."""
-        return bool(self.record["recipe"].get("base", {}).get("own_noise", True))
+        return bool(self.record["recipe"].get("base", {}).get("noise_normalised", True))
 
     @property
     def variant(self) -> str:
         """How it differs from the paper's: `FEWER` labels, heights as `NORMALISED`, or not, `AS_PUBLISHED`."""
         if not self.published:
             return FEWER
-        return AS_PUBLISHED if self.own_noise else NORMALISED
+        return AS_PUBLISHED if self.noise_normalised else NORMALISED
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
         """What tells it from every other run."""
         about = (self.method, self.source, self.target, self.record["labels"], self.reduction)
-        return (*about, self.own_noise, self.split, self.seed)
+        return (*about, self.noise_normalised, self.split, self.seed)
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""

@@ -16,7 +16,7 @@ from sfxjax.data.sets import open_set
 from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.files import atomic_folder, atomic_write_json
 from sfxjax.progress import progress
-from sfxjax.spots.classical import THRESHOLD, choose_cut, count_scores, count_set
+from sfxjax.spots.classical import THRESHOLD, choose_threshold, count_scores, count_set
 
 from .runs import RESULTS, SCORES, write_scores
 
@@ -84,7 +84,7 @@ def write_spot_counters(
         for part in SPLIT_NAMES:
             chosen = split(part, len(counts[name])).validation
             labelled = slice(chosen.start, chosen.stop)
-            cut = choose_cut(counts[name][labelled], classes[name][labelled] != MISS)
+            cut = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
             record = {
                 "method": "spot_counter",
                 "source": name,

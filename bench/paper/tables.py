@@ -189,7 +189,7 @@ def summary_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
         "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
-        "Heights as normalised: the same networks on heights in units of the frame's standard deviation, as the paper's read "
+        "LCN units: the same networks on heights in units of the frame's standard deviation, as the paper's read "
         "them; all others have them in units of the frame's own noise.",
         "Labels: to train on + to choose epoch and threshold by, of a set of 2000 frames; of a shorter one the same shares.",
     ]

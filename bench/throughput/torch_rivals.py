@@ -13,7 +13,7 @@ import numpy as np
 
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import BaseConfig, HitClassifier
-from sfxjax.training.steps import Domains
+from sfxjax.training.step import Domains
 
 from . import reference_pipelines as others
 from .stages import NotHere, Rival, Setting, compare

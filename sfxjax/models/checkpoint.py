@@ -20,23 +20,22 @@ import numpy as np
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
+from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, parameter_count, rotate_flip, stem
 from sfxjax.reductions.registry import LIBRARY, canonical_name, installed_reductions, reduced_shape
 from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
 
-FORMAT = 1
+# 2: names of fields and reductions are others than in models of the first version.
+FORMAT = 2
 MODEL_FOLDER = "model"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights"
 CHECKSUMS = "sha256"
 REDUCTION_SOURCE = "reduction_source"
-# Of the base of models that do not name these fields.
-_WITHOUT_SPOTS = {"spot": 1, "own_noise": False}
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
 _SAVING = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedModel:
     """A network with its weights and what a user of it must know.
 
@@ -55,6 +54,12 @@ class TrainedModel:
     reduction: str | None = None
     trained_on: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        what = "2D CNN" if self.reduction is None else f"1D CNN on {self.reduction}"
+        sets = [str(self.trained_on[key]) for key in ("source", "target") if self.trained_on.get(key)]
+        trained = f", trained on {' -> '.join(sets)}" if sets else ""
+        return f"TrainedModel({what}, {parameter_count(self.variables['params']):,} weights{trained})"
+
     def logits(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) logits for (n, 720, 720) pre-processed frames, or for (n, ...) reduced ones.
 
@@ -68,9 +73,11 @@ class TrainedModel:
         def logits(maps: jax.Array) -> jax.Array:
             return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
 
-        if not self.config.turns:
+        if not self.config.equivariant:
             return logits(maps)
-        return jax.lax.map(lambda number: logits(orient(maps, number)), jnp.arange(ORIENTATIONS)).mean(axis=0)
+        return jax.lax.map(lambda number: logits(rotate_flip(maps, number)), jnp.arange(ORIENTATIONS)).mean(
+            axis=0
+        )
 
     def scores(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) probabilities of the positive class (Hit or Maybe)."""
@@ -241,9 +248,9 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder} is not a model of this version of sfxjax; train it again")
+        raise UserError(f"{folder} holds a model of another version of sfxjax, or none; train it again")
     try:
-        config = _read_config(description["config"])
+        config = BaseConfig(**description["config"])
         recorded = _recorded_reduction(description)
         threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
     except (KeyError, TypeError, ValueError) as error:
@@ -253,14 +260,6 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
     like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
     variables, _ = read_checkpoint(folder, dict(like))
     return TrainedModel(config, variables, threshold, name, trained_on)
-
-
-def _read_config(recorded: dict[str, Any]) -> BaseConfig:
-    fields = _WITHOUT_SPOTS | recorded
-    # Vectors came as they are while their models named a size of spots.
-    if fields.get("dimensions") == 1 and fields["spot"] != 1:
-        fields["own_noise"] = False
-    return BaseConfig(**fields)
 
 
 def _recorded_reduction(description: dict[str, Any]) -> tuple[str | None, ReductionSource | None]:

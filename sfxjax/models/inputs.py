@@ -16,7 +16,7 @@ from sfxjax.evaluation.domain_check import lattice_statistics
 from sfxjax.models.networks import BaseConfig, finished_maps, stem
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS, Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels
-from sfxjax.reductions.registry import HEIGHTS, get_reduction, row_wise_decomposition
+from sfxjax.reductions.registry import SIGNAL_VECTORS, get_reduction, row_wise_decomposition
 
 
 def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfig:
@@ -29,7 +29,7 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     base = base or BaseConfig()
     if reduction is None:
         return replace(base, dimensions=2)
-    return replace(base, dimensions=1, own_noise=base.own_noise and reduction in HEIGHTS)
+    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and reduction in SIGNAL_VECTORS)
 
 
 def network_inputs(

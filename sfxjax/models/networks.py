@@ -30,11 +30,11 @@ from sfxjax.preprocess.box_filter import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
-COMPRESSION_SCALE = 0.05
+ASINH_SCALE = 0.05
 # Of the blocks, and of the places of the vector, of a frame with own noise: near those of frames with little background
 # after the normalisation.
-COMMON_NOISE = 0.07
-COMMON_HEIGHT = 0.4
+TYPICAL_BLOCK_NOISE = 0.07
+TYPICAL_EXTENT = 0.4
 ORIENTATIONS = 8
 
 
@@ -49,8 +49,8 @@ class BaseConfig:
         block: edge of the stem's blocks, pixels.
         spot: edge of the squares that are added up before the extremes are taken, pixels, odd: about that of a spot; 1 for
             single pixels. Frames with "block_extrema" alone.
-        own_noise: whether heights are in units of the frame's own noise. For frames with "block_extrema" alone; for vectors
-            whose places mostly hold noise, such as those of `sfxjax.reductions.registry.HEIGHTS`.
+        noise_normalised: whether signals are in units of the frame's own noise. For frames with "block_extrema" alone; for
+            vectors whose places mostly hold noise, such as those of `sfxjax.reductions.registry.SIGNAL_VECTORS`.
         channels: of each convolutional block, bottom to top.
         features: length of the feature vector.
         dropout: rate on the top two blocks.
@@ -60,7 +60,7 @@ class BaseConfig:
     stem: Stem = "block_extrema"
     block: int = 8
     spot: int = 3
-    own_noise: bool = True
+    noise_normalised: bool = True
     channels: tuple[int, ...] = (8, 16)
     features: int = 16
     dropout: float = 0.1
@@ -76,18 +76,18 @@ class BaseConfig:
         object.__setattr__(self, "channels", tuple(self.channels))
 
     @property
-    def turns(self) -> bool:
-        """Whether turning the maps turns the frame: not where the places within a block are channels."""
+    def equivariant(self) -> bool:
+        """Whether rotating the maps rotates the frame: not where the places within a block are channels."""
         return self.dimensions == 2 and self.stem == "block_extrema"
 
     @property
     def maps(self) -> tuple[Any, ...]:
         """What decides the maps or vectors that a base reads: bases alike in this can share them."""
         if self.dimensions == 1:
-            return self.dimensions, self.own_noise
+            return self.dimensions, self.noise_normalised
         if self.stem == "space_to_depth":
             return self.dimensions, self.stem, self.block
-        return self.dimensions, self.stem, self.block, self.spot, self.own_noise
+        return self.dimensions, self.stem, self.block, self.spot, self.noise_normalised
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -150,17 +150,17 @@ def max_pool(values: jax.Array) -> jax.Array:
     return values
 
 
-def compress(values: jax.Array) -> jax.Array:
-    """Make heights additive: arcsinh(x / 0.05), linear within the noise and logarithmic above it.
+def asinh_scaling(values: jax.Array) -> jax.Array:
+    """Scale signals so that ratios become differences: arcsinh(x / 0.05), linear within the noise and logarithmic above it.
 
-    The heights of spots span two decades, and what tells a spot is its ratio to the noise. On a logarithmic scale
+    The signals of spots span two decades, and what tells a spot is its ratio to the noise. On a logarithmic scale
     that ratio is a difference, which a convolution can form; and a batch's statistics are those of its background, not of its
     few brightest spots.
 
     Args:
         values: of frames after local contrast normalisation, or of vectors made from them; noise is about 0.03.
     """
-    scaled = values.astype(jnp.float32) / COMPRESSION_SCALE
+    scaled = values.astype(jnp.float32) / ASINH_SCALE
     size = jnp.abs(scaled)
     # `jnp.arcsinh` takes six times as long on a CPU; the squares of what frames give do not overflow.
     return jnp.sign(scaled) * jnp.log1p(size + size * size / (1 + jnp.sqrt(size * size + 1)))
@@ -181,7 +181,9 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
     if config.dimensions == 1:
         vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
         return (
-            _in_own_noise(vectors, vectors.mean(-1), COMMON_HEIGHT) if config.own_noise else compress(vectors)
+            _noise_normalised(vectors, vectors.mean(-1), TYPICAL_EXTENT)
+            if config.noise_normalised
+            else asinh_scaling(vectors)
         )
     if config.stem == "space_to_depth":
         return finished_maps(space_to_depth(frames, config.block), config)
@@ -205,17 +207,17 @@ def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
         The same shape, float32.
     """
     blocks = blocks.astype(jnp.float32)
-    if config.own_noise and config.stem == "block_extrema":
-        return _in_own_noise(blocks, blocks[..., 1], COMMON_NOISE)
-    return _fill(compress(blocks), _live(blocks))
+    if config.noise_normalised and config.stem == "block_extrema":
+        return _noise_normalised(blocks, blocks[..., 1], TYPICAL_BLOCK_NOISE)
+    return _fill(asinh_scaling(blocks), _live(blocks))
 
 
-def _in_own_noise(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
-    """Compress (n, ..., channels) values after bringing every frame's noise, as its (n, ...) heights tell it, to a common one."""
+def _noise_normalised(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
+    """Scale (n, ..., channels) values by arcsinh, with every frame's noise, told by its (n, ...) heights, brought to `common`."""
     live = _live(values)
     noise = frame_noise(heights, live)
     scale = jnp.where(noise > 0, common / noise, 1)
-    return _fill(compress(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), live)
+    return _fill(asinh_scaling(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), live)
 
 
 def frame_noise(heights: jax.Array, live: jax.Array) -> jax.Array:
@@ -258,10 +260,8 @@ def _live_mean(values: jax.Array, live: jax.Array, axes: tuple[int, ...]) -> jax
     return jnp.where(live, values, 0).sum(axes, keepdims=True) / count
 
 
-def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
-    """Turn a batch of square maps into one of the eight orientations of a square.
-
-    Diffraction has no up: a turned or mirrored frame has as many spots.
+def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
+    """Rotate by multiples of 90 degrees and mirror a batch of square maps, which changes no number of spots.
 
     Args:
         maps: (n, side, side, channels).

@@ -32,7 +32,7 @@ from sfxjax.reductions.library import (
     local_maximum_counts,
     radial_extremes,
 )
-from sfxjax.spots.signal_to_noise import spot_ladder, spot_steps
+from sfxjax.spots.signal_to_noise import soft_spot_counts, spot_signal_to_noise
 
 Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -93,14 +93,14 @@ REDUCTIONS: dict[str, Reduction] = {
         block_maxima,
         brightest_pixels,
         local_maximum_counts,
-        spot_ladder,
-        spot_steps,
+        spot_signal_to_noise,
+        soft_spot_counts,
     )
 }
 LIBRARY = tuple(REDUCTIONS)
 # Vectors of heights in places that mostly hold noise: twice the frame gives twice the vector, and the frame turned by half a
 # turn gives it backwards. Networks read them in units of their own noise, and train on them from both ends.
-HEIGHTS = frozenset(
+SIGNAL_VECTORS = frozenset(
     reduction.__name__
     for reduction in (
         row_wise_decomposition,

@@ -76,7 +76,7 @@ class Reflections(NamedTuple):
 
 
 def random_rotation(key: jax.Array) -> jax.Array:
-    """Draw a uniformly distributed rotation.
+    """BatchIndices a uniformly distributed rotation.
 
     Args:
         key: a JAX random key.

@@ -156,7 +156,7 @@ def live_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
 def spot_profile(
     position: jax.Array, radial: jax.Array, tangential: jax.Array, centre: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw each spot's share of photons on the pixels around it.
+    """BatchIndices each spot's share of photons on the pixels around it.
 
     Args:
         position: (n, 2) pixels (ss, fs) from the direct beam.

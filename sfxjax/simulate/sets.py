@@ -159,7 +159,7 @@ SIMULATED_SETS: dict[str, SimulatedSet] = {
 }
 
 
-class Plan(NamedTuple):
+class ShotPlan(NamedTuple):
     """What each frame of a run is to hold, (frames,) each, drawn on the host.
 
     Attributes:
@@ -219,8 +219,8 @@ def frame_centre(parameters: SimulatedSet, shape: tuple[int, int]) -> tuple[floa
     return beam[0] - (whole[0] - shape[0]) // 2, beam[1] - (whole[1] - shape[1]) // 2
 
 
-def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> Plan:
-    """Draw how many spots each frame of a run is to show.
+def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> ShotPlan:
+    """BatchIndices how many spots each frame of a run is to show.
 
     Args:
         parameters: the set.
@@ -228,7 +228,7 @@ def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> Plan:
         seed: random seed.
 
     Returns:
-        A `Plan` whose classes come in the real set's proportions, to a frame, in random order.
+        A `ShotPlan` whose classes come in the real set's proportions, to a frame, in random order.
     """
     rng = np.random.default_rng([seed, parameters.seed])
     hits, maybes, _ = (round(count * frames / 2000) for count in parameters.class_counts)
@@ -243,7 +243,7 @@ def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> Plan:
         spots[share] = np.exp(np.interp(level, _LEVELS, np.log(table))).round()
         crystal[share], blank[share] = True, False
     order = rng.permutation(frames)
-    return Plan(spots[order].astype(np.int32), crystal[order], blank[order])
+    return ShotPlan(spots[order].astype(np.int32), crystal[order], blank[order])
 
 
 def _draw_shot(key: jax.Array, parameters: SimulatedSet, blank: jax.Array) -> Shot:
@@ -386,7 +386,7 @@ def simulate_frame(
 def simulate_frames(
     seed: jax.Array,
     index: jax.Array,
-    plan: Plan,
+    plan: ShotPlan,
     *,
     parameters: SimulatedSet,
     shape: tuple[int, int] = (CROP, CROP),
@@ -398,7 +398,7 @@ def simulate_frames(
     Args:
         seed: int, the run's seed.
         index: (n,) 0-based frame numbers.
-        plan: the `Plan` entries of those frames.
+        plan: the `ShotPlan` entries of those frames.
         parameters: the set.
         shape: size of the frames, pixels (ss, fs).
 
@@ -407,7 +407,7 @@ def simulate_frames(
     """
     run_key = jax.random.fold_in(jax.random.key(seed), parameters.seed)
 
-    def one(item: tuple[jax.Array, Plan]) -> tuple[jax.Array, Truth]:
+    def one(item: tuple[jax.Array, ShotPlan]) -> tuple[jax.Array, Truth]:
         number, what = item
         key = jax.random.fold_in(run_key, number)
         return simulate_frame(key, *what, parameters=parameters, shape=shape)

@@ -18,7 +18,7 @@ from sfxjax.mapping import map_in_threads, map_leading
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
 from sfxjax.models.networks import BaseConfig
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import HEIGHTS
+from sfxjax.reductions.registry import SIGNAL_VECTORS
 
 READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
@@ -26,7 +26,7 @@ MAP_DTYPE = jnp.bfloat16
 
 
 def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
-    """Add to vectors of `sfxjax.reductions.registry.HEIGHTS` the same backwards, of the frames turned by half a turn.
+    """Add to vectors of `sfxjax.reductions.registry.SIGNAL_VECTORS` the same backwards, of the frames turned by half a turn.
 
     Diffraction has no up, so that these are more frames to train on, with the same labels.
 
@@ -37,7 +37,7 @@ def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
     Returns:
         (2 n, ...), the added ones last; (n, ...) as they are of other reductions and of frames.
     """
-    return np.concatenate([maps, maps[:, ::-1]]) if reduction in HEIGHTS else maps
+    return np.concatenate([maps, maps[:, ::-1]]) if reduction in SIGNAL_VECTORS else maps
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,18 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
+from sfxjax.training.losses import class_confusion, domain_loss, label_loss, pseudo_label_loss
 
 Array = jax.Array | np.ndarray
 
 AXIS = "devices"
 
 Adaptation = Literal["dann", "conditional", "class_confusion", "statistics"]
-# Softens the target's predictions in the class confusion loss; the value of Jin et al. (2020).
-CONFUSION_TEMPERATURE = 2.5
 
 
 @dataclass(frozen=True)
-class Objective:
+class LossConfig:
     """What a step makes smaller, and which part of the network may move for it.
 
     Attributes:
@@ -42,10 +41,10 @@ class Objective:
         sharpness: radius of the smoothed task loss; the label loss's gradient is taken that far uphill (Foret et al., ICLR 2021;
             for domain adaptation Rangwani et al., ICML 2022). 0 for the plain loss.
         joint_statistics: normalise both domains by the statistics of one batch that holds both, and keep one set of running
-            ones. Where the sets differ in their share of hits, statistics of their own would call that a difference of
+            ones. Where the sets differ in their fraction of hits, statistics of their own would call that a difference of
             the frames. Otherwise each domain has its own.
-        matched_classes: draw the source's classes with the shares that the network finds in the target, so that domains
-            which differ in their share of hits alone look alike (Tachet des Combes et al., NeurIPS 2020, weigh the frames
+        matched_classes: draw the source's classes with the fractions that the network finds in the target, so that domains
+            which differ in their fraction of hits alone look alike (Tachet des Combes et al., NeurIPS 2020, weigh the frames
             to that end). Otherwise as many positives as negatives are drawn.
         frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.networks.ConvolutionalBase`.
     """
@@ -61,7 +60,7 @@ class Objective:
         return DomainAdversarialNetwork(config, axis_name, self.frozen, self.adaptation == "conditional")
 
 
-DANN = Objective()
+DANN = LossConfig()
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -87,16 +86,16 @@ class Domains(NamedTuple):
         source: (n, ...) maps or vectors.
         positive: (n,) float32, one for the positive class.
         target: (m, ...) maps or vectors without labels, or None to train on the source alone.
-        guessed: (m,) float32, labels of the target that an earlier network is sure of, NaN where it is not; or None.
+        pseudo_labels: (m,) float32, labels of the target that an earlier network is sure of, NaN where it is not; or None.
     """
 
     source: Array
     positive: Array
     target: Array | None
-    guessed: Array | None = None
+    pseudo_labels: Array | None = None
 
 
-class Draw(NamedTuple):
+class BatchIndices(NamedTuple):
     """What a number of steps are made of; a leading axis counts the steps.
 
     Attributes:
@@ -104,14 +103,14 @@ class Draw(NamedTuple):
         target: (steps, batch) int32 places in `Domains.target`; ignored where that is None.
         orientation: (steps,) int32, one of the eight of a square.
         strength: (steps,) float32 of the gradient reversal.
-        share: (steps,) float32, of positives among the source frames drawn. The label loss weighs both classes alike.
+        fraction: (steps,) float32, of positives among the source frames drawn. The label loss weighs both classes alike.
     """
 
     source: Array
     target: Array
     orientation: Array
     strength: Array
-    share: Array = np.float32(0.5)  # type: ignore[assignment]
+    fraction: Array = np.float32(0.5)  # type: ignore[assignment]
 
 
 class Losses(NamedTuple):
@@ -132,7 +131,7 @@ def new_state(
     example: jax.Array,
     seed: int,
     domains: tuple[str, ...] = ("source", "target"),
-    objective: Objective = DANN,
+    objective: LossConfig = DANN,
 ) -> TrainState:
     """Initialise a network and its optimiser.
 
@@ -163,8 +162,8 @@ def training_step(
     config: BaseConfig,
     optimizer: optax.GradientTransformation,
     axis_name: str | None = None,
-    objective: Objective = DANN,
-) -> Callable[[TrainState, Domains, Draw, jax.Array], tuple[TrainState, Losses]]:
+    objective: LossConfig = DANN,
+) -> Callable[[TrainState, Domains, BatchIndices, jax.Array], tuple[TrainState, Losses]]:
     """Make the body of a training step.
 
     The loss is the label classifier's cross entropy on the source plus, where there is a target, that of the adaptation. For
@@ -180,22 +179,23 @@ def training_step(
         objective: what to make smaller.
 
     Returns:
-        A function of the state, the data, one step's `Draw` (without the leading axis) and a key for dropout.
+        A function of the state, the data, one step's `BatchIndices` (without the leading axis) and a key for dropout.
     """
     network = objective.network(config, axis_name)
 
-    def step(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
+    def step(
+        state: TrainState, data: Domains, draw: BatchIndices, key: jax.Array
+    ) -> tuple[TrainState, Losses]:
         positive = jnp.asarray(data.positive)[draw.source]
 
         def prepared(frames: Array, places: Array) -> jax.Array:
             # Turning 16-bit numbers takes a CPU four times as long.
             maps = jnp.asarray(frames)[places].astype(jnp.float32)
-            return orient(maps, draw.orientation) if config.turns else maps
+            return rotate_flip(maps, draw.orientation) if config.equivariant else maps
 
-        weights = jnp.where(positive > 0.5, 0.5 / draw.share, 0.5 / (1 - draw.share))
         source = prepared(data.source, draw.source)
         target = None if data.target is None else prepared(data.target, draw.target)
-        guessed = None if data.guessed is None else jnp.asarray(data.guessed)[draw.target]
+        pseudo_labels = None if data.pseudo_labels is None else jnp.asarray(data.pseudo_labels)[draw.target]
         keys = jax.random.split(key)
 
         def heads(
@@ -214,8 +214,9 @@ def training_step(
         def both(params: Any) -> tuple[Losses, dict[str, Any]]:
             if target is None:
                 label, _, source_stats = heads(params, "source", source, keys[0])
-                loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
-                return Losses(loss, jnp.zeros(())), {"source": source_stats}
+                return Losses(label_loss(label, positive, draw.fraction), jnp.zeros(())), {
+                    "source": source_stats
+                }
             if objective.joint_statistics:
                 logits, domains, source_stats = heads(
                     params, "source", jnp.concatenate([source, target]), keys[0]
@@ -228,17 +229,16 @@ def training_step(
                 label, from_source, source_stats = heads(params, "source", source, keys[0])
                 on_target, from_target, target_stats = heads(params, "target", target, keys[1])
                 stats = {"source": source_stats, "target": target_stats}
-            label_loss = (weights * optax.sigmoid_binary_cross_entropy(label, positive)).mean()
-            if guessed is not None:
-                label_loss = label_loss + guessed_loss(on_target, guessed)
+            on_labels = label_loss(label, positive, draw.fraction)
+            if pseudo_labels is not None:
+                on_labels = on_labels + pseudo_label_loss(on_target, pseudo_labels)
             if objective.adaptation in ("dann", "conditional"):
-                right = jnp.concatenate([-from_source, from_target])
-                adaptation_loss = optax.sigmoid_binary_cross_entropy(right, jnp.ones_like(right)).mean()
+                adaptation_loss = domain_loss(from_source, from_target)
             elif objective.adaptation == "class_confusion":
-                adaptation_loss = draw.strength * class_confusion(on_target)
+                adaptation_loss = jnp.asarray(draw.strength) * class_confusion(on_target)
             else:
                 adaptation_loss = jnp.zeros(())
-            return Losses(label_loss, adaptation_loss), stats
+            return Losses(on_labels, adaptation_loss), stats
 
         def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
             losses, stats = both(params)
@@ -263,50 +263,12 @@ def training_step(
     return step
 
 
-def class_confusion(logits: jax.Array) -> jax.Array:
-    """Measure how much a batch of predictions is torn between the two classes (minimum class confusion).
-
-    Args:
-        logits: (n,) of the positive class.
-
-    Returns:
-        Share of the class correlation that lies off the diagonal, 0 to 1; sure predictions weigh more.
-
-    References:
-        Jin et al., ECCV 2020, equations 2 to 8.
-    """
-    positive = jax.nn.sigmoid(logits / CONFUSION_TEMPERATURE)
-    classes = jnp.stack([1 - positive, positive], axis=-1)
-    entropy = -(classes * jnp.log(jnp.clip(classes, 1e-7))).sum(-1)
-    certainty = 1 + jnp.exp(-entropy)
-    # The weights are no way to make the loss smaller.
-    weights = jax.lax.stop_gradient(len(logits) * certainty / certainty.sum())
-    confusion = jnp.einsum("nc,n,nd->cd", classes, weights, classes)
-    confusion = confusion / confusion.sum(1, keepdims=True)
-    return (confusion.sum() - jnp.trace(confusion)) / 2
-
-
-def guessed_loss(logits: jax.Array, guessed: jax.Array) -> jax.Array:
-    """Cross entropy on guessed labels, both classes weighing alike; 0 where a batch has none.
-
-    Args:
-        logits: (n,).
-        guessed: (n,) 0 or 1, NaN without a guess.
-    """
-    known = jnp.isfinite(guessed)
-    truth = jnp.where(known, guessed, 0)
-    losses = optax.sigmoid_binary_cross_entropy(logits, truth)
-    sides = [known & (truth > 0.5), known & (truth < 0.5)]
-    means = [jnp.sum(jnp.where(side, losses, 0)) / jnp.maximum(side.sum(), 1) for side in sides]
-    return (means[0] + means[1]) / 2
-
-
 def mapped_steps(
     config: BaseConfig,
     optimizer: optax.GradientTransformation,
     devices: list[jax.Device],
     steps_per_call: int | None = None,
-    objective: Objective = DANN,
+    objective: LossConfig = DANN,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     """Compile training steps for many devices, and many steps into one call where that is faster.
 
@@ -321,8 +283,8 @@ def mapped_steps(
         objective: what to make smaller.
 
     Returns:
-        A function of the replicated state (donated), the replicated data, a `Draw` with leading (device, step) axes on the
-        host, one key and a function told of steps done; it returns the new state and the losses, (steps,) each.
+        A function of the replicated state (donated), the replicated data, a `BatchIndices` with leading (device, step) axes
+        on the host, one key and a function told of steps done; it returns the new state and the losses, (steps,) each.
     """
     mapped = _mapped(config, optimizer, tuple(devices), objective)
     if steps_per_call is None and devices[0].platform == "cpu":
@@ -331,7 +293,7 @@ def mapped_steps(
     def run(
         state: TrainState,
         data: Domains,
-        draw: Draw,
+        draw: BatchIndices,
         key: jax.Array,
         advance: Callable[[int], None] = lambda steps: None,
     ) -> tuple[TrainState, Losses]:
@@ -354,13 +316,15 @@ def _mapped(
     config: BaseConfig,
     optimizer: optax.GradientTransformation,
     devices: tuple[jax.Device, ...],
-    objective: Objective,
+    objective: LossConfig,
 ) -> Callable[..., tuple[TrainState, Losses]]:
     """Return the mapped program; trainings that differ in their seed or data alone share it."""
     step = training_step(config, optimizer, AXIS, objective)
 
-    def steps(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
-        def body(state: TrainState, one: Draw) -> tuple[TrainState, Losses]:
+    def steps(
+        state: TrainState, data: Domains, draw: BatchIndices, key: jax.Array
+    ) -> tuple[TrainState, Losses]:
+        def body(state: TrainState, one: BatchIndices) -> tuple[TrainState, Losses]:
             step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
             return step(state, data, one, step_key)
 
@@ -408,8 +372,8 @@ def first_replica(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.device_get(leaf.addressable_shards[0].data[0]), tree)
 
 
-def split_over_devices(draw: Draw, devices: int) -> Draw:
-    """Share each step's batch between devices: a `Draw` with leading (device, step) axes.
+def split_over_devices(draw: BatchIndices, devices: int) -> BatchIndices:
+    """Share each step's batch between devices: a `BatchIndices` with leading (device, step) axes.
 
     Args:
         draw: of whole batches, which the device count divides.
@@ -423,12 +387,10 @@ def split_over_devices(draw: Draw, devices: int) -> Draw:
     def same(values: Any) -> np.ndarray:
         return np.broadcast_to(values, (devices, *values.shape))
 
-    return Draw(
-        share(draw.source), share(draw.target), same(draw.orientation), same(draw.strength), same(draw.share)
+    return BatchIndices(
+        share(draw.source),
+        share(draw.target),
+        same(draw.orientation),
+        same(draw.strength),
+        same(draw.fraction),
     )
-
-
-def cross_entropy(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Mean binary cross entropy of (n,) logits, nats."""
-    logits = np.asarray(logits, np.float64)
-    return float(np.mean(np.logaddexp(0.0, logits) - logits * np.asarray(truth)))
