@@ -24,7 +24,8 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.registry import row_wise_decomposition
-from sfxjax.simulate.sets import SIMULATED_SETS, ShotPlan, plan_run, simulate_frames
+from sfxjax.simulate.parameters import SIMULATED_SETS
+from sfxjax.simulate.sets import ShotPlan, plan_run, simulate_frames
 
 DATA_SET = "/entry_1/data_1/data"
 SOURCE = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper.runs import AS_PUBLISHED, Run, read_run, write_scores
+from bench.paper.run_files import write_scores
+from bench.paper.runs import AS_PUBLISHED, Run, read_run
 from bench.paper.spots import write_spot_counters
 from sfxjax.training.published import PAIRS, SETS
 

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models.networks import DomainAdversarialNetwork
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.adaptation import METHODS, adapt, find_pseudo_labels, rounds
 from sfxjax.training.config import FROZEN, TRAINED, TrainingConfig, parts
 from sfxjax.training.loop import Validation

@@ -18,7 +18,7 @@ from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS

@@ -16,7 +16,7 @@ from bench.reductions import __main__ as bench
 from bench.reductions import cells as reduction_cells
 from bench.reductions.cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
 from bench.reductions.tables import figures, tables
-from sfxjax.data.sets import CXIDB76
+from sfxjax.data.set_description import CXIDB76
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint
 from sfxjax.screen.__main__ import main as screen

@@ -19,7 +19,8 @@ from matplotlib.image import imread
 from sklearn.metrics import recall_score
 
 from sfxjax.data.labels import write_annotations
-from sfxjax.data.sets import CXIDB76, open_set
+from sfxjax.data.set_description import CXIDB76
+from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import run_main
 from sfxjax.models.checkpoint import load_model

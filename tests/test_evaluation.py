@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.evaluation import logit_bias, logits, positive_fraction, summarize
 from sfxjax.training.run import map_logits, with_shift
 

@@ -14,7 +14,8 @@ from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import write_checkpoint
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, HitClassifier
+from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training import loop
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import (

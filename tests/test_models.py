@@ -14,18 +14,13 @@ from scipy.ndimage import uniform_filter
 from sfxjax.errors import UserError
 from sfxjax.models.layers import Dropout
 from sfxjax.models.networks import (
-    BaseConfig,
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
-    asinh_scaling,
-    block_extrema,
-    frame_noise,
     max_pool,
     parameter_count,
-    space_to_depth,
-    stem,
 )
+from sfxjax.models.stem import BaseConfig, asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
 
 SMALL = BaseConfig(channels=(3, 4), features=5)
 

@@ -15,13 +15,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.paper.runs import (
-    cell_record,
-    check_runs,
-    read_run,
-    spread,
-    write_scores,
-)
+from bench.paper.run_files import write_scores
+from bench.paper.runs import cell_record, check_runs, read_run, spread
 from bench.paper.spots import run_spot_counter
 from bench.paper.tables import (
     table_rows,

@@ -17,7 +17,8 @@ import screen_cases as cases
 
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, save_model
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.reductions import user_code as reduction_loader
 from sfxjax.reductions.registry import REDUCTIONS, get_reduction, preprocess_and_reduce, reduced_shape
 from sfxjax.reductions.user_code import check_reduction, load_reduction, loaded_as, reduction_source

@@ -18,7 +18,8 @@ from bench.throughput.reference_pipelines import (
     torch_maps,
     torch_training_step,
 )
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.registry import preprocess_and_reduce
 

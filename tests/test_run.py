@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for
 from sfxjax.training.run import training_data

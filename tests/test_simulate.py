@@ -23,7 +23,8 @@ from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate import write as simulate
-from sfxjax.simulate.sets import CROP, SIMULATED_SETS, plan_run
+from sfxjax.simulate.parameters import SIMULATED_SETS
+from sfxjax.simulate.sets import CROP, plan_run
 from sfxjax.simulate.write import TRUTH_FILE, simulate_set, simulated_data, simulated_mask
 
 LO19 = SIMULATED_SETS["LO19"]

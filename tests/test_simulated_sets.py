@@ -16,18 +16,16 @@ from sfxjax.simulate import detector as detectors
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.crystal import Reflections, still_reflections
 from sfxjax.simulate.detector import pixel_grid
+from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_set
 from sfxjax.simulate.sets import (
     CROP,
-    SIMULATED_SETS,
     VISIBLE_SIGNAL_TO_NOISE,
     ShotPlan,
-    SimulatedSet,
     Truth,
     frame_centre,
     plan_run,
     simulate_frame,
     simulate_frames,
-    simulated_set,
 )
 
 LO19 = SIMULATED_SETS["LO19"]

@@ -8,19 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
+from sfxjax.models.networks import DomainAdversarialNetwork, rotate_flip
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.losses import cross_entropy
+from sfxjax.training.mapping import first_replica, mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch, reversal_strength
-from sfxjax.training.step import (
-    BatchIndices,
-    Domains,
-    first_replica,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-    training_step,
-)
+from sfxjax.training.step import BatchIndices, Domains, new_state, training_step
 
 CONFIG = BaseConfig(channels=(3, 4), features=5, dropout=0.0)
 KEY = jax.random.key(7)

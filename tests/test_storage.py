@@ -24,7 +24,8 @@ from sfxjax.models.checkpoint import (
     save_model,
     write_checkpoint,
 )
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 
 
 def model(reduction: str | None = None, seed: int = 0) -> TrainedModel:

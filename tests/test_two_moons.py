@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.datasets import make_moons
 
 from sfxjax.models.gradient_reversal import gradient_reversal
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import Validation, fit, predict
 from sfxjax.training.step import Domains, LossConfig

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.sets import open_set, sets_in
+from sfxjax.data.set_description import sets_in
+from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets
@@ -43,17 +44,8 @@ from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
 from .report import write_report
 from .runs import RESULTS, Run, read_run
 from .spots import run_spot_counter
-from .tables import (
-    Row,
-    describe,
-    measured_table,
-    paper_table,
-    recall_table,
-    row_record,
-    summary_table,
-    table_rows,
-    to_markdown,
-)
+from .table_layout import Row, to_markdown
+from .tables import describe, measured_table, paper_table, recall_table, row_record, summary_table, table_rows
 
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"

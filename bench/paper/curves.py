@@ -11,7 +11,7 @@ import numpy as np
 from sfxjax.data.labels import MISS
 from sfxjax.training.published import SETS, Pair, frame_range
 
-from .figures import new_figure, save
+from .drawing import new_figure, save
 from .methods import (
     COMPARED,
     METHODS,

@@ -13,7 +13,8 @@ import numpy as np
 
 from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.reductions.registry import preprocess_and_reduce
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet

@@ -18,7 +18,8 @@ from sfxjax.files import atomic_folder, atomic_write_json
 from sfxjax.progress import progress
 from sfxjax.spots.classical import THRESHOLD, choose_threshold, count_scores, count_set
 
-from .runs import RESULTS, SCORES, write_scores
+from .run_files import write_scores
+from .runs import RESULTS, SCORES
 
 
 def run_spot_counter(

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.step import Domains
 
 from . import reference_pipelines as others
@@ -31,7 +32,7 @@ def torch_inference(
     Args:
         setting: of the run.
         model: whose weights it has.
-        maps: batches of `sfxjax.models.networks.stem`.
+        maps: batches of `sfxjax.models.stem.stem`.
         atol: by how much its logits may differ.
     """
 

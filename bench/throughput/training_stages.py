@@ -13,18 +13,12 @@ import numpy as np
 import optax
 
 from sfxjax.models.checkpoint import example_maps
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models.networks import DomainAdversarialNetwork
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import TrainingConfig
+from sfxjax.training.mapping import mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch
-from sfxjax.training.step import (
-    BatchIndices,
-    Domains,
-    LossConfig,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-)
+from sfxjax.training.step import BatchIndices, Domains, LossConfig, new_state
 
 from .stages import Rival, Setting, Stage, Work, compare
 from .torch_rivals import torch_training

@@ -20,7 +20,8 @@ import numpy as np
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, parameter_count, rotate_flip, stem
+from sfxjax.models.networks import ORIENTATIONS, HitClassifier, parameter_count, rotate_flip
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.reductions.registry import LIBRARY, canonical_name, installed_reductions, reduced_shape
 from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
 
@@ -68,7 +69,7 @@ class TrainedModel:
         return self.map_logits(stem(inputs, self.config))
 
     def map_logits(self, maps: jax.Array) -> jax.Array:
-        """Return (n,) logits for (n, ...) maps that `sfxjax.models.networks.stem` has made of frames or vectors."""
+        """Return (n,) logits for (n, ...) maps that `sfxjax.models.stem.stem` has made of frames or vectors."""
 
         def logits(maps: jax.Array) -> jax.Array:
             return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
@@ -319,3 +320,11 @@ def _find_reduction(recorded: str | None, source: ReductionSource | None, given:
             f" {source.sha256[:12]}...); give the file as it was, or train again"
         )
     return name
+
+
+def model_digest(model: TrainedModel) -> str:
+    """Return a checksum of what decides a model's scores."""
+    digest = hashlib.sha256(json.dumps([model.config.to_json(), model.reduction]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
+        digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sfxjax.evaluation.domain_check import lattice_statistics
-from sfxjax.models.networks import BaseConfig, finished_maps, stem
+from sfxjax.models.stem import BaseConfig, finished_maps, stem
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS, Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels
 from sfxjax.reductions.registry import SIGNAL_VECTORS, get_reduction, row_wise_decomposition
@@ -78,7 +78,7 @@ def finish_inputs(values: jax.Array, config: BaseConfig) -> jax.Array:
         config: the base that reads them.
 
     Returns:
-        (n, ..., channels) float32, as `sfxjax.models.networks.stem` gives them.
+        (n, ..., channels) float32, as `sfxjax.models.stem.stem` gives them.
     """
     if config.dimensions == 2 and config.stem == "block_extrema":
         return finished_maps(values.astype(jnp.float32), config)

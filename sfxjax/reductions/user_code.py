@@ -2,10 +2,7 @@
 
     load_reduction("mine.py:my_reduction")
 
-A package of your own gives its reductions names by entry points:
-
-    [project.entry-points."sfxjax.reductions"]
-    my_reduction = "my_package:my_reduction"
+A package gives its reductions names by entry points of `sfxjax.reductions`: my_reduction = "my_package:my_reduction".
 
 `load_reduction` imports the function, checks it, and enters it in `sfxjax.reductions.registry.REDUCTIONS` under the very text
 it was given by, so that every program can use it as one of the library's. A user's code runs only when it is named so: a

@@ -15,11 +15,12 @@ from typing import Any
 import jax
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.sets import FrameSet, SetDescription, cxidb76_name, cxidb76_set, sets_of_options
+from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
+from sfxjax.data.sets import FrameSet
 from sfxjax.devices import add_join_arguments, device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.reductions.user_code import load_reduction
 from sfxjax.simulate.write import simulated_data

@@ -10,7 +10,7 @@ import jax
 import optax
 
 from sfxjax.errors import UserError
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.step import DANN, LossConfig
 
 FROZEN, TRAINED = "frozen", "trained"

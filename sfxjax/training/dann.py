@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jax
 
-from sfxjax.data.sets import SetDescription
+from sfxjax.data.set_description import SetDescription
 from sfxjax.training.command import (
     check_before_reading,
     data_of,

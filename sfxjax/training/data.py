@@ -16,7 +16,7 @@ from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.data.sets import FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import SIGNAL_VECTORS
 
@@ -50,7 +50,7 @@ class PreparedSet:
         labels: int8 (n,): MISS, MAYBE, HIT or UNLABELLED.
         statistics: float32 (n, 6), `sfxjax.evaluation.domain_check`.
         masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
-            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.networks.stem`, vectors
+            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem.stem`, vectors
             float32.
         bare: the same without the mask.
         base: that whole frames were prepared for.

@@ -19,24 +19,14 @@ from scipy.special import expit
 from sfxjax.data.batches import filled
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import read_checkpoint, write_checkpoint
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.distributed import check_same_start, wait_for_all
 from sfxjax.training.evaluation import positive_fraction
 from sfxjax.training.losses import cross_entropy
+from sfxjax.training.mapping import first_replica, mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch
-from sfxjax.training.step import (
-    DANN,
-    Array,
-    Domains,
-    LossConfig,
-    TrainState,
-    first_replica,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-)
+from sfxjax.training.step import DANN, Array, Domains, LossConfig, TrainState, new_state
 
 EVALUATION_BATCH = 64
 CHECKPOINTS_KEPT = 2

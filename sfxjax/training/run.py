@@ -24,7 +24,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.adaptation import adapt, rounds
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, from_both_ends
