@@ -30,7 +30,7 @@ from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
 from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
+from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, rotate_flip, stem
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
 from sfxjax.preprocess.validity import saturation, settle
@@ -177,7 +177,9 @@ def network_2d(dtype: Any, setting: Setting) -> Work:
         if dtype == jnp.float32:
             return TrainedModel(model.config, variables).map_logits(maps)
         numbers = jnp.arange(ORIENTATIONS)
-        return jax.lax.map(lambda number: classifier.apply(variables, orient(maps, number)), numbers).mean(0)
+        return jax.lax.map(
+            lambda number: classifier.apply(variables, rotate_flip(maps, number)), numbers
+        ).mean(0)
 
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, frames[0])
@@ -351,7 +353,7 @@ def network_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], tu
     shrink = partial(stem, config=model.config)
     maps = jax.eval_shape(shrink, one)
     network = partial(HitClassifier(model.config).apply, model.variables)
-    return [(shrink, (one,), 1), (network, (maps,), ORIENTATIONS if model.config.turns else 1)]
+    return [(shrink, (one,), 1), (network, (maps,), ORIENTATIONS if model.config.equivariant else 1)]
 
 
 def _tolerance(setting: Setting, dtype: Any) -> float:

@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
-        heights = BaseConfig(own_noise=base.own_noise)
+        heights = BaseConfig(noise_normalised=base.noise_normalised)
         return prepared_sets(SETS, (None, RWD), chosen.data, frames, base=heights)
 
     workers = trainings_at_once(workers)

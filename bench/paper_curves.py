@@ -42,11 +42,11 @@ _COLOURS = {
     "supervised_fewer": "#a9cfe8",
     "transfer_fewer": "#c7a6dd",
     "reduced_fewer": "#93cfa9",
-    "reduced_normalised": "#b8b04a",
-    "reduced_carried_normalised": "#b8b04a",
-    "supervised_normalised": "#9a9a9a",
-    "dann_normalised": "#e8a33d",
-    "source_only_normalised": "#9a9a9a",
+    "reduced_lcn_units": "#b8b04a",
+    "reduced_carried_lcn_units": "#b8b04a",
+    "supervised_lcn_units": "#9a9a9a",
+    "dann_lcn_units": "#e8a33d",
+    "source_only_lcn_units": "#9a9a9a",
 }
 _METRIC_TITLES = {
     "recall": "recall on hits and maybes (%)",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
+from bench.paper_runs import AS_PUBLISHED, FEWER, LCN_UNITS, Run, cell_record, is_as_published, spread
 from sfxjax.evaluation.metrics import count, threshold_at_recall
 from sfxjax.training.published import SETS, Cell, FrameRange, Pair, cells
 
@@ -51,59 +51,61 @@ METHODS = {
         Method("supervised_few", "2D CNN, 200 labels", "supervised", "few", True, "200 + 200"),
         Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
         Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
-        Method("spots", "spot counter, cut from the set", "spot_counter", "few", True, "200"),
+        Method("spots", "spot counter, threshold from the set", "spot_counter", "few", True, "200"),
         Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
         Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
         Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
         Method(
-            "supervised_normalised",
-            "2D CNN, 1200 labels, heights as normalised",
+            "supervised_lcn_units",
+            "2D CNN, 1200 labels, in LCN units",
             "supervised",
             "full",
             True,
             "1200 + 400",
-            variant=NORMALISED,
+            variant=LCN_UNITS,
         ),
         Method(
-            "reduced_normalised",
-            "RWD and 1D CNN, 200 labels, heights as normalised",
+            "reduced_lcn_units",
+            "RWD and 1D CNN, 200 labels, in LCN units",
             "reduced",
             "few",
             True,
             "200 + 200",
-            variant=NORMALISED,
+            variant=LCN_UNITS,
         ),
         Method("dann", "DANN", "dann", "full", False, "none"),
         Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
         Method(
-            "dann_normalised",
-            "DANN, heights as normalised",
+            "dann_lcn_units",
+            "DANN, in LCN units",
             "dann",
             "full",
             False,
             "none",
-            variant=NORMALISED,
+            variant=LCN_UNITS,
         ),
         Method(
-            "source_only_normalised",
-            "source-only 2D CNN, heights as normalised",
+            "source_only_lcn_units",
+            "source-only 2D CNN, in LCN units",
             "supervised",
             "full",
             False,
             "none",
-            variant=NORMALISED,
+            variant=LCN_UNITS,
         ),
         Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
         Method(
-            "reduced_carried_normalised",
-            "RWD and 1D CNN, carried over, heights as normalised",
+            "reduced_carried_lcn_units",
+            "RWD and 1D CNN, carried over, in LCN units",
             "reduced",
             "few",
             False,
             "none",
-            variant=NORMALISED,
+            variant=LCN_UNITS,
         ),
-        Method("spots_carried", "spot counter, cut from another set", "spot_counter", "full", False, "none"),
+        Method(
+            "spots_carried", "spot counter, threshold from another set", "spot_counter", "full", False, "none"
+        ),
     )
 }
 

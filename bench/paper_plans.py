@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.paper_runs import AS_PUBLISHED, FEWER, NORMALISED
+from bench.paper_runs import AS_PUBLISHED, FEWER, LCN_UNITS
 from sfxjax.data.splits import split
 from sfxjax.training import dann, reduced, supervised, transfer
 from sfxjax.training.plan import Plan
@@ -22,8 +22,8 @@ RECIPES: dict[str, Recipe] = {
 }
 # Tables of trained networks; Table 6 is measured apart.
 TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
-# Trained a second time, with the first seed alone, on heights as the normalisation leaves them: what own noise is worth.
-ALSO_NORMALISED = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
+# Trained a second time, with the first seed alone, in LCN units: what scaling to the frame's noise is worth.
+ALSO_IN_LCN_UNITS = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
 # Trained a second time on an eighth of the labels: networks that need fewer than the paper's lose little with as many.
 ALSO_WITH_FEWER = (("supervised", "few"), ("transfer", "few"), ("reduced", "few"))
 FEWER_LABELS = 8
@@ -57,10 +57,10 @@ class Comparison:
 
         Args:
             method: key of `RECIPES`.
-            variant: `NORMALISED` for heights as the normalisation leaves them, as the paper's networks read them.
+            variant: `LCN_UNITS` for frames that are not scaled to their noise, as the paper's networks read them.
         """
         recipe = RECIPES[method]
-        recipe = replace(recipe, base=replace(recipe.base, own_noise=variant != NORMALISED))
+        recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != LCN_UNITS))
         return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 
@@ -106,8 +106,8 @@ def folder_of(
 
 def _variants(cell: Cell, seed: int) -> Iterable[str]:
     yield AS_PUBLISHED
-    if seed == 0 and (cell.method, cell.split) in ALSO_NORMALISED:
-        yield NORMALISED
+    if seed == 0 and (cell.method, cell.split) in ALSO_IN_LCN_UNITS:
+        yield LCN_UNITS
     if (cell.method, cell.split) in ALSO_WITH_FEWER:
         yield FEWER
 

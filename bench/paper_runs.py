@@ -36,8 +36,8 @@ METHOD_TITLES = {
     "source_only": "source-only CNN",
     "spot_counter": "spot counter",
 }
-# What a network differs in from its like in the paper: in nothing, in the units of its heights, in its number of labels.
-AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
+# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
+AS_PUBLISHED, LCN_UNITS, FEWER = "", "lcn_units", "fewer"
 # Methods that train on a second set as well.
 _WITH_TARGET = ("transfer", "dann")
 _RWD = ("row_wise_decomposition", "rwd")
@@ -109,22 +109,22 @@ class Run:
         return self.record.get("reduction")
 
     @property
-    def own_noise(self) -> bool:
-        """Whether its frames' heights are in units of their own noise; True without a network."""
-        return bool(self.record["recipe"].get("base", {}).get("own_noise", True))
+    def noise_normalised(self) -> bool:
+        """Whether its frames are scaled to their noise; True without a network."""
+        return bool(self.record["recipe"].get("base", {}).get("noise_normalised", True))
 
     @property
     def variant(self) -> str:
-        """How it differs from the paper's: `FEWER` labels, heights as `NORMALISED`, or not, `AS_PUBLISHED`."""
+        """How it differs from the paper's: `FEWER` labels, `LCN_UNITS`, or not, `AS_PUBLISHED`."""
         if not self.published:
             return FEWER
-        return AS_PUBLISHED if self.own_noise else NORMALISED
+        return AS_PUBLISHED if self.noise_normalised else LCN_UNITS
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
         """What tells it from every other run."""
         about = (self.method, self.source, self.target, self.record["labels"], self.reduction)
-        return (*about, self.own_noise, self.split, self.seed)
+        return (*about, self.noise_normalised, self.split, self.seed)
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
@@ -310,7 +310,7 @@ def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
 
 
 def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
-    """Find the spot counters whose cut was chosen on the labels that a cell's method may use for validation."""
+    """Find the spot counters whose threshold was chosen on the labels that a cell's method may use for validation."""
     labelled = cell.target if cell.method == "transfer" else cell.source
     return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
 

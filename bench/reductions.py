@@ -39,7 +39,7 @@ SETS = "LN83,LN84,LO19"
 LABELS = "10,25,50,100,200"
 BASELINE = "row_wise_decomposition"
 # Reductions on which every way of adaptation is tried.
-ADAPTED = (BASELINE, "spot_steps")
+ADAPTED = (BASELINE, "soft_spot_counts")
 CELLS = "cells.jsonl"
 SPEED_BATCH = 16
 

@@ -46,7 +46,7 @@ FAIR_RECALL = 0.95
 # The default first.
 CANDIDATES = (
     BaseConfig(),
-    BaseConfig(own_noise=False),
+    BaseConfig(noise_normalised=False),
     BaseConfig(spot=1),
     BaseConfig(spot=5),
     BaseConfig(channels=(16, 32)),
@@ -63,7 +63,7 @@ def describe(config: BaseConfig) -> str:
     words = f"{config.stem} {config.block}"
     if config.stem == "block_extrema":
         sums = f"sums of {config.spot} x {config.spot}" if config.spot > 1 else "pixels"
-        words += f" of {sums}, {'own noise' if config.own_noise else 'as normalised'}"
+        words += f" of {sums}, {'noise-normalised' if config.noise_normalised else 'LCN units'}"
     return f"{words}; {'-'.join(map(str, config.channels))}"
 
 

@@ -34,14 +34,14 @@ def make_run(
     skill: float = 1.5,
     reduction: str | None = None,
     frames: int = FRAMES,
-    own_noise: bool = True,
+    noise_normalised: bool = True,
     more: dict[str, Any] | None = None,
 ) -> Path:
     """Leave a run with random scores that tell hits from misses the better the greater the skill.
 
     `labels` are those of a set of 2000 frames.
     """
-    heights = "" if own_noise else "-normalised"
+    heights = "" if noise_normalised else "-lcn_units"
     folder = runs / f"{method}-{source}-{target}-{labels}{heights}-seed{seed}"
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, labels, *map(ord, f"{method}{source}{target}")])
@@ -60,7 +60,7 @@ def make_run(
         "seed": seed,
         "simulated": True,
         "frames": dict.fromkeys(SETS, frames),
-        "recipe": {"epochs": 2} | ({} if own_noise else {"base": {"own_noise": False}}),
+        "recipe": {"epochs": 2} | ({} if noise_normalised else {"base": {"noise_normalised": False}}),
         "epoch_kept": 1,
         "training_seconds": 10.0 + seed,
         "device": "cpu",
@@ -109,12 +109,14 @@ def every_run(runs: Path, seeds: int = 2) -> list[Run]:
             )
             folders.append(make_run(runs, "supervised", name, labels=25, seed=seed, skill=0.3))
             folders.append(make_run(runs, "source_only", name, seed=seed, skill=0.9))
-            folders.append(make_run(runs, "supervised", name, seed=seed, skill=1.2, own_noise=False))
+            folders.append(make_run(runs, "supervised", name, seed=seed, skill=1.2, noise_normalised=False))
         for source, target in PAIRS:
             folders.append(make_run(runs, "transfer", source, target, labels=200, seed=seed, skill=1.8))
             folders.append(make_run(runs, "transfer", source, target, labels=25, seed=seed, skill=1.5))
             folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.8))
-            folders.append(make_run(runs, "dann", source, target, seed=seed, skill=1.1, own_noise=False))
+            folders.append(
+                make_run(runs, "dann", source, target, seed=seed, skill=1.1, noise_normalised=False)
+            )
     return [read_run(folder) for folder in [*folders, *spot_counters(runs)]]
 
 

@@ -33,14 +33,16 @@ def own_cache(tmp_path_factory):
 
 def test_every_network_of_the_tables_is_planned_once() -> None:
     plans = planned(Comparison(), Path("runs"))
-    normalised = [p for p in plans.values() if not p.recipe.base.own_noise]
+    normalised = [p for p in plans.values() if not p.recipe.base.noise_normalised]
     assert {(p.method, p.labels) for p in normalised} == {
         ("supervised", None),
         ("reduced", 200),
         ("dann", None),
     }
     assert len(normalised) == 3 + 3 + 6
-    made = [(p.method, p.source, p.target, p.labels) for p in plans.values() if p.recipe.base.own_noise]
+    made = [
+        (p.method, p.source, p.target, p.labels) for p in plans.values() if p.recipe.base.noise_normalised
+    ]
     assert len(set(made)) == len(made) == (3 + 3 + 6 + 3 + 6) + (3 + 6 + 3)
     assert {m for m in made if m[0] == "supervised"} == {
         ("supervised", name, None, labels) for name in SETS for labels in (None, 200, 25)
@@ -124,7 +126,7 @@ def made(tmp_path_factory):
     options += ["--runs", str(root / "runs"), "--results", str(root / "results")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper_plans, "RECIPES", few)
-        patch.setattr(paper_plans, "ALSO_NORMALISED", ())
+        patch.setattr(paper_plans, "ALSO_IN_LCN_UNITS", ())
         patch.setattr(paper_plans, "ALSO_WITH_FEWER", ())
         patch.setattr(paper, "PAIRS", (("LN83", "LO19"),))
         patch.setattr(paper, "measure_methods", lambda *_: dict(measured))
@@ -210,8 +212,8 @@ def test_maps_for_one_base_are_none_for_another() -> None:
     prepared = PreparedSet("LN83", True, np.zeros(1, np.int8), nothing, {}, {})
     prepared.check(BaseConfig(channels=(2, 3)), None)
     prepared.check(BaseConfig(dimensions=1, channels=(2, 3)), RWD)
-    prepared.check(BaseConfig(dimensions=1, own_noise=False), "spot_steps")
-    vectors = BaseConfig(dimensions=1, own_noise=False)
-    for other in (BaseConfig(own_noise=False), BaseConfig(spot=1), BaseConfig(block=4), vectors):
+    prepared.check(BaseConfig(dimensions=1, noise_normalised=False), "soft_spot_counts")
+    vectors = BaseConfig(dimensions=1, noise_normalised=False)
+    for other in (BaseConfig(noise_normalised=False), BaseConfig(spot=1), BaseConfig(block=4), vectors):
         with pytest.raises(ValueError, match="prepare it for that"):
             prepared.check(other, RWD if other is vectors else None)

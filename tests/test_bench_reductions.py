@@ -135,8 +135,8 @@ def test_means_are_over_pairs_and_spreads_over_seeds() -> None:
 
 def test_no_target_label_is_planned_for() -> None:
     cells = planned(
-        ["row_wise_decomposition", "spot_steps"],
-        ["spot_steps"],
+        ["row_wise_decomposition", "soft_spot_counts"],
+        ["soft_spot_counts"],
         list(METHODS),
         ["LN83", "LO19"],
         [10],

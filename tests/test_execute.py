@@ -26,7 +26,7 @@ def prepared(name: str, reduction: str | None, shape: tuple[int, ...]) -> Prepar
 
 @pytest.mark.parametrize(
     ("reduction", "shape", "ends"),
-    [("row_wise_decomposition", (9, 1), 2), ("spot_steps", (9, 1), 1), (None, (6, 6, 2), 1)],
+    [("row_wise_decomposition", (9, 1), 2), ("soft_spot_counts", (9, 1), 1), (None, (6, 6, 2), 1)],
 )
 def test_heights_are_trained_on_from_both_ends_and_judged_as_they_are(
     reduction: str | None, shape: tuple[int, ...], ends: int
@@ -48,7 +48,7 @@ def test_heights_are_trained_on_from_both_ends_and_judged_as_they_are(
 
 def test_vectors_prepared_otherwise_are_refused() -> None:
     sets = {"LN83": prepared("LN83", "row_wise_decomposition", (9, 1))}
-    as_they_are = Recipe(base=BaseConfig(dimensions=1, own_noise=False))
+    as_they_are = Recipe(base=BaseConfig(dimensions=1, noise_normalised=False))
     plan = Plan("reduced", "LN83", None, None, "row_wise_decomposition", as_they_are)
     with pytest.raises(ValueError, match="prepare it for that"):
         training_data(plan, sets)

@@ -18,8 +18,8 @@ from sfxjax.models.networks import (
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
+    asinh_scaling,
     block_extrema,
-    compress,
     frame_noise,
     max_pool,
     parameter_count,
@@ -61,50 +61,50 @@ def test_max_pool_against_flax(shape: tuple[int, ...]) -> None:
 
 def test_compress_is_linear_in_the_noise_and_logarithmic_above() -> None:
     values = np.array([-4.0, -0.03, -1e-4, 0.0, 1e-4, 0.03, 0.4, 4.0])
-    got = np.asarray(compress(jnp.asarray(values)), np.float64)
+    got = np.asarray(asinh_scaling(jnp.asarray(values)), np.float64)
     scaled = values / 0.05
     np.testing.assert_allclose(
         got, np.sign(scaled) * np.log(np.abs(scaled) + np.hypot(scaled, 1)), rtol=2e-6, atol=1e-9
     )
     np.testing.assert_allclose(got[4], 1e-4 / 0.05, rtol=1e-4)
     np.testing.assert_allclose(got[7] - got[6], np.log(10), rtol=5e-3)
-    assert compress(jnp.asarray(values, jnp.bfloat16)).dtype == jnp.float32
+    assert asinh_scaling(jnp.asarray(values, jnp.bfloat16)).dtype == jnp.float32
 
 
 def test_stem_of_frames_and_of_vectors() -> None:
     image = jnp.asarray(frames())
-    pixels = BaseConfig(spot=1, own_noise=False)
-    np.testing.assert_array_equal(stem(image, pixels), compress(block_extrema(image, 8)))
+    pixels = BaseConfig(spot=1, noise_normalised=False)
+    np.testing.assert_array_equal(stem(image, pixels), asinh_scaling(block_extrema(image, 8)))
     sums = np.array(
         [3 * uniform_filter(frame.astype(float), 3, mode="constant") for frame in image], np.float32
     )
-    expected = compress(block_extrema(jnp.asarray(sums), 8))
-    np.testing.assert_allclose(stem(image, BaseConfig(own_noise=False)), expected, rtol=1e-5)
+    expected = asinh_scaling(block_extrema(jnp.asarray(sums), 8))
+    np.testing.assert_allclose(stem(image, BaseConfig(noise_normalised=False)), expected, rtol=1e-5)
     other = BaseConfig(stem="space_to_depth", block=4)
-    np.testing.assert_array_equal(stem(image, other), compress(space_to_depth(image, 4)))
-    vectors = BaseConfig(dimensions=1, own_noise=False)
+    np.testing.assert_array_equal(stem(image, other), asinh_scaling(space_to_depth(image, 4)))
+    vectors = BaseConfig(dimensions=1, noise_normalised=False)
     assert stem(image[:, 0], vectors).shape == (2, 16, 1)
-    np.testing.assert_array_equal(stem(image, vectors), compress(image))
+    np.testing.assert_array_equal(stem(image, vectors), asinh_scaling(image))
 
 
-def test_own_noise_makes_frames_alike_that_differ_in_a_factor_alone() -> None:
+def test_noise_normalised_makes_frames_alike_that_differ_in_a_factor_alone() -> None:
     images = jnp.asarray(frames(2, 48, 48))
     images = images.at[1, 8:16, :8].set(0)
     maps = stem(images, BaseConfig())
     np.testing.assert_allclose(stem(images * 37, BaseConfig()), maps, rtol=1e-4)
-    assert not np.allclose(stem(images * 37, BaseConfig(own_noise=False)), maps, rtol=0.5)
+    assert not np.allclose(stem(images * 37, BaseConfig(noise_normalised=False)), maps, rtol=0.5)
     assert np.all(np.isfinite(stem(0 * images, BaseConfig())))
 
 
-def test_own_noise_makes_vectors_alike_too_and_fills_their_gaps() -> None:
+def test_noise_normalised_makes_vectors_alike_too_and_fills_their_gaps() -> None:
     extents = np.random.default_rng(3).gamma(20, 0.02, (3, 90, 2)).astype(np.float32)
     extents[0, :5] *= 30
     extents[1, 40:60] = 0
     config = BaseConfig(dimensions=1)
     vectors = np.asarray(stem(jnp.asarray(extents), config))
     np.testing.assert_allclose(stem(jnp.asarray(extents) * 37, config), vectors, rtol=1e-4)
-    live = np.delete(vectors[1], np.s_[40:60], axis=0)
-    np.testing.assert_allclose(vectors[1, 40:60], np.broadcast_to(live.mean(0), (20, 2)), rtol=1e-5)
+    valid = np.delete(vectors[1], np.s_[40:60], axis=0)
+    np.testing.assert_allclose(vectors[1, 40:60], np.broadcast_to(valid.mean(0), (20, 2)), rtol=1e-5)
     # Of a frame with five bright rows, the others stay what they are without.
     np.testing.assert_allclose(np.median(vectors[0]), np.median(vectors[2]), rtol=0.1)
     assert np.all(np.asarray(stem(jnp.zeros((1, 90)), config)) == 0)
@@ -113,12 +113,12 @@ def test_own_noise_makes_vectors_alike_too_and_fills_their_gaps() -> None:
 def test_the_noise_of_a_frame_is_near_the_median_of_its_blocks_whatever_its_few_edges() -> None:
     rng = np.random.default_rng(5)
     depths = rng.gamma(20, 0.05, (2, 30, 30)).astype(np.float32)
-    live = rng.random(depths.shape) > 0.2
+    valid = rng.random(depths.shape) > 0.2
     # Edges of a shadow reach far below 0, and blocks without data do not count.
     depths[:, 3] = 50
-    depths[~live] = 0
-    expected = [np.median(depth[good]) for depth, good in zip(depths, live, strict=True)]
-    np.testing.assert_allclose(frame_noise(jnp.asarray(depths), jnp.asarray(live)), expected, rtol=0.25)
+    depths[~valid] = 0
+    expected = [np.median(depth[good]) for depth, good in zip(depths, valid, strict=True)]
+    np.testing.assert_allclose(frame_noise(jnp.asarray(depths), jnp.asarray(valid)), expected, rtol=0.25)
 
 
 @pytest.mark.parametrize("spot", [0, 2, -3, 1.5, "3"])
@@ -237,14 +237,14 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
     holed = frame.copy()
     # A pixel more, since sums reach as far over the rim.
     holed[0, 7:25, 15:33] = 0
-    config = BaseConfig(own_noise=False)
+    config = BaseConfig(noise_normalised=False)
     maps = np.asarray(stem(jnp.asarray(holed), config))
     sums = 3 * uniform_filter(holed[0].astype(float), 3, mode="constant")
     blocks = sums.reshape(1, 6, 8, 6, 8)
     expected = np.arcsinh(np.stack([blocks.max((2, 4)), -blocks.min((2, 4))], -1) / 0.05)
-    live = np.ones((6, 6), bool)
-    live[1:3, 2:4] = False
-    expected[0][~live] = expected[0][live].mean(axis=0)
+    valid = np.ones((6, 6), bool)
+    valid[1:3, 2:4] = False
+    expected[0][~valid] = expected[0][valid].mean(axis=0)
     np.testing.assert_allclose(maps, expected, rtol=1e-5)
     assert np.all(np.isfinite(stem(jnp.zeros((1, 48, 48)), config)))
 

@@ -96,8 +96,8 @@ def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Pa
     kept, shown, adapted = recall(0.0), recall(0.4), recall(0.1)
     runs = exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.0, 0.0)
     made = [
-        exact_run(tmp_path, "supervised", name, lost=0.0, abroad=0.4, own_noise=False) for name in SETS
-    ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, own_noise=False) for pair in PAIRS]
+        exact_run(tmp_path, "supervised", name, lost=0.0, abroad=0.4, noise_normalised=False) for name in SETS
+    ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, noise_normalised=False) for pair in PAIRS]
     both = [*runs, *(read_run(path) for path in made)]
     assert findings(both)[:5] == findings(runs)[:5]
     abroad, dann = findings(both)[7:]
@@ -247,5 +247,5 @@ def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
 def test_spot_counter_is_set_beside_the_networks(tmp_path: Path) -> None:
     line = spot_counter_line([read_run(folder) for folder in spot_counters(tmp_path, FRAMES)])
     assert line.startswith(
-        "Balanced accuracy without labels of the tested set: spot counter, cut from another set 9"
+        "Balanced accuracy without labels of the tested set: spot counter, threshold from another set 9"
     )

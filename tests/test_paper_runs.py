@@ -29,7 +29,7 @@ from bench.paper_tables import (
 from sfxjax.data.cxidb import SetMetadata, SetWriter
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
-from sfxjax.spots.classical import choose_cut
+from sfxjax.spots.classical import choose_threshold
 from sfxjax.training.published import SETS
 
 
@@ -227,11 +227,13 @@ def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
         chosen = split(run.split, FRAMES).validation
         part = slice(chosen.start, chosen.stop)
         odds = run.scores[run.source].astype(float)
-        counts = np.round(odds / (1 - odds) * run.record["cut"] - 0.5).astype(int)
+        counts = np.round(odds / (1 - odds) * run.record["spot_count_threshold"] - 0.5).astype(int)
         truth = classes()[run.source] > 0
-        assert run.record["cut"] == choose_cut(counts[part], truth[part])
+        assert run.record["spot_count_threshold"] == choose_threshold(counts[part], truth[part])
         assert run.record["labels"] == len(chosen)
-        np.testing.assert_array_equal(run.scores[run.source] >= 0.5, counts >= run.record["cut"])
+        np.testing.assert_array_equal(
+            run.scores[run.source] >= 0.5, counts >= run.record["spot_count_threshold"]
+        )
     assert [path.name for path in spot_counters(tmp_path)] == [path.name for path in folders], (
         "made anew in place"
     )

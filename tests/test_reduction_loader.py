@@ -69,15 +69,15 @@ def test_the_example_is_loaded_under_its_name() -> None:
 
 def test_names_of_the_library_are_at_hand() -> None:
     assert load_reduction("rwd") == "row_wise_decomposition"
-    assert load_reduction("spot_ladder") == "spot_ladder"
-    assert reduction_source("spot_ladder") is None
+    assert load_reduction("spot_signal_to_noise") == "spot_signal_to_noise"
+    assert reduction_source("spot_signal_to_noise") is None
     for name in ("diagonal", "mine.py", ":f", "mine.py:"):
         with pytest.raises(UserError, match="unknown reduction|not loaded"):
             load_reduction(name)
 
 
 def test_reductions_of_the_library_pass_the_check() -> None:
-    for name in ("row_and_column_decomposition", "spot_steps"):
+    for name in ("row_and_column_decomposition", "soft_spot_counts"):
         check_reduction(REDUCTIONS[name], name)
 
 

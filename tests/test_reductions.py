@@ -34,7 +34,7 @@ from sfxjax.simulate.write import simulate_set
 from sfxjax.spots import signal_to_noise as ladder
 
 # Compiled as a whole: run step by step each of their operations would be compiled by itself.
-spot_ladder = jax.jit(ladder.spot_ladder)
+spot_signal_to_noise = jax.jit(ladder.spot_signal_to_noise)
 radial_extremes = jax.jit(library.radial_extremes, static_argnames="centre")
 
 
@@ -220,27 +220,27 @@ def test_the_ladder_against_numpy(masked: bool) -> None:
     frame = spotted((240, 264), 60)
     valid = some_valid(frame.shape) if masked else np.ones(frame.shape, bool)
     expected = ladder_by_numpy(frame, valid)
-    found = np.asarray(spot_ladder(frame, valid if masked else None))
+    found = np.asarray(spot_signal_to_noise(frame, valid if masked else None))
     np.testing.assert_allclose(found, expected, rtol=2e-4)
     assert (expected > 6).sum() > 20
     assert expected[-1] == 0
 
 
 def test_the_ladder_holds_ratios_to_the_noise(frame: np.ndarray) -> None:
-    rungs = np.asarray(spot_ladder(frame))
+    rungs = np.asarray(spot_signal_to_noise(frame))
     assert np.all(np.diff(rungs) <= 0)
     # The scale does not matter, nor how the frame lies.
-    np.testing.assert_allclose(spot_ladder(7 * frame), rungs, rtol=1e-4)
+    np.testing.assert_allclose(spot_signal_to_noise(7 * frame), rungs, rtol=1e-4)
     for turned in (frame.T, frame[::-1], frame[:, ::-1]):
-        np.testing.assert_allclose(spot_ladder(turned), rungs, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(spot_signal_to_noise(turned), rungs, rtol=1e-4, atol=1e-4)
     # The signal of a spot of known height over the noise of nine pixels, of which nothing is a neighbour.
     quiet = np.random.default_rng(5).normal(0, 0.1, (FRAME, FRAME)).astype(np.float32)
-    assert np.asarray(spot_ladder(quiet))[0] < 5.5
+    assert np.asarray(spot_signal_to_noise(quiet))[0] < 5.5
     for place, height in ((100, 1.0), (300, 0.8), (500, 0.6)):
         quiet[place - 1 : place + 2, place - 1 : place + 2] += height * np.array(
             [[0.3, 0.5, 0.3], [0.5, 1, 0.5], [0.3, 0.5, 0.3]]
         )
-    top = np.asarray(spot_ladder(quiet))[:4]
+    top = np.asarray(spot_signal_to_noise(quiet))[:4]
     np.testing.assert_allclose(top[:3], np.array([1.0, 0.8, 0.6]) * 4.2 / 0.3, atol=3)
     assert top[3] < 5.5
 
@@ -259,7 +259,7 @@ def test_hot_pixels_edges_streaks_and_gaps_are_no_spots() -> None:
             crop[np.arange(100, 300), 700 - np.arange(100, 300) // 2] += 300
         else:
             crop[:, 200:230] = 0
-        assert np.asarray(spot_ladder(preprocess(crop)))[3] < 6, what
+        assert np.asarray(spot_signal_to_noise(preprocess(crop)))[3] < 6, what
 
 
 def test_equal_neighbours_are_one_spot() -> None:
@@ -268,12 +268,12 @@ def test_equal_neighbours_are_one_spot() -> None:
         frame[ss - 4 : ss + 6, fs - 4 : fs + 6] = 0
         frame[ss : ss + 2, fs : fs + 2] = 1
     # The sums around the four pixels of a square are equal, in one block or across its border.
-    assert (np.asarray(spot_ladder(frame)) > 20).sum() == 4
+    assert (np.asarray(spot_signal_to_noise(frame)) > 20).sum() == 4
 
 
 def test_steps_count_the_visible_spots(frame: np.ndarray) -> None:
-    rungs = np.asarray(spot_ladder(frame), np.float64)
-    steps = np.asarray(jax.jit(ladder.spot_steps)(frame))
+    rungs = np.asarray(spot_signal_to_noise(frame), np.float64)
+    steps = np.asarray(jax.jit(ladder.soft_spot_counts)(frame))
     np.testing.assert_allclose(steps, 1 / (1 + np.exp(2 * (6.7 - rungs))), rtol=1e-3)
     assert abs(steps.sum() - (rungs > 6.7).sum()) < 2
 
@@ -289,7 +289,7 @@ def test_invalid_pixels_decide_nothing(name: str, frame: np.ndarray) -> None:
     # Nothing valid, or nothing there: numbers all the same.
     nothing = np.asarray(reduction(frame, np.zeros_like(valid)))
     zeros = np.asarray(reduction(np.zeros_like(frame)))
-    expected = 1 / (1 + np.exp(2 * 6.7)) if name == "spot_steps" else 0
+    expected = 1 / (1 + np.exp(2 * 6.7)) if name == "soft_spot_counts" else 0
     np.testing.assert_allclose(nothing, expected, atol=1e-7)
     np.testing.assert_allclose(zeros, expected, atol=1e-7)
 
@@ -427,10 +427,10 @@ def test_the_ladder_tells_the_real_hit_from_its_spotless_twin(shared: Path) -> N
         with h5py.File(folder / f"{name}.h5") as file:
             frame = central_crop(file["/entry_1/data_1/data"][0])
         for good in (None, mask):
-            rungs = np.asarray(preprocess_and_reduce(frame, good, reduction=ladder.spot_ladder))
+            rungs = np.asarray(preprocess_and_reduce(frame, good, reduction=ladder.spot_signal_to_noise))
             assert rungs[3] > 40 if spots else rungs[0] < 5.5
             # Dozens of spots can be seen.
-            assert ((rungs > ladder.SIGHT).sum() > 50) == spots
+            assert ((rungs > ladder.SPOT_THRESHOLD).sum() > 50) == spots
 
 
 @pytest.mark.slow
@@ -440,5 +440,8 @@ def test_one_threshold_for_the_fourth_rung_does_for_all_simulated_sets(name: str
     simulate_set(name, tmp_path, count, seed=11, quiet=True)
     with open_set(tmp_path, name) as frames:
         crops, positive = frames.crops(np.arange(count)), frames.positives
-    called = np.asarray(preprocess_and_reduce(crops, reduction=ladder.spot_ladder))[:, 3] > ladder.SIGHT
+    called = (
+        np.asarray(preprocess_and_reduce(crops, reduction=ladder.spot_signal_to_noise))[:, 3]
+        > ladder.SPOT_THRESHOLD
+    )
     assert (called[positive].mean() + (~called[~positive]).mean()) / 2 > 0.94

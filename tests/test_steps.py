@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
 from sfxjax.training.sampling import draw_epoch, reversal_strength
 from sfxjax.training.steps import (
     Domains,
@@ -158,7 +158,7 @@ def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_
 
 def test_orientations_are_the_eight_of_a_square() -> None:
     maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
-    seen = [np.asarray(orient(jnp.asarray(maps), jnp.int32(number))) for number in range(8)]
+    seen = [np.asarray(rotate_flip(jnp.asarray(maps), jnp.int32(number))) for number in range(8)]
     turned = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
     square = turned + [np.swapaxes(frame, 1, 2) for frame in turned]
     for frame in square:

@@ -69,23 +69,23 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_model_that_does_not_name_spots_reads_pixels_as_normalised(saved: Path) -> None:
     path = saved / "model.json"
     description = json.loads(path.read_text())
-    for field in ("spot", "own_noise"):
+    for field in ("spot", "noise_normalised"):
         del description["config"][field]
     path.write_text(json.dumps(description))
     config = load_model(saved).config
-    assert (config.spot, config.own_noise) == (1, False)
+    assert (config.spot, config.noise_normalised) == (1, False)
 
 
-@pytest.mark.parametrize(("spot", "own_noise"), [(3, False), (1, True)])
+@pytest.mark.parametrize(("spot", "noise_normalised"), [(3, False), (1, True)])
 def test_models_of_vectors_that_name_a_size_of_spots_read_them_as_they_are(
-    spot: int, own_noise: bool, tmp_path: Path
+    spot: int, noise_normalised: bool, tmp_path: Path
 ) -> None:
     path = save_model(tmp_path / "model", model("row_wise_decomposition")) / "model.json"
     description = json.loads(path.read_text())
-    assert description["config"]["own_noise"]
+    assert description["config"]["noise_normalised"]
     description["config"]["spot"] = spot
     path.write_text(json.dumps(description))
-    assert load_model(path.parent).config.own_noise == own_noise
+    assert load_model(path.parent).config.noise_normalised == noise_normalised
 
 
 @pytest.mark.parametrize("reduction", [None, "row_wise_decomposition"])

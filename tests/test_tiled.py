@@ -16,7 +16,7 @@ from scipy.ndimage import minimum_filter, uniform_filter
 from sfxjax.crop import CROP, FRAME, central_crop
 from sfxjax.mapping import map_frames
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.networks import COMPRESSION_SCALE, BaseConfig, block_extrema, compress
+from sfxjax.models.networks import ASINH_SCALE, BaseConfig, asinh_scaling, block_extrema
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.definition import check_frames
 from sfxjax.preprocess.tiled import Part, normalize_parts
@@ -270,5 +270,5 @@ def test_the_stem_of_frames_is_that_of_their_blocks() -> None:
     values = np.concatenate(
         [[0, -0.0, 1e-12, -1e-6], np.geomspace(1e-4, 1e6, 50), -np.geomspace(1e-4, 1e6, 50)]
     )
-    expected = np.arcsinh(values / COMPRESSION_SCALE)
-    np.testing.assert_allclose(compress(jnp.float32(values)), expected, rtol=1e-6)
+    expected = np.arcsinh(values / ASINH_SCALE)
+    np.testing.assert_allclose(asinh_scaling(jnp.float32(values)), expected, rtol=1e-6)

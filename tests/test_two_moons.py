@@ -53,7 +53,7 @@ def accuracy_on_target(adapted: bool, seed: int) -> float:
     source, positive = moons(1, False)
     target, truth = moons(2, True)
     recipe = Recipe(
-        base=BaseConfig(dimensions=1, own_noise=False),
+        base=BaseConfig(dimensions=1, noise_normalised=False),
         objective=OnPoints("dann"),
         epochs=40,
         steps_per_epoch=50,

@@ -116,7 +116,7 @@ def odd_frames(dtype: Any, seed: int) -> np.ndarray:
     return frames
 
 
-@pytest.mark.parametrize("reduction", [None, "row_wise_decomposition", "spot_steps"])
+@pytest.mark.parametrize("reduction", [None, "row_wise_decomposition", "soft_spot_counts"])
 @pytest.mark.parametrize(
     ("dtype", "masked"), [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, True)]
 )

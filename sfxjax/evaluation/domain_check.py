@@ -26,10 +26,10 @@ NAMES = (
 )
 
 STRIDE = LATTICE_COLUMNS
-# A frame counts as strange in one statistic where the range of the training frames, widened by this share of
-# its width on either side, does not hold it.
+# A frame is unlike the training frames in one statistic where it lies outside their range, widened by this fraction of its
+# width on either side; a run is, where more than UNLIKE_FRACTION of its frames are.
 MARGIN = 0.5
-STRANGE_SHARE = 0.25
+UNLIKE_FRACTION = 0.25
 
 
 @jax.jit
@@ -142,7 +142,7 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
         column = values[:, NAMES.index(name)]
         margin = MARGIN * max(high - low, 1e-3)
         outside = float(np.mean((column < low - margin) | (column > high + margin)))
-        if outside > STRANGE_SHARE:
+        if outside > UNLIKE_FRACTION:
             lines.append(
                 f"{name.replace('_', ' ')}: {100 * outside:.0f} % of the frames lie outside what the "
                 f"training frames had, {low:.3g} to {high:.3g} (median here {np.median(column):.3g})"

@@ -20,7 +20,7 @@ import numpy as np
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, orient, stem
+from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, rotate_flip, stem
 from sfxjax.reductions.registry import LIBRARY, canonical_name, reduced_shape
 from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
 
@@ -31,7 +31,7 @@ WEIGHTS = "weights"
 CHECKSUMS = "sha256"
 REDUCTION_SOURCE = "reduction_source"
 # Of the base of models that do not name these fields.
-_WITHOUT_SPOTS = {"spot": 1, "own_noise": False}
+_WITHOUT_SPOTS = {"spot": 1, "noise_normalised": False}
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
 _SAVING = threading.Lock()
 
@@ -68,9 +68,11 @@ class TrainedModel:
         def logits(maps: jax.Array) -> jax.Array:
             return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
 
-        if not self.config.turns:
+        if not self.config.equivariant:
             return logits(maps)
-        return jax.lax.map(lambda number: logits(orient(maps, number)), jnp.arange(ORIENTATIONS)).mean(axis=0)
+        return jax.lax.map(lambda number: logits(rotate_flip(maps, number)), jnp.arange(ORIENTATIONS)).mean(
+            axis=0
+        )
 
     def scores(self, inputs: jax.Array) -> jax.Array:
         """Return (n,) probabilities of the positive class (Hit or Maybe)."""
@@ -259,7 +261,7 @@ def _read_config(recorded: dict[str, Any]) -> BaseConfig:
     fields = _WITHOUT_SPOTS | recorded
     # Vectors came as they are while their models named a size of spots.
     if fields.get("dimensions") == 1 and fields["spot"] != 1:
-        fields["own_noise"] = False
+        fields["noise_normalised"] = False
     return BaseConfig(**fields)
 
 

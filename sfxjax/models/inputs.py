@@ -29,7 +29,7 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     base = base or BaseConfig()
     if reduction is None:
         return replace(base, dimensions=2)
-    return replace(base, dimensions=1, own_noise=base.own_noise and reduction in HEIGHTS)
+    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and reduction in HEIGHTS)
 
 
 def network_inputs(

@@ -30,11 +30,10 @@ from sfxjax.preprocess.box_filter import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
-COMPRESSION_SCALE = 0.05
-# Of the blocks, and of the places of the vector, of a frame with own noise: near those of frames with little background
-# after the normalisation.
-COMMON_NOISE = 0.07
-COMMON_HEIGHT = 0.4
+ASINH_SCALE = 0.05
+# The noise to which a frame's maps and a vector are scaled: near that of frames with little background.
+MAP_NOISE = 0.07
+VECTOR_NOISE = 0.4
 ORIENTATIONS = 8
 
 
@@ -49,7 +48,7 @@ class BaseConfig:
         block: edge of the stem's blocks, pixels.
         spot: edge of the squares that are added up before the extremes are taken, pixels, odd: about that of a spot; 1 for
             single pixels. Frames with "block_extrema" alone.
-        own_noise: whether heights are in units of the frame's own noise. For frames with "block_extrema" alone; for vectors
+        noise_normalised: whether values are scaled to the frame's noise. For frames with "block_extrema" alone; for vectors
             whose places mostly hold noise, such as those of `sfxjax.reductions.registry.HEIGHTS`.
         channels: of each convolutional block, bottom to top.
         features: length of the feature vector.
@@ -60,7 +59,7 @@ class BaseConfig:
     stem: Stem = "block_extrema"
     block: int = 8
     spot: int = 3
-    own_noise: bool = True
+    noise_normalised: bool = True
     channels: tuple[int, ...] = (8, 16)
     features: int = 16
     dropout: float = 0.1
@@ -76,7 +75,7 @@ class BaseConfig:
         object.__setattr__(self, "channels", tuple(self.channels))
 
     @property
-    def turns(self) -> bool:
+    def equivariant(self) -> bool:
         """Whether turning the maps turns the frame: not where the places within a block are channels."""
         return self.dimensions == 2 and self.stem == "block_extrema"
 
@@ -84,10 +83,10 @@ class BaseConfig:
     def maps(self) -> tuple[Any, ...]:
         """What decides the maps or vectors that a base reads: bases alike in this can share them."""
         if self.dimensions == 1:
-            return self.dimensions, self.own_noise
+            return self.dimensions, self.noise_normalised
         if self.stem == "space_to_depth":
             return self.dimensions, self.stem, self.block
-        return self.dimensions, self.stem, self.block, self.spot, self.own_noise
+        return self.dimensions, self.stem, self.block, self.spot, self.noise_normalised
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -150,7 +149,7 @@ def max_pool(values: jax.Array) -> jax.Array:
     return values
 
 
-def compress(values: jax.Array) -> jax.Array:
+def asinh_scaling(values: jax.Array) -> jax.Array:
     """Make heights additive: arcsinh(x / 0.05), linear within the noise and logarithmic above it.
 
     The heights of spots span two decades, and what tells a spot is its ratio to the noise. On a logarithmic scale
@@ -160,7 +159,7 @@ def compress(values: jax.Array) -> jax.Array:
     Args:
         values: of frames after local contrast normalisation, or of vectors made from them; noise is about 0.03.
     """
-    scaled = values.astype(jnp.float32) / COMPRESSION_SCALE
+    scaled = values.astype(jnp.float32) / ASINH_SCALE
     size = jnp.abs(scaled)
     # `jnp.arcsinh` takes six times as long on a CPU; the squares of what frames give do not overflow.
     return jnp.sign(scaled) * jnp.log1p(size + size * size / (1 + jnp.sqrt(size * size + 1)))
@@ -181,7 +180,9 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
     if config.dimensions == 1:
         vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
         return (
-            _in_own_noise(vectors, vectors.mean(-1), COMMON_HEIGHT) if config.own_noise else compress(vectors)
+            _noise_normalised(vectors, vectors.mean(-1), VECTOR_NOISE)
+            if config.noise_normalised
+            else asinh_scaling(vectors)
         )
     if config.stem == "space_to_depth":
         return finished_maps(space_to_depth(frames, config.block), config)
@@ -205,20 +206,20 @@ def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
         The same shape, float32.
     """
     blocks = blocks.astype(jnp.float32)
-    if config.own_noise and config.stem == "block_extrema":
-        return _in_own_noise(blocks, blocks[..., 1], COMMON_NOISE)
-    return _fill(compress(blocks), _live(blocks))
+    if config.noise_normalised and config.stem == "block_extrema":
+        return _noise_normalised(blocks, blocks[..., 1], MAP_NOISE)
+    return _fill(asinh_scaling(blocks), _live(blocks))
 
 
-def _in_own_noise(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
+def _noise_normalised(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
     """Compress (n, ..., channels) values after bringing every frame's noise, as its (n, ...) heights tell it, to a common one."""
-    live = _live(values)
-    noise = frame_noise(heights, live)
+    valid = _live(values)
+    noise = frame_noise(heights, valid)
     scale = jnp.where(noise > 0, common / noise, 1)
-    return _fill(compress(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), live)
+    return _fill(asinh_scaling(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), valid)
 
 
-def frame_noise(heights: jax.Array, live: jax.Array) -> jax.Array:
+def frame_noise(heights: jax.Array, valid: jax.Array) -> jax.Array:
     """Measure each frame's noise by heights that spots leave alone: how far blocks reach below 0, or those of most rows.
 
     The normalisation divides by the deviation of the whole frame, which the shape of its background decides. What tells a spot is
@@ -228,14 +229,14 @@ def frame_noise(heights: jax.Array, live: jax.Array) -> jax.Array:
 
     Args:
         heights: (n, ...), such as minus the smallest value of each block, or the extent of each row.
-        live: (n, ...) bool, places with data.
+        valid: (n, ...) bool, places with data.
 
     Returns:
         (n,), 0 for a frame without data.
     """
-    places = tuple(range(1, live.ndim))
-    doubled = 2 * _live_mean(heights, live, places)
-    return _live_mean(jnp.minimum(heights, doubled), live, places).reshape(-1)
+    places = tuple(range(1, valid.ndim))
+    doubled = 2 * _live_mean(heights, valid, places)
+    return _live_mean(jnp.minimum(heights, doubled), valid, places).reshape(-1)
 
 
 def _live(values: jax.Array) -> jax.Array:
@@ -243,22 +244,22 @@ def _live(values: jax.Array) -> jax.Array:
     return jnp.any(values != 0, axis=-1)
 
 
-def _fill(maps: jax.Array, live: jax.Array) -> jax.Array:
+def _fill(maps: jax.Array, valid: jax.Array) -> jax.Array:
     """Give places without data the mean of the frame's other places.
 
     Nothing measured is as smooth as a masked region; as zeros its outline would look like structure.
     """
-    live = live[..., None]
-    return jnp.where(live, maps, _live_mean(maps, live, tuple(range(1, maps.ndim - 1))))
+    valid = valid[..., None]
+    return jnp.where(valid, maps, _live_mean(maps, valid, tuple(range(1, maps.ndim - 1))))
 
 
-def _live_mean(values: jax.Array, live: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Mean over the live places along axes, which stay with length 1; 0 without any."""
-    count = jnp.maximum(live.sum(axes, keepdims=True), 1)
-    return jnp.where(live, values, 0).sum(axes, keepdims=True) / count
+def _live_mean(values: jax.Array, valid: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Mean over the valid places along axes, which stay with length 1; 0 without any."""
+    count = jnp.maximum(valid.sum(axes, keepdims=True), 1)
+    return jnp.where(valid, values, 0).sum(axes, keepdims=True) / count
 
 
-def orient(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
+def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
     """Turn a batch of square maps into one of the eight orientations of a square.
 
     Diffraction has no up: a turned or mirrored frame has as many spots.

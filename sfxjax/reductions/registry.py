@@ -31,7 +31,7 @@ from sfxjax.reductions.library import (
     local_maximum_counts,
     radial_extremes,
 )
-from sfxjax.spots.signal_to_noise import spot_ladder, spot_steps
+from sfxjax.spots.signal_to_noise import soft_spot_counts, spot_signal_to_noise
 
 Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
 
@@ -92,8 +92,8 @@ REDUCTIONS: dict[str, Reduction] = {
         block_maxima,
         brightest_pixels,
         local_maximum_counts,
-        spot_ladder,
-        spot_steps,
+        spot_signal_to_noise,
+        soft_spot_counts,
     )
 }
 LIBRARY = tuple(REDUCTIONS)

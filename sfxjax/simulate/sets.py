@@ -353,7 +353,7 @@ def simulate_frame(
     shot = _draw_shot(shot_key, parameters, blank)
     ss, fs = detectors.pixel_grid(shape, centre)
     photons = detectors.background(shot, detector, geometry, ss, fs)
-    live = detectors.live_pixels(detector, ss, fs)
+    valid = detectors.valid_pixels(detector, ss, fs)
 
     corner = np.hypot(*(np.array(shape) / 2 + 8)) * geometry.pixel_size / geometry.distance
     inverse_d_max = min(2 * np.sin(np.arctan(corner) / 2) / geometry.wavelength, 0.6)
@@ -378,7 +378,7 @@ def simulate_frame(
     at = tuple(jnp.clip(middle, 0, jnp.array(shape) - 1).T)
     nine = jnp.sum(shares[:, 3:6, 3:6], axis=(1, 2))
     floor = (detector.read_noise / detector.gain) ** 2
-    ratio = strength * nine / (3.0 * jnp.sqrt(photons[at] + floor)) * live[at]
+    ratio = strength * nine / (3.0 * jnp.sqrt(photons[at] + floor)) * valid[at]
     # The count is taken in the central crop, whatever the size of the frame.
     margin = (np.array(shape) - CROP) // 2
     in_crop = jnp.all((middle >= margin) & (middle < margin + CROP), axis=1)
@@ -390,7 +390,7 @@ def simulate_frame(
 
     photons = detectors.add_spots(photons, middle, shares, strength * scale)
     hot = _hot_image(parameters, shot, shape, offset)
-    frame = detectors.expose(noise_key, photons, live, hot, detector)
+    frame = detectors.expose(noise_key, photons, valid, hot, detector)
     count = jnp.sum((ratio >= VISIBLE_SIGNAL_TO_NOISE) & in_crop).astype(jnp.int32)
     order = jnp.argsort(ratio, descending=True)
     return frame, Truth(count, place[best][order], ratio[order], in_crop[order])

@@ -138,7 +138,7 @@ def count_set(
     return np.concatenate(counts)
 
 
-def choose_cut(counts: ArrayLike, positive: ArrayLike) -> int:
+def choose_threshold(counts: ArrayLike, positive: ArrayLike) -> int:
     """Choose the number of spots from which a frame is called positive, by labelled frames.
 
     Args:

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-RUNGS = 64
+SPOTS_KEPT = 64
 # Ratio from which a spot counts as one, and how soft that step is. Each of the three simulated sets has its hits and
 # misses told apart best by a fourth rung of 6.5 to 6.9; measuring the ratio of one spot has an error of 1.
-SIGHT = 6.7
+SPOT_THRESHOLD = 6.7
 SOFTNESS = 0.5
 CANDIDATES = 256
 CANDIDATE_BLOCK = 8
@@ -51,7 +51,7 @@ MOST_ALONG_A_LINE = 0.5
 _PEAK, _SURROUNDINGS = 3, 5  # half widths of the two windows, pixels
 
 
-def spot_ladder(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def spot_signal_to_noise(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """Signal-to-noise ratios of the 64 strongest spots.
 
     Spots are bright against the noise they stand in, and noise alone stays below about 5 standard deviations in half a
@@ -70,17 +70,17 @@ def spot_ladder(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     noise = _noise(signal, valid)
     ratio, ss, fs = _candidates(signal, noise)
     spots = _are_spots(frame, valid, signal, ss, fs)
-    return jax.lax.top_k(jnp.where(spots, ratio, 0), RUNGS)[0]
+    return jax.lax.top_k(jnp.where(spots, ratio, 0), SPOTS_KEPT)[0]
 
 
-def spot_steps(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def soft_spot_counts(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """The spot ladder with each rung a soft step: 1 for what is surely a spot, 0 for what is surely none.
 
     How bright a spot is tells nothing more once it is seen, and a ratio of 6 or 8 matters while one of 60 or 80 does not.
     So the steps add up to the number of visible spots, which is what experts go by.
 
     Args:
-        frame: as for `spot_ladder`.
+        frame: as for `spot_signal_to_noise`.
         valid: as there.
 
     Returns:
@@ -89,7 +89,7 @@ def spot_steps(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     References:
         That what is seen is a matter of signal to noise, with a threshold about 5: Rose, J. Opt. Soc. Am. 38:196 (1948).
     """
-    return jax.nn.sigmoid((spot_ladder(frame, valid) - SIGHT) / SOFTNESS)
+    return jax.nn.sigmoid((spot_signal_to_noise(frame, valid) - SPOT_THRESHOLD) / SOFTNESS)
 
 
 def _sum_of_nine(values: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, orient
+from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
 
 Array = jax.Array | np.ndarray
 
@@ -190,7 +190,7 @@ def training_step(
         def prepared(frames: Array, places: Array) -> jax.Array:
             # Turning 16-bit numbers takes a CPU four times as long.
             maps = jnp.asarray(frames)[places].astype(jnp.float32)
-            return orient(maps, draw.orientation) if config.turns else maps
+            return rotate_flip(maps, draw.orientation) if config.equivariant else maps
 
         weights = jnp.where(positive > 0.5, 0.5 / draw.share, 0.5 / (1 - draw.share))
         source = prepared(data.source, draw.source)
