@@ -188,8 +188,8 @@ def summary_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
         "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
-        "LCN units: the same networks on frames as the local contrast normalisation (LCN) leaves them, as in the paper; all others "
-        "scale each frame to its noise.",
+        "LCN units: the same networks on frames as the local contrast normalisation (LCN) leaves them, as in the paper; "
+        "all others scale each frame to its noise.",
         "Labels: to train on + to choose epoch and threshold by, of a set of 2000 frames; of a shorter one the same shares.",
     ]
     return Table("summary", f"All methods ({describe(runs)})", columns, rows, notes)
