@@ -29,8 +29,10 @@ from bench.torch_rivals import torch_inference
 from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
 from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.networks import ORIENTATIONS, BaseConfig, HitClassifier, rotate_flip, stem
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import ORIENTATIONS, rotate_flip, stem
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
 from sfxjax.preprocess.validity import saturation, settle

@@ -45,7 +45,7 @@ from sfxjax.data.cxidb import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets

@@ -24,8 +24,9 @@ from bench.paper_report import CURVES, OVERVIEW
 from bench.paper_runs import AS_PUBLISHED, Run
 from sfxjax.data.cxidb import open_set
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
-from sfxjax.reductions.registry import preprocess_and_reduce
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
+from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.training.execute import train
 from sfxjax.training.figures import plot_heads
 from sfxjax.training.plan import Plan

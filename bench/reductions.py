@@ -30,7 +30,8 @@ from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
-from sfxjax.reductions.registry import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.registry import BUILT_IN, get_reduction, reduced_shape
 from sfxjax.reductions.user_code import reduction_source
 from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import prepared_sets, read_reduction
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.seeds < 1 or chosen.workers < 1:
         raise UserError("--seeds and --workers must be at least 1")
     reductions = (
-        list(LIBRARY) if chosen.reduction is None else [BASELINE, *map(read_reduction, chosen.reduction)]
+        list(BUILT_IN) if chosen.reduction is None else [BASELINE, *map(read_reduction, chosen.reduction)]
     )
     reductions = list(dict.fromkeys(reductions))
     methods = list(dict.fromkeys([UNTOUCHED, *chosen.methods.split(",")]))

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from sfxjax.crop import CROP, central_crop
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.preprocess.contrast import WINDOW
 
 _HALF = WINDOW // 2
@@ -126,7 +126,7 @@ def torch_classifier(config: BaseConfig, variables: dict[str, Any], threads: int
 
 
 def torch_maps(maps: Any) -> Any:
-    """Turn (n, ..., channels) maps or vectors of `sfxjax.models.networks.stem` into a tensor (n, channels, ...)."""
+    """Turn (n, ..., channels) maps or vectors of `sfxjax.models.stem.stem` into a tensor (n, channels, ...)."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(maps, np.float32), -1, 1)))

@@ -22,7 +22,7 @@ from sfxjax.crop import central_crop
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
-from sfxjax.reductions.registry import row_wise_decomposition
+from sfxjax.reductions.row_wise import row_wise_decomposition
 from sfxjax.simulate.sets import SIMULATED_SETS, Plan, classify, plan_run, simulate_frames
 
 DATA_SET = "/entry_1/data_1/data"

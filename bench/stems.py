@@ -29,7 +29,9 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier, parameter_count, stem
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier, parameter_count
+from sfxjax.models.stem import stem
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.screen.batches import filled

@@ -14,7 +14,8 @@ import numpy as np
 from bench import reference_pipelines as others
 from bench.stages import NotHere, Rival, Setting, compare
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
 from sfxjax.training.steps import Domains
 
 COMPARED = 24
@@ -30,7 +31,7 @@ def torch_inference(
     Args:
         setting: of the run.
         model: whose weights it has.
-        maps: batches of `sfxjax.models.networks.stem`.
+        maps: batches of `sfxjax.models.stem.stem`.
         atol: by how much its logits may differ.
     """
 

@@ -15,7 +15,8 @@ import optax
 from bench.stages import Rival, Setting, Stage, Work, compare
 from bench.torch_rivals import torch_training
 from sfxjax.models.checkpoint import example_maps
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import DomainAdversarialNetwork
 from sfxjax.training.recipe import Recipe
 from sfxjax.training.sampling import draw_epoch
 from sfxjax.training.steps import (

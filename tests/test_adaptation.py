@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import DomainAdversarialNetwork
 from sfxjax.training.adaptation import METHODS, adapt, guessed_labels, rounds
 from sfxjax.training.loop import Validation
 from sfxjax.training.recipe import FROZEN, TRAINED, Recipe, parts

@@ -16,7 +16,7 @@ from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.prepared import PreparedSet
 from sfxjax.training.published import PAIRS, SETS

@@ -19,7 +19,7 @@ WORKER = "distributed-worker"
 
 def fitted(folder: Path | None):
     """Train a small 1D network on all devices of all processes."""
-    from sfxjax.models.networks import BaseConfig
+    from sfxjax.models.config import BaseConfig
     from sfxjax.training.loop import Validation, fit
     from sfxjax.training.recipe import Recipe
     from sfxjax.training.steps import Domains

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
 from sfxjax.training.evaluation import calibration_shift, logits, positive_share, summarize
 from sfxjax.training.execute import map_logits, with_shift
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.training.execute import training_data
 from sfxjax.training.plan import Plan
 from sfxjax.training.prepared import PreparedSet, base_for

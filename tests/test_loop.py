@@ -14,7 +14,8 @@ from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import write_checkpoint
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
 from sfxjax.training import loop
 from sfxjax.training.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
 from sfxjax.training.recipe import Recipe

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,20 +11,15 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
+from sfxjax.models.config import BaseConfig
 from sfxjax.models.layers import Dropout
 from sfxjax.models.networks import (
-    BaseConfig,
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
-    asinh_scaling,
-    block_extrema,
-    frame_noise,
-    max_pool,
     parameter_count,
-    space_to_depth,
-    stem,
 )
+from sfxjax.models.stem import asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
 
 SMALL = BaseConfig(channels=(3, 4), features=5)
 
@@ -49,14 +43,6 @@ def test_space_to_depth_against_loops() -> None:
     assert got.shape == (2, 6, 4, 16)
     for n, i, j in np.ndindex(2, 6, 4):
         np.testing.assert_array_equal(got[n, i, j], values[n, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].ravel())
-
-
-@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 9, 3), (2, 11, 3)])
-def test_max_pool_against_flax(shape: tuple[int, ...]) -> None:
-    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    window = (2,) * (len(shape) - 2)
-    expected = nn.max_pool(jnp.asarray(values), window, strides=window)
-    np.testing.assert_array_equal(max_pool(jnp.asarray(values)), expected)
 
 
 def test_compress_is_linear_in_the_noise_and_logarithmic_above() -> None:
@@ -251,12 +237,11 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
 
 def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
     from sfxjax.models.checkpoint import TrainedModel
-    from sfxjax.models.networks import HitClassifier
 
     config = BaseConfig(channels=(3, 4))
     frame = np.random.default_rng(4).standard_t(2, size=(96, 96)).astype(np.float32)
     square = [np.rot90(frame, k) for k in range(4)]
-    frames = jnp.asarray(np.stack(square + [turned.T for turned in square]))
+    frames = jnp.asarray(np.stack(square + [rotated.T for rotated in square]))
     variables = HitClassifier(config).init(jax.random.key(0), stem(frames, config))
     # A small variance makes the blocks respond.
     variables = variables | {"batch_stats": jax.tree.map(lambda leaf: 0.05 * leaf, variables["batch_stats"])}

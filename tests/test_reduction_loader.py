@@ -17,10 +17,13 @@ import screen_cases as cases
 
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, save_model
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
 from sfxjax.reductions import user_code as reduction_loader
-from sfxjax.reductions.registry import REDUCTIONS, get_reduction, preprocess_and_reduce, reduced_shape
-from sfxjax.reductions.user_code import check_reduction, load_reduction, loaded_as, reduction_source
+from sfxjax.reductions.check import check_reduction
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.registry import REDUCTIONS, get_reduction, reduced_shape
+from sfxjax.reductions.user_code import load_reduction, loaded_as, reduction_source
 from sfxjax.screen.scorer import Screener
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "brightest_in_ring.py"

@@ -18,9 +18,10 @@ from bench.reference_pipelines import (
     torch_maps,
     torch_training_step,
 )
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
 from sfxjax.preprocess.definition import preprocess
-from sfxjax.reductions.registry import preprocess_and_reduce
+from sfxjax.reductions.reduce import preprocess_and_reduce
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 5e-6)])

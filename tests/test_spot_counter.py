@@ -239,7 +239,7 @@ def test_real_frame_and_its_twin_without_spots(shared: Path, name: str, least: i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_cut_has_the_highest_balanced_accuracy(seed: int) -> None:
+def test_threshold_has_the_highest_balanced_accuracy(seed: int) -> None:
     rng = np.random.default_rng(seed)
     positive = rng.random(120) < 0.3
     counts = rng.poisson(np.where(positive, 9, 3))
@@ -248,14 +248,14 @@ def test_cut_has_the_highest_balanced_accuracy(seed: int) -> None:
     assert choose_threshold(counts, positive) == tried[int(np.argmax(np.round(best, 12)))]
 
 
-def test_of_equal_cuts_the_lowest_is_chosen() -> None:
+def test_of_equal_thresholds_the_lowest_is_chosen() -> None:
     assert choose_threshold([0, 3, 10, 12], [False, False, True, True]) == 4
     assert choose_threshold([0, 5, 5, 5, 9, 9], [True, False, False, True, True, True]) == 1 + 5
     assert choose_threshold([2, 2], [True, False]) == 1
 
 
 @pytest.mark.parametrize("positive", [[True, True], [False, False], [True]])
-def test_a_cut_needs_both_classes(positive: list[bool]) -> None:
+def test_a_threshold_needs_both_classes(positive: list[bool]) -> None:
     with pytest.raises(UserError):
         choose_threshold([1, 2], positive)
 

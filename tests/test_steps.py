@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import DomainAdversarialNetwork
+from sfxjax.models.stem import rotate_flip
 from sfxjax.training.sampling import draw_epoch, reversal_strength
 from sfxjax.training.steps import (
     Domains,
@@ -159,8 +161,8 @@ def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_
 def test_orientations_are_the_eight_of_a_square() -> None:
     maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
     seen = [np.asarray(rotate_flip(jnp.asarray(maps), jnp.int32(number))) for number in range(8)]
-    turned = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
-    square = turned + [np.swapaxes(frame, 1, 2) for frame in turned]
+    rotated = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
+    square = rotated + [np.swapaxes(frame, 1, 2) for frame in rotated]
     for frame in square:
         assert sum(np.allclose(frame, other, atol=1e-6) for other in seen) == 1
 

@@ -23,7 +23,8 @@ from sfxjax.models.checkpoint import (
     save_model,
     write_checkpoint,
 )
-from sfxjax.models.networks import BaseConfig, HitClassifier
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
 
 
 def model(reduction: str | None = None, seed: int = 0) -> TrainedModel:

@@ -20,7 +20,9 @@ from sfxjax.crop import padded_crop
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.networks import BaseConfig, HitClassifier, stem
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import stem
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
 from sfxjax.preprocess.validity import settle
 from sfxjax.screen.batches import CropBatch, filled, overlapped

@@ -11,8 +11,8 @@ import flax.linen as nn
 import numpy as np
 from sklearn.datasets import make_moons
 
+from sfxjax.models.config import BaseConfig
 from sfxjax.models.gradient_reversal import gradient_reversal
-from sfxjax.models.networks import BaseConfig
 from sfxjax.training.loop import Validation, fit, predict
 from sfxjax.training.recipe import Recipe
 from sfxjax.training.steps import Domains, Objective

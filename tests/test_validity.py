@@ -14,7 +14,8 @@ from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import base_for
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import get_reduction, preprocess_and_reduce
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
 
 DTYPES = [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32]

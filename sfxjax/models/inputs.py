@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from sfxjax.evaluation.domain_check import lattice_statistics
-from sfxjax.models.networks import BaseConfig, finished_maps, stem
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import finished_maps, stem
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS, Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels
-from sfxjax.reductions.registry import HEIGHTS, get_reduction, row_wise_decomposition
+from sfxjax.reductions.registry import get_reduction, is_noise_filled
+from sfxjax.reductions.row_wise import row_wise_decomposition
 
 
 def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfig:
@@ -29,7 +31,7 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     base = base or BaseConfig()
     if reduction is None:
         return replace(base, dimensions=2)
-    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and reduction in HEIGHTS)
+    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and is_noise_filled(reduction))
 
 
 def network_inputs(
@@ -78,7 +80,7 @@ def finish_inputs(values: jax.Array, config: BaseConfig) -> jax.Array:
         config: the base that reads them.
 
     Returns:
-        (n, ..., channels) float32, as `sfxjax.models.networks.stem` gives them.
+        (n, ..., channels) float32, as `sfxjax.models.stem.stem` gives them.
     """
     if config.dimensions == 2 and config.stem == "block_extrema":
         return finished_maps(values.astype(jnp.float32), config)

@@ -28,8 +28,8 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, map_leading, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import finish_inputs, network_inputs
-from sfxjax.models.networks import BaseConfig
 from sfxjax.preprocess.validity import saturation, settle
 from sfxjax.screen.batches import CropBatch, filled, is_whole, overlapped
 

@@ -19,7 +19,7 @@ from sfxjax.data.cxidb import open_set, set_location
 from sfxjax.devices import add_join_arguments, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.reductions.registry import canonical_name, get_reduction
 from sfxjax.reductions.user_code import load_reduction

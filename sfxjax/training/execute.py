@@ -23,7 +23,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.screen.batches import filled
 from sfxjax.training.adaptation import adapt, rounds
 from sfxjax.training.distributed import wait_for_all, writes

@@ -14,10 +14,10 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.cxidb import MISS, FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
+from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
-from sfxjax.models.networks import BaseConfig
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import HEIGHTS
+from sfxjax.reductions.registry import is_noise_filled
 from sfxjax.screen.batches import filled
 
 READ_BATCH = 16
@@ -26,9 +26,7 @@ MAP_DTYPE = jnp.bfloat16
 
 
 def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
-    """Add to vectors of `sfxjax.reductions.registry.HEIGHTS` the same backwards, of the frames turned by half a turn.
-
-    Diffraction has no up, so that these are more frames to train on, with the same labels.
+    """Add to noise-filled vectors the same backwards, as frames rotated by 180 degrees give them: twice the labelled data.
 
     Args:
         reduction: name of a reduction, or None for whole frames.
@@ -37,7 +35,7 @@ def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
     Returns:
         (2 n, ...), the added ones last; (n, ...) as they are of other reductions and of frames.
     """
-    return np.concatenate([maps, maps[:, ::-1]]) if reduction in HEIGHTS else maps
+    return np.concatenate([maps, maps[:, ::-1]]) if is_noise_filled(reduction) else maps
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class PreparedSet:
         labels: int8 (n,): MISS, MAYBE or HIT.
         statistics: float32 (n, 6), `sfxjax.evaluation.domain_check`.
         masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
-            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.networks.stem`, vectors
+            name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem.stem`, vectors
             float32.
         bare: the same without the mask.
         base: that whole frames were prepared for.

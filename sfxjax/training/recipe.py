@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.training.steps import DANN, Objective
 
 FROZEN, TRAINED = "frozen", "trained"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.models.networks import BaseConfig
+from sfxjax.models.config import BaseConfig
 from sfxjax.training.command import (
     check_before_reading,
     farewell,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfxjax.models.networks import ORIENTATIONS
+from sfxjax.models.stem import ORIENTATIONS
 from sfxjax.training.steps import Draw
 
 

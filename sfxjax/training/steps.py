@@ -19,7 +19,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfxjax.models.networks import BaseConfig, DomainAdversarialNetwork, rotate_flip
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import DomainAdversarialNetwork
+from sfxjax.models.stem import rotate_flip
 
 Array = jax.Array | np.ndarray
 
@@ -81,7 +83,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class Domains(NamedTuple):
-    """The training data, resident on the device, as `sfxjax.models.networks.stem` gives it.
+    """The training data, resident on the device, as `sfxjax.models.stem.stem` gives it.
 
     Attributes:
         source: (n, ...) maps or vectors.

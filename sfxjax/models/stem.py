@@ -1,0 +1,176 @@
+"""From a pre-processed frame or a vector to what a network's base reads. No weights: computed once a frame, then kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.mapping import map_leading
+from sfxjax.models.config import BaseConfig
+from sfxjax.preprocess.box_filter import spot_sums
+
+ASINH_SCALE = 0.05
+# The noise to which a frame's maps and a vector are scaled: near that of frames with little background.
+MAP_NOISE = 0.07
+VECTOR_NOISE = 0.4
+ORIENTATIONS = 8
+
+
+def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
+    """Shrink frames to the maps that a base reads; vectors keep their length. Both come out asinh-scaled.
+
+    Args:
+        frames: (n, 720, 720) pre-processed frames, or (n, length) or (n, length, channels) reduced ones.
+        config: of the base.
+
+    Returns:
+        (n, 720 / block, 720 / block, channels) float32 for frames, (n, length, channels) for vectors.
+    """
+    if config.dimensions == 1:
+        vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
+        if not config.noise_normalised:
+            return asinh_scaling(vectors)
+        return _noise_normalised(vectors, vectors.mean(-1), VECTOR_NOISE)
+    if config.stem == "space_to_depth":
+        return finished_maps(space_to_depth(frames, config.block), config)
+
+    def blocks(frame: jax.Array) -> jax.Array:
+        return block_extrema(spot_sums(frame, config.spot)[None], config.block)[0]
+
+    return finished_maps(map_leading(blocks, frames.astype(jnp.float32)), config)
+
+
+def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
+    """Make maps of the blocks of frames: the second half of `stem`, for blocks that come without the frame.
+
+    Args:
+        blocks: (n, ss, fs, channels), from `block_extrema`, `space_to_depth` or `sfxjax.preprocess.tiled`.
+        config: of the base.
+
+    Returns:
+        The same shape, float32.
+    """
+    blocks = blocks.astype(jnp.float32)
+    if config.noise_normalised and config.stem == "block_extrema":
+        return _noise_normalised(blocks, blocks[..., 1], MAP_NOISE)
+    return _fill(asinh_scaling(blocks), _valid(blocks))
+
+
+def block_extrema(frames: jax.Array, block: int) -> jax.Array:
+    """Keep the largest and the smallest value of each square block.
+
+    The maximum keeps the signal of a spot. The minimum tells noise and edges, which reach above and below the background,
+    from spots, which do not.
+
+    Args:
+        frames: (n, ss, fs).
+        block: edge of the blocks, pixels; it divides ss and fs.
+
+    Returns:
+        (n, ss / block, fs / block, 2): maximum, and minus the minimum.
+    """
+    n, ss, fs = frames.shape
+    lines = frames.reshape(n, ss // block, block, fs)
+
+    def extreme(reduce: Callable[..., jax.Array]) -> jax.Array:
+        # One axis after the other: both at once take four times as long on a CPU.
+        return reduce(reduce(lines, axis=2).reshape(n, ss // block, fs // block, block), axis=3)
+
+    return jnp.stack([extreme(jnp.max), -extreme(jnp.min)], axis=-1)
+
+
+def space_to_depth(frames: jax.Array, block: int) -> jax.Array:
+    """Turn each square block of pixels into the channels of one pixel.
+
+    Args:
+        frames: (n, ss, fs).
+        block: edge of the blocks, pixels; it divides ss and fs.
+
+    Returns:
+        (n, ss / block, fs / block, block * block).
+    """
+    n, ss, fs = frames.shape
+    blocks = frames.reshape(n, ss // block, block, fs // block, block).transpose(0, 1, 3, 2, 4)
+    return blocks.reshape(n, ss // block, fs // block, block * block)
+
+
+def asinh_scaling(values: jax.Array) -> jax.Array:
+    """Scale values by arcsinh(x / 0.05): linear within the noise and logarithmic above it.
+
+    The signals of spots span two decades, and a spot is recognised by its ratio to the noise. On a logarithmic scale the
+    ratio is a difference, which a convolution can form, and a few bright spots do not decide the batch statistics.
+
+    Args:
+        values: of normalised frames, or of vectors made from them; noise is about 0.03.
+
+    Returns:
+        The same shape, float32.
+    """
+    scaled = values.astype(jnp.float32) / ASINH_SCALE
+    size = jnp.abs(scaled)
+    # `jnp.arcsinh` takes six times as long on a CPU; the squares of what frames give do not overflow.
+    return jnp.sign(scaled) * jnp.log1p(size + size * size / (1 + jnp.sqrt(size * size + 1)))
+
+
+def frame_noise(signal: jax.Array, valid: jax.Array) -> jax.Array:
+    """Measure each frame's noise by values that spots hardly change.
+
+    The normalisation divides by the standard deviation of the whole frame, to which an uneven background adds. Scaled to the
+    noise instead, frames of different detectors and backgrounds are alike. The noise is the mean over the places, where a
+    place above twice the mean counts as twice the mean: near the median, which would take a sort.
+
+    Args:
+        signal: (n, ...), such as minus the smallest value of each block, or largest minus smallest value of each row.
+        valid: (n, ...) bool, places with data.
+
+    Returns:
+        (n,), 0 for a frame without data.
+    """
+    places = tuple(range(1, valid.ndim))
+    doubled = 2 * _valid_mean(signal, valid, places)
+    return _valid_mean(jnp.minimum(signal, doubled), valid, places).reshape(-1)
+
+
+def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
+    """Bring a batch of square maps into one of eight orientations: rotations by 90 degrees and mirror images.
+
+    Args:
+        maps: (n, side, side, channels).
+        orientation: int32 in [0, 8): bit 0 mirrors ss, bit 1 mirrors fs, bit 2 transposes.
+
+    Returns:
+        (n, side, side, channels).
+    """
+    orientation = jnp.asarray(orientation)
+    # Choices between arrays, no branches of the program: a GPU's host waits for the number that decides a branch.
+    for axis in (1, 2):
+        maps = jnp.where(orientation & axis, jnp.flip(maps, axis), maps)
+    return jnp.where(orientation & 4, jnp.swapaxes(maps, 1, 2), maps)
+
+
+def _noise_normalised(values: jax.Array, signal: jax.Array, noise: float) -> jax.Array:
+    """Scale (n, ..., channels) values so that every frame's noise, measured on its (n, ...) signal, is `noise`."""
+    valid = _valid(values)
+    measured = frame_noise(signal, valid)
+    scale = jnp.where(measured > 0, noise / measured, 1)
+    return _fill(asinh_scaling(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), valid)
+
+
+def _valid(values: jax.Array) -> jax.Array:
+    """Tell which places of (n, ..., channels) values hold data: (n, ...). The others are exactly 0 in every channel."""
+    return jnp.any(values != 0, axis=-1)
+
+
+def _fill(maps: jax.Array, valid: jax.Array) -> jax.Array:
+    """Give places without data the mean of the frame's other places: zeros would put an edge around a masked region."""
+    valid = valid[..., None]
+    return jnp.where(valid, maps, _valid_mean(maps, valid, tuple(range(1, maps.ndim - 1))))
+
+
+def _valid_mean(values: jax.Array, valid: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Mean over the valid places along axes, which stay with length 1; 0 without any."""
+    count = jnp.maximum(valid.sum(axes, keepdims=True), 1)
+    return jnp.where(valid, values, 0).sum(axes, keepdims=True) / count
