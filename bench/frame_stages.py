@@ -27,6 +27,7 @@ from bench.stages import (
 )
 from bench.torch_rivals import torch_inference
 from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
+from sfxjax.data.batches import CropBatch, saturation
 from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.config import BaseConfig
@@ -35,9 +36,8 @@ from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import ORIENTATIONS, rotate_flip, stem
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
-from sfxjax.preprocess.validity import saturation, settle
+from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import REDUCTIONS, get_reduction
-from sfxjax.screen.batches import CropBatch
 from sfxjax.screen.scorer import Screener
 
 # Pixels after the normalisation; the reference is SciPy in float64.

@@ -41,7 +41,7 @@ from bench.paper_tables import (
     to_markdown,
 )
 from sfxjax.compilation import keep_compiled
-from sfxjax.data.cxidb import open_set
+from sfxjax.data.sets import open_set, sets_in
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
         heights = BaseConfig(noise_normalised=base.noise_normalised)
-        return prepared_sets(SETS, (None, RWD), chosen.data, frames, base=heights)
+        return prepared_sets(SETS, (None, RWD), sets_in(chosen.data, SETS), frames, base=heights)
 
     workers = trainings_at_once(workers)
     trained = train_all(plans, sets_for, workers)

@@ -16,7 +16,7 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.labels import LABEL_WORDS
 from sfxjax.files import atomic_write
-from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
+from sfxjax.preprocess import global_contrast_normalize, preprocess
 from sfxjax.screen.pictures import BAD_PIXELS, flattened, frame_picture
 from sfxjax.spots.classical import spot_strengths
 
@@ -160,7 +160,7 @@ def draw_normalisation(
 
     good = np.ones(crop.shape, bool) if good is None else good
     whole = np.asarray(global_contrast_normalize(crop, good))
-    local = np.asarray(local_contrast_normalize(whole, good))
+    local = np.asarray(preprocess(crop, good))
     # LCN loses a margin; it is put back as bad pixels, so that the panels show the same places.
     margin = (crop.shape[0] - local.shape[0]) // 2
     local = np.pad(local, margin, constant_values=np.nan)

@@ -23,16 +23,15 @@ from scipy.special import expit
 
 from bench.paper_plans import RWD, Comparison
 from bench.timing import Timed, measure, peak_memory
-from sfxjax.data.cxidb import open_set
+from sfxjax.data.batches import CropBatch, saturation
 from sfxjax.data.labels import MISS
+from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import count
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.preprocess.validity import saturation
 from sfxjax.progress import progress
-from sfxjax.screen.batches import CropBatch
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.execute import execute, map_logits, total_steps, train
 from sfxjax.training.plan import Plan

@@ -22,7 +22,7 @@ from bench.paper_figures import (
 )
 from bench.paper_report import CURVES, OVERVIEW
 from bench.paper_runs import AS_PUBLISHED, Run
-from sfxjax.data.cxidb import open_set
+from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier

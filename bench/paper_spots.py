@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from bench.paper_runs import RESULTS, SCORES, write_scores
-from sfxjax.data.cxidb import open_set
 from sfxjax.data.labels import MISS
+from sfxjax.data.sets import open_set
 from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.files import atomic_folder, atomic_write_json
 from sfxjax.progress import progress

@@ -14,13 +14,14 @@ from bench import reference_pipelines as others
 from bench.frame_stages import COMPARED, ONE_BY_ONE, RAW
 from bench.stages import Rival, Setting, Stage, Work, compare, compiled, one_frame
 from sfxjax.crop import CROP, FRAME
+from sfxjax.data.batches import saturation
 from sfxjax.mapping import map_frames
 from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import network_inputs
 from sfxjax.models.stem import block_extrema
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
-from sfxjax.preprocess.validity import saturation, settle
+from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.row_wise import row_wise_decomposition
 

@@ -25,7 +25,7 @@ import numpy as np
 from bench.reduction_cells import TRANSPOSED, UNTOUCHED, append_cell, planned, read_cells, run_cell
 from bench.reduction_tables import draw, summarize_cells, tables
 from bench.timing import Timed, measure
-from sfxjax.data.cxidb import set_location
+from sfxjax.data.sets import cxidb76_name, sets_in
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     chosen = read_options(arguments)
     labels = numbers(chosen.labels)
-    names = list(dict.fromkeys(set_location(name).name for name in chosen.sets.split(",")))
+    names = list(dict.fromkeys(cxidb76_name(name) for name in chosen.sets.split(",")))
     if chosen.seeds < 1 or chosen.workers < 1:
         raise UserError("--seeds and --workers must be at least 1")
     reductions = (
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     path = chosen.runs / CELLS
     check_same(chosen.runs, about)
-    sets = prepared_sets(names, inputs, chosen.data, chosen.frames, chosen.simulation_seed)
+    sets = prepared_sets(names, inputs, sets_in(chosen.data, names), chosen.frames, chosen.simulation_seed)
     atomic_write_json(chosen.runs / "settings.json", about)
     cells = planned(reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values())))
     done = read_cells(path)

@@ -19,11 +19,12 @@ import h5py
 import numpy as np
 
 from sfxjax.crop import central_crop
+from sfxjax.data.labels import classify
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.row_wise import row_wise_decomposition
-from sfxjax.simulate.sets import SIMULATED_SETS, Plan, classify, plan_run, simulate_frames
+from sfxjax.simulate.sets import SIMULATED_SETS, Plan, plan_run, simulate_frames
 
 DATA_SET = "/entry_1/data_1/data"
 SOURCE = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"

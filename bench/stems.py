@@ -23,7 +23,8 @@ import numpy as np
 
 from bench.stages import Setting, compiled, random_model
 from bench.timing import Timed, measure_in_turns
-from sfxjax.data.cxidb import FrameSet, open_set
+from sfxjax.data.batches import filled
+from sfxjax.data.sets import FrameSet, open_set
 from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
@@ -34,7 +35,6 @@ from sfxjax.models.networks import HitClassifier, parameter_count
 from sfxjax.models.stem import stem
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
-from sfxjax.screen.batches import filled
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.loop import Validation, fit
 from sfxjax.training.recipe import Recipe
@@ -151,7 +151,8 @@ def all_maps(frame_set: FrameSet, candidates: Sequence[BaseConfig]) -> dict[tupl
         return jax.lax.map(one, crops)
 
     parts: list[list[Any]] = [[] for _ in wanted]
-    for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
+    for batch in frame_set.batches(range(len(frame_set)), READ_BATCH):
+        crops = batch.crops
         for kept, found in zip(parts, shrink(filled(crops, READ_BATCH)), strict=True):
             kept.append(np.asarray(found)[: len(crops)])
     return {key: np.concatenate(kept) for key, kept in zip(wanted, parts, strict=True)}

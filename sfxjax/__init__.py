@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sfxjax.crop import central_crop
-    from sfxjax.data.cxidb import open_set
+    from sfxjax.data.sets import open_set
     from sfxjax.models.checkpoint import TrainedModel, load_model, save_model
     from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
     from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
@@ -28,7 +28,7 @@ _EXPORTS = {
     "global_contrast_normalize": "preprocess.contrast",
     "load_model": "models.checkpoint",
     "local_contrast_normalize": "preprocess.contrast",
-    "open_set": "data.cxidb",
+    "open_set": "data.sets",
     "preprocess_and_reduce": "reductions.reduce",
     "row_wise_decomposition": "reductions.row_wise",
     "save_model": "models.checkpoint",

@@ -9,9 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.data.cxidb import (
-    SetMetadata,
-)
+from sfxjax.data.write import SetMetadata
 
 SHAPE = (12, 15)
 METADATA = SetMetadata(beam_centre=(1.5, 2.25), pixel_size=0.17708)

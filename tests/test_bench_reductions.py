@@ -16,7 +16,7 @@ from bench import reduction_cells
 from bench import reductions as bench
 from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
 from bench.reduction_tables import figures, tables
-from sfxjax.data.cxidb import SETS
+from sfxjax.data.sets import CXIDB76
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint
 from sfxjax.screen.__main__ import main as screen
@@ -192,7 +192,7 @@ def test_a_file_is_trained_on_and_screens(tmp_path: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "simulated sets" in printed
     assert json.loads((out / "results.json").read_text())["reduction"] == EXAMPLE
-    frames = str(simulated_data(["LO19"], 60) / "LO19" / SETS["LO19"].file_name)
+    frames = str(simulated_data(["LO19"], 60) / "LO19" / CXIDB76["LO19"][1])
     arguments = [frames, "--model", str(out), "--out", str(tmp_path / "screened")]
     assert run_main(lambda: screen([*arguments, "--reduction", EXAMPLE])) == 0
     assert len((tmp_path / "screened" / "frames.csv").read_text().splitlines()) == 61

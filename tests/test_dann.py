@@ -18,8 +18,9 @@ import pytest
 from matplotlib.image import imread
 from sklearn.metrics import recall_score
 
-from sfxjax.data.cxidb import SETS, SetMetadata, SetWriter, open_set
 from sfxjax.data.labels import write_annotations
+from sfxjax.data.sets import CXIDB76, open_set
+from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import run_main
 from sfxjax.models.checkpoint import load_model
 from sfxjax.screen.scorer import Screener
@@ -241,14 +242,14 @@ def write_sets(root: Path, side: int = 724, frames: int = 20) -> Path:
     images = rng.poisson(20, (frames, side, side)).astype(np.int16)
     labels = np.where(np.arange(frames) % 3, 0, 2)
     for name in ("LN83", "LO19"):
-        place = SETS[name]
-        folder = root / place.folder
+        folder_name, file_name = CXIDB76[name]
+        folder = root / folder_name
         folder.mkdir(parents=True)
         metadata = SetMetadata((60.0, 60.0), 0.17)
-        path = folder / place.file_name
+        path = folder / file_name
         with SetWriter(path, frames, (side, side), np.int16, 10, metadata, simulated=False) as writer:
             writer.append(images, np.full(frames, 1.3), np.full(frames, 150.0))
-        write_annotations(folder / "expert_annotation.txt", place.file_name, labels)
+        write_annotations(folder / "expert_annotation.txt", file_name, labels)
     return root
 
 
@@ -284,7 +285,7 @@ DAMAGE = {
 def test_data_that_cannot_be_used(damage: str, good_sets, tmp_path, capsys) -> None:
     spoil, words = DAMAGE[damage]
     data = shutil.copytree(good_sets, tmp_path / "data")
-    spoil(data / SETS["LN83"].folder / SETS["LN83"].file_name)
+    spoil(data / CXIDB76["LN83"][0] / CXIDB76["LN83"][1])
     out = tmp_path / "out"
     out.mkdir()
     (out / "results.json").write_text("earlier")
@@ -295,14 +296,13 @@ def test_data_that_cannot_be_used(damage: str, good_sets, tmp_path, capsys) -> N
     )
 
 
-def test_frames_that_are_too_small(tmp_path, capsys) -> None:
+def test_frames_smaller_than_the_crop_are_padded(tmp_path) -> None:
     data = write_sets(tmp_path / "data", side=723)
-    line = complaint(
-        capsys, "--source", "LN83", "--target", "LO19", "--data", data, "--out", tmp_path / "out"
-    )
-    assert "723x723" in line
-    assert "724" in line
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    options = ["--source", "LN83", "--target", "LO19", "--data", str(data), "--out", str(out)]
+    dann.main([*options, "--epochs", "1", "--steps", "1", "--batch", "4"])
+    kept = json.loads((out / "results.json").read_text())
+    assert kept["frames"] == {"LN83": 20, "LO19": 20} and not kept["simulated"]
 
 
 def test_an_output_folder_that_is_a_file(tmp_path, capsys) -> None:

@@ -13,12 +13,7 @@ from scipy.ndimage import uniform_filter
 from sfxjax.errors import UserError
 from sfxjax.models.config import BaseConfig
 from sfxjax.models.layers import Dropout
-from sfxjax.models.networks import (
-    ConvolutionalBase,
-    DomainAdversarialNetwork,
-    HitClassifier,
-    parameter_count,
-)
+from sfxjax.models.networks import ConvolutionalBase, DomainAdversarialNetwork, HitClassifier, parameter_count
 from sfxjax.models.stem import asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
 
 SMALL = BaseConfig(channels=(3, 4), features=5)

@@ -25,8 +25,9 @@ from bench.paper_figures import (
 from bench.paper_methods import METHODS, mean_of, percent, precision_curve, published_precision
 from bench.paper_runs import AS_PUBLISHED, FEWER, read_run
 from sfxjax.crop import CROP
-from sfxjax.data.cxidb import SetMetadata, SetWriter, open_set
 from sfxjax.data.labels import HIT, LABEL_WORDS, MAYBE, MISS
+from sfxjax.data.sets import open_set
+from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.simulate.write import simulate_set

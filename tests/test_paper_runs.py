@@ -26,8 +26,8 @@ from bench.paper_spots import run_spot_counter
 from bench.paper_tables import (
     table_rows,
 )
-from sfxjax.data.cxidb import SetMetadata, SetWriter
 from sfxjax.data.splits import split
+from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.spots.classical import choose_threshold
 from sfxjax.training.published import SETS

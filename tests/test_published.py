@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sfxjax.data.cxidb import set_location
 from sfxjax.data.labels import MISS, parse_annotations
+from sfxjax.data.sets import CXIDB76
 from sfxjax.errors import UserError
 from sfxjax.training.published import (
     CLASS_COUNTS,
@@ -66,7 +66,7 @@ def test_no_other_range_explains_the_figures(other: FrameRange) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_class_counts_are_those_of_the_depositions_labels(shared: Path, name: str) -> None:
     path = shared / "data" / "cxidb76" / name / "expert_annotation.txt"
-    positive = parse_annotations(path, 2000, set_location(name).file_name) != MISS
+    positive = parse_annotations(path, 2000, CXIDB76[name][1]) != MISS
     for frames, counts in CLASS_COUNTS.items():
         tested = positive[frame_range(frames).start : frame_range(frames).stop]
         assert counts[name] == (tested.sum(), (~tested).sum()), frames

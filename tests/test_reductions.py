@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 from sfxjax.crop import CROP, FRAME, central_crop
-from sfxjax.data.cxidb import open_set
+from sfxjax.data.sets import open_set
 from sfxjax.errors import UserError
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sfxjax.data.labels import classify
 from sfxjax.errors import UserError
 from sfxjax.simulate import detector as detectors
 from sfxjax.simulate import sets as simulated_sets
@@ -22,7 +23,6 @@ from sfxjax.simulate.sets import (
     Plan,
     SimulatedSet,
     Truth,
-    classify,
     frame_centre,
     plan_run,
     simulate_frame,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfxjax.data.cxidb import SETS, parse_annotations
+from sfxjax.data.labels import parse_annotations
+from sfxjax.data.sets import CXIDB76
 from sfxjax.data.splits import Split, split
 from sfxjax.errors import UserError
 
@@ -40,7 +41,7 @@ def test_few_is_the_split_of_tables_2_to_4() -> None:
 @pytest.mark.parametrize("set_name", ["LN83", "LN84", "LO19"])
 def test_test_frames_hold_the_printed_counts(shared: Path, name: str, set_name: str) -> None:
     path = shared / "data" / "cxidb76" / set_name / "expert_annotation.txt"
-    labels = parse_annotations(path, 2000, SETS[set_name].file_name)
+    labels = parse_annotations(path, 2000, CXIDB76[set_name][1])
     test = labels[split(name).test]
     assert (np.count_nonzero(test), np.count_nonzero(test == 0)) == PAPER_COUNTS[name][set_name]
 

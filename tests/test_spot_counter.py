@@ -12,7 +12,8 @@ from scipy.ndimage import convolve1d, maximum_filter
 from sklearn.metrics import balanced_accuracy_score
 
 from sfxjax.crop import CROP
-from sfxjax.data.cxidb import SetMetadata, SetWriter, open_set
+from sfxjax.data.sets import open_set
+from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.spots.classical import (
     READ_BATCH,

@@ -17,6 +17,7 @@ import screen_cases as cases
 from bench import frame_stages, stages, throughput, throughput_table, timing
 from sfxjax.compilation import keep_compiled
 from sfxjax.crop import padded_crop
+from sfxjax.data.batches import CropBatch, filled, overlapped
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
@@ -25,7 +26,6 @@ from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import stem
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
 from sfxjax.preprocess.validity import settle
-from sfxjax.screen.batches import CropBatch, filled, overlapped
 from sfxjax.screen.scorer import Screener
 
 

@@ -1,25 +1,152 @@
-"""What comes beside a set's frames: expert labels in CXIDB 76's text files, and masks."""
+"""Labels of frames, by experts or by counted spots, and the files that hold them.
+
+A frame with ten spots or more is a hit, one with four to nine a maybe, one with three or fewer a miss. Three kinds of files are
+read:
+
+- CXIDB 76's text: one line `r0095_2000.h5 [1] MISS` a frame, in order, counted from 1;
+- CSV with the columns `file`, `event` and `label` (hit, maybe or miss) or `spots` (how many);
+- the `frames.csv` that a screening writes, which is such a CSV; its errors are frames without a label.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
-import zipfile
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write_text
 
-MISS, MAYBE, HIT = 0, 1, 2
-LABEL_WORDS = ("MISS", "MAYBE", "HIT")
+
+class Label(IntEnum):
+    """What an expert calls a frame."""
+
+    MISS = 0
+    MAYBE = 1
+    HIT = 2
+
+
+MISS, MAYBE, HIT = Label.MISS, Label.MAYBE, Label.HIT
+LABEL_WORDS = tuple(label.name for label in Label)
+UNLABELLED = -1
+# Words of other programs, and of our own lists, for frames that have no label.
+_NO_LABEL = {"", "ERROR", "UNLABELLED"}
+
+# Spots from which a frame is a maybe, and a hit (the paper, section 2).
+MAYBE_SPOTS = 4
+HIT_SPOTS = 10
 
 _ANNOTATION = re.compile(r"(\S+)\s+\[(\d+)\]\s+(\S+)")
 
 
+def classify(spots: np.ndarray) -> np.ndarray:
+    """Put counts of spots into the experts' classes.
+
+    Args:
+        spots: (...) visible spots of each frame.
+
+    Returns:
+        int8 (...): HIT from 10 on, MAYBE from 4 to 9, else MISS.
+    """
+    spots = np.asarray(spots)
+    return (spots >= MAYBE_SPOTS).astype(np.int8) + (spots >= HIT_SPOTS).astype(np.int8)
+
+
+def read_labels(
+    path: str | Path, frames: Sequence[tuple[str, str]], file_name: str | None = None
+) -> np.ndarray:
+    """Read the labels of frames from a file of one of the kinds that the module's text names.
+
+    Args:
+        path: of the file of labels.
+        frames: (file, event) of each frame, the event as CrystFEL writes it, such as `//5`.
+        file_name: the frames' file that every line of CXIDB 76's text must name; None takes any.
+
+    Returns:
+        int8 (frames,): MISS, MAYBE, HIT or UNLABELLED.
+
+    Raises:
+        UserError: the file is missing, of no known kind, or does not fit the frames.
+    """
+    lines = _lines(path)
+    header = [cell.strip().lower() for cell in next(csv.reader(lines[:1]), [])]
+    if "file" not in header:
+        return parse_annotations(path, len(frames), file_name)
+    kinds = [column for column in ("label", "spots") if column in header]
+    if "event" not in header or not kinds:
+        raise UserError(f"{path}: columns {', '.join(header)}; file, event, and label or spots are needed")
+    places = _Places(frames)
+    labels = np.full(len(frames), UNLABELLED, np.int8)
+    seen: dict[int, int] = {}
+    for number, cells in enumerate(csv.reader(lines[1:]), start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) < len(header):
+            raise UserError(
+                f"{path}, line {number}: {len(cells)} columns, where the first line names {len(header)}"
+            )
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+        place = places.find(row["file"], row["event"])
+        if place is None:
+            raise UserError(f"{path}, line {number}: there is no frame {row['event']} in {row['file']}")
+        if place in seen:
+            raise UserError(f"{path}, line {number}: the frame of line {seen[place]} again")
+        seen[place] = number
+        labels[place] = _label(row, kinds[0], f"{path}, line {number}")
+    return labels
+
+
+def _label(row: dict[str, str], kind: str, where: str) -> int:
+    text = row[kind]
+    if kind == "spots":
+        if not text:
+            return UNLABELLED
+        if not text.isdecimal():
+            raise UserError(f"{where}: {text!r} is no number of spots")
+        return int(classify(np.asarray(min(int(text), 10**6))))
+    word = text.upper()
+    if word in _NO_LABEL:
+        return UNLABELLED
+    if word in ("0", "1", "2"):
+        return int(word)
+    if word not in LABEL_WORDS:
+        raise UserError(f"{where}: {text!r} is none of {', '.join(LABEL_WORDS)}")
+    return LABEL_WORDS.index(word)
+
+
+class _Places:
+    """Finds a frame by its file, as given, by its whole path or by its name alone, and its event."""
+
+    def __init__(self, frames: Sequence[tuple[str, str]]) -> None:
+        self._places: dict[tuple[str, str], int | None] = {}
+        for place, (file, event) in enumerate(frames):
+            path = Path(file)
+            for name in dict.fromkeys((file, str(path.resolve()), path.name)):
+                key = name, _event(event)
+                # A name that two files have says nothing.
+                self._places[key] = place if key not in self._places else None
+
+    def find(self, file: str, event: str) -> int | None:
+        path = Path(file)
+        for name in (file, str(path.resolve()), path.name):
+            place = self._places.get((name, _event(event)))
+            if place is not None:
+                return place
+        return None
+
+
+def _event(text: str) -> str:
+    """Write an event in one way: `//5` and `5` are the same frame."""
+    return text if "//" in text or not text else f"//{text}"
+
+
 def parse_annotations(path: str | Path, expected_frames: int, file_name: str | None = None) -> np.ndarray:
-    """Read expert labels: one line `r0095_2000.h5 [1] MISS` a frame, in order, counted from 1.
+    """Read CXIDB 76's text: one line `r0095_2000.h5 [1] MISS` a frame, in order, counted from 1.
 
     Args:
         path: of the text file.
@@ -32,19 +159,15 @@ def parse_annotations(path: str | Path, expected_frames: int, file_name: str | N
     Raises:
         UserError: the file is missing, or a line is not as above, out of order, or of another set.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file of labels") from error
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines = _lines(path)
     labels = np.empty(len(lines), np.int8)
     for number, line in enumerate(lines, start=1):
         match = _ANNOTATION.fullmatch(line.strip())
         if match is None:
-            raise UserError(f"{path}, line {number}: expected `FILE [{number}] HIT`, found {line[:60]!r}")
+            raise UserError(
+                f"{path}, line {number}: expected `FILE [{number}] HIT`, found {line[:60]!r}; "
+                "or give a CSV whose first line is file,event,label"
+            )
         if file_name is not None and match[1] != file_name:
             raise UserError(
                 f"{path}, line {number}: labels {match[1]}, not {file_name}; use this set's own labels"
@@ -67,22 +190,14 @@ def write_annotations(path: str | Path, file_name: str, labels: Sequence[int] | 
     atomic_write_text(path, "".join(lines))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """Read a mask, bool [slow, fast], True where a pixel is good: the array `good` of an .npz file.
-
-    Raises:
-        UserError: the file is missing or damaged, or holds no such array. Only a bool array is taken: what 0
-            and 1 mean differs between programs.
-    """
+def _lines(path: str | Path) -> list[str]:
+    """Read a text file's lines, without blank ones at its end."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            good = arrays["good"]
+        lines: list[Any] = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file of labels") from error
     except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: not an .npz file ({error})") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: no array named `good` in this mask file") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not an .npz file of plain arrays, or damaged ({error})") from error
-    if not isinstance(good, np.ndarray) or good.dtype != np.bool_ or good.ndim != 2:
-        raise UserError(f"{path}: `good` must be a two-dimensional bool array, True where a pixel is good")
-    return good
+        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines

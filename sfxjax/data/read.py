@@ -84,6 +84,39 @@ class FrameReader:
                 self._geometries[(stack.file, stack.dataset)] = geometry
         return [self._centred(stack) for stack in found]
 
+    def whole_mask(self, stack: FrameStack) -> np.ndarray | None:
+        """Return the mask that all frames of a stack share, bool of the stored frames' shape, True = valid; or None."""
+        mask: np.ndarray | None = None
+        for values in self._shared_masks(stack):
+            mask = values if mask is None else mask & values
+        return mask
+
+    def is_simulated(self, name: str) -> bool:
+        """Tell whether a file says that its frames were not measured."""
+        path = Path(name)
+        if image_layout(path):
+            return False
+        files = self._opened(path)
+        stored = files.get(path, "/metadata/simulated")
+        if isinstance(stored, h5py.Dataset):
+            value = stored[()]
+        else:
+            value = files.open(path).attrs.get("simulated", False)
+        # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
+        mark = np.asarray(value)
+        return mark.dtype.kind not in "biuf" or bool(np.all(mark))
+
+    def covered(self, stack: FrameStack) -> np.ndarray | None:
+        """Return where the crop holds pixels of the detector, bool (724, 724); None: everywhere."""
+        if stack.assembled:
+            return self._index(stack) >= 0
+        window = crop_window(stack.shape, stack.centre)
+        if window.whole:
+            return None
+        inside = np.zeros((CROP, CROP), bool)
+        inside[window.to_rows, window.to_columns] = True
+        return inside
+
     def static_mask(self, stack: FrameStack) -> np.ndarray | None:
         """Return the good pixels of the crop, bool (724, 724), as far as they are the same for all frames.
 
@@ -92,13 +125,7 @@ class FrameReader:
         Raises:
             UserError: a mask does not fit the frames, is damaged, or its polarity is not known.
         """
-        good: np.ndarray | None = None
-        window = crop_window(stack.shape, stack.centre) if not stack.assembled else None
-        if window is None:
-            good = self._index(stack) >= 0
-        elif not window.whole:
-            good = np.zeros((CROP, CROP), bool)
-            good[window.to_rows, window.to_columns] = True
+        good = self.covered(stack)
         for values in self._shared_masks(stack):
             here = self._mask_crop(stack, values)
             good = here if good is None else good & here

@@ -1,4 +1,4 @@
-"""Writes simulated frames in CXIDB 76's layout, so that one reader serves both (see `sfxjax.data.cxidb`)."""
+"""Writes simulated frames in CXIDB 76's layout, so that one reader serves both (see `sfxjax.data.sets`)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sfxjax.crop import CROP, central_crop
+from sfxjax.data.batches import saturation
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_frames
 from sfxjax.preprocess.contrast import (
@@ -32,7 +33,7 @@ from sfxjax.preprocess.contrast import (
     storable,
 )
 from sfxjax.preprocess.tiled import normalize_parts
-from sfxjax.preprocess.validity import Pixels, saturation, settle
+from sfxjax.preprocess.validity import Pixels, settle
 
 
 def preprocess(

@@ -34,7 +34,8 @@ NOISE_DEPTH = 8
 LEAST_MEAN_WITHOUT_ZEROS = 50.0
 
 
-_NOWHERE = Origin(jnp.zeros(()), jnp.ones(()))
+# NumPy, since no JAX array may be made before several processes are joined.
+_NOWHERE = Origin(np.float32(0), np.float32(1))  # type: ignore[arg-type]
 
 
 class Pixels(NamedTuple):
@@ -99,12 +100,6 @@ class Facts(NamedTuple):
     valid: jax.Array
     at_largest: jax.Array
     largest: jax.Array
-
-
-def saturation(dtype: np.dtype | type) -> float:
-    """Return the value from which a pixel of this type is saturated: an unsigned type's largest, else infinity."""
-    dtype = np.dtype(dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
 
 
 def both(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sfxjax.data.batches import CropBatch, crop_batch, overlapped
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all, pixel_type
 from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
-from sfxjax.preprocess.validity import saturation
-from sfxjax.screen.batches import CropBatch, overlapped
 from sfxjax.screen.journal import Journal
 from sfxjax.screen.run import Run, unreadable
 from sfxjax.screen.scorer import Screener
@@ -247,18 +246,10 @@ class Screening:
     def crop_batch(self, batch: Batch) -> CropBatch:
         """Return what a screener is given of frames that have been read: their crops, and which pixels mean something."""
         stacks = [stack for stack, _ in batch.frames]
-        masks = [self._good(stack) for stack in stacks]
-        shared = masks[0] if all(mask is masks[0] for mask in masks) else None
-        if batch.masks is not None or any(mask is not masks[0] for mask in masks):
-            good = np.ones(batch.crops.shape, bool) if batch.masks is None else batch.masks
-            for place, mask in enumerate(masks):
-                if mask is not None:
-                    good[place] &= mask
-        else:
-            good = shared  # type: ignore[assignment]
-        limits = np.array([saturation(np.dtype(stack.dtype)) for stack in stacks], np.float32)
-        negatives_bad = np.array([self._has_mask(stack) or stack.negatives_bad for stack in stacks])
-        return CropBatch(batch.crops, good, limits, negatives_bad, len(batch.frames))
+        shared = [self._good(stack) for stack in stacks]
+        return crop_batch(
+            batch.crops, stacks, shared, batch.masks, [self._has_mask(stack) for stack in stacks]
+        )
 
     def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
         assert self._journal is not None

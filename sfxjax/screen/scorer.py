@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sfxjax.crop import CROP, padded_crop
+from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped, saturation
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
 from sfxjax.errors import UserError
@@ -30,8 +31,7 @@ from sfxjax.mapping import cores, map_leading, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import finish_inputs, network_inputs
-from sfxjax.preprocess.validity import saturation, settle
-from sfxjax.screen.batches import CropBatch, filled, is_whole, overlapped
+from sfxjax.preprocess.validity import settle
 
 # A frame is an error where fewer of its crop's unmasked pixels than this fraction can be used.
 LEAST_VALID = 0.1
@@ -208,12 +208,12 @@ class Screener:
         if not isinstance(crops, jax.Array) and not is_whole(crops, self.batch_size):
             memory = self._memory_for(crops.dtype)
             crops = filled(crops, self.batch_size, into=memory)
-        good = self._on_devices(batch.good)
+        good = self._on_devices(batch.mask)
         arguments = (
             crops,
             good,
             _spread(batch.limits, self.batch_size, np.float32),
-            _spread(batch.negatives_bad, self.batch_size, np.bool_),
+            _spread(batch.negatives_invalid, self.batch_size, np.bool_),
         )
         own_masks = good.ndim == 3
         program = self.program(crops.dtype, own_masks)

@@ -22,7 +22,6 @@ from sfxjax.simulate import detector as detectors
 from sfxjax.simulate.crystal import Crystal, Geometry, random_rotation, still_reflections
 from sfxjax.simulate.detector import Detector, Shot
 
-HIT_SPOTS, MAYBE_SPOTS = 10, 4  # Ke et al. 2018: at least 10 spots a hit, 4 to 9 a maybe
 VISIBLE_SIGNAL_TO_NOISE = 6.0  # of a spot's nine middle pixels over their background: a spot the eye finds
 BRIGHTEST = 2048  # reflections drawn in a frame
 _LEVELS = np.array([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0])
@@ -218,19 +217,6 @@ def frame_centre(parameters: SimulatedSet, shape: tuple[int, int]) -> tuple[floa
     """
     beam, whole = parameters.geometry.beam_centre, parameters.geometry.shape
     return beam[0] - (whole[0] - shape[0]) // 2, beam[1] - (whole[1] - shape[1]) // 2
-
-
-def classify(spots: np.ndarray) -> np.ndarray:
-    """Put spot counts in the experts' classes.
-
-    Args:
-        spots: visible spots a frame.
-
-    Returns:
-        int8: 2 HIT (at least 10), 1 MAYBE (4 to 9), 0 MISS.
-    """
-    spots = np.asarray(spots)
-    return ((spots >= MAYBE_SPOTS).astype(np.int8) + (spots >= HIT_SPOTS)).astype(np.int8)
 
 
 def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> Plan:

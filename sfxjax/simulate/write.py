@@ -2,7 +2,7 @@
 
     python -m sfxjax.simulate LO19 --frames 2000 --out DIR
 
-makes `DIR/LO19/` with the file `sfxjax.data.cxidb.open_set` reads, `expert_annotation.txt`, `mask.npz` and
+makes `DIR/LO19/` with the file `sfxjax.data.sets.open_set` reads, `expert_annotation.txt`, `mask.npz` and
 `truth.h5`. The folder gets its name once all of them are whole, so a run that was stopped leaves nothing that
 looks like a set.
 """
@@ -26,8 +26,8 @@ import h5py
 import jax
 import numpy as np
 
-from sfxjax.data.cxidb import LABEL_FILE, MASK_FILE, set_location
-from sfxjax.data.labels import write_annotations
+from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
+from sfxjax.data.sets import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder, user_cache_folder
@@ -105,7 +105,7 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
         quiet: show no progress.
 
     Returns:
-        The folder, for `sfxjax.data.cxidb.open_set`.
+        The folder, for `sfxjax.data.sets.open_set`.
 
     Raises:
         UserError, OSError: as `simulate_set`.
@@ -160,7 +160,7 @@ def _write_set(
     shape = parameters.geometry.shape if full else (CROP, CROP)
     if compression is None:
         _check_room(target.parent, frames, shape)
-    file_name = set_location(parameters.name).file_name
+    _, file_name = CXIDB76[parameters.name]
     centre = simulated_sets.frame_centre(parameters, shape)
     pixel = parameters.geometry.pixel_size
     about = SetMetadata(
@@ -190,7 +190,7 @@ def _write_set(
             )
             truths.append(truth)
             advance(count)
-        labels = simulated_sets.classify(np.concatenate([truth.count for truth in truths]))
+        labels = classify(np.concatenate([truth.count for truth in truths]))
         write_annotations(folder / LABEL_FILE, file_name, labels)
         np.savez_compressed(folder / MASK_FILE, good=simulated_mask(parameters, shape))
         _write_truth(folder / TRUTH_FILE, truths, parameters, seed, shape)
@@ -276,8 +276,8 @@ def _fingerprint() -> str:
     """Eight letters that change with any parameter of any simulated set, or any constant their labels rest on."""
     constants = [
         CROP,
-        simulated_sets.HIT_SPOTS,
-        simulated_sets.MAYBE_SPOTS,
+        HIT_SPOTS,
+        MAYBE_SPOTS,
         simulated_sets.VISIBLE_SIGNAL_TO_NOISE,
     ]
     sets = {

@@ -28,12 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sfxjax.data.cxidb import FrameSet
+from sfxjax.data.batches import filled
+from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_frames
 from sfxjax.preprocess.definition import check_frames
 from sfxjax.preprocess.validity import settle
-from sfxjax.screen.batches import filled
 
 # The least signal to noise. On the first 400 frames of each simulated set 6.5 to 7.5 tell hits from misses equally well.
 THRESHOLD = 7.0
@@ -128,12 +128,13 @@ def count_set(
     Returns:
         (n,) int32.
     """
-    mask = frame_set.mask_crop()
     counts = [np.empty(0, np.int32)]
-    for _, crops in frame_set.batches(indices, READ_BATCH):
+    for batch in frame_set.batches(indices, READ_BATCH):
         # One compiled shape.
-        counts.append(np.asarray(count_spots(filled(crops, READ_BATCH), mask))[: len(crops)])
-        advance(len(crops))
+        crops, count = filled(batch.crops, READ_BATCH), len(batch.crops)
+        mask = batch.mask if batch.mask is None or batch.mask.ndim == 2 else filled(batch.mask, READ_BATCH)
+        counts.append(np.asarray(count_spots(crops, mask))[:count])
+        advance(count)
     return np.concatenate(counts)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import (
     check_before_reading,
+    data_of,
     farewell,
     heading,
     parse,
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
     )
     chosen = parse(parser, arguments)
-    source, target = read_sets(chosen.source, chosen.target)
+    (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     reduction = read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
     plan = Plan(
@@ -61,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen.labels,
         reduction,
         recipe,
-        chosen.data,
+        data_of(described),
         chosen.frames,
         adaptation=chosen.method,
     )
     suffix = "" if reduction == REDUCTION else f"-{folder_name(reduction)}"
     out = chosen.out or Path("runs") / f"adapt-{source}-{target}{suffix}"
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan), out)
+    results = run(plan, sets_of(plan, described), out)
     pair = TABLE_5.get((source, target))
     show(
         heading(plan, results),

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from sfxjax.compilation import keep_compiled
-from sfxjax.data.cxidb import open_set, set_location
+from sfxjax.data.sets import FrameSet, SetDescription, cxidb76_name, cxidb76_set, sets_of_options
 from sfxjax.devices import add_join_arguments, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
@@ -46,11 +46,26 @@ def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool
     """
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     if two_sets:
-        parser.add_argument("--source", required=True, metavar="SET", help="first set: LN83, LN84 or LO19")
+        parser.add_argument(
+            "--source", required=True, metavar="SET", help="first set: LN83, LN84, LO19 or one of --set"
+        )
         parser.add_argument("--target", required=True, metavar="SET", help="second set")
     else:
-        parser.add_argument("--dataset", required=True, metavar="SET", help="LN83, LN84 or LO19")
-    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
+        parser.add_argument(
+            "--dataset", required=True, metavar="SET", help="LN83, LN84, LO19 or one of --set"
+        )
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder of CXIDB 76; without it, its sets are simulated"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="NAME=FILES",
+        help="frames of your own: NAME=FILE, more files, labels=FILE, mask=FILE[:PATH], dataset=PATH, geometry=FILE",
+    )
+    parser.add_argument("--sets", metavar="FILE", help="TOML file with a table of such keys a set")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: under runs/)")
     parser.add_argument(
         "--frames",
@@ -129,16 +144,20 @@ def read_recipe(chosen: argparse.Namespace, recipe: Recipe, reduction: str | Non
     )
 
 
-def read_sets(*names: str) -> tuple[str, ...]:
-    """Return the names of sets as the library writes them.
+def read_sets(chosen: argparse.Namespace, *names: str) -> tuple[tuple[str, ...], dict[str, SetDescription]]:
+    """Return the names of sets as the library writes them, and those that the options describe.
 
     Raises:
         UserError: there is no such set, or two are the same.
     """
-    known = tuple(set_location(name).name for name in names)
+    own = sets_of_options(chosen.set, chosen.sets)
+    known = tuple(name if name in own else cxidb76_name(name) for name in names)
     if len(set(known)) < len(known):
         raise UserError("--source and --target are the same set; name two")
-    return known
+    for name in known:
+        if name not in own and chosen.data is not None:
+            own[name] = cxidb76_set(chosen.data, name)
+    return known, {name: own[name] for name in known if name in own}
 
 
 def read_reduction(name: str) -> str:
@@ -157,24 +176,25 @@ def read_reduction(name: str) -> str:
 def prepared_set(
     name: str,
     reductions: tuple[str | None, ...],
-    data: str | None,
+    described: SetDescription | None,
     frames: int,
     seed: int = 0,
     base: BaseConfig | None = None,
 ) -> PreparedSet:
-    """Read and pre-process a set, with progress, once a process; simulate it first where there is no data.
+    """Read and pre-process a set, with progress, once a process; simulate it first where it is not described.
 
     Args:
         name: of the set.
         reductions: names, and None for whole frames.
-        data: folder of CXIDB 76, or None for simulated sets.
+        described: where its frames are, or None for a simulated set.
         frames: of a simulated set.
         seed: of a simulated set's simulation.
         base: that is to read whole frames; by default the default base.
     """
-    folder = simulated_data([name], frames, seed) if data is None else Path(data)
+    if described is None:
+        described = cxidb76_set(simulated_data([name], frames, seed), name)
     with (
-        open_set(folder, name) as frame_set,
+        FrameSet(described) as frame_set,
         progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
     ):
         return prepare(frame_set, reductions, base, advance=advance)
@@ -183,15 +203,15 @@ def prepared_set(
 def prepared_sets(
     names: Sequence[str],
     reductions: tuple[str | None, ...],
-    data: str | None,
+    described: Mapping[str, SetDescription],
     frames: int,
     seed: int = 0,
     base: BaseConfig | None = None,
 ) -> dict[str, PreparedSet]:
     """Read and pre-process sets as `prepared_set` does, and say so, once, where they are simulated."""
-    if data is None:
+    if any(name not in described for name in names):
         _say_simulated(frames)
-    return {name: prepared_set(name, reductions, data, frames, seed, base) for name in names}
+    return {name: prepared_set(name, reductions, described.get(name), frames, seed, base) for name in names}
 
 
 @cache
@@ -199,9 +219,14 @@ def _say_simulated(frames: int) -> None:
     print(f"no --data given: simulated sets of {frames} frames a set (the real ones have {SIMULATED_FRAMES})")
 
 
-def sets_of(plan: Plan) -> Callable[[], dict[str, PreparedSet]]:
+def data_of(described: Mapping[str, SetDescription]) -> dict[str, Any] | None:
+    """Return what a plan records of sets that are not simulated; None where all are."""
+    return {name: each.to_json() for name, each in described.items()} or None
+
+
+def sets_of(plan: Plan, described: Mapping[str, SetDescription]) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
-    return partial(prepared_sets, plan.sets, (plan.reduction,), plan.data, plan.frames)
+    return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames)
 
 
 def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:
@@ -251,6 +276,9 @@ def show(
     from rich.table import Table
 
     names = list(rows[0][1])
+    if not names:
+        print(f"{heading.partition(':')[0]}: no set with labels to test on")
+        return
     table = Table(title=heading)
     table.add_column("network")
     for name in names:
@@ -288,7 +316,7 @@ def _interval(part: dict[str, Any]) -> str:
 
 def heading(plan: Plan, results: dict[str, Any]) -> str:
     """Return the heading of a run's table; simulated sets are named as such."""
-    what = "simulated sets" if results["simulated"] else "CXIDB 76"
+    what = "simulated sets" if results["simulated"] else "measured sets"
     return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import jax
 
+from sfxjax.data.sets import SetDescription
 from sfxjax.training.command import (
     check_before_reading,
+    data_of,
     farewell,
     heading,
     parse,
@@ -42,7 +44,7 @@ SOURCE_ONLY = "source_only"
 HEADS = "heads.png"
 
 
-def read_plans(arguments: Sequence[str] | None = None) -> dict[Path, Plan]:
+def read_plans(arguments: Sequence[str] | None = None) -> tuple[dict[Path, Plan], dict[str, SetDescription]]:
     """Read the command line into the plans of both networks by their folders, DANN first."""
     parser = parser_for(
         "train.dann",
@@ -58,25 +60,25 @@ def read_plans(arguments: Sequence[str] | None = None) -> dict[Path, Plan]:
     )
     parser.add_argument("--strength", type=float, default=RECIPE.strength, help="of the gradient reversal")
     chosen = parse(parser, arguments)
-    source, target = read_sets(chosen.source, chosen.target)
+    (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     reduction = None if chosen.reduction is None else read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
-    plan = Plan("dann", source, target, chosen.labels, reduction, recipe, chosen.data, chosen.frames)
+    plan = Plan("dann", source, target, chosen.labels, reduction, recipe, data_of(described), chosen.frames)
     suffix = "" if reduction is None else f"-{folder_name(reduction)}"
     out = chosen.out or Path("runs") / f"dann-{source}-{target}{suffix}"
     alone = replace(plan, method="supervised" if reduction is None else "reduced", target=None)
-    return {out: plan, out / SOURCE_ONLY: alone}
+    return {out: plan, out / SOURCE_ONLY: alone}, described
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     began = time.monotonic()
-    plans = read_plans(arguments)
+    plans, described = read_plans(arguments)
     check_before_reading(plans)
     (out, plan), (alone_out, alone) = plans.items()
     kind = jax.local_devices()[0].device_kind
     print(f"{plan.source} (labelled) -> {plan.target} (unlabelled), devices: {jax.device_count()} {kind}")
-    sets = sets_of(plan)
+    sets = sets_of(plan, described)
     results = run(plan, sets, out)
     simulated = " (simulated sets)" if results["simulated"] else ""
     heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
+from sfxjax.data.batches import filled
 from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
 from sfxjax.models.config import BaseConfig
-from sfxjax.screen.batches import filled
 from sfxjax.training.adaptation import adapt, rounds
 from sfxjax.training.distributed import wait_for_all, writes
 from sfxjax.training.evaluation import calibration_shift, summarize
@@ -90,25 +90,26 @@ def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains,
     for each in sets.values():
         each.check(plan.recipe.base, plan.reduction)
 
-    def trained_on(prepared: PreparedSet, indices: range) -> np.ndarray:
+    def trained_on(prepared: PreparedSet, indices: range | np.ndarray) -> np.ndarray:
         return from_both_ends(plan.reduction, prepared.training(plan.reduction, indices))
 
     labelled = sets[plan.labelled]
-    ranges = labelled_split(plan.labels, len(labelled))
+    frames = labelled_frames(labelled)
+    ranges = labelled_split(plan.labels, len(frames))
     target = validation_target = None
     if plan.unlabelled is not None:
         other = sets[plan.unlabelled]
         whole = split("full", len(other))
         target = trained_on(other, whole.train)
         validation_target = other.training(plan.reduction, whole.validation)
-    positive = labelled.positives
-    source = trained_on(labelled, ranges.train)
-    truth = positive[ranges.train.start : ranges.train.stop].astype(np.float32)
+    train, validation = frames[ranges.train], frames[ranges.validation]
+    source = trained_on(labelled, train)
+    truth = labelled.positives[train].astype(np.float32)
     return (
         Domains(source, np.tile(truth, len(source) // len(truth)), target),
         Validation(
-            labelled.training(plan.reduction, ranges.validation),
-            positive[ranges.validation.start : ranges.validation.stop],
+            labelled.training(plan.reduction, validation),
+            labelled.positives[validation],
             validation_target,
         ),
     )
@@ -159,7 +160,8 @@ def calibrated(plan: Plan, sets: Mapping[str, PreparedSet], result: Fit) -> Outc
         result: the training.
     """
     labelled = sets[plan.labelled]
-    validation = np.asarray(labelled_split(plan.labels, len(labelled)).validation)
+    frames = labelled_frames(labelled)
+    validation = frames[labelled_split(plan.labels, len(frames)).validation]
     own = TrainedModel(plan.recipe.base, result.variables("source"), reduction=plan.reduction)
     shift = calibration_shift(
         labelled.positives[validation],
@@ -274,9 +276,10 @@ def execute(
     main = plan.target or plan.source
     trained = sets[main]
     labelled = sets[plan.labelled]
-    ranges = labelled_split(plan.labels, len(labelled))
+    frames = labelled_frames(labelled)
+    ranges = labelled_split(plan.labels, len(frames))
     # Bounds on recall need many positives, so all held-out labelled frames are kept.
-    held_out = np.arange(ranges.validation.start, len(labelled))
+    held_out = frames[ranges.validation.start :]
     model = dataclasses.replace(
         outcome.models[main],
         trained_on={
@@ -309,7 +312,7 @@ def execute(
         "epoch_kept": outcome.fit.epoch,
         "training_seconds": round(outcome.fit.seconds, 1),
         "calibration_shift": outcome.shift,
-        "tested": {name: tested(plan, sets[name], scores[name]) for name in sets},
+        "tested": {name: tested(plan, sets[name], scores[name]) for name in sets if len(sets[name].labelled)},
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.device_count(),
         "jax": jax.__version__,
@@ -324,6 +327,20 @@ def execute(
 
 
 def tested(plan: Plan, prepared: PreparedSet, scores: np.ndarray) -> dict[str, Any]:
-    """Sum up the scores of a set: its test frames where its labels were trained on, else all frames."""
-    first = labelled_split(plan.labels, len(prepared)).test.start if prepared.name == plan.labelled else 0
-    return {"first_frame": first} | summarize(prepared.positives[first:], scores[first:])
+    """Sum up the scores of a set's labelled frames: the test frames where its labels were trained on, else all."""
+    frames = prepared.labelled
+    first = labelled_split(plan.labels, len(frames)).test.start if prepared.name == plan.labelled else 0
+    return {"first_frame": first} | summarize(prepared.positives[frames[first:]], scores[frames[first:]])
+
+
+def labelled_frames(prepared: PreparedSet) -> np.ndarray:
+    """Return the numbers of the frames whose labels can be trained on.
+
+    Raises:
+        UserError: the set has none.
+    """
+    if not len(prepared.labelled):
+        raise UserError(
+            f"the set {prepared.name} has no labels to train on; name a file of them: --set {prepared.name}=FILES labels=FILE"
+        )
+    return prepared.labelled

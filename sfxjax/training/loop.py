@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
+from sfxjax.data.batches import filled
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import read_checkpoint, write_checkpoint
 from sfxjax.models.config import BaseConfig
-from sfxjax.screen.batches import filled
 from sfxjax.training.distributed import check_same_start, wait_for_all
 from sfxjax.training.evaluation import positive_share
 from sfxjax.training.recipe import Recipe

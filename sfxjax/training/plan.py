@@ -32,7 +32,8 @@ class Plan:
             training part.
         reduction: name of a reduction, or None for whole frames.
         recipe: how the network is trained.
-        data: folder of CXIDB 76, or None for simulated sets.
+        data: by name what each set that is not simulated consists of, as `SetDescription.to_json` gives it; None:
+            all are simulated.
         frames: of each simulated set.
         base: folder of the run that transfer starts from, or None.
         adaptation: key of `sfxjax.training.adaptation.METHODS` for "adapt", else None.
@@ -44,7 +45,7 @@ class Plan:
     labels: int | None
     reduction: str | None
     recipe: Recipe
-    data: str | None = None
+    data: Any = None
     frames: int = 2000
     base: str | None = None
     adaptation: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.data.cxidb import MISS, FrameSet
+from sfxjax.data.batches import filled
+from sfxjax.data.labels import MISS, UNLABELLED
+from sfxjax.data.sets import FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
 from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import is_noise_filled
-from sfxjax.screen.batches import filled
 
 READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
@@ -45,7 +45,7 @@ class PreparedSet:
     Attributes:
         name: such as `LN83`.
         simulated: whether its frames are simulated.
-        labels: int8 (n,): MISS, MAYBE or HIT.
+        labels: int8 (n,): MISS, MAYBE, HIT or UNLABELLED.
         statistics: float32 (n, 6), `sfxjax.evaluation.domain_check`.
         masked: what a network reads of each frame with the set's mask, as `sfxjax.screen` would score it: (n, ...) by the
             name of the reduction, None for whole frames. Frames are bfloat16 maps of `sfxjax.models.stem.stem`, vectors
@@ -68,7 +68,12 @@ class PreparedSet:
     @property
     def positives(self) -> np.ndarray:
         """Bool (n,): Hit or Maybe, the paper's positive class."""
-        return self.labels != MISS
+        return self.labels > MISS
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Numbers of the frames with a label, int (k,)."""
+        return np.flatnonzero(self.labels != UNLABELLED)
 
     def title(self) -> str:
         """Name the set, and say so when it is simulated."""
@@ -114,19 +119,23 @@ def prepare(
         advance: told the number of frames done, batch by batch.
     """
     names = tuple(dict.fromkeys(reductions))
-    mask = frame_set.mask_crop()
-    good = np.ones((1, CROP, CROP), bool)
-    if mask is not None:
-        good = np.concatenate([mask[None], good])
+    covered = frame_set.covered()
+    bare_mask = np.ones((CROP, CROP), bool) if covered is None else covered
     parts: list[tuple[list[np.ndarray], np.ndarray]] = []
-    for _, crops in frame_set.batches(range(len(frame_set)), READ_BATCH):
+    for batch in frame_set.batches(range(len(frame_set)), READ_BATCH):
+        count = len(batch.crops)
+        own = bare_mask if batch.mask is None else batch.mask
         # One compiled shape.
-        batch = filled(crops, READ_BATCH)
-        maps, statistics = map_in_threads(partial(_prepare_some, batch, good, names, base), READ_BATCH)
-        parts.append(
-            ([np.asarray(part)[: len(crops)] for part in maps], np.asarray(statistics)[: len(crops)])
-        )
-        advance(len(crops))
+        masks = np.stack(np.broadcast_arrays(own, bare_mask), axis=-3)
+        arguments = [
+            filled(np.asarray(values), READ_BATCH)
+            for values in (batch.crops, batch.limits, batch.negatives_invalid)
+        ]
+        if masks.ndim == 4:
+            masks = filled(masks, READ_BATCH)
+        maps, statistics = map_in_threads(partial(_prepare_some, arguments, masks, names, base), READ_BATCH)
+        parts.append(([np.asarray(part)[:count] for part in maps], np.asarray(statistics)[:count]))
+        advance(count)
     masked: dict[str | None, np.ndarray] = {}
     bare: dict[str | None, np.ndarray] = {}
     for place, name in enumerate(names):
@@ -144,25 +153,34 @@ def prepare(
 
 
 def _prepare_some(
-    crops: np.ndarray,
+    arguments: list[np.ndarray],
     masks: np.ndarray,
     names: tuple[str | None, ...],
     base: BaseConfig | None,
     first: int,
     size: int,
 ) -> tuple[list[jax.Array], jax.Array]:
-    return _prepare(crops[first : first + size], masks, names, base_for(None, base))
+    crops, limits, negatives = (values[first : first + size] for values in arguments)
+    own = masks[first : first + size] if masks.ndim == 4 else masks
+    return _prepare(crops, limits, negatives, own, names, base_for(None, base))
 
 
 @partial(jax.jit, static_argnames=("names", "base"))
 def _prepare(
-    crops: jax.Array, masks: jax.Array, names: Sequence[str | None], base: BaseConfig
+    crops: jax.Array,
+    limits: jax.Array,
+    negatives: jax.Array,
+    masks: jax.Array,
+    names: Sequence[str | None],
+    base: BaseConfig,
 ) -> tuple[list[jax.Array], jax.Array]:
     """Return for each name (n, masks, ...), and the statistics (n, 6) under the first mask."""
 
-    def one(crop: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    def one(arguments: tuple[jax.Array, ...]) -> tuple[list[jax.Array], jax.Array]:
+        crop, limit, negatives_invalid = arguments[:3]
+
         def under(mask: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-            pixels, _ = settle(crop, mask, math.inf, False)
+            pixels, _ = settle(crop, mask, limit, negatives_invalid)
             inputs, statistics = network_inputs(pixels, names, base)
             maps = [
                 finish_inputs(values[None], base_for(name, base))[0].astype(
@@ -172,7 +190,7 @@ def _prepare(
             ]
             return maps, statistics
 
-        maps, statistics = jax.lax.map(under, masks)
+        maps, statistics = jax.lax.map(under, arguments[3] if len(arguments) > 3 else masks)
         return maps, statistics[0]
 
-    return map_leading(one, crops)
+    return map_leading(one, (crops, limits, negatives) + ((masks,) if masks.ndim == 4 else ()))

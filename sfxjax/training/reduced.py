@@ -15,6 +15,7 @@ from pathlib import Path
 from sfxjax.models.config import BaseConfig
 from sfxjax.training.command import (
     check_before_reading,
+    data_of,
     farewell,
     heading,
     parse,
@@ -45,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--labels", type=int, default=200, help="labelled training frames (default: 200)")
     chosen = parse(parser, arguments)
-    (name,) = read_sets(chosen.dataset)
+    (name,), described = read_sets(chosen, chosen.dataset)
     reduction = read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
-    plan = Plan("reduced", name, None, chosen.labels, reduction, recipe, chosen.data, chosen.frames)
+    plan = Plan("reduced", name, None, chosen.labels, reduction, recipe, data_of(described), chosen.frames)
     out = chosen.out or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}"
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan), out)
+    results = run(plan, sets_of(plan, described), out)
     published = (
         [("paper, Table 4: RWD, 200 labels, real set", {name: TABLE_4[name]})] if name in TABLE_4 else []
     )

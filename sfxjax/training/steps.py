@@ -1,7 +1,7 @@
 """One optimiser step, and many of them in one compiled call on data that stays on the devices.
 
 The body of a step does not know how it is mapped: it averages gradients and batch statistics over `axis_name` where
-there is one. `mapped_steps` maps it over devices, also those of other processes, with `jax.shard_map` and over steps with
+there is one. `mapped_steps` maps it over devices, also those of other processes, with `jax.pmap` and over steps with
 `jax.lax.scan`.
 """
 
@@ -362,55 +362,43 @@ def _mapped(
     step = training_step(config, optimizer, AXIS, objective)
 
     def steps(state: TrainState, data: Domains, draw: Draw, key: jax.Array) -> tuple[TrainState, Losses]:
-        # Of the axis of devices each one sees its own entry.
-        state, data, draw = jax.tree.map(lambda leaf: leaf[0], (state, data, draw))
-
         def body(state: TrainState, one: Draw) -> tuple[TrainState, Losses]:
             step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
             return step(state, data, one, step_key)
 
         if draw.strength.shape[0] == 1:
             state, losses = body(state, jax.tree.map(lambda leaf: leaf[0], draw))
-            losses = jax.tree.map(lambda leaf: leaf[None], losses)
-        else:
-            state, losses = jax.lax.scan(body, state, draw)
-        return jax.tree.map(lambda leaf: leaf[None], (state, losses))
+            return state, jax.tree.map(lambda leaf: leaf[None], losses)
+        return jax.lax.scan(body, state, draw)
 
-    own, shared = PartitionSpec(AXIS), PartitionSpec()
-    mapped = jax.shard_map(
-        steps,
-        mesh=_sharding(devices).mesh,
-        in_specs=(own, own, own, shared),
-        out_specs=own,
-        check_vma=False,
-    )
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.pmap(steps, AXIS, in_axes=(0, 0, 0, None), donate_argnums=0, devices=devices)
 
 
 def replicate(tree: Any, devices: list[jax.Device]) -> Any:
-    """Put a copy of every array on every device, with a leading axis of devices.
+    """Put a copy of every array on every device of this process, with a leading axis of these devices.
 
     Args:
         tree: of arrays; every process gives the same.
         devices: of this process, or of all processes.
     """
-    here = [device for device in devices if device.process_index == jax.process_index()]
+    here = _local(devices)
 
     def copy(leaf: Any) -> jax.Array:
         parts = [jax.device_put(leaf[None], device) for device in here]
-        shape = (len(devices), *leaf.shape)
-        return jax.make_array_from_single_device_arrays(shape, _sharding(devices), parts)
+        return jax.make_array_from_single_device_arrays((len(here), *leaf.shape), _sharding(here), parts)
 
     return jax.tree.map(copy, tree)
 
 
 def _placed(tree: Any, devices: list[jax.Device]) -> Any:
     """Put host arrays with a leading axis of devices on them, every process its own part."""
+    here = _local(devices)
+    own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]
+    return jax.tree.map(lambda leaf: jax.device_put(leaf[own[0] : own[-1] + 1], _sharding(here)), tree)
 
-    def place(leaf: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(leaf.shape, _sharding(devices), lambda index: leaf[index])
 
-    return jax.tree.map(place, tree)
+def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def _sharding(devices: Sequence[jax.Device]) -> NamedSharding:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sfxjax.training.command import (
     check_before_reading,
+    data_of,
     farewell,
     heading,
     parse,
@@ -43,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="labelled training frames (default: all of the paper's training part, 1200 of 2000)",
     )
     chosen = parse(parser, arguments)
-    (name,) = read_sets(chosen.dataset)
+    (name,), described = read_sets(chosen, chosen.dataset)
     recipe = read_recipe(chosen, RECIPE, None)
-    plan = Plan("supervised", name, None, chosen.labels, None, recipe, chosen.data, chosen.frames)
+    plan = Plan("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
     out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}"
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan), out)
+    results = run(plan, sets_of(plan, described), out)
     published = {
         f"paper, Table {number}: {labels} labels, real set": {name: figures}
         for number, labels, figures in ((1, 1200, TABLE_1.get((name, name))), (2, 200, TABLE_2.get(name)))

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.data.cxidb import MISS
+from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.training.command import (
     check_before_reading,
+    data_of,
     farewell,
     heading,
     parse,
@@ -51,23 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--base", metavar="RUN", help="run with the source's network (default: train one)")
     chosen = parse(parser, arguments)
-    source, target = read_sets(chosen.source, chosen.target)
+    (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     recipe = read_recipe(chosen, RECIPE, None)
     out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}"
     base = Path(chosen.base) if chosen.base else out / BASE_FOLDER
-    plan = Plan(
-        "transfer", source, target, chosen.labels, None, recipe, chosen.data, chosen.frames, base=str(base)
-    )
+    data = data_of(described)
+    plan = Plan("transfer", source, target, chosen.labels, None, recipe, data, chosen.frames, base=str(base))
     plans = {out: plan}
     if not chosen.base:
         base_recipe = read_recipe(chosen, BASE_RECIPE, None)
         plans[base] = Plan(
-            "supervised", source, None, chosen.base_labels, None, base_recipe, chosen.data, chosen.frames
+            "supervised", source, None, chosen.base_labels, None, base_recipe, data, chosen.frames
         )
     check_before_reading(plans)
     if chosen.base:
         base_variables(plan)
-    sets = sets_of(plan)
+    sets = sets_of(plan, described)
     rows = []
     if not chosen.base:
         run(plans[base], sets, base)
@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not chosen.base:
         first = only_target[target]["first_frame"]
         scores, labels = (values[first:] for values in read_scores(base / SCORES)[target])
-        untouched = {"first_frame": first} | summarize(labels != MISS, scores)
+        known = labels != UNLABELLED
+        untouched = {"first_frame": first} | summarize(labels[known] != MISS, scores[known])
         rows.append((f"2D CNN of {source}, carried over untouched", {target: untouched}))
     rows.append((f"transfer, {chosen.labels} labels of {target}", only_target))
     figures = TABLE_3.get((source, target))

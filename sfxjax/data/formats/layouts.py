@@ -146,14 +146,17 @@ def _cxidb76(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]
     group = files.get(path, "/data")
     if not isinstance(group, h5py.Group):
         return []
-    sources = []
+    stacks: list[FrameStack] = []
+    missing: list[str] = []
     # By name, not as created: the labels of CXIDB 76 count the frames in this order.
     for key in sorted(group):
-        images = files.dataset(path, f"/data/{key}/images")
-        if images is not None:
-            dataset = f"/data/{key}/images"
-            sources.append(_stack(path, images, dataset, "CXIDB 76", options, event_path=key))
-    return sources
+        dataset = f"/data/{key}/images"
+        images = files.dataset(path, dataset)
+        if images is None:
+            missing.append(f"{path}: no images in /data/{key}; left out")
+        else:
+            stacks.append(_stack(path, images, dataset, "CXIDB 76", options, event_path=key))
+    return [replace(stacks[0], notes=(*stacks[0].notes, *missing)), *stacks[1:]] if stacks else []
 
 
 def _cxi(files: Files, path: Path, options: ReadOptions, name: str = "") -> list[FrameStack]:

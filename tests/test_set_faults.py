@@ -12,14 +12,10 @@ import numpy as np
 import pytest
 from cxidb_cases import LN83, SHAPE, TWO_GROUPS, frames_of, label_lines, make_set
 
-from sfxjax.data.cxidb import (
-    HIT,
-    MAYBE,
-    MISS,
-    open_set,
-    parse_annotations,
-    read_mask,
-)
+from sfxjax.crop import padded_crop
+from sfxjax.data.labels import HIT, MAYBE, MISS, parse_annotations
+from sfxjax.data.masks import read_mask_file
+from sfxjax.data.sets import open_set
 from sfxjax.errors import UserError
 
 # Faults of the frames' file.
@@ -88,33 +84,23 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
         file.seek(chunk.byte_offset)
         file.write(b"\xff" * chunk.size)
     with open_set(folder, "LN83") as frames:
-        np.testing.assert_array_equal(frames.crops([0, 5, 7], 12), frames_of([0, 5, 7])[:, :, 1:13])
+        np.testing.assert_array_equal(
+            frames.crops([0, 5, 7]), padded_crop(frames_of([0, 5, 7]), np.dtype(np.int16))
+        )
         with pytest.raises(UserError, match=r"frame 6 \(counted from 0\) of LN83 is damaged") as error:
-            frames.crops(range(9), 12)
+            frames.crops(range(9))
     one_line(error)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.pop("data"), "no group /data"),
-        (lambda file: file.update({"data/chunk_2": h5py.SoftLink("/gone")}), "damaged HDF5 file"),
-        (lambda file: [file["data"].pop(name) for name in list(file["data"])], "no groups of frames"),
-        (lambda file: file["data/chunk_1"].pop("images"), "no images in /data/chunk_1"),
-        (lambda file: file["data/chunk_1"].pop("wavelength"), "no wavelength in /data/chunk_1"),
-        (lambda file: file["data/chunk_0"].pop("distance"), "no distance in /data/chunk_0"),
-        (lambda file: replace(file, "distance", np.ones(3)), "one number for each of 5 frames"),
-        (lambda file: replace(file, "wavelength", [b"1.3"] * 5), "one number for each of 5 frames"),
-        (lambda file: replace(file, "images", np.ones((5, *SHAPE))), "must be integers"),
-        (lambda file: replace(file, "images", np.ones(SHAPE, np.int16)), "must be integers"),
-        (
-            lambda file: replace(file, "images", np.ones((5, *SHAPE), np.int32)),
-            "differ in frame size or pixel",
-        ),
-        (
-            lambda file: replace(file, "images", np.ones((5, 15, 12), np.int16)),
-            "differ in frame size or pixel",
-        ),
+        (lambda file: file.pop("data"), "no frames where known layouts have them"),
+        (lambda file: [file["data"].pop(name) for name in list(file["data"])], "it holds no stack of images"),
+        (lambda file: file["data/chunk_1"].pop("images"), "9 labels for 4 frames"),
+        (lambda file: replace(file, "images", np.ones(SHAPE, np.int16)), "9 labels for 5 frames"),
+        (lambda file: replace(file, "images", np.ones((5, *SHAPE), complex)), "no real numbers"),
+        (lambda file: replace(file, "images", np.ones((5, 15, 12), np.int16)), "frames of 15x12 pixels"),
     ],
 )
 def test_faults_of_the_layout(tmp_path: Path, change: Any, message: str) -> None:
@@ -123,7 +109,36 @@ def test_faults_of_the_layout(tmp_path: Path, change: Any, message: str) -> None
         change(file)
     with pytest.raises(UserError, match=message) as error:
         open_set(folder, "LN83")
-    assert LN83 in one_line(error)
+    assert "ln83/" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file["data/chunk_1"].pop("wavelength"),
+        lambda file: file["data/chunk_0"].pop("distance"),
+        lambda file: replace(file, "distance", np.ones(3)),
+        lambda file: replace(file, "wavelength", [b"1.3"] * 5),
+        lambda file: replace(file, "images", frames_of(range(4, 9)).astype(np.float64)),
+        lambda file: replace(file, "images", frames_of(range(4, 9), np.int32)),
+    ],
+)
+def test_frames_are_read_whatever_else_a_group_holds_and_of_any_type(tmp_path: Path, change: Any) -> None:
+    folder = make_set(tmp_path, TWO_GROUPS)
+    with h5py.File(folder / "ln83" / LN83, "r+") as file:
+        change(file)
+    with open_set(folder, "LN83") as frames:
+        pixels = frames.crops(range(9))
+        np.testing.assert_array_equal(pixels, padded_crop(frames_of(range(9)), pixels.dtype))
+
+
+def test_a_group_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    folder = make_set(tmp_path, TWO_GROUPS)
+    with h5py.File(folder / "ln83" / LN83, "r+") as file:
+        file["data/chunk_2"] = h5py.SoftLink("/gone")
+    with open_set(folder, "LN83") as frames:
+        assert len(frames) == 9
+        assert any("no images in /data/chunk_2" in note for note in frames.notes)
 
 
 def replace(file: h5py.File, key: str, values: Any) -> None:
@@ -142,7 +157,7 @@ def test_a_missing_filter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_plain_files_need_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     with open_set(make_set(tmp_path, TWO_GROUPS, compression="gzip"), "LN83") as frames:
-        assert frames.crops([4], 8).shape == (1, 8, 8)
+        assert frames.crops([4]).shape == (1, 724, 724)
 
 
 # Faults of labels and masks.
@@ -193,34 +208,34 @@ def test_labels_that_are_no_text_or_not_there(tmp_path: Path) -> None:
 def test_mask_of_another_shape(tmp_path: Path) -> None:
     folder = make_set(tmp_path, TWO_GROUPS)
     np.savez(folder / "ln83" / "mask.npz", good=np.ones((15, 12), bool))
-    with pytest.raises(UserError, match="the mask has 15x12 pixels, the frames 12x15"):
+    with pytest.raises(UserError, match=r"the mask has 15x12 pixels, the frames of \S+ 12x15"):
         open_set(folder, "LN83")
 
 
 def test_faults_of_a_mask_file(tmp_path: Path) -> None:
     path = tmp_path / "mask.npz"
     for arrays, message in (
-        ({"bad": np.ones(SHAPE, bool)}, "no array named `good`"),
-        ({"good": np.ones(SHAPE, np.uint8)}, "two-dimensional bool"),
-        ({"good": np.ones(5, bool)}, "two-dimensional bool"),
-        ({"good": np.array([object()])}, "not an .npz file of plain arrays"),
+        ({"bad": np.ones(SHAPE, bool)}, "whether 0 or 1 marks the good pixels is not settled"),
+        ({"good": np.ones(SHAPE, np.uint8)}, "whether 0 or 1 marks the good pixels is not settled"),
+        ({"good": np.ones(5, bool)}, "is no mask"),
+        ({"good": np.array([object()])}, "mask.npz"),
     ):
         np.savez(path, **arrays)
         with pytest.raises(UserError, match=message):
-            read_mask(path)
+            read_mask_file(str(path))
     np.savez(path, good=np.ones(SHAPE, bool))
     content = path.read_bytes()
     for damaged in (b"", b"text", content[:60]):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="not an .npz file"):
-            read_mask(path)
+        with pytest.raises(UserError, match=r"mask\.npz"):
+            read_mask_file(str(path))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("good.npy", b"text")
     with pytest.raises(UserError, match=r"mask\.npz"):
-        read_mask(path)
+        read_mask_file(str(path))
     with path.open("wb") as file:
         np.save(file, np.ones(SHAPE, bool))
-    with pytest.raises(UserError, match="no array named `good`"):
-        read_mask(path)
+    with pytest.raises(UserError, match="whether 0 or 1 marks the good pixels is not settled"):
+        read_mask_file(str(path))
     with pytest.raises(UserError, match="no such file or folder: .*absent.npz"):
-        read_mask(tmp_path / "absent.npz")
+        read_mask_file(str(tmp_path / "absent.npz"))

@@ -1,16 +1,18 @@
-"""Batches of frames on the host: cropped, filled up, and handed on ahead of the one that is waited for."""
+"""Batches of frames on the host: which of their pixels count, filled up, and handed on ahead of the one waited for."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
+
+from sfxjax.data.frames import FrameStack
 
 # More threads do not copy faster.
 MOST_THREADS = 8
@@ -26,17 +28,52 @@ class CropBatch:
 
     Attributes:
         crops: (n, 724, 724), on the host, not to be changed until they are scored; or a full batch on the devices.
-        good: bool (724, 724) or (n, 724, 724), or None.
-        limits: value from which a pixel means nothing, one or (n,).
-        negatives_bad: whether negative pixels mean nothing, one or (n,).
+        mask: bool (724, 724) or (n, 724, 724), False where a pixel does not count; or None.
+        limits: value from which a pixel is saturated, one or (n,).
+        negatives_invalid: whether negative pixels mean "no value", one or (n,).
         count: frames to return; None: n.
     """
 
     crops: Any
-    good: np.ndarray | None = None
+    mask: np.ndarray | None = None
     limits: float | np.ndarray = np.inf
-    negatives_bad: bool | np.ndarray = False
+    negatives_invalid: bool | np.ndarray = False
     count: int | None = None
+
+
+def crop_batch(
+    crops: np.ndarray,
+    stacks: Sequence[FrameStack],
+    shared: Sequence[np.ndarray | None],
+    own: np.ndarray | None,
+    masked: Sequence[bool],
+) -> CropBatch:
+    """Put together what decides which pixels of crops count: the same for screening and training.
+
+    Args:
+        crops: (size, 724, 724), at least as many as frames.
+        stacks: of each frame.
+        shared: of each frame the mask that its stack has for all frames, bool (724, 724), or None. Equal ones are one object.
+        own: bool (size, 724, 724), masks of single frames, or None; it is changed.
+        masked: whether each frame's stack comes with a mask.
+    """
+    mask = shared[0]
+    if own is not None or any(one is not mask for one in shared):
+        mask = np.ones(crops.shape, bool) if own is None else own
+        for place, one in enumerate(shared):
+            if one is not None:
+                mask[place] &= one
+    limits = np.array([saturation(np.dtype(stack.dtype)) for stack in stacks], np.float32)
+    negatives = np.array(
+        [has or stack.negatives_bad for has, stack in zip(masked, stacks, strict=True)], bool
+    )
+    return CropBatch(crops, mask, limits, negatives, len(stacks))
+
+
+def saturation(dtype: np.dtype | type) -> float:
+    """Return the value from which a pixel of this type is saturated: an unsigned type's largest, else infinity."""
+    dtype = np.dtype(dtype)
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
 
 
 def overlapped(

@@ -1,0 +1,254 @@
+"""Training on frames of one's own, as docs/own_data.md does it, and screening with what comes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sfxjax.data.sets import FrameSet, cxidb76_set, sets_of_options
+from sfxjax.errors import UserError, run_main
+from sfxjax.screen.__main__ import main as screen
+from sfxjax.simulate.write import simulate_set
+from sfxjax.training import adapt, dann, reduced, supervised
+from sfxjax.training.prepared import prepare
+
+FRAMES = 60
+SHORT = ["--epochs", "2", "--steps", "4", "--batch", "8"]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    for name in ("LN83", "LO19"):
+        simulate_set(name, root, FRAMES, seed=5, quiet=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def own(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Float32 frames of 1024x1024 pixels in two HDF5 files, a CSV of labels and a mask."""
+    folder = tmp_path_factory.mktemp("own")
+    with FrameSet(cxidb76_set(simulated, "LO19")) as frames:
+        crops, labels, mask = frames.crops(range(FRAMES)), frames.labels, frames.mask_crop()
+    assert mask is not None
+    whole = np.full((FRAMES, 1024, 1024), 100, np.float32)
+    whole[:, 150:874, 150:874] = crops
+    valid = np.zeros((1024, 1024), bool)
+    valid[150:874, 150:874] = mask
+    half = FRAMES // 2
+    rows = []
+    for number, part in enumerate((slice(0, half), slice(half, FRAMES))):
+        with h5py.File(folder / f"run_{number}.h5", "w") as file:
+            file["frames"] = whole[part]
+        rows += [
+            (f"run_{number}.h5", f"//{i}", ("miss", "maybe", "hit")[label])
+            for i, label in enumerate(labels[part])
+        ]
+    with h5py.File(folder / "mask.h5", "w") as file:
+        file["mask"] = valid.astype(np.uint8)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "event", "label"), *rows])
+    return folder
+
+
+def own_set(folder: Path) -> list[str]:
+    values = ["dataset=/frames", f"labels={folder}/labels.csv", f"mask={folder}/mask.h5:/mask", "mask_good=1"]
+    return ["--set", f"myrun={folder}/run_*.h5", *values]
+
+
+def test_frames_of_ones_own_are_what_the_same_frames_of_cxidb76_are(simulated: Path, own: Path) -> None:
+    """The layout, the type and the size of the file decide nothing of what a network reads."""
+    described = sets_of_options([own_set(own)[1:]])["myrun"]
+    prepared = []
+    for description in (cxidb76_set(simulated, "LO19"), described):
+        with FrameSet(description) as frames:
+            prepared.append(prepare(frames, [None, "row_wise_decomposition"]))
+    first, second = prepared
+    np.testing.assert_array_equal(second.labels, first.labels)
+    np.testing.assert_allclose(second.statistics, first.statistics, rtol=0.01)
+    for reduction, atol in ((None, 0.02), ("row_wise_decomposition", 1e-4)):
+        np.testing.assert_allclose(
+            np.asarray(second.masked[reduction], np.float32),
+            np.asarray(first.masked[reduction], np.float32),
+            atol=atol,
+        )
+
+
+def test_train_on_own_frames_and_screen_them(
+    simulated: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = [
+        "--source",
+        "LN83",
+        "--target",
+        "myrun",
+        "--data",
+        str(simulated),
+        *own_set(own),
+        *SHORT,
+        "--labels",
+        "30",
+    ]
+    dann.main([*target, "--out", str(tmp_path / "dann")])
+    results = json.loads((tmp_path / "dann" / "results.json").read_text())
+    assert results["frames"] == {"LN83": FRAMES, "myrun": FRAMES}
+    assert results["tested"]["myrun"]["frames"] == FRAMES
+    assert "myrun" in capsys.readouterr().out
+    files = sorted(map(str, own.glob("run_*.h5")))
+    options = ["--dataset", "/frames", "--mask", f"{own}/mask.h5:/mask", "--mask-good", "1"]
+    assert (
+        screen([*files, *options, "--model", str(tmp_path / "dann"), "--out", str(tmp_path / "screened")])
+        == 0
+    )
+    with (tmp_path / "screened" / "frames.csv").open() as file:
+        screened = [float(row["score"]) for row in csv.DictReader(file)]
+    with h5py.File(tmp_path / "dann" / "scores.h5") as file:
+        np.testing.assert_allclose(screened, file["myrun"], atol=5e-3)
+    # The screening's own list is a list of labels.
+    again = ["--set", f"myrun={own}/run_*.h5", "dataset=/frames", f"labels={tmp_path}/screened/frames.csv"]
+    with FrameSet(sets_of_options([again[1:]])["myrun"]) as frames:
+        assert (frames.labels >= 0).all()
+
+
+@pytest.mark.parametrize("program", [supervised, reduced])
+def test_labels_of_ones_own_are_trained_on(program: object, own: Path, tmp_path: Path) -> None:
+    program.main(
+        ["--dataset", "myrun", *own_set(own), *SHORT, "--labels", "30", "--out", str(tmp_path / "run")]
+    )  # type: ignore[attr-defined]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["labels"] == 30 and results["simulated"] is not None
+    assert results["tested"]["myrun"]["first_frame"] > 0
+
+
+def test_a_target_without_labels_is_trained_for_and_not_tested(
+    simulated: Path, own: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "sets.toml"
+    table.write_text(
+        f'[myrun]\nfiles = "{own}/run_1.h5"\ndataset = "/frames"\nmask = "{own}/mask.h5:/mask"\nmask_good = 1\n'
+    )
+    options = [
+        "--source",
+        "LN83",
+        "--target",
+        "myrun",
+        "--data",
+        str(simulated),
+        "--sets",
+        str(table),
+        *SHORT,
+    ]
+    adapt.main([*options, "--labels", "30", "--out", str(tmp_path / "run")])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["tested"]) == {"LN83"} and results["frames"]["myrun"] == FRAMES // 2
+
+
+def test_panels_and_a_geometry(simulated: Path, tmp_path: Path) -> None:
+    """A stack of two panels, put side by side by a CrystFEL geometry, gives the frames it was cut from."""
+    with FrameSet(cxidb76_set(simulated, "LO19")) as frames:
+        crops, labels = frames.crops(range(FRAMES)), frames.labels
+    with h5py.File(tmp_path / "panels.h5", "w") as file:
+        file["data"] = np.stack([crops[:, :362], crops[:, 362:]], axis=1)
+    panels = "".join(
+        f"p{k}/dim1 = {k}\np{k}/min_fs = 0\np{k}/max_fs = 723\np{k}/min_ss = 0\np{k}/max_ss = 361\n"
+        f"p{k}/corner_x = -362\np{k}/corner_y = {362 * k - 362}\np{k}/fs = +1x\np{k}/ss = +1y\n"
+        for k in (0, 1)
+    )
+    (tmp_path / "panels.geom").write_text(
+        "clen = 0.1\nphoton_energy = 9500\nadu_per_photon = 1\nres = 9090.9\ndata = /data\n"
+        f"dim0 = %\ndim2 = ss\ndim3 = fs\n{panels}"
+    )
+    rows = "".join(f"panels.h5,//{i},{10 * label}\n" for i, label in enumerate(labels))
+    (tmp_path / "spots.csv").write_text(f"file,event,spots\n{rows}")
+    values = [
+        f"cspad={tmp_path}/panels.h5",
+        f"geometry={tmp_path}/panels.geom",
+        f"labels={tmp_path}/spots.csv",
+    ]
+    with FrameSet(sets_of_options([values])["cspad"]) as frames:
+        np.testing.assert_array_equal(frames.labels > 0, labels > 0)
+        np.testing.assert_array_equal(frames.crops(range(5)), crops[:5])
+    supervised.main(
+        ["--dataset", "cspad", "--set", *values, *SHORT, "--labels", "30", "--out", str(tmp_path / "run")]
+    )
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["frames"] == {"cspad": FRAMES}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["myrun"], "--set 'myrun' is not NAME=FILES"),
+        (["myrun=nowhere.h5"], "no such file or folder: nowhere.h5"),
+        (["myrun={own}/run_0.h5", "labels=absent.csv"], "no such file of labels: absent.csv"),
+        (["myrun={own}/run_0.h5", "mask_good=yes"], "mask_good=yes is no number"),
+        (["myrun={own}/run_0.h5", "beam_centre=3"], "is not x,y such as"),
+    ],
+)
+def test_a_description_that_is_incomplete(values: list[str], message: str, own: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        sets_of_options([[value.format(own=own) for value in values]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[myrun\n", "not a TOML file"),
+        ("files = 3\n", "files is no table"),
+        (
+            '[myrun]\nfiles = ["run_0.h5"]\nlabel = "x"\n',
+            r"\[myrun\] has an unknown key 'label'; known are files, labels",
+        ),
+        ("[myrun]\nmask = 3\nfiles = []\n", r"mask of \[myrun\] is no str"),
+        ("[myrun]\n", "names no files"),
+    ],
+)
+def test_a_table_that_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "sets.toml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        sets_of_options(table=tmp_path / "sets.toml")
+
+
+def test_labels_that_do_not_fit_and_sets_without_any(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("file,event,label\nrun_9.h5,//0,hit\n")
+    for values, message in (
+        ([f"labels={tmp_path}/labels.csv"], "line 2: there is no frame //0 in run_9.h5"),
+        ([], "the set myrun has no labels to train on"),
+    ):
+        options = ["--dataset", "myrun", "--set", f"myrun={own}/run_*.h5", "dataset=/frames", *values]
+        assert (
+            run_main(
+                lambda options=options: supervised.main([*options, *SHORT, "--out", str(tmp_path / "x")])
+            )
+            == 2
+        )
+        assert message in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_labels(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text((own / "labels.csv").read_text())
+    values = [f"myrun={own}/run_*.h5", "dataset=/frames", f"labels={labels}"]
+    options = [
+        "--dataset",
+        "myrun",
+        "--set",
+        *values,
+        *SHORT,
+        "--labels",
+        "30",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    reduced.main(options)
+    labels.write_text(labels.read_text().replace("maybe", "miss"))
+    assert run_main(lambda: reduced.main(options)) == 2
+    assert "a run with other settings" in capsys.readouterr().err
