@@ -10,25 +10,22 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sfxjax.crop import CROP
 from sfxjax.data.labels import classify
 from sfxjax.errors import UserError
 from sfxjax.simulate import detector as detectors
-from sfxjax.simulate import sets as simulated_sets
+from sfxjax.simulate import frames as simulated_frames
 from sfxjax.simulate.crystal import Reflections, still_reflections
 from sfxjax.simulate.detector import pixel_grid
-from sfxjax.simulate.sets import (
-    CROP,
-    SIMULATED_SETS,
+from sfxjax.simulate.frames import (
     VISIBLE_SIGNAL_TO_NOISE,
-    Plan,
-    SimulatedSet,
+    FramePlan,
     Truth,
-    frame_centre,
     plan_run,
     simulate_frame,
     simulate_frames,
-    simulated_set,
 )
+from sfxjax.simulate.sets import SIMULATED_SETS, SimulatedSet, frame_centre, simulated_set
 
 LO19 = SIMULATED_SETS["LO19"]
 FRAMES = 16
@@ -37,23 +34,23 @@ SEED = 5
 
 def simulate(
     index: np.ndarray,
-    plan: Plan,
+    plan: FramePlan,
     seed: int = SEED,
     parameters: SimulatedSet = LO19,
     shape: tuple[int, int] = (CROP, CROP),
 ) -> tuple[np.ndarray, Truth]:
-    chosen = Plan(*(column[index] for column in plan))
+    chosen = FramePlan(*(column[index] for column in plan))
     frames, truth = simulate_frames(seed, index, chosen, parameters=parameters, shape=shape)
     return np.asarray(frames), jax.tree.map(np.asarray, truth)
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> FramePlan:
     return plan_run(LO19, FRAMES, SEED)
 
 
 @pytest.fixture(scope="module")
-def run(plan: Plan) -> tuple[np.ndarray, Truth]:
+def run(plan: FramePlan) -> tuple[np.ndarray, Truth]:
     return simulate(np.arange(FRAMES), plan)
 
 
@@ -94,7 +91,7 @@ def test_plan_is_set_by_its_seed() -> None:
     assert np.any(plan_run(SIMULATED_SETS["LN83"], 200, 1).crystal != first.crystal)
 
 
-def test_frames_do_not_depend_on_their_batch(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_frames_do_not_depend_on_their_batch(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     for first in (4, 8):
         part, part_truth = simulate(np.arange(first, first + 4), plan)
@@ -103,14 +100,16 @@ def test_frames_do_not_depend_on_their_batch(plan: Plan, run: tuple[np.ndarray, 
         np.testing.assert_array_equal(part_truth.position, truth.position[first : first + 4])
 
 
-def test_frames_are_set_by_their_seed(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_frames_are_set_by_their_seed(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     again, _ = simulate(np.arange(FRAMES), plan)
     np.testing.assert_array_equal(again, run[0])
     other, _ = simulate(np.arange(FRAMES), plan, seed=SEED + 1)
     assert np.mean(other == run[0]) < 0.1
 
 
-def test_mapping_over_frames_and_one_after_the_other_agree(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_mapping_over_frames_and_one_after_the_other_agree(
+    plan: FramePlan, run: tuple[np.ndarray, Truth]
+) -> None:
     # An accelerator maps over the frames with vmap, where a CPU goes through them in turn.
     index = np.arange(4)
     run_key = jax.random.fold_in(jax.random.key(SEED), LO19.seed)
@@ -126,12 +125,12 @@ def test_mapping_over_frames_and_one_after_the_other_agree(plan: Plan, run: tupl
     np.testing.assert_allclose(truth.signal_to_noise[:, :50], run[1].signal_to_noise[index, :50], rtol=1e-3)
 
 
-def test_labels_are_as_planned(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_labels_are_as_planned(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     np.testing.assert_array_equal(run[1].count, plan.spots)
 
 
 def recount(
-    index: int, what: Plan, shape: tuple[int, int], parameters: SimulatedSet
+    index: int, what: FramePlan, shape: tuple[int, int], parameters: SimulatedSet
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and unscaled signal to noise of all reflections in a frame, in float64.
 
@@ -139,8 +138,8 @@ def recount(
     """
     run_key = jax.random.fold_in(jax.random.key(SEED), parameters.seed)
     shot_key, crystal_key, size_key, _, _ = jax.random.split(jax.random.fold_in(run_key, index), 5)
-    crystal = simulated_sets._draw_crystal(crystal_key, parameters)
-    shot = simulated_sets._draw_shot(shot_key, parameters, what.blank[index])
+    crystal = simulated_frames._draw_crystal(crystal_key, parameters)
+    shot = simulated_frames._draw_shot(shot_key, parameters, what.blank[index])
     geometry, detector = parameters.geometry, parameters.detector
     found: Reflections = still_reflections(
         crystal, cell=parameters.cell, geometry=geometry, inverse_d_max=0.6, seed=parameters.seed
@@ -150,7 +149,7 @@ def recount(
     intensity = np.asarray(found.intensity, np.float64)
     kept = np.all((place >= 0) & (place < np.array(shape) - 1), axis=1) & (intensity > 0)
     place, intensity = place[kept], intensity[kept]
-    brightest = np.argsort(-intensity)[: simulated_sets.BRIGHTEST]
+    brightest = np.argsort(-intensity)[: simulated_frames.BRIGHTEST]
     place, intensity = place[brightest], intensity[brightest]
     pixel = np.round(place).astype(int)
     expected = np.asarray(
@@ -176,7 +175,7 @@ def recount(
 
 @pytest.mark.parametrize("shape", [(CROP, CROP), (1920, 1920)])
 def test_truth_agrees_with_an_independent_recount(
-    plan: Plan, run: tuple[np.ndarray, Truth], shape: tuple[int, int]
+    plan: FramePlan, run: tuple[np.ndarray, Truth], shape: tuple[int, int]
 ) -> None:
     hits = np.flatnonzero(plan.spots >= 10)[:2]
     _, truth = (
@@ -204,7 +203,7 @@ def test_truth_agrees_with_an_independent_recount(
         assert int(np.sum(said & truth.in_crop[row])) == truth.count[row] == plan.spots[index]
 
 
-def test_whole_detector_holds_the_crop_in_its_middle(plan: Plan) -> None:
+def test_whole_detector_holds_the_crop_in_its_middle(plan: FramePlan) -> None:
     misses = np.flatnonzero((plan.spots == 0) & ~plan.blank)[:2]
     whole, _ = simulate(misses, plan, shape=(1920, 1920))
     crop, _ = simulate(misses, plan)
@@ -256,7 +255,7 @@ def test_a_spot_at_the_threshold_stands_out_as_it_says() -> None:
     assert stands_out(recorded) == pytest.approx(1.08 * VISIBLE_SIGNAL_TO_NOISE, rel=0.08)
 
 
-def test_visible_spots_are_there_in_the_frame(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_visible_spots_are_there_in_the_frame(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     gain = LO19.detector.gain
     measured, promised = [], []
@@ -274,7 +273,7 @@ def test_visible_spots_are_there_in_the_frame(plan: Plan, run: tuple[np.ndarray,
     assert 0.85 < np.median(ratio / promise) < 1.05
 
 
-def test_hot_pixels_stay_through_the_run(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_hot_pixels_stay_through_the_run(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, _ = run
     pulsed = frames[~plan.blank]
     lowest = pulsed.min(axis=0).astype(float)
@@ -286,27 +285,27 @@ def test_hot_pixels_stay_through_the_run(plan: Plan, run: tuple[np.ndarray, Trut
     assert all(excess[ss, fs] > 4 * excess[ss, fs + 1] for ss, fs in hot if fs + 1 < CROP)
 
 
-def test_blank_and_stopped_pixels(plan: Plan, run: tuple[np.ndarray, Truth]) -> None:
+def test_blank_and_stopped_pixels(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     centre = frame_centre(LO19, (CROP, CROP))
     ss, fs = np.mgrid[:CROP, :CROP]
     stopped = np.hypot(ss - centre[0], fs - centre[1]) < LO19.detector.stop_radius
     assert not np.any(frames[:, stopped])
     assert np.all(truth.signal_to_noise[~plan.crystal] == 0)
-    blank, _ = simulate(np.arange(4), Plan(np.zeros(4, np.int32), np.zeros(4, bool), np.ones(4, bool)))
+    blank, _ = simulate(np.arange(4), FramePlan(np.zeros(4, np.int32), np.zeros(4, bool), np.ones(4, bool)))
     assert np.median(blank) < 40
     assert np.median(frames[~plan.blank]) > 1000
 
 
 def test_an_orientation_with_too_few_reflections_gives_what_it_has() -> None:
     ratio = jnp.array([9.0, 5.0, 1.0, 0.0, 0.0])
-    scale = float(simulated_sets._scale_for(jnp.asarray(4), ratio, jnp.asarray(0.5)))
+    scale = float(simulated_frames._scale_for(jnp.asarray(4), ratio, jnp.asarray(0.5)))
     visible = np.sum(np.asarray(ratio) * scale >= VISIBLE_SIGNAL_TO_NOISE)
     assert visible == 2
     assert scale < 100
-    assert np.isfinite(float(simulated_sets._scale_for(jnp.asarray(4), jnp.zeros(5), jnp.asarray(0.5))))
+    assert np.isfinite(float(simulated_frames._scale_for(jnp.asarray(4), jnp.zeros(5), jnp.asarray(0.5))))
     for count in range(3):
-        scale = float(simulated_sets._scale_for(jnp.asarray(count), ratio, jnp.asarray(0.3)))
+        scale = float(simulated_frames._scale_for(jnp.asarray(count), ratio, jnp.asarray(0.3)))
         assert np.sum(np.asarray(ratio) * scale >= VISIBLE_SIGNAL_TO_NOISE) == count
 
 

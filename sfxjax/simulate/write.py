@@ -26,6 +26,7 @@ import h5py
 import jax
 import numpy as np
 
+from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
 from sfxjax.data.sets import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
@@ -34,7 +35,8 @@ from sfxjax.files import atomic_folder, user_cache_folder
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.detector import SATURATION
-from sfxjax.simulate.sets import CROP, Plan, SimulatedSet, Truth, plan_run, simulate_frames, simulated_set
+from sfxjax.simulate.frames import VISIBLE_SIGNAL_TO_NOISE, FramePlan, Truth, plan_run, simulate_frames
+from sfxjax.simulate.sets import SimulatedSet, simulated_set
 
 try:
     import fcntl
@@ -133,18 +135,18 @@ def simulated_mask(parameters: SimulatedSet, shape: tuple[int, int]) -> np.ndarr
         shape: size of the frames, the middle of the whole detector, pixels (ss, fs).
 
     Returns:
-        (ss, fs) bool, True for good.
+        (ss, fs) bool, True for valid.
     """
     centre = simulated_sets.frame_centre(parameters, shape)
     ss = np.arange(shape[0])[:, None] - centre[0]
     fs = np.arange(shape[1])[None, :] - centre[1]
-    good = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
+    valid = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
     half_length, half_width = parameters.mask_arms
-    good &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
+    valid &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
     border = parameters.mask_border
     if border and shape == parameters.geometry.shape:
-        good[:border], good[-border:], good[:, :border], good[:, -border:] = False, False, False, False
-    return good
+        valid[:border], valid[-border:], valid[:, :border], valid[:, -border:] = False, False, False, False
+    return valid
 
 
 def _write_set(
@@ -205,7 +207,7 @@ def _simulate(
     def start(first: int) -> tuple[jax.Array, Truth]:
         # The last batch is filled up with its last frame, or it would be compiled anew for its own length.
         index = np.minimum(np.arange(first, first + batch), frames - 1)
-        chosen = Plan(*(column[index] for column in plan))
+        chosen = FramePlan(*(column[index] for column in plan))
         return simulate_frames(seed, index, chosen, parameters=parameters, shape=shape)
 
     coming = start(0)
@@ -226,7 +228,7 @@ def _write_truth(
 ) -> None:
     """Write what is known of each frame; visible spots of frame i are rows offsets[i] to offsets[i + 1]."""
     ratio = np.concatenate([truth.signal_to_noise for truth in truths])
-    visible = ratio >= simulated_sets.VISIBLE_SIGNAL_TO_NOISE
+    visible = ratio >= VISIBLE_SIGNAL_TO_NOISE
     # Made in memory: HDF5 itself cannot cope with a disk that fills up.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -238,7 +240,7 @@ def _write_truth(
         file["count"].attrs["meaning"] = f"visible spots in the central {CROP}x{CROP} pixels"
         file["position"].attrs["meaning"] = "pixels (ss, fs) from the middle of the frame's first pixel"
         file.attrs["simulated"] = True
-        file.attrs["visible_signal_to_noise"] = simulated_sets.VISIBLE_SIGNAL_TO_NOISE
+        file.attrs["visible_signal_to_noise"] = VISIBLE_SIGNAL_TO_NOISE
         file.attrs["frame_shape"] = shape
         file.attrs["seed"] = seed
         file.attrs["generator_version"] = GENERATOR_VERSION
@@ -278,7 +280,7 @@ def _fingerprint() -> str:
         CROP,
         HIT_SPOTS,
         MAYBE_SPOTS,
-        simulated_sets.VISIBLE_SIGNAL_TO_NOISE,
+        VISIBLE_SIGNAL_TO_NOISE,
     ]
     sets = {
         name: dataclasses.asdict(parameters)
