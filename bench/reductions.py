@@ -31,8 +31,7 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.reductions.reduce import preprocess_and_reduce
-from sfxjax.reductions.registry import BUILT_IN, get_reduction, reduced_shape
-from sfxjax.reductions.user_code import reduction_source
+from sfxjax.reductions.registry import BUILT_IN, get_reduction, origin_of, reduced_shape
 from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import prepared_sets, read_reduction
 
@@ -192,9 +191,9 @@ def slim(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(name: str) -> str | None:
-    """Return the SHA-256 of the file that a reduction of the user's was loaded from; None of the library's."""
-    source = reduction_source(name)
-    return None if source is None else source.sha256
+    """Return the SHA-256 of the file or the version of the package that a reduction comes from; None of a built-in one."""
+    origin = origin_of(name) or {}
+    return origin.get("sha256") or origin.get("version")
 
 
 def check_same(runs: Path, about: Mapping[str, Any]) -> None:

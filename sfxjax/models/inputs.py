@@ -1,7 +1,7 @@
 """From a raw crop to what a network reads: the one path of screening, training and benchmarks.
 
-The 2D CNN reads the extremes of blocks, the 1D CNN a reduction. Where extremes of blocks or of rows are all that is asked for,
-no normalised frame is made (`sfxjax.preprocess.tiled`).
+The 2D CNN reads the largest and smallest value of each block, the 1D CNN a reduction. Where those of blocks or of rows are all
+that is asked for, no normalised frame is made (`sfxjax.preprocess.tiled`).
 """
 
 from __future__ import annotations

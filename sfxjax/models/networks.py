@@ -104,7 +104,7 @@ class Classifier(nn.Module):
 
 
 class HitClassifier(nn.Module):
-    """The 2D CNN on frames, or the 1D CNN on reduced vectors: base and label classifier.
+    """The 2D CNN on frames, or the 1D CNN on reduced vectors: a convolutional base and a label classifier.
 
     Attributes:
         config: shape of the base; its `dimensions` tells which of the two this is.
@@ -117,16 +117,27 @@ class HitClassifier(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Build the parts under the names `base` and `label_head`, which DANN shares."""
+        """Build `base` and `label_head`, which have the same weights in DANN."""
         self.base = ConvolutionalBase(self.config, self.axis_name, dtype=self.dtype)
         self.label_head = Classifier()
 
     def __call__(self, maps: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return (n,) logits of the positive class (Hit or Maybe) for maps from `stem`."""
+        """Classify frames or vectors.
+
+        Args:
+            maps: (n, ss, fs, channels) or (n, length, channels) float32 from `sfxjax.models.stem.stem`.
+            train: use the batch's statistics and dropout.
+
+        Returns:
+            (n,) float32 logits of the positive class (Hit or Maybe).
+
+        Raises:
+            flax.errors.ScopeParamShapeError: the maps have another number of channels than the weights are for.
+        """
         return self.label_head(self.base(maps, train=train))
 
     def features(self, maps: jax.Array) -> jax.Array:
-        """Return the (n, channels) features that the classifier sees."""
+        """Return the (n, features) float32 values in (-1, 1) that the classifier sees, for maps as above."""
         return self.base(maps, train=False)
 
 
@@ -136,9 +147,9 @@ class DomainAdversarialNetwork(nn.Module):
     Attributes:
         config: shape of the base.
         axis_name: mapped axis over which batch statistics are averaged, or None.
-        frozen: levels of the base that stay as they are, see `ConvolutionalBase`.
-        conditional: the domain classifier sees the features once for each class, weighted by what the label classifier
-            gives that class, so that classes are aligned with their like (Long et al., NeurIPS 2018, equation 3).
+        frozen: number of levels of the base that do not train, see `ConvolutionalBase`.
+        conditional: the domain classifier sees the features once for each class, weighted by the probability that the label
+            classifier gives the class, so that each class is aligned with the same class (Long et al., NeurIPS 2018, Eq. 3).
     """
 
     config: BaseConfig = BaseConfig()
@@ -155,15 +166,18 @@ class DomainAdversarialNetwork(nn.Module):
     def __call__(
         self, maps: jax.Array, strength: jax.Array | float = 1.0, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """Compute both heads.
+        """Classify frames or vectors by class and by domain.
 
         Args:
-            maps: (n, ...) of both domains, from `stem`.
-            strength: of the gradient reversal.
+            maps: (n, ss, fs, channels) or (n, length, channels) float32 of both domains, from `sfxjax.models.stem.stem`.
+            strength: factor of the gradient reversal.
             train: use the batch's statistics and dropout.
 
         Returns:
-            (n,) logits of the positive class, and (n,) logits of the target domain.
+            (n,) float32 logits of the positive class (Hit or Maybe), and (n,) of the target domain.
+
+        Raises:
+            flax.errors.ScopeParamShapeError: the maps have another number of channels than the weights are for.
         """
         features = self.base(maps, train=train)
         logits = self.label_head(features)

@@ -11,8 +11,8 @@ which is loaded and checked when its name is first asked for. `sfxjax.reductions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,17 +49,8 @@ REDUCTIONS: dict[str, Reduction] = {
 }
 BUILT_IN = tuple(REDUCTIONS)
 ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
-
-
-@dataclass(frozen=True)
-class Package:
-    """An installed package that a reduction comes from: its name and version."""
-
-    package: str
-    version: str
-
-
-_packages: dict[str, Package] = {}
+# Where the loaded ones that are not built in come from, see `origin_of`.
+ORIGINS: dict[str, dict[str, str]] = {}
 
 
 def canonical_name(name: str) -> str:
@@ -80,15 +71,28 @@ def get_reduction(name: str) -> Reduction:
     if name not in REDUCTIONS:
         entry = _entry_point(name)
         assert entry.dist is not None
-        package = Package(entry.dist.name, entry.dist.version)
         try:
             function = entry.load()
         except (Exception, SystemExit) as error:
             raise UserError(
-                f"the reduction {name} of the package {package.package} cannot be imported ({one_line(error)})"
+                f"the reduction {name} of the package {entry.dist.name} cannot be imported ({one_line(error)})"
             ) from error
-        REDUCTIONS[name], _packages[name] = checked_reduction(function, name), package
+        register(name, function, {"package": entry.dist.name, "version": entry.dist.version})
     return REDUCTIONS[name]
+
+
+def register(name: str, function: Any, origin: dict[str, str]) -> None:
+    """Check a function from elsewhere and enter it in `REDUCTIONS`.
+
+    Args:
+        name: under which it is found.
+        function: as `sfxjax.reductions.check.checked_reduction` takes it.
+        origin: see `origin_of`.
+
+    Raises:
+        UserError: as `checked_reduction`.
+    """
+    REDUCTIONS[name], ORIGINS[name] = checked_reduction(function, name), origin
 
 
 def is_known(name: str) -> bool:
@@ -97,9 +101,16 @@ def is_known(name: str) -> bool:
     return name in REDUCTIONS or name in entry_points(group=ENTRY_POINTS).names
 
 
-def package_of(name: str | None) -> Package | None:
-    """Return the package that a loaded reduction comes from; None for all others, and for None."""
-    return None if name is None else _packages.get(name)
+def origin_of(name: str | None) -> dict[str, str] | None:
+    """Return where a loaded reduction comes from.
+
+    Args:
+        name: as it was loaded, or None for whole frames.
+
+    Returns:
+        `function` and `sha256`, of the file, for a user's code; `package` and `version`; or None for a built-in reduction.
+    """
+    return ORIGINS.get(name) if name else None
 
 
 def is_noise_filled(name: str | None) -> bool:

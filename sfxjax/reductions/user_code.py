@@ -15,28 +15,12 @@ import importlib.util
 import inspect
 import sys
 import types
-from dataclasses import dataclass
 from pathlib import Path
 
 from sfxjax.errors import UserError
-from sfxjax.reductions.check import checked_reduction, one_line
-from sfxjax.reductions.registry import REDUCTIONS, canonical_name, get_reduction
+from sfxjax.reductions.check import one_line
+from sfxjax.reductions.registry import ORIGINS, canonical_name, get_reduction, register
 
-
-@dataclass(frozen=True)
-class ReductionSource:
-    """Where a user's reduction comes from.
-
-    Attributes:
-        function: its name.
-        sha256: of the file it is in, hexadecimal.
-    """
-
-    function: str
-    sha256: str
-
-
-_loaded: dict[str, ReductionSource] = {}
 _modules: dict[tuple[Path, str], types.ModuleType] = {}
 
 
@@ -58,26 +42,16 @@ def load_reduction(spec: str) -> str:
         get_reduction(spec)
         return canonical_name(spec)
     digest, module = _import(place, spec)
-    source = ReductionSource(name, digest)
-    if _loaded.get(spec) == source:
+    origin = {"function": name, "sha256": digest}
+    if ORIGINS.get(spec) == origin:
         return spec
-    if spec in _loaded:
+    if spec in ORIGINS:
         raise UserError(f"{spec}: the file has changed since this process loaded it; start a new process")
     function = getattr(module, name, None)
     if function is None:
         raise UserError(f"{spec}: there is no {name} in {place}; {_suggest(module)}")
-    REDUCTIONS[spec], _loaded[spec] = checked_reduction(function, spec), source
+    register(spec, function, origin)
     return spec
-
-
-def reduction_source(name: str | None) -> ReductionSource | None:
-    """Return where a user's loaded reduction comes from; None for all others, and for None."""
-    return None if name is None else _loaded.get(name)
-
-
-def loaded_as(source: ReductionSource) -> str | None:
-    """Return the name under which this process has loaded the reduction of that source, or None."""
-    return next((spec for spec, known in _loaded.items() if known == source), None)
 
 
 def _import(place: str, spec: str) -> tuple[str, types.ModuleType]:

@@ -44,7 +44,7 @@ _BACKGROUND = 5
 _NOISE_OUTER, _NOISE_INNER = 10, 6
 _SEPARATION = 3
 _LEAST_CONTRAST = 2.5
-_SPIKE_SHARE = 0.7
+_SPIKE_FRACTION = 0.7
 # Noise below this share of the background is rounding, as around masked pixels of a constant frame.
 _ROUNDING = 1e-5
 
@@ -109,7 +109,7 @@ def spot_strengths(
     brightest = _window_largest(height, 1)
     spot = (ratio > threshold) & (ratio == _window_largest(ratio, _SEPARATION))
     spot &= brightest > _LEAST_CONTRAST * spread
-    spot &= brightest <= _SPIKE_SHARE * strength
+    spot &= brightest <= _SPIKE_FRACTION * strength
     return jnp.where(spot, ratio, 0)
 
 
