@@ -206,7 +206,7 @@ def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(get_reduction(spec)(frame(), None), frame().max(0))
     source = origin_of(spec)
     assert source is not None
-    assert source.function == "columns"
+    assert source["function"] == "columns"
     with pytest.raises(UserError, match="cannot be imported .ImportError"):
         load_reduction("beamline_reductions.broken:f")
 
