@@ -8,7 +8,7 @@ from bench.paper_figures import Example
 from sfxjax.data.labels import HIT, MAYBE, MISS
 from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError
-from sfxjax.simulate.frames import FramePlan, plan_run, simulate_frames
+from sfxjax.simulate.frames import ShotPlan, plan_run, simulate_frames
 from sfxjax.simulate.sets import SIMULATED_SETS
 from sfxjax.simulate.write import simulated_mask
 
@@ -53,7 +53,7 @@ def whole_frame(frame_set: FrameSet, number: int, seed: int = 0) -> tuple[np.nda
     side = min(frame_set.frame_shape)
     if not frame_set.simulated or parameters is None or side > 1000:
         return frame_set.original(number - 1)
-    plan = FramePlan(*(column[[number - 1]] for column in plan_run(parameters, len(frame_set), seed)))
+    plan = ShotPlan(*(column[[number - 1]] for column in plan_run(parameters, len(frame_set), seed)))
     shape = parameters.geometry.shape
     images, _ = simulate_frames(seed, np.array([number - 1]), plan, parameters=parameters, shape=shape)
     return np.asarray(images)[0], simulated_mask(parameters, shape)

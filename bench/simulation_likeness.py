@@ -24,7 +24,7 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.row_wise import row_wise_decomposition
-from sfxjax.simulate.frames import FramePlan, plan_run, simulate_frames
+from sfxjax.simulate.frames import ShotPlan, plan_run, simulate_frames
 from sfxjax.simulate.sets import SIMULATED_SETS
 
 DATA_SET = "/entry_1/data_1/data"
@@ -76,7 +76,7 @@ def read_real(path: Path) -> np.ndarray:
 def simulate_examples(name: str, spots: Sequence[int], seed: int = 0) -> np.ndarray:
     """Simulate crops of one set that show the given numbers of visible spots, int16 [n, 724, 724]."""
     wanted = np.asarray(spots, np.int32)
-    plan = FramePlan(wanted, wanted > 0, np.zeros(wanted.size, bool))
+    plan = ShotPlan(wanted, wanted > 0, np.zeros(wanted.size, bool))
     frames, _ = simulate_frames(seed, np.arange(wanted.size), plan, parameters=SIMULATED_SETS[name])
     return np.asarray(frames)
 
@@ -170,7 +170,7 @@ def best_threshold(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
     for first in range(0, frames, 50):
         index = np.minimum(np.arange(first, first + 50), frames - 1)
         images, _ = simulate_frames(
-            seed, index, FramePlan(*(column[index] for column in plan)), parameters=SIMULATED_SETS[name]
+            seed, index, ShotPlan(*(column[index] for column in plan)), parameters=SIMULATED_SETS[name]
         )
         counts += [np.sum(peaks(image, ratio) > 5) for image in np.asarray(images)[: frames - first]]
     positive, found = classify(plan.spots) > 0, np.array(counts)

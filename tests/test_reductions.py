@@ -439,7 +439,7 @@ def test_spot_ratios_tell_the_real_hit_from_its_spotless_twin(shared: Path) -> N
             )
             assert ratios[3] > 40 if spots else ratios[0] < 5.5
             # Dozens of spots can be seen.
-            assert ((ratios > spot_counts.SPOT_THRESHOLD).sum() > 50) == spots
+            assert ((ratios > spot_counts.VISIBLE_RATIO).sum() > 50) == spots
 
 
 @pytest.mark.slow
@@ -451,6 +451,6 @@ def test_one_threshold_for_the_fourth_ratio_does_for_all_simulated_sets(name: st
         crops, positive = frames.crops(np.arange(count)), frames.positives
     called = (
         np.asarray(preprocess_and_reduce(crops, reduction=spot_counts.spot_signal_to_noise))[:, 3]
-        > spot_counts.SPOT_THRESHOLD
+        > spot_counts.VISIBLE_RATIO
     )
     assert (called[positive].mean() + (~called[~positive]).mean()) / 2 > 0.94

@@ -19,7 +19,7 @@ from sfxjax.simulate.crystal import Reflections, still_reflections
 from sfxjax.simulate.detector import pixel_grid
 from sfxjax.simulate.frames import (
     VISIBLE_SIGNAL_TO_NOISE,
-    FramePlan,
+    ShotPlan,
     Truth,
     plan_run,
     simulate_frame,
@@ -34,23 +34,23 @@ SEED = 5
 
 def simulate(
     index: np.ndarray,
-    plan: FramePlan,
+    plan: ShotPlan,
     seed: int = SEED,
     parameters: SimulatedSet = LO19,
     shape: tuple[int, int] = (CROP, CROP),
 ) -> tuple[np.ndarray, Truth]:
-    chosen = FramePlan(*(column[index] for column in plan))
+    chosen = ShotPlan(*(column[index] for column in plan))
     frames, truth = simulate_frames(seed, index, chosen, parameters=parameters, shape=shape)
     return np.asarray(frames), jax.tree.map(np.asarray, truth)
 
 
 @pytest.fixture(scope="module")
-def plan() -> FramePlan:
+def plan() -> ShotPlan:
     return plan_run(LO19, FRAMES, SEED)
 
 
 @pytest.fixture(scope="module")
-def run(plan: FramePlan) -> tuple[np.ndarray, Truth]:
+def run(plan: ShotPlan) -> tuple[np.ndarray, Truth]:
     return simulate(np.arange(FRAMES), plan)
 
 
@@ -91,7 +91,7 @@ def test_plan_is_set_by_its_seed() -> None:
     assert np.any(plan_run(SIMULATED_SETS["LN83"], 200, 1).crystal != first.crystal)
 
 
-def test_frames_do_not_depend_on_their_batch(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_frames_do_not_depend_on_their_batch(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     for first in (4, 8):
         part, part_truth = simulate(np.arange(first, first + 4), plan)
@@ -100,7 +100,7 @@ def test_frames_do_not_depend_on_their_batch(plan: FramePlan, run: tuple[np.ndar
         np.testing.assert_array_equal(part_truth.position, truth.position[first : first + 4])
 
 
-def test_frames_are_set_by_their_seed(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_frames_are_set_by_their_seed(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     again, _ = simulate(np.arange(FRAMES), plan)
     np.testing.assert_array_equal(again, run[0])
     other, _ = simulate(np.arange(FRAMES), plan, seed=SEED + 1)
@@ -108,7 +108,7 @@ def test_frames_are_set_by_their_seed(plan: FramePlan, run: tuple[np.ndarray, Tr
 
 
 def test_mapping_over_frames_and_one_after_the_other_agree(
-    plan: FramePlan, run: tuple[np.ndarray, Truth]
+    plan: ShotPlan, run: tuple[np.ndarray, Truth]
 ) -> None:
     # An accelerator maps over the frames with vmap, where a CPU goes through them in turn.
     index = np.arange(4)
@@ -125,12 +125,12 @@ def test_mapping_over_frames_and_one_after_the_other_agree(
     np.testing.assert_allclose(truth.signal_to_noise[:, :50], run[1].signal_to_noise[index, :50], rtol=1e-3)
 
 
-def test_labels_are_as_planned(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_labels_are_as_planned(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     np.testing.assert_array_equal(run[1].count, plan.spots)
 
 
 def recount(
-    index: int, what: FramePlan, shape: tuple[int, int], parameters: SimulatedSet
+    index: int, what: ShotPlan, shape: tuple[int, int], parameters: SimulatedSet
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and unscaled signal to noise of all reflections in a frame, in float64.
 
@@ -175,7 +175,7 @@ def recount(
 
 @pytest.mark.parametrize("shape", [(CROP, CROP), (1920, 1920)])
 def test_truth_agrees_with_an_independent_recount(
-    plan: FramePlan, run: tuple[np.ndarray, Truth], shape: tuple[int, int]
+    plan: ShotPlan, run: tuple[np.ndarray, Truth], shape: tuple[int, int]
 ) -> None:
     hits = np.flatnonzero(plan.spots >= 10)[:2]
     _, truth = (
@@ -203,7 +203,7 @@ def test_truth_agrees_with_an_independent_recount(
         assert int(np.sum(said & truth.in_crop[row])) == truth.count[row] == plan.spots[index]
 
 
-def test_whole_detector_holds_the_crop_in_its_middle(plan: FramePlan) -> None:
+def test_whole_detector_holds_the_crop_in_its_middle(plan: ShotPlan) -> None:
     misses = np.flatnonzero((plan.spots == 0) & ~plan.blank)[:2]
     whole, _ = simulate(misses, plan, shape=(1920, 1920))
     crop, _ = simulate(misses, plan)
@@ -255,7 +255,7 @@ def test_a_spot_at_the_threshold_stands_out_as_it_says() -> None:
     assert stands_out(recorded) == pytest.approx(1.08 * VISIBLE_SIGNAL_TO_NOISE, rel=0.08)
 
 
-def test_visible_spots_are_there_in_the_frame(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_visible_spots_are_there_in_the_frame(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     gain = LO19.detector.gain
     measured, promised = [], []
@@ -273,7 +273,7 @@ def test_visible_spots_are_there_in_the_frame(plan: FramePlan, run: tuple[np.nda
     assert 0.85 < np.median(ratio / promise) < 1.05
 
 
-def test_hot_pixels_stay_through_the_run(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_hot_pixels_stay_through_the_run(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, _ = run
     pulsed = frames[~plan.blank]
     lowest = pulsed.min(axis=0).astype(float)
@@ -285,14 +285,14 @@ def test_hot_pixels_stay_through_the_run(plan: FramePlan, run: tuple[np.ndarray,
     assert all(excess[ss, fs] > 4 * excess[ss, fs + 1] for ss, fs in hot if fs + 1 < CROP)
 
 
-def test_blank_and_stopped_pixels(plan: FramePlan, run: tuple[np.ndarray, Truth]) -> None:
+def test_blank_and_stopped_pixels(plan: ShotPlan, run: tuple[np.ndarray, Truth]) -> None:
     frames, truth = run
     centre = frame_centre(LO19, (CROP, CROP))
     ss, fs = np.mgrid[:CROP, :CROP]
     stopped = np.hypot(ss - centre[0], fs - centre[1]) < LO19.detector.stop_radius
     assert not np.any(frames[:, stopped])
     assert np.all(truth.signal_to_noise[~plan.crystal] == 0)
-    blank, _ = simulate(np.arange(4), FramePlan(np.zeros(4, np.int32), np.zeros(4, bool), np.ones(4, bool)))
+    blank, _ = simulate(np.arange(4), ShotPlan(np.zeros(4, np.int32), np.zeros(4, bool), np.ones(4, bool)))
     assert np.median(blank) < 40
     assert np.median(frames[~plan.blank]) > 1000
 

@@ -14,8 +14,8 @@ from sfxjax.preprocess.box_filter import spot_sums
 
 ASINH_SCALE = 0.05
 # The noise to which a frame's maps and a vector are scaled: near that of frames with little background.
-MAP_NOISE = 0.07
-VECTOR_NOISE = 0.4
+TYPICAL_BLOCK_NOISE = 0.07
+TYPICAL_EXTENT = 0.4
 ORIENTATIONS = 8
 
 
@@ -33,7 +33,7 @@ def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
         vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
         if not config.noise_normalised:
             return asinh_scaling(vectors)
-        return _noise_normalised(vectors, vectors.mean(-1), VECTOR_NOISE)
+        return _noise_normalised(vectors, vectors.mean(-1), TYPICAL_EXTENT)
     if config.stem == "space_to_depth":
         return finished_maps(space_to_depth(frames, config.block), config)
 
@@ -55,7 +55,7 @@ def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
     """
     blocks = blocks.astype(jnp.float32)
     if config.noise_normalised and config.stem == "block_extrema":
-        return _noise_normalised(blocks, blocks[..., 1], MAP_NOISE)
+        return _noise_normalised(blocks, blocks[..., 1], TYPICAL_BLOCK_NOISE)
     return _fill(asinh_scaling(blocks), _valid(blocks))
 
 

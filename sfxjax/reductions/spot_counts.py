@@ -15,7 +15,7 @@ from sfxjax.spots.signal_to_noise import spot_ratios
 SPOTS_KEPT = 64
 # Each simulated set has its hits and misses separated best by a ratio of 6.5 to 6.9 of the fourth strongest spot. The ratio
 # of one spot is measured with an error of 1.
-SPOT_THRESHOLD = 6.7
+VISIBLE_RATIO = 6.7
 SOFTNESS = 0.5
 
 
@@ -49,4 +49,4 @@ def soft_spot_counts(frame: jax.Array, valid: jax.Array | None = None) -> jax.Ar
     References:
         A spot is seen from a signal to noise of about 5 on: Rose, J. Opt. Soc. Am. 38:196 (1948).
     """
-    return jax.nn.sigmoid((spot_signal_to_noise(frame, valid) - SPOT_THRESHOLD) / SOFTNESS)
+    return jax.nn.sigmoid((spot_signal_to_noise(frame, valid) - VISIBLE_RATIO) / SOFTNESS)

@@ -28,7 +28,7 @@ BRIGHTEST = 2048  # reflections drawn in a frame
 _LEVELS = np.array([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0])
 
 
-class FramePlan(NamedTuple):
+class ShotPlan(NamedTuple):
     """What each frame of a run is to hold, (frames,) each, drawn on the host.
 
     Attributes:
@@ -60,7 +60,7 @@ class Truth:
     in_crop: jax.Array
 
 
-def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> FramePlan:
+def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> ShotPlan:
     """Draw how many spots each frame of a run is to show.
 
     Args:
@@ -69,7 +69,7 @@ def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> FramePlan:
         seed: random seed.
 
     Returns:
-        A `FramePlan` whose classes come in the real set's proportions, to a frame, in random order.
+        A `ShotPlan` whose classes come in the real set's proportions, to a frame, in random order.
     """
     rng = np.random.default_rng([seed, parameters.seed])
     hits, maybes, _ = (round(count * frames / 2000) for count in parameters.class_counts)
@@ -84,7 +84,7 @@ def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> FramePlan:
         spots[share] = np.exp(np.interp(level, _LEVELS, np.log(table))).round()
         crystal[share], blank[share] = True, False
     order = rng.permutation(frames)
-    return FramePlan(spots[order].astype(np.int32), crystal[order], blank[order])
+    return ShotPlan(spots[order].astype(np.int32), crystal[order], blank[order])
 
 
 def _draw_shot(key: jax.Array, parameters: SimulatedSet, blank: jax.Array) -> Shot:
@@ -227,7 +227,7 @@ def simulate_frame(
 def simulate_frames(
     seed: jax.Array,
     index: jax.Array,
-    plan: FramePlan,
+    plan: ShotPlan,
     *,
     parameters: SimulatedSet,
     shape: tuple[int, int] = (CROP, CROP),
@@ -239,7 +239,7 @@ def simulate_frames(
     Args:
         seed: int, the run's seed.
         index: (n,) 0-based frame numbers.
-        plan: the `FramePlan` entries of those frames.
+        plan: the `ShotPlan` entries of those frames.
         parameters: the set.
         shape: size of the frames, pixels (ss, fs).
 
@@ -248,7 +248,7 @@ def simulate_frames(
     """
     run_key = jax.random.fold_in(jax.random.key(seed), parameters.seed)
 
-    def one(item: tuple[jax.Array, FramePlan]) -> tuple[jax.Array, Truth]:
+    def one(item: tuple[jax.Array, ShotPlan]) -> tuple[jax.Array, Truth]:
         number, what = item
         key = jax.random.fold_in(run_key, number)
         return simulate_frame(key, *what, parameters=parameters, shape=shape)

@@ -35,7 +35,7 @@ from sfxjax.files import atomic_folder, user_cache_folder
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.detector import SATURATION
-from sfxjax.simulate.frames import VISIBLE_SIGNAL_TO_NOISE, FramePlan, Truth, plan_run, simulate_frames
+from sfxjax.simulate.frames import VISIBLE_SIGNAL_TO_NOISE, ShotPlan, Truth, plan_run, simulate_frames
 from sfxjax.simulate.sets import SimulatedSet, simulated_set
 
 try:
@@ -207,7 +207,7 @@ def _simulate(
     def start(first: int) -> tuple[jax.Array, Truth]:
         # The last batch is filled up with its last frame, or it would be compiled anew for its own length.
         index = np.minimum(np.arange(first, first + batch), frames - 1)
-        chosen = FramePlan(*(column[index] for column in plan))
+        chosen = ShotPlan(*(column[index] for column in plan))
         return simulate_frames(seed, index, chosen, parameters=parameters, shape=shape)
 
     coming = start(0)
