@@ -9,7 +9,6 @@ real frame is `kapton_test_data` of dials/data-files (LCLS MFX, CC-BY 4.0).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from sfxjax.command_line import new_parser
 from sfxjax.crop import central_crop
 from sfxjax.data.labels import classify
 from sfxjax.errors import UserError, run_main
@@ -238,7 +238,7 @@ def show(title: str, figures: Figures) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     about = __doc__.split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.simulation_likeness", description=about)
+    parser = new_parser("bench.simulation_likeness", about)
     parser.add_argument("real", type=Path, help="HDF5 file of the real frame")
     parser.add_argument("--out", type=Path, default=Path("docs/simulation-likeness.png"))
     parser.add_argument("--seed", type=int, default=0)

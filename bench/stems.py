@@ -8,7 +8,6 @@ its speed is that from a pre-processed frame on the device to a logit, all candi
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -21,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.stages import Setting, compiled, random_model
-from bench.timing import Timed, measure_in_turns
+from sfxjax.command_line import new_parser
 from sfxjax.data.batches import filled
 from sfxjax.data.sets import FrameSet, open_set
 from sfxjax.data.splits import labelled_split, split
@@ -39,6 +37,9 @@ from sfxjax.simulate.write import simulated_data
 from sfxjax.training.loop import Validation, fit
 from sfxjax.training.recipe import Recipe
 from sfxjax.training.steps import Domains
+
+from .throughput.stages import Setting, compiled, random_model
+from .throughput.timing import Timed, measure_in_turns
 
 DATA_SET = "LN83"
 READ_BATCH = 16
@@ -71,7 +72,7 @@ def describe(config: BaseConfig) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.stems", description="Compare stems and widths.")
+    parser = new_parser("bench.stems", "Compare stems and widths.")
     parser.add_argument("--frames", type=int, default=600, help="of the simulated set (default: 600)")
     parser.add_argument("--epochs", type=int, default=6, help="of 20 steps of 32 frames (default: 6)")
     parser.add_argument("--seconds", type=float, default=2.0, help="to time each for (default: 2)")

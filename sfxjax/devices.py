@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections import Counter
+from pathlib import Path
 
 from sfxjax.errors import UserError
 
@@ -77,6 +79,22 @@ def simulate_devices(count: int) -> None:
         pass
     if jax.default_backend() != "cpu" or len(jax.devices()) != count:
         raise UserError("the devices have been counted already; ask for simulated ones before anything else")
+
+
+def device_line() -> str:
+    """Name the devices that JAX computes on; with a warning where a GPU of this machine is not among them."""
+    import jax
+
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu":
+        kinds = ", ".join(
+            f"{count} {kind}" for kind, count in Counter(d.device_kind for d in devices).items()
+        )
+        return f"computing on {devices[0].platform}: {kinds}"
+    line = f"computing on the processor, {os.cpu_count() or 1} cores"
+    if Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu":
+        line += "; this machine has a GPU that JAX does not see: pip install 'sfxjax[cuda]'"
+    return line
 
 
 def trainings_at_once(wanted: int) -> int:

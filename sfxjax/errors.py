@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+_installed_name = ""
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -55,15 +58,21 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         program: the name to print; by default the name of the running module or script.
 
     Returns:
-        `main`'s status; 2 for a fault of the input or the machine; 130 after Ctrl-C.
+        `main`'s status; 2 for a fault of the input or the machine; 130 after Ctrl-C; 141 where nobody reads the output.
     """
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         _complain(program, "interrupted")
         return EXIT_INTERRUPTED
     except UserError as error:
         _complain(program, str(error))
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         explanation = explain_os_error(error)
         if explanation is None:
@@ -72,12 +81,29 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
     return EXIT_USER_ERROR
 
 
+def command_name(module: str) -> str:
+    """Return how the running command was called: as the installed `sfxjax`, or as a module by `python -m`.
+
+    Args:
+        module: such as `train.dann`.
+    """
+    return _installed_name or f"python -m {module}"
+
+
+def called_as(name: str) -> None:
+    """Let the command that runs know that it was called by the installed `sfxjax`, such as `sfxjax train dann`."""
+    global _installed_name
+    _installed_name = name
+
+
 def _complain(program: str | None, message: str) -> None:
     line = " ".join(message.split())
     print(f"{program or _program_name()}: error: {line}", file=sys.stderr, flush=True)
 
 
 def _program_name() -> str:
+    if _installed_name:
+        return _installed_name
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None:
         return str(spec.name).removesuffix(".__main__")

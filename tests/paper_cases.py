@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper_runs import AS_PUBLISHED, Run, read_run, write_scores
-from bench.paper_spots import write_spot_counters
+from bench.paper.runs import AS_PUBLISHED, Run, read_run, write_scores
+from bench.paper.spots import write_spot_counters
 from sfxjax.training.published import PAIRS, SETS
 
 FRAMES = 200

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import paper, paper_measured, paper_plans
-from bench.paper_plans import QUICK_PAIRS, RWD, Comparison, planned
-from bench.paper_runs import read_run
+from bench.paper import __main__ as paper
+from bench.paper import measured as paper_measured
+from bench.paper import plans as paper_plans
+from bench.paper.plans import QUICK_PAIRS, RWD, Comparison, planned
+from bench.paper.runs import read_run
 from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from bench import reduction_cells
-from bench import reductions as bench
-from bench.reduction_cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
-from bench.reduction_tables import figures, tables
+from bench.reductions import __main__ as bench
+from bench.reductions import cells as reduction_cells
+from bench.reductions.cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
+from bench.reductions.tables import figures, tables
 from sfxjax.data.sets import CXIDB76
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint

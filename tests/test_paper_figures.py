@@ -10,10 +10,11 @@ from matplotlib.patches import Rectangle
 from paper_cases import classes, every_run, make_run
 from PIL import Image
 
-from bench import paper_curves, paper_figures
-from bench.paper_curves import draw_overview, draw_precision_recall
-from bench.paper_examples import choose_examples, whole_frame
-from bench.paper_figures import (
+from bench.paper import curves as paper_curves
+from bench.paper import figures as paper_figures
+from bench.paper.curves import draw_overview, draw_precision_recall
+from bench.paper.examples import choose_examples, whole_frame
+from bench.paper.figures import (
     Example,
     draw_crop,
     draw_examples,
@@ -22,8 +23,8 @@ from bench.paper_figures import (
     draw_vectors,
     told_apart,
 )
-from bench.paper_methods import METHODS, mean_of, percent, precision_curve, published_precision
-from bench.paper_runs import AS_PUBLISHED, FEWER, read_run
+from bench.paper.methods import METHODS, mean_of, percent, precision_curve, published_precision
+from bench.paper.runs import AS_PUBLISHED, FEWER, read_run
 from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT, LABEL_WORDS, MAYBE, MISS
 from sfxjax.data.sets import open_set

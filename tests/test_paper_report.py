@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters
 
-from bench.paper_findings import FAILS, HOLDS, NOT_RUN, findings, goals, spot_counter_line
-from bench.paper_report import CURVES, FIGURES, OVERVIEW, write_report
-from bench.paper_runs import read_run
-from bench.paper_tables import TABLES, table_rows
+from bench.paper.findings import FAILS, HOLDS, NOT_RUN, findings, goals, spot_counter_line
+from bench.paper.report import CURVES, FIGURES, OVERVIEW, write_report
+from bench.paper.runs import read_run
+from bench.paper.tables import TABLES, table_rows
 from sfxjax.errors import UserError
 from sfxjax.training.published import PAIRS, SETS
 

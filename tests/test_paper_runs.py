@@ -15,15 +15,15 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.paper_runs import (
+from bench.paper.runs import (
     cell_record,
     check_runs,
     read_run,
     spread,
     write_scores,
 )
-from bench.paper_spots import run_spot_counter
-from bench.paper_tables import (
+from bench.paper.spots import run_spot_counter
+from bench.paper.tables import (
     table_rows,
 )
 from sfxjax.data.splits import split
@@ -240,7 +240,7 @@ def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
 
 
 def test_spots_of_a_set_are_counted_once(tmp_path: Path, monkeypatch, capsys) -> None:
-    import bench.paper_spots as spots
+    import bench.paper.spots as spots
 
     folder = tmp_path / "data" / "LN83"
     labels = np.resize([0, 2, 0], 30)

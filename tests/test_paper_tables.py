@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from bench.paper_methods import (
+from bench.paper.methods import (
     METHODS,
     at_recall,
     mean_of,
@@ -29,7 +29,7 @@ from bench.paper_methods import (
     runs_of_method,
     sets_of,
 )
-from bench.paper_runs import (
+from bench.paper.runs import (
     AS_PUBLISHED,
     Figures,
     cell_record,
@@ -38,7 +38,7 @@ from bench.paper_runs import (
     source_only_runs,
     spot_counter_runs,
 )
-from bench.paper_tables import (
+from bench.paper.tables import (
     TABLES,
     measured_table,
     paper_table,

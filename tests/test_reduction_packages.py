@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import screen_cases as cases
 
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, save_model
@@ -81,46 +77,6 @@ def model_on(reduction: str) -> TrainedModel:
     maps = example_maps(config, reduction)
     variables = jax.jit(lambda: HitClassifier(config).init(jax.random.key(0), maps))()
     return TrainedModel(config, dict(variables), reduction=reduction)
-
-
-def test_training_and_screening_find_the_reduction_of_a_package(tmp_path: Path) -> None:
-    install(tmp_path / "site")
-    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
-    with_package = {**os.environ, "PYTHONPATH": path, "SFXJAX_CACHE": str(tmp_path / "cache")}
-
-    def command(
-        *arguments: object, environment: dict[str, str] = with_package
-    ) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", *map(str, arguments)],
-            cwd=cases.REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-
-    train = ["train.reduced", "--dataset", "LN83", "--frames", 60, "--labels", 12, "--epochs", 2]
-    trained = command(*train, "--reduction", "ring_maxima", "--out", tmp_path / "run")
-    assert trained.returncode == 0, trained.stderr
-    recorded = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
-    assert recorded["reduction"] == "ring_maxima"
-    assert recorded["reduction_source"] == {"package": "beamline-reductions", "version": "1.2"}
-
-    file = cases.write_cxi(tmp_path / "r0001.cxi", cases.frames(2))
-    screen = ["sfxjax.screen", file, "--model", tmp_path / "run", "--out", tmp_path / "out"]
-    screened = command(*screen)
-    assert screened.returncode == 0, screened.stderr
-    assert np.isfinite(cases.scores(tmp_path / "out")).all()
-
-    without = {**with_package, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    missing = command(*screen, environment=without)
-    assert missing.returncode == 2
-    assert "of the package beamline-reductions, which is not installed" in missing.stderr.splitlines()[-1]
-    unknown = command(*train, "--reduction", "ring_maxima", environment=without)
-    assert unknown.returncode == 2
-    assert "unknown reduction 'ring_maxima'" in unknown.stderr.splitlines()[-1]
 
 
 def test_a_model_finds_the_version_of_the_package_it_was_trained_with(tmp_path: Path, monkeypatch) -> None:

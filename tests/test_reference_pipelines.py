@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from bench.reference_pipelines import (
+from bench.throughput.reference_pipelines import (
     scipy_preprocess,
     scipy_row_wise_decomposition,
     torch_classifier,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench import stages
+from bench.throughput import stages
 from sfxjax.crop import CROP
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import base_for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from sfxjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FrameStack:
     """One stack of frames, or one single image.
 
@@ -33,6 +34,7 @@ class FrameStack:
         negatives_bad: negative pixels mean "no value" in this layout.
         missing: (first frame, last frame, file) of a virtual data set whose file is not there.
         notes: what the user should be told.
+        format: name in `sfxjax.data.formats.known_formats` of what reads it; empty for HDF5 files.
     """
 
     file: str
@@ -51,10 +53,14 @@ class FrameStack:
     negatives_bad: bool = False
     missing: tuple[tuple[int, int, str], ...] = ()
     notes: tuple[str, ...] = ()
+    format: str = ""
+
+    def __repr__(self) -> str:
+        return f"FrameStack({self.describe()})"
 
     def event(self, frame: int) -> str:
         """Return CrystFEL's event of a frame: `<path parts>//<dim parts>`, counted from 0."""
-        if not self.dataset:
+        if not self.dataset and not self.stacked:
             return ""
         return f"{self.event_path}//{frame}" if self.stacked else f"{self.event_path}//"
 
@@ -77,6 +83,41 @@ class FrameStack:
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
         return cls(**fields)
+
+
+def single_image(
+    path: Path,
+    layout: str,
+    raw_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    centre: tuple[float, float] | None = None,
+) -> FrameStack:
+    """Describe a file of one image, whose negative pixels mean "no value".
+
+    Args:
+        path: of the file.
+        layout: what wrote it, in words.
+        raw_shape: (ss, fs) or (panel, ss, fs).
+        dtype: of the pixels.
+        centre: (x, y) of the beam, pixels, if the file says it.
+
+    Raises:
+        UserError: it is no frame, see `check_size`.
+    """
+    check_size(raw_shape, dtype, str(path))
+    return FrameStack(
+        file=str(path),
+        layout=layout,
+        dataset="",
+        event_path="",
+        frames=1,
+        stacked=False,
+        raw_shape=raw_shape,
+        dtype=dtype.newbyteorder("=").str,
+        shape=(raw_shape[-2], raw_shape[-1]),
+        centre=centre,
+        negatives_bad=True,
+    )
 
 
 def describe_all(stacks: list[FrameStack]) -> list[str]:

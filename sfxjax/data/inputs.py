@@ -6,9 +6,10 @@ import glob
 import re
 from pathlib import Path
 
+from sfxjax.data.formats import known_formats
 from sfxjax.errors import UserError
 
-SUFFIXES = {".h5", ".hdf5", ".hdf", ".cxi", ".nxs", ".cbf", ".mccd", ".marccd", ".tif", ".tiff"}
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs")
 
 
 def expand(names: list[str]) -> list[str]:
@@ -30,7 +31,7 @@ def expand(names: list[str]) -> list[str]:
             inside = [str(entry) for entry in path.iterdir() if entry.is_file() and _may_hold_frames(entry)]
             if not inside:
                 raise UserError(
-                    f"{name}: no file in this folder may hold frames ({', '.join(sorted(SUFFIXES))})"
+                    f"{name}: no file in this folder may hold frames ({', '.join(sorted(_suffixes()))})"
                 )
             found += sorted(_without_parts(inside), key=natural_order)
         elif path.exists():
@@ -51,8 +52,12 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
     return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part]
 
 
+def _suffixes() -> set[str]:
+    return {*HDF5_SUFFIXES, *(suffix for each in known_formats().values() for suffix in each.suffixes)}
+
+
 def _may_hold_frames(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in _suffixes() and not path.name.startswith(".")
 
 
 def _without_parts(names: list[str]) -> list[str]:

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from sfxjax.crop import CROP, crop_window
-from sfxjax.data.formats.image_files import image_layout, image_stack, read_image
-from sfxjax.data.formats.layouts import hdf5_stacks
+from sfxjax.data.formats import format_name, known_formats, read_image
+from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry, read_geometry
 from sfxjax.data.hdf5 import Files, first_line
@@ -61,21 +61,21 @@ class FrameReader:
         self._bound_open_files()
         geometry = self._geometry
         try:
-            is_image = bool(image_layout(path))
+            kind = format_name(path)
         except OSError as error:
             raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-        if is_image:
-            stack, own = image_stack(name)
+        if kind:
+            found, own = known_formats()[kind].stacks(path)
+            found = [replace(stack, file=name, format=kind) for stack in found]
             geometry = own if geometry is None else geometry
             if geometry is not None:
-                geometry.check(stack.raw_shape, name)
-                stack = replace(stack, assembled=True, shape=geometry.extent(), centre=None)
-            elif len(stack.raw_shape) > 2:
-                raise UserError(
-                    f"{name}: {stack.raw_shape[0]} panels whose places the file does not say; "
-                    "give them with --geometry FILE.geom"
-                )
-            found = [stack]
+                found = [_assembled(stack, geometry, name) for stack in found]
+            for stack in found:
+                if len(stack.raw_shape) > 2 and geometry is None:
+                    raise UserError(
+                        f"{name}: {stack.raw_shape[0]} panels whose places the file does not say; "
+                        "give them with --geometry FILE.geom"
+                    )
         else:
             found = hdf5_stacks(self._opened(path), name, self.options, geometry)
         for stack in found:
@@ -94,7 +94,7 @@ class FrameReader:
     def is_simulated(self, name: str) -> bool:
         """Tell whether a file says that its frames were not measured."""
         path = Path(name)
-        if image_layout(path):
+        if format_name(path):
             return False
         files = self._opened(path)
         stored = files.get(path, "/metadata/simulated")
@@ -163,8 +163,8 @@ class FrameReader:
         Raises:
             UserError, OSError, RuntimeError, ValueError: it cannot be read.
         """
-        if not stack.dataset:
-            return read_image(Path(stack.file))
+        if stack.format:
+            return known_formats()[stack.format].read(stack, frame)
         data = self.dataset(stack)
         return np.asarray(data[frame] if stack.stacked else data[()])
 
@@ -172,8 +172,8 @@ class FrameReader:
         for first, last, name in stack.missing:
             if first <= frame <= last:
                 raise UserError(f"the file {name} with this frame is missing")
-        if not stack.dataset:
-            image = read_image(Path(stack.file))
+        if stack.format:
+            image = known_formats()[stack.format].read(stack, frame)
             if image.shape != stack.raw_shape:
                 raise UserError("the image has changed its shape")
             crop = self._crop(image, stack, dtype)
@@ -332,6 +332,11 @@ class FrameReader:
                 text, mask_good, *bits, allow_links=self.options.allow_links, read_image=read_image
             )
         return self._mask_files[text]
+
+
+def _assembled(stack: FrameStack, geometry: Geometry, where: str) -> FrameStack:
+    geometry.check(stack.raw_shape, where)
+    return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
 
 
 def _cast(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:

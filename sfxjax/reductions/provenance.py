@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sfxjax.errors import UserError
-from sfxjax.reductions.registry import (
-    BUILT_IN,
-    ORIGINS,
-    canonical_name,
-    get_reduction,
-    is_known,
-    origin_of,
-)
+from sfxjax.reductions.registry import BUILT_IN, ORIGINS, canonical_name, get_reduction, is_known, origin_of
 from sfxjax.reductions.user_code import load_reduction
 
 NAME, SOURCE = "reduction", "reduction_source"

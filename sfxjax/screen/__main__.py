@@ -6,15 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from sfxjax.command_line import new_parser
 from sfxjax.devices import add_join_arguments
 from sfxjax.errors import run_main
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sfxjax.screen",
-        description="Tell the hits of a run from its misses and write lists of them.",
+    parser = new_parser(
+        "sfxjax.screen",
+        "Tell the hits of a run from its misses and write lists of them.",
         epilog="Exit status: 0, or 1 if single frames could not be screened, or 2 if nothing could.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
@@ -65,9 +66,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     work = parser.add_argument_group("speed")
     work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
     work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
-    work.add_argument(
-        "--compilation-cache", action="store_true", help="keep compiled programs for the next time"
-    )
     add_join_arguments(
         work, "share the files with the other processes of jax.distributed, started by the same command"
     )

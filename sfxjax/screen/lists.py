@@ -89,7 +89,11 @@ def _selected(run: Run, wanted: np.ndarray) -> Iterator[tuple[str, str, int | No
         start = before.get(stack.file, 0)
         for number in range(stack.frames):
             if wanted[index]:
-                yield stack.file, stack.event(number), start + number if stack.dataset else None
+                yield (
+                    stack.file,
+                    stack.event(number),
+                    start + number if stack.dataset or stack.stacked else None,
+                )
             index += 1
         before[stack.file] = start + stack.frames
 

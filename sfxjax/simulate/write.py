@@ -9,7 +9,6 @@ looks like a set.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import io
@@ -26,6 +25,7 @@ import h5py
 import jax
 import numpy as np
 
+from sfxjax.command_line import new_parser
 from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
 from sfxjax.data.sets import CXIDB76, LABEL_FILE, MASK_FILE
@@ -340,7 +340,7 @@ def _lock(path: Path, target: Path, quiet: bool) -> IO[bytes] | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m sfxjax.simulate", description=__doc__.split("\n")[0])
+    parser = new_parser("sfxjax.simulate", __doc__.split("\n")[0])
     parser.add_argument("name", metavar="SET", help=f"one of {', '.join(simulated_sets.SIMULATED_SETS)}")
     parser.add_argument("--frames", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the set becomes DIR/SET")

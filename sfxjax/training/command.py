@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 
-from sfxjax.compilation import keep_compiled
+from sfxjax.command_line import new_parser
 from sfxjax.data.sets import FrameSet, SetDescription, cxidb76_name, cxidb76_set, sets_of_options
-from sfxjax.devices import add_join_arguments, join_processes
+from sfxjax.devices import add_join_arguments, device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.models.config import BaseConfig
 from sfxjax.progress import progress
-from sfxjax.reductions.registry import canonical_name, get_reduction
 from sfxjax.reductions.user_code import load_reduction
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.execute import check_folder, execute, finished, total_steps
@@ -44,7 +43,7 @@ def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool
         recipe: whose values are the defaults.
         two_sets: whether the command takes a source and a target, or one data set.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser = new_parser(program, description)
     if two_sets:
         parser.add_argument(
             "--source", required=True, metavar="SET", help="first set: LN83, LN84, LO19 or one of --set"
@@ -83,11 +82,10 @@ def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool
     parser.add_argument(
         "--batch", type=int, default=recipe.batch, help=f"frames a step (default: {recipe.batch})"
     )
-    parser.add_argument("--learning-rate", type=float, default=recipe.learning_rate)
-    parser.add_argument("--seed", type=int, default=recipe.seed)
     parser.add_argument(
-        "--compilation-cache", action="store_true", help="keep compiled programs for the next time"
+        "--learning-rate", type=float, default=recipe.learning_rate, help="of Adam at its peak"
     )
+    parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights, batches and dropout")
     together = parser.add_argument_group("several processes")
     add_join_arguments(
         together, "train one network with the other processes of jax.distributed, started by the same command"
@@ -107,7 +105,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     """
     chosen = parser.parse_args(arguments)
     number, _ = join_processes(chosen)
-    keep_compiled(chosen.compilation_cache)
+    print(device_line())
     if number > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
     return chosen
@@ -166,10 +164,7 @@ def read_reduction(name: str) -> str:
     Raises:
         UserError: there is none of that name, or it cannot be used.
     """
-    if ":" in name:
-        return load_reduction(name)
-    get_reduction(name)
-    return canonical_name(name)
+    return load_reduction(name)
 
 
 @cache

@@ -1,0 +1,295 @@
+"""Methods side by side: which runs stand for a method on a set, means over sets, pairs and seeds, and curves.
+
+All methods are compared on the last fifth of the tested set (frames 1601-2000 of 2000), where no network of any table was
+trained or validated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from sfxjax.evaluation.metrics import count, threshold_at_recall
+from sfxjax.training.published import SETS, Cell, FrameRange, Pair, cells
+
+from .runs import AS_PUBLISHED, FEWER, LCN_UNITS, Run, cell_record, is_as_published, spread
+
+COMPARED: FrameRange = "last"
+RECALLS = ("90", "95", "99")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to get scores for a set.
+
+    Attributes:
+        key: for file names and look-ups.
+        title: for readers.
+        method: of the runs.
+        split: of the runs.
+        own: whether it is tested on the set its labels are from, or on another one.
+        labels: what it needs from the tested set.
+        variant: of the runs, see `bench.paper.runs.Run.variant`.
+    """
+
+    key: str
+    title: str
+    method: str
+    split: str
+    own: bool
+    labels: str
+    variant: str = AS_PUBLISHED
+
+
+METHODS = {
+    method.key: method
+    for method in (
+        Method("supervised", "2D CNN, 1200 labels", "supervised", "full", True, "1200 + 400"),
+        Method("supervised_few", "2D CNN, 200 labels", "supervised", "few", True, "200 + 200"),
+        Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
+        Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
+        Method("spots", "spot counter, threshold from the set", "spot_counter", "few", True, "200"),
+        Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
+        Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
+        Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
+        Method(
+            "supervised_normalised",
+            "2D CNN, 1200 labels, in LCN units",
+            "supervised",
+            "full",
+            True,
+            "1200 + 400",
+            variant=LCN_UNITS,
+        ),
+        Method(
+            "reduced_normalised",
+            "RWD and 1D CNN, 200 labels, in LCN units",
+            "reduced",
+            "few",
+            True,
+            "200 + 200",
+            variant=LCN_UNITS,
+        ),
+        Method("dann", "DANN", "dann", "full", False, "none"),
+        Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
+        Method(
+            "dann_normalised",
+            "DANN, in LCN units",
+            "dann",
+            "full",
+            False,
+            "none",
+            variant=LCN_UNITS,
+        ),
+        Method(
+            "source_only_normalised",
+            "source-only 2D CNN, in LCN units",
+            "supervised",
+            "full",
+            False,
+            "none",
+            variant=LCN_UNITS,
+        ),
+        Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
+        Method(
+            "reduced_carried_normalised",
+            "RWD and 1D CNN, carried over, in LCN units",
+            "reduced",
+            "few",
+            False,
+            "none",
+            variant=LCN_UNITS,
+        ),
+        Method(
+            "spots_carried", "spot counter, threshold from another set", "spot_counter", "full", False, "none"
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over sets, pairs and seeds.
+
+    Attributes:
+        value: the mean.
+        deviation: standard deviation over seeds of the mean over sets and pairs; None with one seed.
+        sets: tested on.
+        seeds: how many seeds all cells have.
+        runs: how many runs it is of.
+    """
+
+    value: float
+    deviation: float | None
+    sets: tuple[str, ...]
+    seeds: int
+    runs: int
+
+
+def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run]:
+    """Find a method's runs that are to be tested on a set.
+
+    Runs of a method `source_only` stand for the source-only CNN where there are any; the 2D CNN of Table 1 is one too.
+
+    Args:
+        runs: to choose from.
+        method: the method.
+        tested: name of the set.
+    """
+    runs = list(runs)
+    name = method.method
+    if method.key == "source_only" and any(run.method == "source_only" for run in runs):
+        name = "source_only"
+
+    def fits(run: Run) -> bool:
+        if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.variant):
+            return False
+        labelled = run.target if run.method == "transfer" else run.source
+        if method.own:
+            return labelled == tested
+        return labelled != tested and run.target in (None, tested)
+
+    return sorted((run for run in runs if fits(run)), key=lambda run: (run.source, run.seed))
+
+
+def published_pairs(method: Method, tested: str) -> list[tuple[Pair, FrameRange]]:
+    """Find the paper's figures of a method on a set, and the range of frames each is of; with fewer labels it has none."""
+    if method.variant == FEWER:
+        return []
+
+    def fits(cell: Cell) -> bool:
+        labelled = cell.target if cell.method == "transfer" else cell.source
+        return (
+            (cell.method, cell.split, cell.tested) == (method.method, method.split, tested)
+            and (labelled == tested) == method.own
+            # The 2D networks of Table 7 are those of Table 1.
+            and (cell.table, cell.method) != (7, "supervised")
+        )
+
+    return [(c.published, c.frames) for table in (1, 2, 3, 4, 5, 7) for c in cells(table) if fits(c)]
+
+
+def published_mean(
+    method: Method, figure: Callable[[Pair], float], sets: Sequence[str] = SETS
+) -> float | None:
+    """Take the mean of the paper's figures, first over a set's pairs, then over sets; None where it has none."""
+    means = []
+    for tested in sets:
+        values = [figure(pair) for pair, _ in published_pairs(method, tested)]
+        if not values:
+            return None
+        means.append(np.mean(values))
+    return float(np.mean(means)) if means else None
+
+
+def records_of_method(
+    runs: Iterable[Run], method: Method, tested: str, frames: FrameRange = COMPARED
+) -> list[dict[str, Any]]:
+    """Sum up every run of a method on a set, see `bench.paper.runs.cell_record`."""
+    found = [cell_record(run, tested, frames) for run in runs_of_method(runs, method, tested)]
+    return [record for record in found if record is not None]
+
+
+def mean_of(
+    runs: Sequence[Run],
+    method: Method,
+    value: Callable[[dict[str, Any]], float | None],
+    sets: Sequence[str] = SETS,
+    frames: FrameRange = COMPARED,
+) -> Mean | None:
+    """Take the mean of a figure of a method: over a set's pairs, then over sets, then over seeds.
+
+    Args:
+        runs: to choose from.
+        method: the method.
+        value: the figure of a record, see `bench.paper.runs.cell_record`.
+        sets: tested on.
+        frames: range of the test frames.
+
+    Returns:
+        None where a set has no run, or the figure cannot be told for one of them.
+    """
+    # (set, source, target) -> seed -> figure
+    cells_of: dict[tuple[Any, ...], dict[int, float]] = {}
+    for tested in sets:
+        records = records_of_method(runs, method, tested, frames)
+        for record in records:
+            figure = value(record)
+            if figure is None:
+                return None
+            cells_of.setdefault((tested, record["source"], record["target"]), {})[record["seed"]] = figure
+        if not records:
+            return None
+    if not cells_of:
+        return None
+    common = set.intersection(*(set(by_seed) for by_seed in cells_of.values()))
+
+    def over_sets(of_cell: Callable[[dict[int, float]], float]) -> float:
+        return float(
+            np.mean(
+                [
+                    np.mean([of_cell(by_seed) for key, by_seed in cells_of.items() if key[0] == tested])
+                    for tested in sets
+                ]
+            )
+        )
+
+    number = sum(map(len, cells_of.values()))
+    if not common:
+        every = over_sets(lambda by_seed: float(np.mean(list(by_seed.values()))))
+        return Mean(every, None, tuple(sets), 0, number)
+    by_seed = [over_sets(itemgetter(seed)) for seed in sorted(common)]
+    over_seeds = spread(by_seed)
+    assert over_seeds.mean is not None
+    return Mean(over_seeds.mean, over_seeds.deviation, tuple(sets), len(common), number)
+
+
+def percent(metric: str) -> Callable[[dict[str, Any]], float | None]:
+    """Return the function that takes `recall`, `miss_accuracy` or `balanced_accuracy` from a record, per cent."""
+    return lambda record: record[metric]["percent"]
+
+
+def at_recall(recall: str) -> Callable[[dict[str, Any]], float | None]:
+    """Return the function that takes the miss accuracy at a recall, one of `RECALLS`, from a record, per cent."""
+    return lambda record: record["miss_accuracy_at_recall"][recall]
+
+
+def sets_of(runs: Sequence[Run], methods: Iterable[Method], frames: FrameRange = COMPARED) -> tuple[str, ...]:
+    """Return the sets that all these methods have been tested on."""
+    wanted = list(methods)
+    return tuple(s for s in SETS if all(records_of_method(runs, m, s, frames) for m in wanted))
+
+
+def precision_at_recall(labels: np.ndarray, scores: np.ndarray, recalls: np.ndarray) -> np.ndarray:
+    """Return the precision at the highest threshold that reaches each recall.
+
+    Args:
+        labels: (frames,) bool, with at least one positive frame.
+        scores: (frames,).
+        recalls: (n,), above 0, at most 1.
+
+    Returns:
+        (n,) between 0 and 1.
+    """
+    thresholds = [threshold_at_recall(labels, scores, float(recall)) for recall in recalls]
+    counts = [count(labels, scores, threshold) for threshold in thresholds if threshold is not None]
+    return np.array([found.precision.value for found in counts], np.float64)
+
+
+def precision_curve(
+    runs: Iterable[Run], method: Method, tested: str, recalls: np.ndarray, frames: FrameRange = COMPARED
+) -> np.ndarray | None:
+    """Return the precision at each recall, the mean over a method's runs on a set; None where there is none."""
+    both = [run.tested(tested, frames) for run in runs_of_method(runs, method, tested)]
+    curves = [precision_at_recall(*pair, recalls) for pair in both if pair is not None and pair[0].any()]
+    return np.mean(curves, axis=0) if curves else None
+
+
+def published_precision(pair: Pair, positives: int, negatives: int) -> float:
+    """Tell the precision that recall and accuracy on Miss would give among so many positive and negative frames."""
+    kept, wrong = pair.recall * positives, (100 - pair.miss_accuracy) * negatives
+    return kept / (kept + wrong) if kept + wrong else 1.0

@@ -1,0 +1,144 @@
+"""The pictures of the report, from the sets' frames and the finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.data.sets import open_set
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.networks import HitClassifier
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.training.execute import train
+from sfxjax.training.figures import plot_heads
+from sfxjax.training.plan import Plan
+from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.published import frame_range
+from sfxjax.training.scores import read_log
+
+from .curves import draw_overview, draw_precision_recall
+from .examples import choose_examples, whole_frame
+from .figures import (
+    draw_crop,
+    draw_examples,
+    draw_features,
+    draw_normalisation,
+    draw_vectors,
+)
+from .report import CURVES, OVERVIEW
+from .runs import AS_PUBLISHED, Run
+
+# The set of Figures 5 to 8, and the pair of Figures 9 and 10.
+SHOWN = "LO19"
+
+
+def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
+    """Draw Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
+
+    Args:
+        data: folder of the sets.
+        counter: a run of the spot counter, by which frames are chosen.
+        folder: for the pictures.
+
+    Returns:
+        The pictures' files by key.
+    """
+    paths = {f"figure{number}": folder / f"figure{number}.png" for number in (5, 6, 7, 8)}
+    with open_set(data, SHOWN) as frame_set:
+        simulated, good = frame_set.simulated, frame_set.mask_crop()
+        # The counter's scores rise with its counts, so frames of median score have the median count.
+        examples = choose_examples(frame_set, counter.scores[SHOWN])
+        hit = examples[0]
+        frame, mask = whole_frame(frame_set, hit.number)
+    vectors = preprocess_and_reduce(jnp.asarray(np.stack([example.crop for example in examples])), good)
+    labels, numbers = [e.label for e in examples], [e.number for e in examples]
+    draw_examples(examples, good, paths["figure5"], name=SHOWN, simulated=simulated)
+    draw_crop(frame, mask, paths["figure6"], name=SHOWN, number=hit.number, simulated=simulated)
+    draw_normalisation(hit.crop, good, paths["figure7"], name=SHOWN, number=hit.number, simulated=simulated)
+    draw_vectors(
+        list(np.asarray(vectors)), labels, numbers, paths["figure8"], name=SHOWN, simulated=simulated
+    )
+    return paths
+
+
+def draw_runs(
+    runs: Sequence[Run], plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], folder: Path
+) -> dict[str, Path]:
+    """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
+
+    Args:
+        runs: all there are.
+        plans: of the runs, by folder.
+        sets: the prepared sets.
+        folder: for the pictures.
+
+    Returns:
+        The pictures' files by key.
+    """
+    paths = {key: folder / f"{key}.png" for key in (OVERVIEW, CURVES)}
+    draw_overview(runs, paths[OVERVIEW])
+    draw_precision_recall(runs, paths[CURVES])
+    adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
+    dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
+    if dann is None:
+        return paths
+    simulated = "simulated sets: " if dann.simulated else ""
+    paths["figure10"] = folder / "figure10.png"
+    plot_heads(
+        read_log(dann.folder),
+        dann.record["epoch_kept"],
+        f"{simulated}DANN {dann.source} -> {dann.target}",
+        paths["figure10"],
+    )
+    alone = [
+        run
+        for run in runs
+        if run.variant == AS_PUBLISHED
+        and (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
+    ]
+    if alone:
+        paths["figure9"] = folder / "figure9.png"
+        _draw_features(dann, alone[0], plans, sets, paths["figure9"])
+    return paths
+
+
+def _draw_features(
+    dann: Run, alone: Run, plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], path: Path
+) -> None:
+    """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
+    pair = {name: sets[name] for name in (dann.source, str(dann.target))}
+    places = {name: np.asarray(frame_range("last", len(each))) for name, each in pair.items()}
+    features = {}
+    for title, run in (("source-only CNN", alone), ("DANN", dann)):
+        # Of a finished training this reads the epoch kept; a model on disk has the statistics of one domain alone.
+        models = train(plans[run.folder], pair, run.folder / "checkpoints").models
+        source, target = (
+            features_of(models[name], each.masked[None][places[name]]) for name, each in pair.items()
+        )
+        features[title] = (source, target)
+    classes = [each.labels[places[name]] for name, each in pair.items()]
+    draw_features(
+        features,
+        (classes[0], classes[1]),
+        path,
+        source=dann.source,
+        target=str(dann.target),
+        simulated=dann.simulated,
+    )
+
+
+def features_of(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
+    """Compute the features that a model's label classifier sees, (n, features), of (n, ...) maps."""
+    return np.asarray(_features(model.variables, maps, model.config))
+
+
+@partial(jax.jit, static_argnames="config")
+def _features(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
+    return HitClassifier(config).apply(variables, maps.astype(jnp.float32), method="features")  # type: ignore[return-value]

@@ -1,0 +1,120 @@
+"""The spot counter as runs beside the trained ones: counted once a set, with a threshold for every set and split."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sfxjax.data.labels import MISS
+from sfxjax.data.sets import open_set
+from sfxjax.data.splits import SPLIT_NAMES, split
+from sfxjax.files import atomic_folder, atomic_write_json
+from sfxjax.progress import progress
+from sfxjax.spots.classical import THRESHOLD, choose_threshold, count_scores, count_set
+
+from .runs import RESULTS, SCORES, write_scores
+
+
+def run_spot_counter(
+    data: str | Path, names: Sequence[str], runs: str | Path, *, quick: bool = False
+) -> list[Path]:
+    """Count the spots of every frame and leave a run for each set and split, unless that is done.
+
+    Args:
+        data: folder of CXIDB 76 or of simulated sets.
+        names: of the sets.
+        runs: folder of the runs; they are named `spot_counter-<SET>-<split>`.
+        quick: mark the runs as quick.
+
+    Returns:
+        The runs' folders.
+
+    Raises:
+        UserError: a set is missing or damaged, or the validation frames of a split are all of one class.
+    """
+    runs = Path(runs)
+    classes, simulated = {}, False
+    for name in names:
+        with open_set(data, name) as frame_set:
+            classes[name] = frame_set.labels
+            simulated |= frame_set.simulated
+    folders = [runs / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
+    frames = {name: len(labels) for name, labels in classes.items()}
+    about = {
+        "frames": frames,
+        "simulated": simulated,
+        "quick": quick,
+        "recipe": {"least_signal_to_noise": THRESHOLD},
+    }
+    if all(_is_of(folder, about) for folder in folders):
+        return folders
+    counts, start = {}, time.monotonic()
+    with progress("counting spots", sum(frames.values())) as advance:
+        for name in names:
+            counts[name] = _count(data, name, advance)
+    rate = sum(frames.values()) / max(time.monotonic() - start, 1e-9)
+    return write_spot_counters(runs, counts, classes, about | {"frames_per_second": round(rate, 1)})
+
+
+def write_spot_counters(
+    runs: Path, counts: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> list[Path]:
+    """Choose a threshold on the validation frames of every set and split, and write each as a run.
+
+    Args:
+        runs: folder of the runs.
+        counts: set -> (frames,) spots.
+        classes: set -> (frames,) MISS, MAYBE or HIT.
+        about: what else the records tell: `frames`, `simulated`, `recipe` and the like.
+
+    Returns:
+        The runs' folders.
+
+    Raises:
+        UserError: the validation frames of a split are all of one class.
+    """
+    folders = []
+    for name in counts:
+        for part in SPLIT_NAMES:
+            chosen = split(part, len(counts[name])).validation
+            labelled = slice(chosen.start, chosen.stop)
+            threshold = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
+            record = {
+                "method": "spot_counter",
+                "source": name,
+                "target": None,
+                "labels": len(chosen),
+                "split": part,
+                "reduction": None,
+                "seed": 0,
+                "spot_count_threshold": threshold,
+                "device": jax.local_devices()[0].device_kind,
+                "jax": jax.__version__,
+                **about,
+            }
+            folder = runs / f"spot_counter-{name}-{part}"
+            with atomic_folder(folder) as whole:
+                scores = {key: count_scores(values, threshold) for key, values in counts.items()}
+                write_scores(whole / SCORES, scores, classes)
+                atomic_write_json(whole / RESULTS, record)
+            folders.append(folder)
+    return folders
+
+
+def _count(data: str | Path, name: str, advance: Callable[[int], None]) -> np.ndarray:
+    with open_set(data, name) as frame_set:
+        return count_set(frame_set, range(len(frame_set)), advance)
+
+
+def _is_of(folder: Path, about: Mapping[str, Any]) -> bool:
+    try:
+        record = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and all(record.get(key) == value for key, value in about.items())

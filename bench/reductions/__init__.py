@@ -1,0 +1,1 @@
+"""Reductions compared, and ways to adapt without labels: `python -m bench.reductions`."""

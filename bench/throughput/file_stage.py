@@ -1,0 +1,133 @@
+"""The stage from a file to lists of hits and misses, through the machinery of `sfxjax.screen`."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from sfxjax.crop import CROP
+from sfxjax.data.frames import pixel_type
+from sfxjax.data.workers import Batch
+from sfxjax.screen.lists import write_lists
+from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.simulate.write import simulated_data
+
+from .frame_stages import check_screener, decision_operations
+from .stages import PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
+
+DATA_SET = "LO19"
+LEAST_ROUNDS = 3
+# Batches kept in memory for computing without reading.
+KEPT = 4
+
+
+def file_to_lists(setting: Setting) -> Work:
+    """Screen a simulated set file; in turns with it, read without computing, and compute without reading.
+
+    All three are in this process, compiled, with the reader processes up and the file in the system's cache.
+    """
+    count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 1000)
+    folder = simulated_data([DATA_SET], count, quiet=True) / DATA_SET
+    file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
+    times: dict[str, list[float]] = defaultdict(list)
+    used: dict[str, list[float]] = defaultdict(list)
+
+    def measure(seconds: float) -> tuple[list[float], list[float]]:
+        with _screening(setting, file) as screening:
+            check_screener(screening.screener, setting)
+            kept = _read(screening)[:KEPT]
+            _compute(screening, kept)
+            _compare_with_memory(screening, kept)
+        works: list[tuple[str, Callable[[Screening], object]]] = [
+            ("reading", _read),
+            ("computing", lambda screening: _compute(screening, kept)),
+            ("both", _screen),
+        ]
+        for turn in itertools.count():
+            for name, work in works if turn % 2 else reversed(works):
+                with _screening(setting, file) as screening:
+                    began, before = time.perf_counter(), time.process_time()
+                    work(screening)
+                    times[name].append(time.perf_counter() - began)
+                    used[name].append(time.process_time() - before)
+            if turn + 1 >= LEAST_ROUNDS and sum(times["both"]) > seconds:
+                return times["both"], used["both"]
+        raise AssertionError
+
+    def after(median: float) -> dict[str, float]:
+        reading, computing = (count / float(np.median(times[name])) for name in ("reading", "computing"))
+        return {
+            "reading alone, frames/s": round(reading, 1),
+            "computing alone, frames/s": round(computing, 1),
+            "share of the slower": round(median / min(reading, computing), 3),
+        }
+
+    return Work(
+        call=None,
+        batches=(),
+        frames=count,
+        shape=f"{CROP}x{CROP} int16 in HDF5",
+        moved=2 * CROP**2,
+        over_bus=2 * CROP**2,
+        operations=decision_operations(setting.model_2d),
+        published=PAPER_2D,
+        timed=measure,
+        after=after,
+    )
+
+
+@contextmanager
+def _screening(setting: Setting, file: Path) -> Iterator[Screening]:
+    """Open a screening in a folder of its own, its readers started."""
+    with TemporaryDirectory() as out:
+        options = ScreenOptions((str(file),), Path(out), batch_size=setting.batch)
+        with Screening(setting.model_2d, options) as screening:
+            screening.open()
+            screening.readers.forget()
+            yield screening
+
+
+def _screen(screening: Screening) -> None:
+    screening.score()
+    write_lists(screening.options.out, screening.run, 0.5)
+
+
+def _read(screening: Screening) -> list[Batch]:
+    """Read all frames; returns the first batches."""
+    size = screening.screener.batch_size
+    frames = list(screening.run.frames())
+    plan = [frames[begin : begin + size] for begin in range(0, len(frames), size)]
+    dtype = pixel_type([source.dtype for source in screening.run.stacks])
+    kept: list[Batch] = []
+    for batch in screening.readers.batches(plan, size, dtype):
+        if len(kept) < KEPT:
+            kept.append(batch)
+    return kept
+
+
+def _compute(screening: Screening, kept: list[Batch]) -> None:
+    """Score as many batches as the file has, from memory."""
+    rounds = -(-len(screening.run) // screening.screener.batch_size)
+    batches = (screening.crop_batch(kept[number % len(kept)]) for number in range(rounds))
+    for _ in screening.screener.score_batches(batches):
+        pass
+
+
+def _compare_with_memory(screening: Screening, kept: list[Batch]) -> None:
+    """Compare what the screening writes down of the first batch with its scores from memory."""
+    screening.score()
+    found = screening.run.scores()
+    if np.isnan(found).any():
+        raise WrongAnswer(f"{int(np.isnan(found).sum())} frames of the file could not be scored")
+    expected = next(screening.screener.score_batches([screening.crop_batch(kept[0])]))[1].scores
+    compare("scores in the lists", found[: len(expected)], expected, atol=1e-6)
+
+
+STAGES = [Stage("file-2d", "file", file_to_lists)]

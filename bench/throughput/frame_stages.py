@@ -1,0 +1,402 @@
+"""Stages on frames: every step alone, and the ways from a raw crop to a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
+from sfxjax.data.batches import CropBatch, saturation
+from sfxjax.mapping import map_frames
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.config import BaseConfig
+from sfxjax.models.inputs import network_inputs
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import ORIENTATIONS, rotate_flip, stem
+from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
+from sfxjax.preprocess.definition import normalize_pixels, preprocess
+from sfxjax.preprocess.validity import settle
+from sfxjax.reductions.registry import REDUCTIONS, get_reduction
+from sfxjax.screen.scorer import Screener
+
+from . import reference_pipelines as others
+from .stages import (
+    DETECTOR,
+    PAPER_1D,
+    PAPER_2D,
+    NotHere,
+    Rival,
+    Setting,
+    Stage,
+    Work,
+    compare,
+    compiled,
+    one_frame,
+)
+from .torch_rivals import torch_inference
+
+# Pixels after the normalisation; the reference is SciPy in float64.
+NORMALIZED = 2e-4
+SCORES = 2e-3
+# GPUs round the factors of a convolution to ten bits by default. bfloat16 keeps seven, which matters to vectors: their
+# noise lies on an offset. A wrong answer is further off than any of these.
+SCORES_TF32 = 0.05
+SCORES_BFLOAT16 = 0.2
+SPREAD = 0.05
+# Share of a reduction's values that may differ: a sum rounded otherwise moves a pixel across a threshold.
+FLIPPED = 0.02
+# Frames whose outputs are compared, besides the real ones.
+COMPARED = 3
+# Frames of which others are given one at a time.
+ONE_BY_ONE = 8
+
+RAW, FLOAT_CROP, FLOAT_FRAME = 2 * CROP**2, 4 * CROP**2, 4 * FRAME**2
+
+
+def crop(setting: Setting) -> Work:
+    """Cut the middle out of detector frames."""
+    batches = [jax.device_put(frames, setting.device) for frames in setting.detector_frames]
+    # The bare slice would be a view, and no bytes would move.
+    program = compiled(lambda frames: central_crop(frames) + jnp.uint16(0), batches[0])
+    compare(
+        "crop", program(batches[0])[:COMPARED], central_crop(setting.detector_frames[0][:COMPARED]), atol=0
+    )
+    return Work(
+        program, batches, setting.batch, f"{DETECTOR}x{DETECTOR} uint16", moved=2 * RAW, program=program
+    )
+
+
+def contrast(step: str, setting: Setting) -> Work:
+    """GCN, LCN, or both in one pass."""
+    crops = setting.crops_there
+    function: Callable[[jax.Array], Any]
+    if step == "gcn":
+        function, moved = (
+            (lambda x: map_frames(lambda y, _: global_contrast_normalize(y), x)),
+            RAW + FLOAT_CROP,
+        )
+    elif step == "lcn":
+        crops = [map_frames(lambda x, _: global_contrast_normalize(x), batch) for batch in crops]
+        function, moved = (
+            (lambda x: map_frames(lambda y, _: local_contrast_normalize(y), x)),
+            FLOAT_CROP + FLOAT_FRAME,
+        )
+    else:
+        function, moved = preprocess, RAW + FLOAT_FRAME
+    program = compiled(function, crops[0])
+    found = np.asarray(program(crops[0])[:COMPARED])
+    for number, frame in enumerate(setting.crops[0][:COMPARED]):
+        if step == "gcn":
+            expected = (frame - frame.mean(dtype=float)) / frame.std(dtype=float)
+        else:
+            expected = others.scipy_preprocess(frame, np.float64)
+        compare(f"{step} of random frame {number}", found[number], expected, atol=NORMALIZED, rtol=1e-5)
+    if step == "gcn-lcn":
+        for number, frame in enumerate(setting.real[0]):
+            what = f"{step} of real frame {number}"
+            compare(what, preprocess(frame), others.scipy_preprocess(frame, np.float64), atol=NORMALIZED)
+
+    def scipy() -> Rival:
+        return Rival("SciPy, 1 thread", others.scipy_preprocess, list(setting.crops[0][:ONE_BY_ONE]), 1)
+
+    return Work(
+        program,
+        crops,
+        setting.batch,
+        f"{CROP}x{CROP} {crops[0].dtype}",
+        moved=moved,
+        operations=[(function, (one_frame(CROP, crops[0].dtype),), 1)],
+        program=program,
+        rivals=[scipy] if step == "gcn-lcn" else [],
+    )
+
+
+def reduction(name: str, setting: Setting) -> Work:
+    """One of the library's reductions, of pre-processed frames."""
+    function = partial(map_frames, lambda frame, _: REDUCTIONS[name](frame, None))
+    frames = setting.normalized
+    program = compiled(function, frames[0])
+    found = program(frames[0])
+    alone = jax.jit(lambda frame: REDUCTIONS[name](frame, None))
+    for number in range(COMPARED):
+        what = f"{name} of frame {number}"
+        compare(what, found[number], alone(frames[0][number]), atol=1e-5, rtol=1e-5, except_for=FLIPPED)
+    if name == "row_wise_decomposition":
+        frame = np.asarray(frames[0][0])
+        compare(name, found[0], frame.max(1) - frame.min(1), atol=1e-6)
+    return Work(
+        program,
+        frames,
+        setting.batch,
+        f"{FRAME}x{FRAME} float32",
+        moved=FLOAT_FRAME + 4 * found[0].size,
+        operations=[(function, (one_frame(FRAME, jnp.float32),), 1)],
+        program=program,
+    )
+
+
+def network_1d(dtype: Any, setting: Setting) -> Work:
+    """The 1D network on vectors."""
+    model, vectors = setting.model_1d, setting.reduced
+    classifier = HitClassifier(model.config, dtype=dtype)
+
+    def logits(variables: Any, vectors: jax.Array) -> jax.Array:
+        return classifier.apply(variables, stem(vectors, model.config))  # type: ignore[return-value]
+
+    variables = jax.device_put(model.variables, setting.device)
+    program = compiled(logits, variables, vectors[0])
+    few = np.asarray(vectors[0][: 8 * COMPARED])
+    expected = scores(model, few)
+    found = jax.nn.sigmoid(program(variables, vectors[0])[: len(few)])
+    compare("1D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
+    return Work(
+        partial(program, variables),
+        vectors,
+        setting.vectors,
+        f"{FRAME} float32",
+        moved=4 * FRAME + 4,
+        operations=[(partial(logits, model.variables), (jax.ShapeDtypeStruct((1, FRAME), jnp.float32),), 1)],
+        program=program,
+        rivals=torch_inference(setting, model, [stem(batch, model.config) for batch in vectors], SCORES)
+        if dtype == jnp.float32
+        else [],
+        published=PAPER_1D if dtype == jnp.float32 else None,
+    )
+
+
+def network_2d(dtype: Any, setting: Setting) -> Work:
+    """The 2D network on pre-processed frames, mean of eight orientations, as screening uses it."""
+    model, frames = setting.model_2d, setting.normalized
+    classifier = HitClassifier(model.config, dtype=dtype)
+
+    def logits(variables: Any, frames: jax.Array) -> jax.Array:
+        maps = stem(frames, model.config)
+        if dtype == jnp.float32:
+            return TrainedModel(model.config, variables).map_logits(maps)
+        numbers = jnp.arange(ORIENTATIONS)
+        return jax.lax.map(
+            lambda number: classifier.apply(variables, rotate_flip(maps, number)), numbers
+        ).mean(0)
+
+    variables = jax.device_put(model.variables, setting.device)
+    program = compiled(logits, variables, frames[0])
+    expected = np.concatenate([scores(model, frame[None]) for frame in frames[0][:COMPARED]])
+    found = jax.nn.sigmoid(program(variables, frames[0])[:COMPARED])
+    compare("2D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
+    return Work(
+        partial(program, variables),
+        frames,
+        setting.batch,
+        f"{FRAME}x{FRAME} float32",
+        moved=FLOAT_FRAME + 4,
+        operations=network_operations(model),
+        program=program,
+        published=PAPER_2D if dtype == jnp.float32 else None,
+    )
+
+
+def network_2d_on_maps(setting: Setting) -> Work:
+    """The 2D network on maps of the stem, one orientation: what training and other frameworks' twins compute."""
+    model = setting.model_2d
+    make_maps = jax.jit(partial(stem, config=model.config))
+    maps = [make_maps(frames) for frames in setting.normalized]
+    classifier = HitClassifier(model.config)
+    variables = jax.device_put(model.variables, setting.device)
+    program = compiled(classifier.apply, variables, maps[0])
+    with jax.default_matmul_precision("float32"):
+        logits = jax.jit(classifier.apply)
+        expected = np.concatenate([np.asarray(logits(variables, one[None])) for one in maps[0][:COMPARED]])
+    found = program(variables, maps[0])[:COMPARED]
+    compare(
+        "2D CNN on maps",
+        jax.nn.sigmoid(found),
+        jax.nn.sigmoid(expected),
+        atol=_tolerance(setting, jnp.float32),
+    )
+    one = jax.ShapeDtypeStruct((1, *maps[0].shape[1:]), jnp.float32)
+    return Work(
+        partial(program, variables),
+        maps,
+        setting.batch,
+        "x".join(map(str, maps[0].shape[1:])) + " float32",
+        moved=4 * maps[0][0].size + 4,
+        operations=[(partial(classifier.apply, model.variables), (one,), 1)],
+        program=program,
+        rivals=torch_inference(setting, model, maps, SCORES),
+    )
+
+
+def screening(dimensions: int, setting: Setting) -> Work:
+    """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
+    model = setting.model_2d if dimensions == 2 else setting.model_1d
+    screener = Screener(model, setting.batch, [setting.device])
+    limit = saturation(np.dtype(np.uint16))
+    check_screener(screener, setting)
+
+    def call(crops: jax.Array) -> Any:
+        return screener.start(CropBatch(crops, None, limit)).results()
+
+    rivals = [partial(_pyfai, setting)] if dimensions == 2 else []
+    return Work(
+        call,
+        setting.crops_there,
+        setting.batch,
+        f"{CROP}x{CROP} uint16",
+        moved=RAW,
+        operations=decision_operations(model),
+        program=screener.program(np.uint16),
+        rivals=rivals,
+        published=PAPER_2D if dimensions == 2 else None,
+    )
+
+
+def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
+    """Score frames in the host's memory: cropped there, sent in their own type, decisions back on the host."""
+    model = setting.model_2d if dimensions == 2 else setting.model_1d
+    screener = Screener(model, setting.batch, [setting.device])
+    frames = setting.crops if edge == CROP else setting.detector_frames
+    limit = saturation(frames[0].dtype)
+    check_screener(screener, setting)
+    # As many batches in a call as make filling and draining the queue small.
+    rounds = 2 if setting.on_cpu else 16
+
+    def call(first: int) -> list[np.ndarray]:
+        order = [frames[(first + step) % len(frames)] for step in range(rounds)]
+        batches = (CropBatch(padded_crop(batch, batch.dtype), None, limit) for batch in order)
+        return [scores.scores for _, scores in screener.score_batches(batches)]
+
+    expected = call(0)[0]
+    whole = screener.score_crops(np.ascontiguousarray(central_crop(frames[0])), None, limit)
+    compare(f"scores from {edge}x{edge}", expected, whole.scores, atol=1e-6)
+    return Work(
+        call,
+        list(range(len(frames))),
+        rounds * setting.batch,
+        f"{edge}x{edge} uint16",
+        moved=RAW,
+        over_bus=RAW,
+        operations=decision_operations(model),
+        program=screener.program(np.uint16),
+        published=PAPER_2D if dimensions == 2 and edge == DETECTOR else None,
+    )
+
+
+def check_screener(screener: Screener, setting: Setting) -> None:
+    """Compare a screener's scores with those of one frame at a time, on random and on real frames."""
+    limit = saturation(np.dtype(np.uint16))
+    everywhere = np.ones((CROP, CROP), bool)
+    sets = [("random", setting.crops[0][:COMPARED], everywhere, False)]
+    if len(setting.real[0]):
+        sets.append(("real", *setting.real, True))
+    for name, crops, good, negatives_bad in sets:
+        fast = screener.score_crops(crops, good, limit, negatives_bad).scores
+        expected = [reference_score(screener.model, one, good, limit, negatives_bad) for one in crops]
+        spread = SPREAD if name == "random" else 0.0
+        what = f"scores of {name} frames, {screener.model.config.dimensions}D"
+        compare(what, fast, expected, atol=SCORES if setting.on_cpu else SCORES_TF32, spread=spread)
+
+
+def reference_score(
+    model: TrainedModel, crop: np.ndarray, good: np.ndarray, limit: float, negatives_bad: bool
+) -> float:
+    """Score one crop step by step, without a batch and in full precision."""
+    with jax.default_matmul_precision("float32"):
+        return float(
+            _scored_crop(model.config, model.reduction, model.variables, crop, good, limit, negatives_bad)
+        )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _scored_crop(
+    config: BaseConfig,
+    reduction: str | None,
+    variables: Any,
+    crop: jax.Array,
+    mask: jax.Array,
+    limit: float,
+    negatives: bool,
+) -> jax.Array:
+    pixels, _ = settle(crop, mask, limit, negatives)
+    frame, window_valid = normalize_pixels(pixels)
+    inputs = frame if reduction is None else get_reduction(reduction)(frame, window_valid)
+    return TrainedModel(config, variables).scores(inputs[None])[0]
+
+
+def scores(model: TrainedModel, inputs: Any) -> np.ndarray:
+    """Score frames or vectors, which are few, in full precision."""
+    with jax.default_matmul_precision("float32"):
+        return np.asarray(_scored(model.config, model.variables, inputs))
+
+
+@partial(jax.jit, static_argnums=0)
+def _scored(config: BaseConfig, variables: Any, inputs: jax.Array) -> jax.Array:
+    return TrainedModel(config, variables).scores(inputs)
+
+
+def decision_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], tuple[Any, ...], int]]:
+    """List what `bench.throughput.timing.operations` counts from a raw crop to a logit."""
+
+    def inputs(crop: jax.Array) -> jax.Array:
+        pixels, _ = settle(crop[0], None, saturation(crop.dtype), False)
+        return network_inputs(pixels, [model.reduction], model.config)[0][0]
+
+    return [(inputs, (one_frame(),), 1), *network_operations(model)]
+
+
+def network_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], tuple[Any, ...], int]]:
+    """List what `bench.throughput.timing.operations` counts from a pre-processed frame, or a vector, to a logit."""
+    shape = (1, FRAME, FRAME) if model.config.dimensions == 2 else (1, FRAME)
+    one = jax.ShapeDtypeStruct(shape, jnp.float32)
+    shrink = partial(stem, config=model.config)
+    maps = jax.eval_shape(shrink, one)
+    network = partial(HitClassifier(model.config).apply, model.variables)
+    return [(shrink, (one,), 1), (network, (maps,), ORIENTATIONS if model.config.equivariant else 1)]
+
+
+def _tolerance(setting: Setting, dtype: Any) -> float:
+    if dtype == jnp.bfloat16:
+        return SCORES_BFLOAT16
+    return SCORES if setting.on_cpu else SCORES_TF32
+
+
+def _pyfai(setting: Setting) -> Rival:
+    """The OpenCL peak finder of pyFAI, of which other counts of spots are made."""
+    try:
+        version = import_module("pyFAI").version
+        finder = import_module("pyFAI.opencl.peak_finder").OCL_SimplePeakFinder(image_shape=(CROP, CROP))
+        finder.count(setting.crops[0][0])
+    except ImportError:
+        raise NotHere("pyFAI with OpenCL is not installed") from None
+    except Exception as error:  # OpenCL fails in as many ways as it has drivers.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NotHere(f"pyFAI finds no OpenCL device that works ({reason})") from None
+    device = finder.ctx.devices[0].name
+    note = "counts outlying pixels, host memory to a number"
+    return Rival(f"pyFAI {version}, {device}", finder.count, list(setting.crops[0][:ONE_BY_ONE]), 1, note)
+
+
+STAGES = [
+    Stage("crop", "single steps", crop),
+    *(
+        Stage(step, "single steps", partial(contrast, step), quick=step == "gcn-lcn")
+        for step in ("gcn", "lcn", "gcn-lcn")
+    ),
+    *(Stage(name, "single steps", partial(reduction, name)) for name in REDUCTIONS),
+    Stage("1d-cnn", "single steps", partial(network_1d, jnp.float32)),
+    Stage("1d-cnn-bfloat16", "single steps", partial(network_1d, jnp.bfloat16), quick=False),
+    Stage("2d-cnn", "single steps", partial(network_2d, jnp.float32)),
+    Stage("2d-cnn-bfloat16", "single steps", partial(network_2d, jnp.bfloat16), quick=False),
+    Stage("2d-cnn-maps", "single steps", network_2d_on_maps),
+    Stage("screening-2d", "frames on the device", partial(screening, 2)),
+    Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
+    Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
+    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
+    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
+    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
+]

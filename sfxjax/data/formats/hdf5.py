@@ -1,0 +1,147 @@
+"""Finds the frames in HDF5 files: by the layouts that beamlines write, each in its own module, or by a path that is named."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from sfxjax.data.formats import cxi, cxidb76, nexus
+from sfxjax.data.formats.hdf5_stack import describe_stack
+from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.geometry import Geometry
+from sfxjax.data.hdf5 import Files
+from sfxjax.errors import UserError
+
+# The first that knows a file has it.
+LAYOUTS = (cxidb76, cxi, nexus)
+
+
+def hdf5_stacks(
+    files: Files, name: str, options: ReadOptions, geometry: Geometry | None = None
+) -> list[FrameStack]:
+    """Describe the frames of one HDF5 file, in their order.
+
+    Args:
+        files: opens it.
+        name: path of the file as the user gave it.
+        options: of the user.
+        geometry: that `options` names.
+
+    Raises:
+        UserError: there are no frames, or more than one data set could be meant.
+    """
+    path = Path(name)
+    if options.dataset is None and geometry is not None and geometry.data is not None:
+        # The geometry's path, unless this file keeps its frames elsewhere.
+        named: list[FrameStack] = []
+        with contextlib.suppress(UserError):
+            named = _named(files, path, replace(options, dataset=geometry.data))
+        if named:
+            return _placed(files, named, geometry)
+    if options.dataset is not None:
+        return _placed(files, _named(files, path, options), geometry)
+    for layout in LAYOUTS:
+        stacks = layout.find(files, path, options)
+        if stacks:
+            return _placed(files, stacks, geometry)
+    candidates = _candidates(files.open(path))
+    found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
+    raise UserError(f"{path}: no frames where known layouts have them; name them with --dataset ({found})")
+
+
+def _placed(files: Files, stacks: list[FrameStack], geometry: Geometry | None) -> list[FrameStack]:
+    """Fit a geometry to the frames; without one, refuse frames of several panels."""
+    placed = []
+    for stack in stacks:
+        where = f"{stack.file}: {stack.dataset}"
+        if geometry is None:
+            if len(stack.raw_shape) == 3 and stack.raw_shape[0] > 1:
+                raise UserError(
+                    f"{where} has frames of {stack.raw_shape[0]} panels; "
+                    "give their places with --geometry FILE.geom"
+                )
+            placed.append(stack)
+            continue
+        if stack.stacked and stack.frames and geometry.axes == len(stack.raw_shape) + 1:
+            # One frame of several panels, where a stack of frames was supposed.
+            raw_shape = (stack.frames, *stack.raw_shape)
+            stack = replace(stack, raw_shape=raw_shape, frames=1, stacked=False)
+        geometry.check(stack.raw_shape, where)
+        stack = _masked(files, stack, geometry)
+        placed.append(replace(stack, assembled=True, shape=geometry.extent(), centre=None))
+    return placed
+
+
+def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
+    """Take the mask that a geometry names in the frames' file instead of the one that the layout has."""
+    mask = geometry.own_mask
+    if mask is None:
+        return stack
+    name = "/" + mask.data.replace("%", stack.event_path).strip("/")
+    data = files.dataset(Path(stack.file), name)
+    if data is None:
+        note = f"{stack.file}: the mask {name} of the geometry is not in it"
+        return replace(stack, mask_dataset="", frame_masks="", notes=(*stack.notes, note))
+    if data.shape == stack.raw_shape:
+        return replace(stack, mask_dataset=name, frame_masks="")
+    if stack.stacked and data.shape[1:] == stack.raw_shape and data.shape[0] >= stack.frames:
+        return replace(stack, mask_dataset="", frame_masks=name)
+    found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, stack.raw_shape))
+    raise UserError(f"{stack.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
+
+
+def _known(files: Files, path: Path, options: ReadOptions, name: str) -> list[FrameStack]:
+    """Find frames that are named where a layout has them, for the masks and the beam centre it has with them."""
+    if name in (cxi.CXI_DATA, f"{cxi.CXI_DETECTOR}/data", cxi.CXI_ASSEMBLED):
+        return cxi.find(files, path, options, name)
+    if name.startswith(f"{nexus.NEXUS_DATA}/"):
+        found = nexus.find(files, path, options)
+        return [replace(stack, event_path="") for stack in found if stack.dataset == name]
+    return []
+
+
+def _named(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
+    pattern = "/" + (options.dataset or "").strip("/")
+    if "%" not in pattern:
+        data = files.dataset(path, pattern)
+        if data is None:
+            candidates = _candidates(files.open(path))
+            found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
+            raise UserError(f"{path}: no data set {pattern}; {found}")
+        known = _known(files, path, options, pattern)
+        return known or [describe_stack(path, data, pattern, "HDF5", options)]
+    head, _, tail = pattern.partition("%")
+    folder, _, prefix = head.rpartition("/")
+    group = files.get(path, folder or "/")
+    stacks = []
+    if isinstance(group, h5py.Group):
+        rest = tail.partition("/")[0]
+        for key in sorted(group):
+            if key.startswith(prefix) and key.endswith(rest) and len(key) >= len(prefix) + len(rest):
+                event = key[len(prefix) : len(key) - len(rest) or None]
+                dataset = f"{head}{event}{tail}"
+                data = files.dataset(path, dataset)
+                if data is not None:
+                    stacks.append(describe_stack(path, data, dataset, "HDF5", options, event_path=event))
+    if not stacks:
+        raise UserError(f"{path}: no data set fits {pattern}")
+    return stacks
+
+
+def _candidates(file: h5py.File, limit: int = 6) -> list[str]:
+    """List data sets that could be stacks of frames; links are not followed."""
+    found: list[str] = []
+
+    def visit(name: str, item: Any) -> bool | None:
+        image = isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "iuf"
+        if image and min(item.shape[-2:]) >= 16:
+            found.append(f"/{name} {'x'.join(map(str, item.shape))}")
+        return True if len(found) >= limit else None
+
+    with contextlib.suppress(OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError):
+        file.visititems(visit)
+    return found
