@@ -85,7 +85,7 @@ def test_models_of_other_versions_are_refused_in_a_line_that_names_the_version(s
     # As it was written before the fields of the configuration had the names they have.
     old = {key: value for key, value in written.items() if key != "sfxjax"} | {"format": 1}
     old["config"] = {
-        {"noise_normalised": "own_" "noise"}.get(key, key): value for key, value in old["config"].items()
+        {"noise_normalised": "own_noise"}.get(key, key): value for key, value in old["config"].items()
     }
     path.write_text(json.dumps(old))
     with pytest.raises(UserError, match=r"sfxjax before 0\.1\.0 wrote it, in format 1, .*train it again"):
