@@ -28,15 +28,14 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier, parameter_count
-from sfxjax.models.stem import stem
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.simulate.write import simulated_data
+from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import Validation, fit
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains
+from sfxjax.training.step import Domains
 
 from .throughput.stages import Setting, compiled, random_model
 from .throughput.timing import Timed, measure_in_turns
@@ -66,7 +65,7 @@ def describe(config: BaseConfig) -> str:
     words = f"{config.stem} {config.block}"
     if config.stem == "block_extrema":
         sums = f"sums of {config.spot} x {config.spot}" if config.spot > 1 else "pixels"
-        words += f" of {sums}, {'noise-normalised' if config.noise_normalised else 'LCN units'}"
+        words += f" of {sums}, {'own noise' if config.noise_normalised else 'as normalised'}"
     return f"{words}; {'-'.join(map(str, config.channels))}"
 
 
@@ -166,7 +165,7 @@ def trained(config: BaseConfig, maps: Any, positive: Any, epochs: int, labels: i
     train, validation, test = (
         slice(part.start, part.stop) for part in (ranges.train, ranges.validation, last)
     )
-    recipe = Recipe(base=config, epochs=epochs, steps_per_epoch=20)
+    recipe = TrainingConfig(base=config, epochs=epochs, steps_per_epoch=20)
     result = fit(
         recipe,
         Domains(maps[train], positive[train].astype(np.float32), None),

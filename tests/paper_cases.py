@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper.runs import AS_PUBLISHED, Run, read_run, write_scores
+from bench.paper.run_files import write_scores
+from bench.paper.runs import AS_PUBLISHED, Run, read_run
 from bench.paper.spots import write_spot_counters
 from sfxjax.training.published import PAIRS, SETS
 
@@ -41,7 +42,7 @@ def make_run(
 
     `labels` are those of a set of 2000 frames.
     """
-    heights = "" if noise_normalised else "-lcn_units"
+    heights = "" if noise_normalised else "-normalised"
     folder = runs / f"{method}-{source}-{target}-{labels}{heights}-seed{seed}"
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, labels, *map(ord, f"{method}{source}{target}")])

@@ -10,23 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import DomainAdversarialNetwork
-from sfxjax.training.adaptation import METHODS, adapt, guessed_labels, rounds
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.adaptation import METHODS, adapt, find_pseudo_labels, rounds
+from sfxjax.training.config import FROZEN, TRAINED, TrainingConfig, parts
 from sfxjax.training.loop import Validation
-from sfxjax.training.recipe import FROZEN, TRAINED, Recipe, parts
-from sfxjax.training.steps import (
-    Domains,
-    Draw,
-    Objective,
-    class_confusion,
-    guessed_loss,
-    new_state,
-    training_step,
-)
+from sfxjax.training.losses import class_confusion, pseudo_label_loss
+from sfxjax.training.step import BatchIndices, Domains, LossConfig, new_state, training_step
 
 CONFIG = BaseConfig(dimensions=1, channels=(3, 4), features=5, dropout=0.0)
-RECIPE = Recipe(base=CONFIG, epochs=2, steps_per_epoch=4, batch=8, learning_rate=1e-2)
+RECIPE = TrainingConfig(base=CONFIG, epochs=2, steps_per_epoch=4, batch=8, learning_rate=1e-2)
 KEY = jax.random.key(7)
 
 
@@ -38,8 +31,8 @@ def domains(count: int = 24) -> Domains:
     return Domains(source.astype(np.float32), positive.astype(np.float32), target.astype(np.float32))
 
 
-def one_draw(strength: float = 0.7) -> Draw:
-    return Draw(np.arange(8), np.arange(8, 16), np.int32(0), np.float32(strength))
+def one_draw(strength: float = 0.7) -> BatchIndices:
+    return BatchIndices(np.arange(8), np.arange(8, 16), np.int32(0), np.float32(strength))
 
 
 def test_class_confusion_against_its_equations() -> None:
@@ -61,18 +54,18 @@ def test_class_confusion_against_its_equations() -> None:
 
 def test_guessed_labels_weigh_both_classes_alike_and_unknown_frames_nothing() -> None:
     logits = jnp.array([2.0, -1.0, 0.5, 3.0, -4.0])
-    guessed = jnp.array([1.0, 0.0, np.nan, 1.0, np.nan])
+    pseudo_labels = jnp.array([1.0, 0.0, np.nan, 1.0, np.nan])
     expected = (np.mean([np.log1p(np.exp(-2.0)), np.log1p(np.exp(-3.0))]) + np.log1p(np.exp(-1.0))) / 2
-    assert float(guessed_loss(logits, guessed)) == pytest.approx(expected, rel=1e-5)
-    slopes = jax.grad(guessed_loss)(logits, guessed)
+    assert float(pseudo_label_loss(logits, pseudo_labels)) == pytest.approx(expected, rel=1e-5)
+    slopes = jax.grad(pseudo_label_loss)(logits, pseudo_labels)
     assert np.all(np.isfinite(slopes))
     np.testing.assert_array_equal(np.asarray(slopes)[[2, 4]], 0)
-    assert float(guessed_loss(logits, jnp.full(5, np.nan))) == 0
+    assert float(pseudo_label_loss(logits, jnp.full(5, np.nan))) == 0
 
 
 def test_joint_statistics_are_those_of_one_batch_of_both_domains() -> None:
     data, draw = domains(), one_draw()
-    objective = Objective("dann", joint_statistics=True)
+    objective = LossConfig("dann", joint_statistics=True)
     state = new_state(CONFIG, optax.sgd(0.1), data.source[:1], 1, ("source",), objective)
     step = jax.jit(training_step(CONFIG, optax.sgd(0.1), objective=objective))
     after, losses = step(state, data, draw, KEY)
@@ -108,7 +101,7 @@ def test_the_smoothed_loss_takes_the_label_gradient_uphill() -> None:
     """Against the gradient at parameters moved by hand; without a target nothing else is left."""
     data, draw, reach = domains()._replace(target=None), one_draw(), 0.3
     moved = []
-    for objective in (Objective(sharpness=reach), Objective()):
+    for objective in (LossConfig(sharpness=reach), LossConfig()):
         state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], 1, ("source",), objective)
         step = jax.jit(training_step(CONFIG, optax.sgd(1.0), objective=objective))
         after, _ = step(state, data, draw, KEY)
@@ -128,7 +121,7 @@ def test_the_smoothed_loss_takes_the_label_gradient_uphill() -> None:
 @pytest.mark.parametrize("frozen", [1, 2, 3])
 def test_levels_that_rest_stay_bit_identical(frozen: int) -> None:
     """Parameters and batch statistics of the frozen levels after steps with weight decay; all others move."""
-    recipe = replace(RECIPE, objective=Objective(frozen=frozen), weight_decay=0.1)
+    recipe = replace(RECIPE, objective=LossConfig(frozen=frozen), weight_decay=0.1)
     # High enough that the untrained blocks, which rest at first, let something through.
     data = domains()._replace(source=20 * domains().source, target=None)
     optimizer = recipe.optimizer()
@@ -181,11 +174,11 @@ def test_self_training_takes_only_what_the_network_is_sure_of() -> None:
     validation = Validation(data.source, data.positive > 0, data.target)
     recipe = replace(RECIPE, objective=METHODS["self_training"].objective, epochs=6, steps_per_epoch=20)
     result = adapt(recipe, "dann", data, validation)
-    guessed = guessed_labels(recipe, result, np.asarray(data.source))
+    pseudo_labels = find_pseudo_labels(recipe, result, np.asarray(data.source))
     variables = {"params": result.params, "batch_stats": result.batch_stats["source"]}
     logits, _ = DomainAdversarialNetwork(CONFIG).apply(variables, data.source)
     probability = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     sure = np.abs(probability - 0.5) >= 0.4
     assert sure.any(), "some frames must be clear for this test to mean anything"
-    np.testing.assert_array_equal(np.isfinite(guessed), sure)
-    np.testing.assert_array_equal(guessed[sure], probability[sure] > 0.5)
+    np.testing.assert_array_equal(np.isfinite(pseudo_labels), sure)
+    np.testing.assert_array_equal(pseudo_labels[sure], probability[sure] > 0.5)

@@ -18,9 +18,9 @@ from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.simulate.write import simulated_data
-from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
 
 FRAMES = 200
@@ -128,7 +128,7 @@ def made(tmp_path_factory):
     options += ["--runs", str(root / "runs"), "--results", str(root / "results")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper_plans, "RECIPES", few)
-        patch.setattr(paper_plans, "ALSO_IN_LCN_UNITS", ())
+        patch.setattr(paper_plans, "ALSO_NORMALISED", ())
         patch.setattr(paper_plans, "ALSO_WITH_FEWER", ())
         patch.setattr(paper, "PAIRS", (("LN83", "LO19"),))
         patch.setattr(paper, "measure_methods", lambda *_: dict(measured))
@@ -166,7 +166,7 @@ def test_cells_hold_the_counts_of_the_runs_own_scores(made) -> None:
 
 def test_the_same_command_trains_nothing_again(made, monkeypatch) -> None:
     root, options = made
-    monkeypatch.setattr(paper, "execute", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(paper, "train_and_test", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(paper, "measure_methods", lambda *_: pytest.fail("measured again"))
     (root / "results" / "report.html").unlink()
     paper.main(options)

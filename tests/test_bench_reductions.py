@@ -16,16 +16,16 @@ from bench.reductions import __main__ as bench
 from bench.reductions import cells as reduction_cells
 from bench.reductions.cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
 from bench.reductions.tables import figures, tables
-from sfxjax.data.sets import CXIDB76
+from sfxjax.data.set_description import CXIDB76
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training import reduced, transfer
 from sfxjax.training.adaptation import METHODS
-from sfxjax.training.prepared import PreparedSet
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import new_state
+from sfxjax.training.config import TrainingConfig
+from sfxjax.training.data import PreparedSet
+from sfxjax.training.step import new_state
 
 EXAMPLE = f"{Path(__file__).resolve().parents[1] / 'examples' / 'brightest_in_ring.py'}:brightest_in_ring"
 
@@ -218,8 +218,8 @@ def test_transfer_moves_only_what_it_should(tmp_path: Path, capsys) -> None:
     transfer.main(["--source", "LN83", "--target", "LO19", *few, "--out", str(out)])
     assert "carried over untouched" in capsys.readouterr().out
     base, final = load_model(out / "base"), load_model(out)
-    frozen = dataclasses.replace(Recipe().objective, frozen=3)
-    recipe = dataclasses.replace(Recipe(epochs=2, steps_per_epoch=3, batch=8), objective=frozen)
+    frozen = dataclasses.replace(TrainingConfig().objective, frozen=3)
+    recipe = dataclasses.replace(TrainingConfig(epochs=2, steps_per_epoch=3, batch=8), objective=frozen)
     example = jnp.zeros((1, 90, 90, 2))
     state = new_state(recipe.base, recipe.optimizer(), example, 0, ("source",), frozen)
     like = {"state": state, "kept": {"params": state.params, "batch_stats": state.batch_stats}}

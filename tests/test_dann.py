@@ -19,7 +19,8 @@ from matplotlib.image import imread
 from sklearn.metrics import recall_score
 
 from sfxjax.data.labels import write_annotations
-from sfxjax.data.sets import CXIDB76, open_set
+from sfxjax.data.set_description import CXIDB76
+from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import run_main
 from sfxjax.models.checkpoint import load_model
@@ -97,7 +98,7 @@ def complaint(capsys, *arguments: object) -> str:
 def test_what_a_run_leaves_and_prints(run) -> None:
     out, printed = run
     names = {"model", "checkpoints", "results.json", "settings.json", "scores.h5", "log.jsonl"}
-    assert {path.name for path in out.iterdir()} == names | {"heads.png", "source_only"}
+    assert {path.name for path in out.iterdir()} == names | {"learning_curves.png", "source_only"}
     assert {path.name for path in (out / "source_only").iterdir()} == names
     told = [line for line in printed.splitlines() if "LO19" in line and "devices" not in line]
     assert all("simulated set" in line for line in told if "│" not in line and "┃" not in line)
@@ -120,7 +121,7 @@ def test_what_a_run_leaves_and_prints(run) -> None:
         lines = read_log(folder)
         assert [line["epoch"] for line in lines] == [1, 2]
         assert all(("domain_loss" in line) == adversarial for line in lines)
-    assert imread(out / "heads.png").std() > 0.01
+    assert imread(out / "learning_curves.png").std() > 0.01
 
 
 def test_scores_are_those_of_the_model_on_the_frames(run, tmp_path) -> None:

@@ -19,17 +19,17 @@ WORKER = "distributed-worker"
 
 def fitted(folder: Path | None):
     """Train a small 1D network on all devices of all processes."""
-    from sfxjax.models.config import BaseConfig
+    from sfxjax.models.stem import BaseConfig
+    from sfxjax.training.config import TrainingConfig
     from sfxjax.training.loop import Validation, fit
-    from sfxjax.training.recipe import Recipe
-    from sfxjax.training.steps import Domains
+    from sfxjax.training.step import Domains
 
     rng = np.random.default_rng(0)
     positive = np.arange(24) % 3 == 0
     source = (rng.normal(size=(24, 40, 1)) + positive[:, None, None]).astype(np.float32)
     target = (0.6 * rng.normal(size=(24, 40, 1)) + 0.3).astype(np.float32)
     base = BaseConfig(dimensions=1, channels=(3, 4), features=5, dropout=0.1)
-    recipe = Recipe(base=base, epochs=2, steps_per_epoch=3, batch=8)
+    recipe = TrainingConfig(base=base, epochs=2, steps_per_epoch=3, batch=8)
     data = Domains(source, positive.astype(np.float32), target)
     return fit(recipe, data, Validation(source, positive, target), folder)
 

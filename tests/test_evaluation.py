@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
-from sfxjax.training.evaluation import calibration_shift, logits, positive_share, summarize
-from sfxjax.training.execute import map_logits, with_shift
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.evaluation import logit_bias, logits, positive_fraction, summarize
+from sfxjax.training.run import map_logits, with_shift
 
 
 def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -43,27 +43,27 @@ def test_calibration_has_the_lowest_loss_of_all_shifts(seed: int) -> None:
     near = tried[::100][int(np.argmin(losses))]
     fine = tried[np.abs(tried - near) < 0.11]
     losses = [log_loss(positive, sigmoid(values + shift), sample_weight=weight) for shift in fine]
-    assert calibration_shift(positive, sigmoid(values)) == pytest.approx(fine[np.argmin(losses)], abs=2e-3)
+    assert logit_bias(positive, sigmoid(values)) == pytest.approx(fine[np.argmin(losses)], abs=2e-3)
 
 
 def test_calibrated_classes_err_alike() -> None:
     """Where the loss is lowest, hits lack on average what misses have too much."""
     positive, scores = frames(3, count=400)
-    calibrated = shifted(scores, calibration_shift(positive, scores))
+    calibrated = shifted(scores, logit_bias(positive, scores))
     assert 1 - calibrated[positive].mean() == pytest.approx(calibrated[~positive].mean(), abs=1e-5)
 
 
 def test_calibration_of_separate_classes_and_of_certain_scores_is_finite() -> None:
     positive = np.array([False, False, True, True])
     for scores in (np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1e-3, 2e-3])):
-        shift = calibration_shift(positive, scores)
+        shift = logit_bias(positive, scores)
         assert -8 <= shift <= 8
         assert np.all((shifted(scores, shift) >= 0.5) == positive)
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_one_class_is_not_calibrated(value: bool) -> None:
-    assert calibration_shift(np.full(5, value), np.linspace(0, 1, 5)) == 0.0
+    assert logit_bias(np.full(5, value), np.linspace(0, 1, 5)) == 0.0
 
 
 def test_a_shift_moves_every_logit_of_a_model_by_as_much() -> None:
@@ -108,12 +108,12 @@ def test_a_share_is_found_without_labels_by_a_network_that_errs(share: float) ->
 
     here, there = np.arange(40000) % 4 == 0, rng.random(40000) < share
     labelled = called(here)
-    found = positive_share(labelled[here].mean(), labelled[~here].mean(), called(there).mean())
+    found = positive_fraction(labelled[here].mean(), labelled[~here].mean(), called(there).mean())
     assert found == pytest.approx(there.mean(), abs=0.04)
     assert abs(called(there).mean() - there.mean()) > 0.03
 
 
 def test_no_share_is_told_by_a_network_that_knows_nothing() -> None:
-    assert positive_share(0.6, 0.5, 0.2) == 0.5
-    assert positive_share(0.99, 0.01, 0.0) == 0.1
-    assert positive_share(0.99, 0.01, 1.0) == 0.9
+    assert positive_fraction(0.6, 0.5, 0.2) == 0.5
+    assert positive_fraction(0.99, 0.01, 0.0) == 0.1
+    assert positive_fraction(0.99, 0.01, 1.0) == 0.9

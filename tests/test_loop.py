@@ -14,14 +14,22 @@ from scipy.special import expit
 
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import write_checkpoint
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training import loop
-from sfxjax.training.loop import Fit, Validation, fit, is_eligible, newest_checkpoint, share_to_draw, validate
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains, Objective
+from sfxjax.training.config import TrainingConfig
+from sfxjax.training.loop import (
+    TrainingResult,
+    Validation,
+    fit,
+    fraction_to_draw,
+    is_eligible,
+    newest_checkpoint,
+    validate,
+)
+from sfxjax.training.step import Domains, LossConfig
 
-RECIPE = Recipe(
+RECIPE = TrainingConfig(
     base=BaseConfig(channels=(3, 4), features=5), epochs=4, steps_per_epoch=3, batch=8, learning_rate=1e-2
 )
 
@@ -38,7 +46,7 @@ def data() -> tuple[Domains, Validation]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Fit, Path]:
+def finished(tmp_path_factory) -> tuple[TrainingResult, Path]:
     """An uninterrupted run of RECIPE, and the folder of its checkpoints."""
     folder = tmp_path_factory.mktemp("finished")
     return fit(RECIPE, *data(), folder), folder
@@ -79,24 +87,24 @@ def test_classes_are_drawn_by_the_share_found_in_the_target(monkeypatch) -> None
     draw_epoch = loop.draw_epoch
 
     def draw(*arguments, **options):
-        drawn.append(options["share"])
+        drawn.append(options["fraction"])
         return draw_epoch(*arguments, **options)
 
     monkeypatch.setattr(loop, "draw_epoch", draw)
     plain = fit(RECIPE, *data())
     assert drawn == [0.5] * RECIPE.epochs
     drawn.clear()
-    matched = fit(dataclasses.replace(RECIPE, objective=Objective(matched_classes=True)), *data())
-    assert drawn == [share_to_draw(matched.history[:epoch]) for epoch in range(RECIPE.epochs)]
+    matched = fit(dataclasses.replace(RECIPE, objective=LossConfig(matched_classes=True)), *data())
+    assert drawn == [fraction_to_draw(matched.history[:epoch]) for epoch in range(RECIPE.epochs)]
     # The first epoch is drawn alike.
     assert matched.history[0] == plain.history[0]
 
 
 def test_the_share_drawn_lies_halfway_to_the_median_of_the_last_estimates() -> None:
-    records = [{"target_share": share} for share in (0.9, 0.9, 0.9, 0.2, 0.7, 0.3, 0.9, 0.2)]
-    assert share_to_draw(records) == pytest.approx(0.4)
-    assert share_to_draw(records[:4]) == pytest.approx(0.7)
-    assert share_to_draw([]) == 0.5
+    records = [{"target_fraction": share} for share in (0.9, 0.9, 0.9, 0.2, 0.7, 0.3, 0.9, 0.2)]
+    assert fraction_to_draw(records) == pytest.approx(0.4)
+    assert fraction_to_draw(records[:4]) == pytest.approx(0.7)
+    assert fraction_to_draw([]) == 0.5
 
 
 def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path) -> None:
@@ -174,7 +182,7 @@ def test_validation_against_numpy(finished) -> None:
     found, _ = heads("source", validation.target)
     recall, alarms, called = (expit(x).mean() for x in (label[truth], label[~truth], found))
     expected = np.clip((called - alarms) / (recall - alarms), 0.1, 0.9) if recall - alarms >= 0.3 else 0.5
-    assert got["target_share"] == pytest.approx(expected, rel=1e-4)
+    assert got["target_fraction"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_targets_share_of_positives_is_found_whatever_its_own_statistics(finished) -> None:
@@ -186,7 +194,7 @@ def test_the_targets_share_of_positives_is_found_whatever_its_own_statistics(fin
     validation = validation._replace(target=np.asarray(few[200:], jnp.bfloat16))
     recipe = dataclasses.replace(RECIPE, epochs=12, steps_per_epoch=10, strength=0.1)
     result = fit(recipe, training, validation)
-    assert result.history[-1]["target_share"] == pytest.approx(0.2, abs=0.1)
+    assert result.history[-1]["target_fraction"] == pytest.approx(0.2, abs=0.1)
 
 
 def test_variables_are_those_of_the_hit_classifier_for_the_domain_asked(tmp_path, finished) -> None:

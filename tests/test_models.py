@@ -11,10 +11,14 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.layers import Dropout
-from sfxjax.models.networks import ConvolutionalBase, DomainAdversarialNetwork, HitClassifier, parameter_count
-from sfxjax.models.stem import asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
+from sfxjax.models.networks import (
+    ConvolutionalBase,
+    DomainAdversarialNetwork,
+    HitClassifier,
+    parameter_count,
+)
+from sfxjax.models.stem import BaseConfig, asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
 
 SMALL = BaseConfig(channels=(3, 4), features=5)
 
@@ -232,11 +236,12 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
 
 def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
     from sfxjax.models.checkpoint import TrainedModel
+    from sfxjax.models.networks import HitClassifier
 
     config = BaseConfig(channels=(3, 4))
     frame = np.random.default_rng(4).standard_t(2, size=(96, 96)).astype(np.float32)
     square = [np.rot90(frame, k) for k in range(4)]
-    frames = jnp.asarray(np.stack(square + [rotated.T for rotated in square]))
+    frames = jnp.asarray(np.stack(square + [turned.T for turned in square]))
     variables = HitClassifier(config).init(jax.random.key(0), stem(frames, config))
     # A small variance makes the blocks respond.
     variables = variables | {"batch_stats": jax.tree.map(lambda leaf: 0.05 * leaf, variables["batch_stats"])}

@@ -10,12 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax.data.sets import FrameSet, cxidb76_set, sets_of_options
+from sfxjax.data.set_description import cxidb76_set, sets_of_options
+from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError, run_main
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulate_set
 from sfxjax.training import adapt, dann, reduced, supervised
-from sfxjax.training.prepared import prepare
+from sfxjax.training.data import prepare
 
 FRAMES = 60
 SHORT = ["--epochs", "2", "--steps", "4", "--batch", "8"]

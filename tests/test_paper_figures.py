@@ -13,9 +13,9 @@ from PIL import Image
 from bench.paper import curves as paper_curves
 from bench.paper import figures as paper_figures
 from bench.paper.curves import draw_overview, draw_precision_recall
+from bench.paper.drawing import Example
 from bench.paper.examples import choose_examples, whole_frame
 from bench.paper.figures import (
-    Example,
     draw_crop,
     draw_examples,
     draw_features,

@@ -15,13 +15,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.paper.runs import (
-    cell_record,
-    check_runs,
-    read_run,
-    spread,
-    write_scores,
-)
+from bench.paper.run_files import write_scores
+from bench.paper.runs import cell_record, check_runs, read_run, spread
 from bench.paper.spots import run_spot_counter
 from bench.paper.tables import (
     table_rows,
@@ -227,13 +222,11 @@ def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
         chosen = split(run.split, FRAMES).validation
         part = slice(chosen.start, chosen.stop)
         odds = run.scores[run.source].astype(float)
-        counts = np.round(odds / (1 - odds) * run.record["spot_count_threshold"] - 0.5).astype(int)
+        counts = np.round(odds / (1 - odds) * run.record["cut"] - 0.5).astype(int)
         truth = classes()[run.source] > 0
-        assert run.record["spot_count_threshold"] == choose_threshold(counts[part], truth[part])
+        assert run.record["cut"] == choose_threshold(counts[part], truth[part])
         assert run.record["labels"] == len(chosen)
-        np.testing.assert_array_equal(
-            run.scores[run.source] >= 0.5, counts >= run.record["spot_count_threshold"]
-        )
+        np.testing.assert_array_equal(run.scores[run.source] >= 0.5, counts >= run.record["cut"])
     assert [path.name for path in spot_counters(tmp_path)] == [path.name for path in folders], (
         "made anew in place"
     )

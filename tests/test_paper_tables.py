@@ -38,6 +38,7 @@ from bench.paper.runs import (
     source_only_runs,
     spot_counter_runs,
 )
+from bench.paper.table_layout import to_html, to_markdown
 from bench.paper.tables import (
     TABLES,
     measured_table,
@@ -46,8 +47,6 @@ from bench.paper.tables import (
     row_record,
     summary_table,
     table_rows,
-    to_html,
-    to_markdown,
 )
 from sfxjax.training.published import SETS, Pair, cells
 

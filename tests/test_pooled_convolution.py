@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import ConvolutionalBase
 from sfxjax.models.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
+from sfxjax.models.stem import BaseConfig
 
 # Even and odd sizes, one and two axes, few channels and more than a few.
 SHAPES = [(3, 10, 12, 2), (2, 7, 10, 8), (4, 16, 1), (4, 15, 3)]

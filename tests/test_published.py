@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sfxjax.data.labels import MISS, parse_annotations
-from sfxjax.data.sets import CXIDB76
+from sfxjax.data.set_description import CXIDB76
 from sfxjax.errors import UserError
 from sfxjax.training.published import (
     CLASS_COUNTS,

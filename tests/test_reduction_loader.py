@@ -17,8 +17,8 @@ import screen_cases as cases
 
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, save_model
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.reductions import user_code as reduction_loader
 from sfxjax.reductions.check import check_reduction
 from sfxjax.reductions.provenance import find_reduction

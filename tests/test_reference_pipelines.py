@@ -18,8 +18,8 @@ from bench.throughput.reference_pipelines import (
     torch_maps,
     torch_training_step,
 )
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.reductions.reduce import preprocess_and_reduce
 

@@ -13,7 +13,8 @@ from cxidb_cases import LN83, SHAPE, TWO_GROUPS, frames_of, label_lines, make_se
 from sfxjax.crop import padded_crop
 from sfxjax.data.labels import HIT, MAYBE, MISS, parse_annotations, write_annotations
 from sfxjax.data.masks import read_mask_file
-from sfxjax.data.sets import CXIDB76, open_set
+from sfxjax.data.set_description import CXIDB76
+from sfxjax.data.sets import open_set
 
 
 def padded(frames: np.ndarray) -> np.ndarray:

@@ -17,15 +17,14 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax.crop import CROP
 from sfxjax.data.labels import classify
 from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate import write as simulate
-from sfxjax.simulate.frames import plan_run
-from sfxjax.simulate.sets import SIMULATED_SETS
+from sfxjax.simulate.parameters import SIMULATED_SETS
+from sfxjax.simulate.sets import CROP, plan_run
 from sfxjax.simulate.write import TRUTH_FILE, simulate_set, simulated_data, simulated_mask
 
 LO19 = SIMULATED_SETS["LO19"]

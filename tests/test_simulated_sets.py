@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sfxjax.crop import CROP
 from sfxjax.data.labels import classify
 from sfxjax.errors import UserError
 from sfxjax.simulate import detector as detectors
-from sfxjax.simulate import frames as simulated_frames
+from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.crystal import Reflections, still_reflections
 from sfxjax.simulate.detector import pixel_grid
-from sfxjax.simulate.frames import (
+from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_set
+from sfxjax.simulate.sets import (
+    CROP,
     VISIBLE_SIGNAL_TO_NOISE,
     ShotPlan,
     Truth,
+    frame_centre,
     plan_run,
     simulate_frame,
     simulate_frames,
 )
-from sfxjax.simulate.sets import SIMULATED_SETS, SimulatedSet, frame_centre, simulated_set
 
 LO19 = SIMULATED_SETS["LO19"]
 FRAMES = 16
@@ -138,8 +139,8 @@ def recount(
     """
     run_key = jax.random.fold_in(jax.random.key(SEED), parameters.seed)
     shot_key, crystal_key, size_key, _, _ = jax.random.split(jax.random.fold_in(run_key, index), 5)
-    crystal = simulated_frames._draw_crystal(crystal_key, parameters)
-    shot = simulated_frames._draw_shot(shot_key, parameters, what.blank[index])
+    crystal = simulated_sets._draw_crystal(crystal_key, parameters)
+    shot = simulated_sets._draw_shot(shot_key, parameters, what.blank[index])
     geometry, detector = parameters.geometry, parameters.detector
     found: Reflections = still_reflections(
         crystal, cell=parameters.cell, geometry=geometry, inverse_d_max=0.6, seed=parameters.seed
@@ -149,7 +150,7 @@ def recount(
     intensity = np.asarray(found.intensity, np.float64)
     kept = np.all((place >= 0) & (place < np.array(shape) - 1), axis=1) & (intensity > 0)
     place, intensity = place[kept], intensity[kept]
-    brightest = np.argsort(-intensity)[: simulated_frames.BRIGHTEST]
+    brightest = np.argsort(-intensity)[: simulated_sets.BRIGHTEST]
     place, intensity = place[brightest], intensity[brightest]
     pixel = np.round(place).astype(int)
     expected = np.asarray(
@@ -299,13 +300,13 @@ def test_blank_and_stopped_pixels(plan: ShotPlan, run: tuple[np.ndarray, Truth])
 
 def test_an_orientation_with_too_few_reflections_gives_what_it_has() -> None:
     ratio = jnp.array([9.0, 5.0, 1.0, 0.0, 0.0])
-    scale = float(simulated_frames._scale_for(jnp.asarray(4), ratio, jnp.asarray(0.5)))
+    scale = float(simulated_sets._scale_for(jnp.asarray(4), ratio, jnp.asarray(0.5)))
     visible = np.sum(np.asarray(ratio) * scale >= VISIBLE_SIGNAL_TO_NOISE)
     assert visible == 2
     assert scale < 100
-    assert np.isfinite(float(simulated_frames._scale_for(jnp.asarray(4), jnp.zeros(5), jnp.asarray(0.5))))
+    assert np.isfinite(float(simulated_sets._scale_for(jnp.asarray(4), jnp.zeros(5), jnp.asarray(0.5))))
     for count in range(3):
-        scale = float(simulated_frames._scale_for(jnp.asarray(count), ratio, jnp.asarray(0.3)))
+        scale = float(simulated_sets._scale_for(jnp.asarray(count), ratio, jnp.asarray(0.3)))
         assert np.sum(np.asarray(ratio) * scale >= VISIBLE_SIGNAL_TO_NOISE) == count
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sfxjax.data.labels import parse_annotations
-from sfxjax.data.sets import CXIDB76
+from sfxjax.data.set_description import CXIDB76
 from sfxjax.data.splits import Split, split
 from sfxjax.errors import UserError
 

@@ -26,8 +26,8 @@ from sfxjax.models.checkpoint import (
     save_model,
     write_checkpoint,
 )
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 
 
 def model(reduction: str | None = None, seed: int = 0) -> TrainedModel:
@@ -88,12 +88,14 @@ def test_models_of_other_versions_are_refused_in_a_line_that_names_the_version(s
         {"noise_normalised": "own_noise"}.get(key, key): value for key, value in old["config"].items()
     }
     path.write_text(json.dumps(old))
-    with pytest.raises(UserError, match=r"sfxjax before 0\.1\.0 wrote it, in format 1, .*train it again"):
+    with pytest.raises(
+        UserError, match=r"another version of sfxjax, before 0\.1\.0 \(format 1, .*; train it again"
+    ):
         load_model(saved)
     assert run_main(lambda: load_model(saved) and None) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     path.write_text(json.dumps(written | {"format": 3, "sfxjax": "0.9.2"}))
-    with pytest.raises(UserError, match=r"sfxjax 0\.9\.2 wrote it, in format 3, and this one reads format 2"):
+    with pytest.raises(UserError, match=r"sfxjax, 0\.9\.2 \(format 3, and this is .*, format 2\)"):
         load_model(saved)
 
 
@@ -169,8 +171,8 @@ def _flip(folder: Path) -> None:
 
 
 DAMAGE = {
-    "other format": (lambda folder: _rewrite(folder, format=0), "not a model of this version"),
-    "a list": (lambda folder: (folder / "model.json").write_text("[]"), "not a model of this version"),
+    "other format": (lambda folder: _rewrite(folder, format=0), "of another version of sfxjax"),
+    "a list": (lambda folder: (folder / "model.json").write_text("[]"), "of another version of sfxjax"),
     "no JSON": (lambda folder: (folder / "model.json").write_text("{"), "cannot be read"),
     "no text": (lambda folder: (folder / "model.json").write_bytes(b"\x80\xff\x00"), "cannot be read"),
     "a key missing": (lambda folder: _drop(folder, "threshold"), "damaged"),

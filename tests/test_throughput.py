@@ -21,9 +21,8 @@ from sfxjax.data.batches import CropBatch, filled, overlapped
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
-from sfxjax.models.stem import stem
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.preprocess.definition import normalize_pixels, preprocess
 from sfxjax.preprocess.validity import settle
 from sfxjax.screen.scorer import Screener

@@ -15,9 +15,8 @@ from scipy.ndimage import minimum_filter, uniform_filter
 
 from sfxjax.crop import CROP, FRAME, central_crop
 from sfxjax.mapping import map_frames
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.stem import ASINH_SCALE, asinh_scaling, block_extrema
+from sfxjax.models.stem import ASINH_SCALE, BaseConfig, asinh_scaling, block_extrema
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.definition import check_frames
 from sfxjax.preprocess.tiled import Part, normalize_parts

@@ -11,11 +11,11 @@ import flax.linen as nn
 import numpy as np
 from sklearn.datasets import make_moons
 
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.gradient_reversal import gradient_reversal
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import Validation, fit, predict
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains, Objective
+from sfxjax.training.step import Domains, LossConfig
 
 ROTATION = np.deg2rad(35)
 POINTS = 300
@@ -32,7 +32,7 @@ class Points(nn.Module):
 
 
 @dataclass(frozen=True)
-class OnPoints(Objective):
+class OnPoints(LossConfig):
     """The objective, for that network."""
 
     def network(self, config: BaseConfig, axis_name: str | None = None) -> nn.Module:
@@ -52,7 +52,7 @@ def moons(seed: int, turned: bool) -> tuple[np.ndarray, np.ndarray]:
 def accuracy_on_target(adapted: bool, seed: int) -> float:
     source, positive = moons(1, False)
     target, truth = moons(2, True)
-    recipe = Recipe(
+    recipe = TrainingConfig(
         base=BaseConfig(dimensions=1, noise_normalised=False),
         objective=OnPoints("dann"),
         epochs=40,

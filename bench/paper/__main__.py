@@ -23,18 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.sets import open_set, sets_in
+from sfxjax.data.set_description import sets_in
+from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets
-from sfxjax.training.execute import check_folder, execute, finished, total_steps
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
+from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 from .findings import findings, goals
 from .measured import METHODS, measure_methods
@@ -43,17 +44,8 @@ from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
 from .report import write_report
 from .runs import RESULTS, Run, read_run
 from .spots import run_spot_counter
-from .tables import (
-    Row,
-    describe,
-    measured_table,
-    paper_table,
-    recall_table,
-    row_record,
-    summary_table,
-    table_rows,
-    to_markdown,
-)
+from .table_layout import Row, to_markdown
+from .tables import describe, measured_table, paper_table, recall_table, row_record, summary_table, table_rows
 
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"
@@ -111,7 +103,7 @@ def read_tables(only: str | None) -> tuple[int, ...]:
 
 
 def train_all(
-    plans: Mapping[Path, Plan], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
+    plans: Mapping[Path, RunConfig], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
 ) -> int:
     """Train what is not yet trained, several at once; those that others start from come first.
 
@@ -133,7 +125,7 @@ def train_all(
     ):
         for stage in stages:
             futures = [
-                pool.submit(execute, plan, sets_for(plan.recipe.base), out, advance)
+                pool.submit(train_and_test, plan, sets_for(plan.recipe.base), out, advance)
                 for out, plan in stage.items()
             ]
             try:

@@ -11,7 +11,7 @@ import numpy as np
 from sfxjax.data.labels import MISS
 from sfxjax.training.published import SETS, Pair, frame_range
 
-from .figures import new_figure, save
+from .drawing import new_figure, save
 from .methods import (
     COMPARED,
     METHODS,
@@ -43,11 +43,11 @@ _COLOURS = {
     "supervised_fewer": "#a9cfe8",
     "transfer_fewer": "#c7a6dd",
     "reduced_fewer": "#93cfa9",
-    "reduced_lcn_units": "#b8b04a",
-    "reduced_carried_lcn_units": "#b8b04a",
-    "supervised_lcn_units": "#9a9a9a",
-    "dann_lcn_units": "#e8a33d",
-    "source_only_lcn_units": "#9a9a9a",
+    "reduced_normalised": "#b8b04a",
+    "reduced_carried_normalised": "#b8b04a",
+    "supervised_normalised": "#9a9a9a",
+    "dann_normalised": "#e8a33d",
+    "source_only_normalised": "#9a9a9a",
 }
 _METRIC_TITLES = {
     "recall": "recall on hits and maybes (%)",

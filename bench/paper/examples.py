@@ -7,11 +7,11 @@ import numpy as np
 from sfxjax.data.labels import HIT, MAYBE, MISS
 from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError
-from sfxjax.simulate.frames import ShotPlan, plan_run, simulate_frames
-from sfxjax.simulate.sets import SIMULATED_SETS
+from sfxjax.simulate.parameters import SIMULATED_SETS
+from sfxjax.simulate.sets import ShotPlan, plan_run, simulate_frames
 from sfxjax.simulate.write import simulated_mask
 
-from .figures import Example
+from .drawing import Example
 
 
 def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:

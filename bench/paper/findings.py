@@ -16,8 +16,8 @@ from .runs import Run
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 
-# Ends the keys of methods that read frames in LCN units.
-IN_LCN_UNITS = "_lcn_units"
+# Ends the keys of methods whose heights are as the normalisation leaves them.
+AS_NORMALISED = "_normalised"
 # Keys of the 2D CNN and of transfer by how many labels of the tested set they have.
 BY_LABELS = {200: ("supervised_few", "transfer"), 25: ("supervised_fewer", "transfer_fewer")}
 # A loss of recall of less than this is none, per cent.
@@ -49,14 +49,14 @@ def findings(runs: Sequence[Run]) -> list[Finding]:
     """Judge the paper's five findings by the runs there are.
 
     The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
-    little to lose with as many; the last two on networks that read frames in LCN units, as the paper's do.
+    little to lose with as many; the last two on networks that read heights as the normalisation leaves them, as the paper's do.
 
     Args:
         runs: all there are.
     """
     ours = [_loss_of_few(runs), _transfer(runs), _reduced(runs), _loss_abroad(runs), _dann(runs)]
     again = [_loss_of_few(runs, 25), _transfer(runs, 25)]
-    return [*ours, *again, _loss_abroad(runs, IN_LCN_UNITS), _dann(runs, IN_LCN_UNITS)]
+    return [*ours, *again, _loss_abroad(runs, AS_NORMALISED), _dann(runs, AS_NORMALISED)]
 
 
 def goals(runs: Sequence[Run]) -> list[Finding]:
@@ -155,7 +155,7 @@ def _dann(runs: Sequence[Run], variant: str = "") -> Finding:
 
 
 def _on(variant: str) -> str:
-    return ", in LCN units" if variant else ""
+    return ", its LCN units" if variant else ""
 
 
 def _recalls(runs: Sequence[Run], *keys: str) -> list[Mean | None]:

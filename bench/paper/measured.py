@@ -31,10 +31,10 @@ from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
-from sfxjax.training.execute import execute, map_logits, total_steps, train
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet, prepare
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet, prepare
 from sfxjax.training.published import frame_range
+from sfxjax.training.run import map_logits, total_steps, train, train_and_test
 
 from ..throughput.timing import Timed, measure, peak_memory
 from .plans import RWD, Comparison
@@ -133,19 +133,21 @@ def _trained(method: str, sets: dict[str, PreparedSet], comparison: Comparison) 
     few = len(split("few", frames).train)
     recipe = comparison.recipe(method)
     if method == "reduced":
-        return _train(Plan("reduced", target, None, few, RWD, recipe, frames=frames), sets)
+        return _train(RunConfig("reduced", target, None, few, RWD, recipe, frames=frames), sets)
     if method == "dann":
-        return _train(Plan("dann", source, target, None, None, recipe, frames=frames), sets)
+        return _train(RunConfig("dann", source, target, None, None, recipe, frames=frames), sets)
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
-        alone = Plan("supervised", source, None, None, None, comparison.recipe("supervised"), frames=frames)
+        alone = RunConfig(
+            "supervised", source, None, None, None, comparison.recipe("supervised"), frames=frames
+        )
         with progress("training the base", total_steps(alone), "steps") as advance:
-            execute(alone, {source: sets[source]}, base, advance)
-        plan = Plan("transfer", source, target, few, None, recipe, frames=frames, base=str(base))
+            train_and_test(alone, {source: sets[source]}, base, advance)
+        plan = RunConfig("transfer", source, target, few, None, recipe, frames=frames, base=str(base))
         return _train(plan, sets)
 
 
-def _train(plan: Plan, sets: dict[str, PreparedSet]) -> TrainedModel:
+def _train(plan: RunConfig, sets: dict[str, PreparedSet]) -> TrainedModel:
     with progress(f"training {plan.title()}", total_steps(plan), "steps") as advance:
         return train(plan, sets, advance=advance).models[plan.target or plan.source]
 

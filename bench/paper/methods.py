@@ -16,7 +16,7 @@ import numpy as np
 from sfxjax.evaluation.metrics import count, threshold_at_recall
 from sfxjax.training.published import SETS, Cell, FrameRange, Pair, cells
 
-from .runs import AS_PUBLISHED, FEWER, LCN_UNITS, Run, cell_record, is_as_published, spread
+from .runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
 
 COMPARED: FrameRange = "last"
 RECALLS = ("90", "95", "99")
@@ -52,61 +52,59 @@ METHODS = {
         Method("supervised_few", "2D CNN, 200 labels", "supervised", "few", True, "200 + 200"),
         Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
         Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
-        Method("spots", "spot counter, threshold from the set", "spot_counter", "few", True, "200"),
+        Method("spots", "spot counter, cut from the set", "spot_counter", "few", True, "200"),
         Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
         Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
         Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
         Method(
             "supervised_normalised",
-            "2D CNN, 1200 labels, in LCN units",
+            "2D CNN, 1200 labels, LCN units",
             "supervised",
             "full",
             True,
             "1200 + 400",
-            variant=LCN_UNITS,
+            variant=NORMALISED,
         ),
         Method(
             "reduced_normalised",
-            "RWD and 1D CNN, 200 labels, in LCN units",
+            "RWD and 1D CNN, 200 labels, LCN units",
             "reduced",
             "few",
             True,
             "200 + 200",
-            variant=LCN_UNITS,
+            variant=NORMALISED,
         ),
         Method("dann", "DANN", "dann", "full", False, "none"),
         Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
         Method(
             "dann_normalised",
-            "DANN, in LCN units",
+            "DANN, LCN units",
             "dann",
             "full",
             False,
             "none",
-            variant=LCN_UNITS,
+            variant=NORMALISED,
         ),
         Method(
             "source_only_normalised",
-            "source-only 2D CNN, in LCN units",
+            "source-only 2D CNN, LCN units",
             "supervised",
             "full",
             False,
             "none",
-            variant=LCN_UNITS,
+            variant=NORMALISED,
         ),
         Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
         Method(
             "reduced_carried_normalised",
-            "RWD and 1D CNN, carried over, in LCN units",
+            "RWD and 1D CNN, carried over, LCN units",
             "reduced",
             "few",
             False,
             "none",
-            variant=LCN_UNITS,
+            variant=NORMALISED,
         ),
-        Method(
-            "spots_carried", "spot counter, threshold from another set", "spot_counter", "full", False, "none"
-        ),
+        Method("spots_carried", "spot counter, cut from another set", "spot_counter", "full", False, "none"),
     )
 }
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
 from sfxjax.reductions.reduce import preprocess_and_reduce
-from sfxjax.training.execute import train
-from sfxjax.training.figures import plot_heads
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet
+from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import frame_range
+from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
 from .curves import draw_overview, draw_precision_recall
@@ -69,7 +69,7 @@ def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
 
 
 def draw_runs(
-    runs: Sequence[Run], plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], folder: Path
+    runs: Sequence[Run], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Path]:
     """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
 
@@ -91,7 +91,7 @@ def draw_runs(
         return paths
     simulated = "simulated sets: " if dann.simulated else ""
     paths["figure10"] = folder / "figure10.png"
-    plot_heads(
+    plot_learning_curves(
         read_log(dann.folder),
         dann.record["epoch_kept"],
         f"{simulated}DANN {dann.source} -> {dann.target}",
@@ -110,7 +110,7 @@ def draw_runs(
 
 
 def _draw_features(
-    dann: Run, alone: Run, plans: Mapping[Path, Plan], sets: Mapping[str, PreparedSet], path: Path
+    dann: Run, alone: Run, plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], path: Path
 ) -> None:
     """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}

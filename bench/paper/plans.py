@@ -8,14 +8,13 @@ from pathlib import Path
 
 from sfxjax.data.splits import split
 from sfxjax.training import dann, reduced, supervised, transfer
-from sfxjax.training.plan import Plan
+from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import PAIRS, Cell, cells
-from sfxjax.training.recipe import Recipe
 
-from .runs import AS_PUBLISHED, FEWER, LCN_UNITS
+from .runs import AS_PUBLISHED, FEWER, NORMALISED
 
 RWD = "row_wise_decomposition"
-RECIPES: dict[str, Recipe] = {
+RECIPES: dict[str, TrainingConfig] = {
     "supervised": supervised.RECIPE,
     "transfer": transfer.RECIPE,
     "reduced": reduced.RECIPE,
@@ -24,7 +23,7 @@ RECIPES: dict[str, Recipe] = {
 # Tables of trained networks; Table 6 is measured apart.
 TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
 # Trained a second time, with the first seed alone, on heights as the normalisation leaves them: what own noise is worth.
-ALSO_IN_LCN_UNITS = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
+ALSO_NORMALISED = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
 # Trained a second time on an eighth of the labels: networks that need fewer than the paper's lose little with as many.
 ALSO_WITH_FEWER = (("supervised", "few"), ("transfer", "few"), ("reduced", "few"))
 FEWER_LABELS = 8
@@ -53,19 +52,19 @@ class Comparison:
     frames: int = 2000
     quick: bool = False
 
-    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> Recipe:
+    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> TrainingConfig:
         """Return a method's recipe.
 
         Args:
             method: key of `RECIPES`.
-            variant: `LCN_UNITS` for heights as the normalisation leaves them, as the paper's networks read them.
+            variant: `NORMALISED` for heights as the normalisation leaves them, as the paper's networks read them.
         """
         recipe = RECIPES[method]
-        recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != LCN_UNITS))
+        recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != NORMALISED))
         return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 
-def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
+def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
     """List the trainings, those that others start from first.
 
     Args:
@@ -75,7 +74,7 @@ def planned(comparison: Comparison, runs: Path) -> dict[Path, Plan]:
     Returns:
         A plan for each folder.
     """
-    plans: dict[Path, Plan] = {}
+    plans: dict[Path, RunConfig] = {}
     for seed in range(comparison.seeds):
         for cell in _wanted(comparison):
             if cell.method == "transfer":
@@ -107,8 +106,8 @@ def folder_of(
 
 def _variants(cell: Cell, seed: int) -> Iterable[str]:
     yield AS_PUBLISHED
-    if seed == 0 and (cell.method, cell.split) in ALSO_IN_LCN_UNITS:
-        yield LCN_UNITS
+    if seed == 0 and (cell.method, cell.split) in ALSO_NORMALISED:
+        yield NORMALISED
     if (cell.method, cell.split) in ALSO_WITH_FEWER:
         yield FEWER
 
@@ -134,11 +133,11 @@ def _plan(
     base: str | None,
     *,
     variant: str = AS_PUBLISHED,
-) -> Plan:
+) -> RunConfig:
     labels = len(split("few", comparison.frames).train) if part == "few" else None
     if labels is not None and variant == FEWER:
         labels = max(1, labels // FEWER_LABELS)
-    return Plan(
+    return RunConfig(
         method,  # type: ignore[arg-type]  # one of the literals, from the published cells
         source,
         target,

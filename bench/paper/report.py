@@ -15,17 +15,8 @@ from sfxjax.screen.pictures import data_address
 
 from .findings import FAILS, HOLDS, Finding, findings, goals, spot_counter_line
 from .runs import Run, check_runs
-from .tables import (
-    TABLES,
-    Row,
-    Table,
-    describe,
-    measured_table,
-    paper_table,
-    recall_table,
-    summary_table,
-    to_html,
-)
+from .table_layout import Row, Table, to_html
+from .tables import TABLES, describe, measured_table, paper_table, recall_table, summary_table
 
 TITLE = "Weakly supervised classification of serial crystallography frames: the paper's tables and figures"
 PAPER = "Xie, Liu et al., Optics Express 31(20):32909 (2023)"

@@ -10,8 +10,7 @@ A run is a folder with
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.data.labels import HIT, MISS
-from sfxjax.data.splits import SPLIT_NAMES, split
+from sfxjax.data.labels import MISS
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.training.evaluation import summarize
-from sfxjax.training.published import SETS, Cell, FrameRange, frame_range
-from sfxjax.training.scores import read_scores
-from sfxjax.training.scores import write_scores as _write_scores
+from sfxjax.training.published import Cell, FrameRange, frame_range
+
+from .run_files import _check_record, _read_scores, _split_of, _training_frames
 
 RESULTS, SCORES = "results.json", "scores.h5"
 METHOD_TITLES = {
@@ -36,20 +34,10 @@ METHOD_TITLES = {
     "source_only": "source-only CNN",
     "spot_counter": "spot counter",
 }
-# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
-AS_PUBLISHED, LCN_UNITS, FEWER = "", "lcn_units", "fewer"
+# What a network differs in from its like in the paper: in nothing, in the units of its heights, in its number of labels.
+AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
 # Methods that train on a second set as well.
-_WITH_TARGET = ("transfer", "dann")
 _RWD = ("row_wise_decomposition", "rwd")
-_NEEDED = {
-    "method": str,
-    "source": str,
-    "labels": int,
-    "seed": int,
-    "simulated": bool,
-    "frames": dict,
-    "recipe": dict,
-}
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 
 
@@ -110,15 +98,15 @@ class Run:
 
     @property
     def noise_normalised(self) -> bool:
-        """Whether its frames are scaled to their noise; True without a network."""
+        """Whether its frames' heights are in units of their own noise; True without a network."""
         return bool(self.record["recipe"].get("base", {}).get("noise_normalised", True))
 
     @property
     def variant(self) -> str:
-        """How it differs from the paper's: `FEWER` labels, `LCN_UNITS`, or not, `AS_PUBLISHED`."""
+        """How it differs from the paper's: `FEWER` labels, heights as `NORMALISED`, or not, `AS_PUBLISHED`."""
         if not self.published:
             return FEWER
-        return AS_PUBLISHED if self.noise_normalised else LCN_UNITS
+        return AS_PUBLISHED if self.noise_normalised else NORMALISED
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
@@ -172,27 +160,6 @@ def spread(values: Sequence[float | None]) -> Spread:
     if not known or len(known) < len(values):
         return Spread(None, None)
     return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
-
-
-def write_scores(
-    path: str | Path, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
-) -> None:
-    """Check a run's scores and write its `scores.h5`, whole or not at all.
-
-    Args:
-        path: of the file.
-        scores: set -> (frames,) in [0, 1], NaN where a frame was not scored.
-        classes: set -> (frames,) MISS, MAYBE or HIT, for the same sets.
-
-    Raises:
-        UserError: the two do not fit each other, or hold other values.
-    """
-    checked = {name: _checked(name, scores, classes) for name in sorted({*scores, *classes})}
-    _write_scores(
-        Path(path),
-        {name: pair[0] for name, pair in checked.items()},
-        {name: pair[1] for name, pair in checked.items()},
-    )
 
 
 def read_run(folder: str | Path, *, quick: bool | None = None) -> Run:
@@ -310,7 +277,7 @@ def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
 
 
 def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
-    """Find the spot counters whose threshold was chosen on the labels that a cell's method may use for validation."""
+    """Find the spot counters whose cut was chosen on the labels that a cell's method may use for validation."""
     labelled = cell.target if cell.method == "transfer" else cell.source
     return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
 
@@ -326,71 +293,3 @@ def source_only_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
     return (
         [run for run in found if run.target == cell.target] or [r for r in found if r.target is None] or alone
     )
-
-
-def _checked(
-    name: str, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    if name not in scores or name not in classes:
-        raise UserError(f"{name} has scores or labels, not both")
-    score, label = np.asarray(scores[name]), np.asarray(classes[name])
-    if score.ndim != 1 or score.shape != label.shape or not len(score):
-        raise UserError(
-            f"{name}: {score.shape} scores and {label.shape} labels; give one of each for each frame"
-        )
-    if score.dtype.kind != "f" or np.any((score < 0) | (score > 1)):
-        raise UserError(f"{name}: scores are floats from 0 to 1, or NaN")
-    if label.dtype.kind not in "iu" or label.min() < MISS or label.max() > HIT:
-        raise UserError(f"{name}: labels are {MISS}, {MISS + 1} and {HIT}")
-    return score.astype(np.float32), label.astype(np.int8)
-
-
-def _read_scores(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    read = read_scores(path)
-    scores = {name: pair.scores for name, pair in read.items()}
-    classes = {name: pair.labels for name, pair in read.items()}
-    try:
-        checked = {name: _checked(name, scores, classes) for name in read}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return {name: pair[0] for name, pair in checked.items()}, {
-        name: pair[1] for name, pair in checked.items()
-    }
-
-
-def _check_record(path: Path, record: Any) -> None:
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: not a run's record; delete the run to train it again")
-    for key, kind in _NEEDED.items():
-        if not isinstance(record.get(key), kind) or (kind is int and isinstance(record[key], bool)):
-            raise UserError(f"{path}: `{key}` must be {kind.__name__}, not {record.get(key)!r}")
-    if not isinstance(record.get("threshold", 0.5), (int, float)) or not math.isfinite(
-        record.get("threshold", 0.5)
-    ):
-        raise UserError(f"{path}: `threshold` must be a number, not {record['threshold']!r}")
-    target = record.get("target")
-    if record["source"] not in SETS or target not in (None, *SETS) or target == record["source"]:
-        raise UserError(f"{path}: no such pair of sets: {record['source']!r}, {target!r}")
-    if record["method"] in _WITH_TARGET and target is None:
-        raise UserError(f"{path}: {record['method']} needs a target")
-
-
-def _split_of(path: Path, record: dict[str, Any]) -> str:
-    """Tell the split by its name in the record, or by the number of labels as `sfxjax.data.splits.labelled_split` does."""
-    named = record.get("split")
-    if named is not None:
-        if named not in SPLIT_NAMES:
-            raise UserError(f"{path}: `split` is one of {', '.join(SPLIT_NAMES)}, not {named!r}")
-        return named
-    for name in reversed(SPLIT_NAMES):
-        if 1 <= record["labels"] <= _training_frames(path, record, name):
-            return name
-    raise UserError(f"{path}: {record['labels']} labels are more than the paper's training frames, or none")
-
-
-def _training_frames(path: Path, record: dict[str, Any], name: str) -> int:
-    labelled = record["target"] if record["method"] == "transfer" else record["source"]
-    frames = record["frames"].get(labelled)
-    if not isinstance(frames, int):
-        raise UserError(f"{path}: `frames` does not tell the length of {labelled}")
-    return len(split(name, frames).train)

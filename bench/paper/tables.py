@@ -5,9 +5,7 @@ A cell that no run fills says "not run".
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -28,8 +26,8 @@ from .runs import (
     source_only_runs,
     spot_counter_runs,
 )
+from .table_layout import NOT_RUN, Row, Table
 
-NOT_RUN = "not run"
 TABLES = (1, 2, 3, 4, 5, 7)
 
 # Frames on which all rows of a table, and of other tables, can be compared: 1601-2000 of any set were never trained or
@@ -44,44 +42,6 @@ _MEASURED = {
     "Resource consuming": ("peak_memory_mib", "MiB at most", "{:.0f}"),
     "Speed of prediction": ("frames_per_second", "frames/s", "{:,.0f}"),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """A published cell and what stands beside it; None: not run.
-
-    Attributes:
-        cell: the published one.
-        ours: on the frames the paper tested.
-        same_frames: on the frames of `SAME_FRAMES`.
-        others: other methods on the frames the paper tested, by their titles.
-    """
-
-    cell: Cell
-    ours: Figures | None
-    same_frames: Figures | None
-    others: dict[str, Figures | None]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to be read.
-
-    Attributes:
-        key: `table1` and the like.
-        heading: what it is, and of which data.
-        columns: their headings.
-        rows: texts, one a column.
-        notes: below the table.
-        summaries: how many rows at the end sum up the others.
-    """
-
-    key: str
-    heading: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-    summaries: int = 0
 
 
 def describe(runs: Iterable[Run]) -> str:
@@ -189,8 +149,8 @@ def summary_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
         "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
-        "LCN units: the same networks on frames as the local contrast normalisation (LCN) leaves them, as in the paper; "
-        "all others scale each frame to its noise.",
+        "LCN units: the same networks on heights in units of the frame's standard deviation, as the paper's read "
+        "them; all others have them in units of the frame's own noise.",
         "Labels: to train on + to choose epoch and threshold by, of a set of 2000 frames; of a shorter one the same shares.",
     ]
     return Table("summary", f"All methods ({describe(runs)})", columns, rows, notes)
@@ -213,7 +173,7 @@ def recall_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Frames 1601-2000 of every set (the last fifth of a shorter one), which no network was trained or validated on. "
         "The threshold is the highest that keeps this share of the positives. Means are over the pairs and seeds there are.",
-        "Labels: for training + for the choice of the epoch and threshold; the spot counter only chooses a threshold.",
+        "Labels: for training + for the choice of the epoch and threshold; the spot counter only chooses a cut.",
     ]
     heading = f"Accuracy on misses (%) at fixed recall ({describe(runs)})"
     return Table("recalls", heading, columns, rows, notes)
@@ -253,44 +213,6 @@ def measured_table(measured: Mapping[str, Any], runs: Sequence[Run] = ()) -> Tab
         about = "simulated sets" if measured["simulated"] else "CXIDB 76"
         about += ", quick: fewer frames or epochs" if measured.get("quick") else ""
     return Table("table6", f"Table 6. {TABLE_TITLES[6]} ({about})", columns, rows, notes)
-
-
-def to_markdown(table: Table) -> str:
-    """Write a table as Markdown, with its heading and notes."""
-
-    def line(texts: Iterable[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-    lines = [f"### {table.heading}", "", line(table.columns), line("---" for _ in table.columns)]
-    plain = len(table.rows) - table.summaries
-    lines += [line(row) for row in table.rows[:plain]]
-    lines += [line(f"**{text}**" if text else "" for text in row) for row in table.rows[plain:]]
-    for note in table.notes:
-        lines += ["", note]
-    return "\n".join(lines) + "\n"
-
-
-def to_html(table: Table) -> str:
-    """Write a table as HTML, with its heading, which has the table's key as its id, and notes."""
-
-    def line(texts: Sequence[str], tag: str) -> str:
-        kinds = [' class="none"' if text == NOT_RUN else "" for text in texts]
-        pairs = zip(texts, kinds, strict=True)
-        return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for text, kind in pairs)
-
-    plain = len(table.rows) - table.summaries
-    body = [f"<tr>{line(row, 'td')}</tr>" for row in table.rows[:plain]]
-    body += [f'<tr class="sum">{line(row, "td")}</tr>' for row in table.rows[plain:]]
-    return "\n".join(
-        [
-            f'<h2 id="{html.escape(table.key)}">{html.escape(table.heading)}</h2>',
-            f'<div class="wide"><table><thead><tr>{line(table.columns, "th")}</tr></thead>',
-            "<tbody>",
-            *body,
-            "</tbody></table></div>",
-            *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
-        ]
-    )
 
 
 def _trained_on(cell: Cell) -> str:
@@ -408,7 +330,7 @@ def _notes(number: int, frames: int) -> list[str]:
     }
     chosen[7] = f"source's validation frames: {few} for 1D, {first} for 2D"
     notes.append(
-        f"Spot counter: its threshold is chosen on the {chosen.get(number, f'frames {few}')}, and it is tested as the network is."
+        f"Spot counter: its cut is chosen on the {chosen.get(number, f'frames {few}')}, and it is tested as the network is."
     )
     if number == 7:
         notes.append(

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.sets import cxidb76_name, sets_in
+from sfxjax.data.set_description import cxidb76_name, sets_in
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text

@@ -19,18 +19,18 @@ from sfxjax.data.splits import split
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.training.adaptation import adapt
-from sfxjax.training.evaluation import calibration_shift, summarize
-from sfxjax.training.execute import map_logits, with_shift
-from sfxjax.training.loop import Fit, Validation, fit
-from sfxjax.training.prepared import PreparedSet, base_for, from_both_ends
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains
+from sfxjax.training.config import TrainingConfig
+from sfxjax.training.data import PreparedSet, base_for, from_both_ends
+from sfxjax.training.evaluation import logit_bias, summarize
+from sfxjax.training.loop import TrainingResult, Validation, fit
+from sfxjax.training.run import map_logits, with_shift
+from sfxjax.training.step import Domains
 
 # A draw of few labels holds at least so many of either class, or nothing could be learnt from it.
 LEAST_OF_A_CLASS = 2
 UNTOUCHED = "carried_over"
 # Networks on vectors are small and learn in a third of the full recipe's steps.
-RECIPE = Recipe(epochs=4, steps_per_epoch=50)
+RECIPE = TrainingConfig(epochs=4, steps_per_epoch=50)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def drawn_labels(positive: np.ndarray, labels: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([certain, more]))
 
 
-def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: Recipe = RECIPE) -> dict[str, Any]:
+def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig = RECIPE) -> dict[str, Any]:
     """Train and test one cell.
 
     Few labels serve for everything: training, the choice of the epoch and the calibration. No further frame is looked at.
@@ -116,7 +116,7 @@ TRANSPOSED = {"row_wise_decomposition": "column_wise_decomposition"}
 
 
 def _few_labels(
-    cell: Cell, sets: Mapping[str, PreparedSet], recipe: Recipe
+    cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
 ) -> tuple[TrainedModel, float, np.ndarray]:
     prepared = sets[cell.source]
     few = split("few", len(prepared))
@@ -135,7 +135,7 @@ def _few_labels(
 
 
 def _adapted(
-    cell: Cell, sets: Mapping[str, PreparedSet], recipe: Recipe
+    cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
 ) -> tuple[TrainedModel, float, np.ndarray]:
     source, target = sets[cell.source], sets[cell.target]
     full = split("full", len(source))
@@ -165,10 +165,15 @@ def _repeated(drawn: np.ndarray, frames: int, times: int) -> np.ndarray:
 
 
 def _calibrated(
-    cell: Cell, recipe: Recipe, result: Fit, domain: str, maps: np.ndarray, positive: np.ndarray
+    cell: Cell,
+    recipe: TrainingConfig,
+    result: TrainingResult,
+    domain: str,
+    maps: np.ndarray,
+    positive: np.ndarray,
 ) -> TrainedModel:
     own = TrainedModel(recipe.base, result.variables("source"), reduction=cell.reduction)
-    shift = calibration_shift(positive, expit(map_logits(own, maps)))
+    shift = logit_bias(positive, expit(map_logits(own, maps)))
     return TrainedModel(recipe.base, with_shift(result.variables(domain), shift), reduction=cell.reduction)
 
 

@@ -107,9 +107,10 @@ def chosen_stages(only: str | None, quick: bool = False) -> list[Any]:
     Raises:
         UserError: a word is no beginning.
     """
-    from . import file_stage, frame_stages, raw_stages, training_stages
+    from . import file_stage, frame_stages, raw_stages, screening_stages, training_stages
 
-    stages = [*raw_stages.STAGES, *frame_stages.STAGES, *file_stage.STAGES, *training_stages.STAGES]
+    modules = (raw_stages, frame_stages, screening_stages, file_stage, training_stages)
+    stages = [stage for module in modules for stage in module.STAGES]
     if only is None:
         return [stage for stage in stages if stage.quick or not quick]
     words = [word.strip() for word in only.split(",") if word.strip()]

@@ -19,7 +19,8 @@ from sfxjax.screen.lists import write_lists
 from sfxjax.screen.pipeline import Screening, ScreenOptions
 from sfxjax.simulate.write import simulated_data
 
-from .frame_stages import check_screener, decision_operations
+from .frame_stages import decision_operations
+from .screening_stages import check_screener
 from .stages import PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
 
 DATA_SET = "LO19"

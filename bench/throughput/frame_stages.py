@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.crop import CROP, FRAME, central_crop, padded_crop
-from sfxjax.data.batches import CropBatch, saturation
+from sfxjax.crop import CROP, FRAME, central_crop
+from sfxjax.data.batches import saturation
 from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.networks import HitClassifier
-from sfxjax.models.stem import ORIENTATIONS, rotate_flip, stem
+from sfxjax.models.networks import ORIENTATIONS, HitClassifier, rotate_flip
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
-from sfxjax.preprocess.definition import normalize_pixels, preprocess
+from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import REDUCTIONS, get_reduction
-from sfxjax.screen.scorer import Screener
+from sfxjax.reductions.registry import REDUCTIONS
 
 from . import reference_pipelines as others
 from .stages import (
     DETECTOR,
     PAPER_1D,
     PAPER_2D,
-    NotHere,
     Rival,
     Setting,
     Stage,
@@ -232,102 +228,6 @@ def network_2d_on_maps(setting: Setting) -> Work:
     )
 
 
-def screening(dimensions: int, setting: Setting) -> Work:
-    """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
-    model = setting.model_2d if dimensions == 2 else setting.model_1d
-    screener = Screener(model, setting.batch, [setting.device])
-    limit = saturation(np.dtype(np.uint16))
-    check_screener(screener, setting)
-
-    def call(crops: jax.Array) -> Any:
-        return screener.start(CropBatch(crops, None, limit)).results()
-
-    rivals = [partial(_pyfai, setting)] if dimensions == 2 else []
-    return Work(
-        call,
-        setting.crops_there,
-        setting.batch,
-        f"{CROP}x{CROP} uint16",
-        moved=RAW,
-        operations=decision_operations(model),
-        program=screener.program(np.uint16),
-        rivals=rivals,
-        published=PAPER_2D if dimensions == 2 else None,
-    )
-
-
-def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
-    """Score frames in the host's memory: cropped there, sent in their own type, decisions back on the host."""
-    model = setting.model_2d if dimensions == 2 else setting.model_1d
-    screener = Screener(model, setting.batch, [setting.device])
-    frames = setting.crops if edge == CROP else setting.detector_frames
-    limit = saturation(frames[0].dtype)
-    check_screener(screener, setting)
-    # As many batches in a call as make filling and draining the queue small.
-    rounds = 2 if setting.on_cpu else 16
-
-    def call(first: int) -> list[np.ndarray]:
-        order = [frames[(first + step) % len(frames)] for step in range(rounds)]
-        batches = (CropBatch(padded_crop(batch, batch.dtype), None, limit) for batch in order)
-        return [scores.scores for _, scores in screener.score_batches(batches)]
-
-    expected = call(0)[0]
-    whole = screener.score_crops(np.ascontiguousarray(central_crop(frames[0])), None, limit)
-    compare(f"scores from {edge}x{edge}", expected, whole.scores, atol=1e-6)
-    return Work(
-        call,
-        list(range(len(frames))),
-        rounds * setting.batch,
-        f"{edge}x{edge} uint16",
-        moved=RAW,
-        over_bus=RAW,
-        operations=decision_operations(model),
-        program=screener.program(np.uint16),
-        published=PAPER_2D if dimensions == 2 and edge == DETECTOR else None,
-    )
-
-
-def check_screener(screener: Screener, setting: Setting) -> None:
-    """Compare a screener's scores with those of one frame at a time, on random and on real frames."""
-    limit = saturation(np.dtype(np.uint16))
-    everywhere = np.ones((CROP, CROP), bool)
-    sets = [("random", setting.crops[0][:COMPARED], everywhere, False)]
-    if len(setting.real[0]):
-        sets.append(("real", *setting.real, True))
-    for name, crops, good, negatives_bad in sets:
-        fast = screener.score_crops(crops, good, limit, negatives_bad).scores
-        expected = [reference_score(screener.model, one, good, limit, negatives_bad) for one in crops]
-        spread = SPREAD if name == "random" else 0.0
-        what = f"scores of {name} frames, {screener.model.config.dimensions}D"
-        compare(what, fast, expected, atol=SCORES if setting.on_cpu else SCORES_TF32, spread=spread)
-
-
-def reference_score(
-    model: TrainedModel, crop: np.ndarray, good: np.ndarray, limit: float, negatives_bad: bool
-) -> float:
-    """Score one crop step by step, without a batch and in full precision."""
-    with jax.default_matmul_precision("float32"):
-        return float(
-            _scored_crop(model.config, model.reduction, model.variables, crop, good, limit, negatives_bad)
-        )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _scored_crop(
-    config: BaseConfig,
-    reduction: str | None,
-    variables: Any,
-    crop: jax.Array,
-    mask: jax.Array,
-    limit: float,
-    negatives: bool,
-) -> jax.Array:
-    pixels, _ = settle(crop, mask, limit, negatives)
-    frame, window_valid = normalize_pixels(pixels)
-    inputs = frame if reduction is None else get_reduction(reduction)(frame, window_valid)
-    return TrainedModel(config, variables).scores(inputs[None])[0]
-
-
 def scores(model: TrainedModel, inputs: Any) -> np.ndarray:
     """Score frames or vectors, which are few, in full precision."""
     with jax.default_matmul_precision("float32"):
@@ -365,22 +265,6 @@ def _tolerance(setting: Setting, dtype: Any) -> float:
     return SCORES if setting.on_cpu else SCORES_TF32
 
 
-def _pyfai(setting: Setting) -> Rival:
-    """The OpenCL peak finder of pyFAI, of which other counts of spots are made."""
-    try:
-        version = import_module("pyFAI").version
-        finder = import_module("pyFAI.opencl.peak_finder").OCL_SimplePeakFinder(image_shape=(CROP, CROP))
-        finder.count(setting.crops[0][0])
-    except ImportError:
-        raise NotHere("pyFAI with OpenCL is not installed") from None
-    except Exception as error:  # OpenCL fails in as many ways as it has drivers.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NotHere(f"pyFAI finds no OpenCL device that works ({reason})") from None
-    device = finder.ctx.devices[0].name
-    note = "counts outlying pixels, host memory to a number"
-    return Rival(f"pyFAI {version}, {device}", finder.count, list(setting.crops[0][:ONE_BY_ONE]), 1, note)
-
-
 STAGES = [
     Stage("crop", "single steps", crop),
     *(
@@ -393,10 +277,4 @@ STAGES = [
     Stage("2d-cnn", "single steps", partial(network_2d, jnp.float32)),
     Stage("2d-cnn-bfloat16", "single steps", partial(network_2d, jnp.bfloat16), quick=False),
     Stage("2d-cnn-maps", "single steps", network_2d_on_maps),
-    Stage("screening-2d", "frames on the device", partial(screening, 2)),
-    Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
-    Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
-    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
-    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
-    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
 ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 
 from sfxjax.screen.scorer import Screener
-from sfxjax.training.steps import first_replica, mapped_steps
+from sfxjax.training.mapping import first_replica, mapped_steps
 
 from .stages import Setting, compare
 from .training_stages import METHODS, steps_of, training_data

@@ -13,9 +13,8 @@ import numpy as np
 from sfxjax.crop import CROP, FRAME
 from sfxjax.data.batches import saturation
 from sfxjax.mapping import map_frames
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import network_inputs
-from sfxjax.models.stem import block_extrema
+from sfxjax.models.stem import BaseConfig, block_extrema
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.preprocess.validity import settle

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from sfxjax.crop import CROP, central_crop
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.contrast import WINDOW
 
 _HALF = WINDOW // 2

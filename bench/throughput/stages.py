@@ -1,7 +1,6 @@
 """What the stages of `bench.throughput` share: how a stage is described, and the frames and networks that all of them use.
 
-To add a stage, write a function that takes a `Setting` and returns a `Work`, and list it as `Stage` in `STAGES` of its
-module.
+To add a stage, write a function that takes a `Setting` and returns a `Work`, and list it in `STAGES` of its module.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ import numpy as np
 
 from sfxjax.crop import CROP, FRAME, central_crop
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.layers import MOMENTUM
 from sfxjax.models.networks import HitClassifier
-from sfxjax.models.stem import stem
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.reductions.row_wise import row_wise_decomposition
 

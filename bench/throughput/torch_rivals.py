@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import HitClassifier
-from sfxjax.training.steps import Domains
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.step import Domains
 
 from . import reference_pipelines as others
 from .stages import NotHere, Rival, Setting, compare

@@ -13,19 +13,12 @@ import numpy as np
 import optax
 
 from sfxjax.models.checkpoint import example_maps
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.networks import DomainAdversarialNetwork
-from sfxjax.training.recipe import Recipe
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import TrainingConfig
+from sfxjax.training.mapping import mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch
-from sfxjax.training.steps import (
-    Domains,
-    Draw,
-    Objective,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-)
+from sfxjax.training.step import BatchIndices, Domains, LossConfig, new_state
 
 from .stages import Rival, Setting, Stage, Work, compare
 from .torch_rivals import torch_training
@@ -34,12 +27,12 @@ FRAMES = 256
 LOSS = 2e-3
 LOSS_TF32 = 3e-2
 
-METHODS: dict[str, Recipe] = {
-    "supervised": Recipe(),
+METHODS: dict[str, TrainingConfig] = {
+    "supervised": TrainingConfig(),
     # The paper's first step of transfer: a fresh classifier on a base that rests.
-    "transfer": Recipe(objective=Objective(frozen=len(BaseConfig().channels) + 1)),
-    "reduced": Recipe(base=BaseConfig(dimensions=1)),
-    "dann": Recipe(),
+    "transfer": TrainingConfig(objective=LossConfig(frozen=len(BaseConfig().channels) + 1)),
+    "reduced": TrainingConfig(base=BaseConfig(dimensions=1)),
+    "dann": TrainingConfig(),
 }
 
 
@@ -63,8 +56,8 @@ def training_data(base: BaseConfig, adversarial: bool, seed: int) -> Domains:
 
 
 def steps_of(
-    recipe: Recipe, data: Domains, devices: list[jax.Device], steps: int
-) -> tuple[Any, Any, Draw, Any]:
+    recipe: TrainingConfig, data: Domains, devices: list[jax.Device], steps: int
+) -> tuple[Any, Any, BatchIndices, Any]:
     """Prepare what a call of the mapped steps takes: state, data, draws and a key."""
     draw = draw_epoch(
         np.asarray(data.positive) > 0,
@@ -114,7 +107,7 @@ def training(method: str, setting: Setting) -> Work:
     )
 
 
-def check_loss(recipe: Recipe, data: Domains, setting: Setting) -> None:
+def check_loss(recipe: TrainingConfig, data: Domains, setting: Setting) -> None:
     """Compare the first step's losses, without dropout and turning nothing, with those of the network itself."""
     recipe = replace(recipe, base=replace(recipe.base, dropout=0.0))
     devices = [setting.device]
@@ -131,7 +124,7 @@ def check_loss(recipe: Recipe, data: Domains, setting: Setting) -> None:
 
 
 def _losses(
-    network: DomainAdversarialNetwork, params: Any, statistics: Any, data: Domains, draw: Draw
+    network: DomainAdversarialNetwork, params: Any, statistics: Any, data: Domains, draw: BatchIndices
 ) -> list[Any]:
     def heads(domain: str, maps: Any) -> Any:
         variables = {"params": params, "batch_stats": statistics[domain]}
@@ -147,7 +140,7 @@ def _losses(
     return losses
 
 
-def _torch(recipe: Recipe, data: Domains, setting: Setting) -> list[Callable[[], Rival]]:
+def _torch(recipe: TrainingConfig, data: Domains, setting: Setting) -> list[Callable[[], Rival]]:
     """The same step in PyTorch; its first loss must be ours."""
     without_dropout = replace(recipe, base=replace(recipe.base, dropout=0.0))
     state, _, draw, _ = steps_of(without_dropout, data, [setting.device], 3)

@@ -1,4 +1,4 @@
-"""Masks of bad pixels, whose polarity differs from program to program and is never guessed.
+"""Masks of bad pixels, whose polarity differs from program to program and is never pseudo_labels.
 
 Everywhere in this package a mask is bool, True where a pixel is good.
 """

@@ -12,9 +12,8 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,18 +23,11 @@ import numpy as np
 
 from sfxjax.crop import CROP
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.hdf5 import first_line
-from sfxjax.data.read import FrameReader
-from sfxjax.errors import UserError, explain_os_error
+from sfxjax.data.serving import _SLOT_BYTES, SLOTS, UNIT, _slot_arrays, serve
+from sfxjax.errors import UserError
 
-# Frames asked for at once, and requests under way for each reader.
-UNIT = 8
-SLOTS = 2
 TIMEOUT = 120.0
-MEMORY_LIMIT = 6 * 2**30
 
-_CROP_BYTES = 4 * CROP * CROP
-_SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
 
 Frame = tuple[FrameStack, int]
 
@@ -107,7 +99,7 @@ class Readers:
     def write_hits(
         self, path: Path, frames: list[Frame], indices: list[int], scores: list[float]
     ) -> list[str]:
-        """Write frames to a CXI file; see `sfxjax.screen.hits_file.write_hits`. Returns what was left out.
+        """Write frames to a CXI file; see `sfxjax.data.hits_file.write_hits`. Returns what was left out.
 
         Raises:
             UserError: as there, or the reader ended.
@@ -309,71 +301,6 @@ class _Gone(Exception):
     """The process ended or was ended; the text says how, to follow "reading it"."""
 
 
-def serve(pipe: Connection, options: str, memory: Any) -> None:
-    """Answer requests until the pipe closes; what a reader process runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit_memory()
-    view = np.frombuffer(memory, np.uint8)
-    with FrameReader(ReadOptions.from_json(options)) as reader, contextlib.suppress(EOFError, OSError):
-        while True:
-            request = json.loads(pipe.recv_bytes())
-            content: bytes = b""
-            try:
-                value, content = _answer(reader, request, view)
-                reply = {"value": value, "bytes": bool(content)}
-            except UserError as error:
-                reply = {"error": str(error)}
-            except MemoryError:
-                reply = {"error": f"{_about(request)}: does not fit into memory; is the file damaged?"}
-            except Exception as error:  # A damaged file can make a library raise anything.
-                explained = explain_os_error(error) if isinstance(error, OSError) else None
-                reason = explained or f"{type(error).__name__}: {first_line(error)}"
-                reply = {"error": f"{_about(request)}: cannot be read ({reason})"}
-            pipe.send_bytes(json.dumps(reply).encode())
-            if content:
-                pipe.send_bytes(content)
-
-
-def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
-    if request["do"] == "stacks":
-        return [stack.to_json() for stack in reader.stacks(request["file"])], b""
-    if request["do"] == "mask":
-        good = reader.static_mask(FrameStack.from_json(request["stack"]))
-        return None, b"" if good is None else good.tobytes()
-    if request["do"] == "read":
-        return _read(reader, request, view), b""
-    return _OTHER_REQUESTS[request["do"]](reader, request), b""
-
-
-def _write_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
-    from sfxjax.screen.hits_file import write_hits
-
-    chosen = [(FrameStack.from_json(fields), numbers) for fields, numbers in request["frames"]]
-    return write_hits(reader, Path(request["path"]), chosen, request["indices"], request["scores"])
-
-
-_OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
-    "forget": lambda reader, _: reader.close(),
-    "write_hits": _write_hits,
-}
-
-
-def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:
-    dtype = np.dtype(request["dtype"])
-    crops, masks = _slot_arrays(view, request["slot"], dtype)
-    reasons: list[str] = []
-    masked = False
-    for fields, numbers in request["frames"]:
-        stack = FrameStack.from_json(fields)
-        for crop, good, reason in reader.read(stack, numbers, dtype):
-            place = len(reasons)
-            crops[place] = 0 if crop is None else crop
-            masks[place] = True if good is None else good
-            masked = masked or good is not None
-            reasons.append(reason)
-    return {"reasons": reasons, "masked": masked}
-
-
 def _read_request(frames: list[Frame], dtype: np.dtype, slot: int) -> dict[str, Any]:
     return {"do": "read", "frames": _grouped(frames), "dtype": dtype.str, "slot": slot}
 
@@ -385,30 +312,6 @@ def _grouped(frames: list[Frame]) -> list[tuple[dict[str, Any], list[int]]]:
             grouped.append((stack, []))
         grouped[-1][1].append(number)
     return [(stack.to_json(), numbers) for stack, numbers in grouped]
-
-
-def _slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    start = slot * _SLOT_BYTES
-    crops = view[start : start + UNIT * CROP * CROP * dtype.itemsize].view(dtype).reshape(UNIT, CROP, CROP)
-    start += UNIT * _CROP_BYTES
-    masks = view[start : start + UNIT * CROP * CROP].view(bool).reshape(UNIT, CROP, CROP)
-    return crops, masks
-
-
-def _about(request: dict[str, Any]) -> str:
-    return str(request.get("file") or request.get("stack", {}).get("file") or "the frames")
-
-
-def _limit_memory() -> None:
-    """Bound this process's memory, where the system can, against files of absurd sizes."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def default_readers() -> int:

@@ -20,9 +20,8 @@ import sfxjax
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
-from sfxjax.models.config import BaseConfig
-from sfxjax.models.networks import HitClassifier, parameter_count
-from sfxjax.models.stem import ORIENTATIONS, rotate_flip, stem
+from sfxjax.models.networks import ORIENTATIONS, HitClassifier, parameter_count, rotate_flip
+from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.reductions.provenance import find_reduction, read_record, record
 from sfxjax.reductions.registry import reduced_shape
 
@@ -177,11 +176,11 @@ def _check_version(description: Any, folder: Path) -> None:
     written = description.get("format") if isinstance(description, dict) else None
     if written == FORMAT:
         return
-    by = ""
+    which = ", or none"
     if isinstance(written, int):
         version = ascii(description.get("sfxjax", "before 0.1.0")).strip("'")
-        by = f" ({sfxjax.__version__}): sfxjax {version} wrote it, in format {written}, and this one reads format {FORMAT}"
-    raise UserError(f"{folder} is not a model of this version of sfxjax{by}; train it again")
+        which = f", {version} (format {written}, and this is {sfxjax.__version__}, format {FORMAT})"
+    raise UserError(f"{folder} holds a model of another version of sfxjax{which}; train it again")
 
 
 def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any]) -> Path:
@@ -274,3 +273,11 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
         raise UserError(
             f"the checkpoint in {folder} is damaged ({reason}); delete it and train again"
         ) from error
+
+
+def model_digest(model: TrainedModel) -> str:
+    """Return a checksum of what decides a model's scores."""
+    digest = hashlib.sha256(json.dumps([model.config.to_json(), model.reduction]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
+        digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

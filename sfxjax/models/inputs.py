@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sfxjax.evaluation.domain_check import lattice_statistics
-from sfxjax.models.config import BaseConfig
-from sfxjax.models.stem import finished_maps, stem
+from sfxjax.models.stem import BaseConfig, finished_maps, stem
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS, Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels
 from sfxjax.reductions.registry import get_reduction, is_noise_filled

@@ -12,8 +12,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.gradient_reversal import gradient_reversal
 from sfxjax.models.layers import MOMENTUM, Dropout, Kernel, Normalization
 from sfxjax.models.pooled_convolution import (
@@ -22,6 +22,26 @@ from sfxjax.models.pooled_convolution import (
     suits_batch_last,
     with_channels_last,
 )
+from sfxjax.models.stem import BaseConfig
+
+ORIENTATIONS = 8
+
+
+def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
+    """Bring a batch of square maps into one of eight orientations: rotations by 90 degrees and mirror images.
+
+    Args:
+        maps: (n, side, side, channels).
+        orientation: int32 in [0, 8): bit 0 mirrors ss, bit 1 mirrors fs, bit 2 transposes.
+
+    Returns:
+        (n, side, side, channels).
+    """
+    orientation = jnp.asarray(orientation)
+    # Choices between arrays, no branches of the program: a GPU's host waits for the number that decides a branch.
+    for axis in (1, 2):
+        maps = jnp.where(orientation & axis, jnp.flip(maps, axis), maps)
+    return jnp.where(orientation & 4, jnp.swapaxes(maps, 1, 2), maps)
 
 
 class ConvolutionalBase(nn.Module):

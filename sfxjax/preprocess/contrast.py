@@ -29,6 +29,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sfxjax.errors import UserError
+from sfxjax.preprocess.validity import both
 
 WINDOW = 5
 GAUSSIAN_SIGMA = 1.0
@@ -195,30 +196,10 @@ def storable(frames: Array) -> Array:
     )
 
 
-def combined(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:
-    """Pixels good by both masks, where None takes all pixels.
-
-    Args:
-        first: bool or None.
-        second: bool or None.
-    """
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second
-
-
-def finite(values: jax.Array) -> jax.Array | None:
-    """Tell which pixels are neither NaN nor infinite; None for integers, which all are.
-
-    Args:
-        values: (..., height, width).
-    """
-    return jnp.isfinite(values) if jnp.issubdtype(values.dtype, jnp.floating) else None
-
-
 def _prepared(frame: ArrayLike, good: ArrayLike | None) -> tuple[jax.Array, jax.Array | None]:
     values = jnp.asarray(storable(frame if isinstance(frame, jax.Array) else np.asarray(frame)))
-    return values, combined(None if good is None else jnp.asarray(good, bool), finite(values))
+    finite = jnp.isfinite(values) if jnp.issubdtype(values.dtype, jnp.floating) else None
+    return values, both(None if good is None else jnp.asarray(good, bool), finite)
 
 
 def _deviations(values: jax.Array, good: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -141,7 +141,7 @@ def write_everything(
     for line in write_lists(out, run, threshold):
         _say(line)
     written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
-    warnings = _unlike_frames(screening, model)
+    warnings = _strange_frames(screening, model)
     for line in warnings:
         _say(line)
     counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
@@ -249,7 +249,7 @@ class _Progress:
         self._bar.update(self._task, advance=count, rate=rate, hits=share)
 
 
-def _unlike_frames(screening: Screening, model: TrainedModel) -> list[str]:
+def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
     """Say where the run's frames do not look like those the model was trained on."""
     trained: Any = model.trained_on.get("frame_statistics")
     if not isinstance(trained, dict):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfxjax.data.batches import CropBatch, crop_batch, overlapped
+from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all, pixel_type
 from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
@@ -72,6 +69,9 @@ class Screening:
         self.screener = Screener(model, options.batch_size)
         count = default_readers() if options.readers is None else options.readers
         self.readers = Readers(options.read, count)
+        # Imported late, as JAX is.
+        from sfxjax.models.checkpoint import model_digest
+
         self._digest = model_digest(model)
         self._journal: Journal | None = None
         self._bad: np.ndarray | None = None
@@ -181,7 +181,7 @@ class Screening:
         plan = list(self._plan())
         readable = [stack for stack in self.run.stacks if self._reason_without_reading(stack) == ""]
         dtype = pixel_type([stack.dtype for stack in readable] or ["<u2"])
-        read = _in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
+        read = in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
         screener = self.screener
         scored = overlapped(
             read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
@@ -348,51 +348,3 @@ class Screening:
         if line not in self._said:
             self._said.add(line)
             self._say(line)
-
-
-def model_digest(model: TrainedModel) -> str:
-    """Return a checksum of what decides a model's scores."""
-    import jax
-
-    digest = hashlib.sha256(json.dumps([model.config.to_json(), model.reduction]).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
-        digest.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _in_background(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Take batches in a thread, one ahead, so that the next is put together while this one is scored."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
-    stop = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

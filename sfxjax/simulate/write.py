@@ -13,42 +13,33 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import h5py
 import jax
 import numpy as np
+from filelock import FileLock, Timeout
 
 from sfxjax.command_line import new_parser
-from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
-from sfxjax.data.sets import CXIDB76, LABEL_FILE, MASK_FILE
+from sfxjax.data.set_description import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder, user_cache_folder
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.detector import SATURATION
-from sfxjax.simulate.frames import VISIBLE_SIGNAL_TO_NOISE, ShotPlan, Truth, plan_run, simulate_frames
-from sfxjax.simulate.sets import SimulatedSet, simulated_set
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two runs into one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
+from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_set
+from sfxjax.simulate.sets import CROP, ShotPlan, Truth, plan_run, simulate_frames
 
 TRUTH_FILE = "truth.h5"
 FEWEST_FRAMES = 10  # fewer cannot hold the three classes
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
 GENERATOR_VERSION = 3
-_LOCK_POLL = 0.2  # seconds between looks at a lock another process holds
 
 
 def simulate_set(
@@ -68,7 +59,7 @@ def simulate_set(
     another process is writing the same set there, this one waits until it has ended.
 
     Args:
-        name: a key of `sfxjax.simulate.sets.SIMULATED_SETS`.
+        name: a key of `sfxjax.simulate.parameters.SIMULATED_SETS`.
         folder: the parent of the new folder; made if missing.
         frames: how many, at least 10.
         seed: of the run; frames, labels and truth are the same for the same seed.
@@ -101,7 +92,7 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
     version, the number of frames and the seed, so that a set made otherwise is never reused.
 
     Args:
-        names: keys of `sfxjax.simulate.sets.SIMULATED_SETS`.
+        names: keys of `sfxjax.simulate.parameters.SIMULATED_SETS`.
         frames: of each set, at least 10.
         seed: of the run.
         quiet: show no progress.
@@ -135,18 +126,18 @@ def simulated_mask(parameters: SimulatedSet, shape: tuple[int, int]) -> np.ndarr
         shape: size of the frames, the middle of the whole detector, pixels (ss, fs).
 
     Returns:
-        (ss, fs) bool, True for valid.
+        (ss, fs) bool, True for good.
     """
     centre = simulated_sets.frame_centre(parameters, shape)
     ss = np.arange(shape[0])[:, None] - centre[0]
     fs = np.arange(shape[1])[None, :] - centre[1]
-    valid = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
+    good = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
     half_length, half_width = parameters.mask_arms
-    valid &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
+    good &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
     border = parameters.mask_border
     if border and shape == parameters.geometry.shape:
-        valid[:border], valid[-border:], valid[:, :border], valid[:, -border:] = False, False, False, False
-    return valid
+        good[:border], good[-border:], good[:, :border], good[:, -border:] = False, False, False, False
+    return good
 
 
 def _write_set(
@@ -228,7 +219,7 @@ def _write_truth(
 ) -> None:
     """Write what is known of each frame; visible spots of frame i are rows offsets[i] to offsets[i + 1]."""
     ratio = np.concatenate([truth.signal_to_noise for truth in truths])
-    visible = ratio >= VISIBLE_SIGNAL_TO_NOISE
+    visible = ratio >= simulated_sets.VISIBLE_SIGNAL_TO_NOISE
     # Made in memory: HDF5 itself cannot cope with a disk that fills up.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -240,7 +231,7 @@ def _write_truth(
         file["count"].attrs["meaning"] = f"visible spots in the central {CROP}x{CROP} pixels"
         file["position"].attrs["meaning"] = "pixels (ss, fs) from the middle of the frame's first pixel"
         file.attrs["simulated"] = True
-        file.attrs["visible_signal_to_noise"] = VISIBLE_SIGNAL_TO_NOISE
+        file.attrs["visible_signal_to_noise"] = simulated_sets.VISIBLE_SIGNAL_TO_NOISE
         file.attrs["frame_shape"] = shape
         file.attrs["seed"] = seed
         file.attrs["generator_version"] = GENERATOR_VERSION
@@ -280,12 +271,9 @@ def _fingerprint() -> str:
         CROP,
         HIT_SPOTS,
         MAYBE_SPOTS,
-        VISIBLE_SIGNAL_TO_NOISE,
+        simulated_sets.VISIBLE_SIGNAL_TO_NOISE,
     ]
-    sets = {
-        name: dataclasses.asdict(parameters)
-        for name, parameters in sorted(simulated_sets.SIMULATED_SETS.items())
-    }
+    sets = {name: dataclasses.asdict(parameters) for name, parameters in sorted(SIMULATED_SETS.items())}
     text = json.dumps([constants, sets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -293,9 +281,16 @@ def _fingerprint() -> str:
 @contextmanager
 def _alone(target: Path, quiet: bool) -> Iterator[None]:
     """Hold the lock on writing `target`, and remove what killed writers of it have left."""
-    path = target.with_name(f".{target.name}.lock")
-    handle = _lock(path, target, quiet)
-    if handle is None:
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not quiet:
+                print(f"{target}: another process is simulating this set; waiting for it", flush=True)
+            lock.acquire()
+    except (NotImplementedError, OSError):
+        # The system or the folder has no locks.
         yield
         return
     try:
@@ -307,41 +302,13 @@ def _alone(target: Path, quiet: bool) -> Iterator[None]:
         for replaced in target.parent.glob(f".{target.name}.*.old"):
             shutil.rmtree(replaced, ignore_errors=True)
     finally:
-        # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
-        path.unlink(missing_ok=True)
-        handle.close()
-
-
-def _lock(path: Path, target: Path, quiet: bool) -> IO[bytes] | None:
-    """Open and lock a file, waiting as long as it takes; None where the system or the folder has no locks."""
-    if fcntl is None:
-        return None
-    told = False
-    while True:
-        handle = path.open("ab")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            if not told and not quiet:
-                print(f"{target}: another process is simulating this set; waiting for it", flush=True)
-            told = True
-            time.sleep(_LOCK_POLL)
-            continue
-        except OSError:
-            handle.close()
-            return None
-        # The file may have been unlinked between opening and locking; then the lock guards nothing.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
-                return handle
-        handle.close()
+        lock.release()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = new_parser("sfxjax.simulate", __doc__.split("\n")[0])
-    parser.add_argument("name", metavar="SET", help=f"one of {', '.join(simulated_sets.SIMULATED_SETS)}")
+    parser.add_argument("name", metavar="SET", help=f"one of {', '.join(SIMULATED_SETS)}")
     parser.add_argument("--frames", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the set becomes DIR/SET")
     parser.add_argument("--full", action="store_true", help="1920x1920 pixels, not the central 724x724")

@@ -3,8 +3,8 @@
     python -m train.adapt --source LN83 --target LO19
 
 trains the 1D CNN on `soft_spot_counts` vectors of the labelled source and of the unlabelled target, tests it on the target, and
-leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors
-hold ratios to each frame's noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
+leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors are in
+units of each frame's own noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
 on with the same command.
 """
 
@@ -18,10 +18,10 @@ from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    farewell,
     heading,
     parse,
     parser_for,
+    print_next_step,
     read_recipe,
     read_reduction,
     read_sets,
@@ -29,11 +29,10 @@ from sfxjax.training.command import (
     sets_of,
     show,
 )
-from sfxjax.training.plan import Plan, folder_name
+from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_5
-from sfxjax.training.recipe import Recipe
 
-RECIPE = Recipe(epochs=8)
+RECIPE = TrainingConfig(epochs=8)
 REDUCTION = "soft_spot_counts"
 METHOD = "class_confusion"
 
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     reduction = read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
-    plan = Plan(
+    plan = RunConfig(
         "adapt",
         source,
         target,
@@ -78,4 +77,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if pair is None
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
     )
-    farewell(out, began)
+    print_next_step(out, began)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.training.loop import Fit, Validation, fit, predict
-from sfxjax.training.recipe import Recipe
-from sfxjax.training.steps import Domains, Objective
+from sfxjax.training.config import TrainingConfig
+from sfxjax.training.loop import TrainingResult, Validation, fit, predict
+from sfxjax.training.step import Domains, LossConfig
 
 # Target frames are taken at their word, in self-training, where the network is at least this sure.
 CONFIDENCE = 0.9
@@ -27,34 +27,34 @@ class Adaptation:
         title: for tables.
         objective: what the training makes smaller; None where the target is not looked at.
         strength: of the adaptation at the end of its ramp.
-        guesses: train a second time, with the labels that the first network is sure of on the target.
+        pseudo_labelling: train a second time, with the labels that the first network is sure of on the target.
     """
 
     title: str
-    objective: Objective | None
+    objective: LossConfig | None
     strength: float = 1.0
-    guesses: bool = False
+    pseudo_labelling: bool = False
 
 
 METHODS: dict[str, Adaptation] = {
     "carried_over": Adaptation("carried over, untouched", None),
-    "target_statistics": Adaptation("the target's own batch statistics", Objective("statistics")),
-    "dann": Adaptation("DANN", Objective("dann", joint_statistics=True)),
+    "target_statistics": Adaptation("the target's own batch statistics", LossConfig("statistics")),
+    "dann": Adaptation("DANN", LossConfig("dann", joint_statistics=True)),
     "conditional_smooth": Adaptation(
         "conditional DANN, smoothed task loss",
-        Objective("conditional", sharpness=0.02, joint_statistics=True),
+        LossConfig("conditional", sharpness=0.02, joint_statistics=True),
     ),
     "class_confusion": Adaptation(
-        "minimum class confusion", Objective("class_confusion", joint_statistics=True), strength=0.5
+        "minimum class confusion", LossConfig("class_confusion", joint_statistics=True), strength=0.5
     ),
     "self_training": Adaptation(
-        "DANN, then self-training", Objective("dann", joint_statistics=True), guesses=True
+        "DANN, then self-training", LossConfig("dann", joint_statistics=True), pseudo_labelling=True
     ),
 }
 
 
 def adapt(
-    recipe: Recipe,
+    recipe: TrainingConfig,
     method: str,
     training: Domains,
     validation: Validation,
@@ -62,7 +62,7 @@ def adapt(
     *,
     drawn: np.ndarray | None = None,
     advance: Callable[[int], None] = lambda steps: None,
-) -> Fit:
+) -> TrainingResult:
     """Train with one of `METHODS`.
 
     Args:
@@ -79,18 +79,25 @@ def adapt(
         training, validation = training._replace(target=None), validation._replace(target=None)
         return fit(recipe, training, validation, folder, drawn=drawn, advance=advance)
     recipe = replace(recipe, objective=way.objective, strength=way.strength)
-    first = folder / "first" if folder is not None and way.guesses else folder
+    first = folder / "first" if folder is not None and way.pseudo_labelling else folder
     result = fit(recipe, training, validation, first, drawn=drawn, advance=advance)
-    if not way.guesses:
+    if not way.pseudo_labelling:
         return result
     assert training.target is not None
-    guessed = guessed_labels(recipe, result, np.asarray(training.target))
+    pseudo_labels = find_pseudo_labels(recipe, result, np.asarray(training.target))
     second = None if folder is None else folder / "second"
-    more = fit(recipe, training._replace(guessed=guessed), validation, second, drawn=drawn, advance=advance)
+    more = fit(
+        recipe,
+        training._replace(pseudo_labels=pseudo_labels),
+        validation,
+        second,
+        drawn=drawn,
+        advance=advance,
+    )
     return more._replace(seconds=result.seconds + more.seconds)
 
 
-def guessed_labels(recipe: Recipe, result: Fit, target: np.ndarray) -> np.ndarray:
+def find_pseudo_labels(recipe: TrainingConfig, result: TrainingResult, target: np.ndarray) -> np.ndarray:
     """Return the labels that a network is sure of, float32 (m,), NaN where it is not.
 
     Args:
@@ -107,4 +114,4 @@ def guessed_labels(recipe: Recipe, result: Fit, target: np.ndarray) -> np.ndarra
 
 def rounds(method: str) -> int:
     """Return how many trainings a method takes."""
-    return 2 if METHODS[method].guesses else 1
+    return 2 if METHODS[method].pseudo_labelling else 1

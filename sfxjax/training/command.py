@@ -15,26 +15,28 @@ from typing import Any
 import jax
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.sets import FrameSet, SetDescription, cxidb76_name, cxidb76_set, sets_of_options
+from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
+from sfxjax.data.sets import FrameSet
 from sfxjax.devices import add_join_arguments, device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.reductions.user_code import load_reduction
 from sfxjax.simulate.write import simulated_data
-from sfxjax.training.execute import check_folder, execute, finished, total_steps
+from sfxjax.training.config import RunConfig, TrainingConfig
+from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet, base_for, prepare, title
 from sfxjax.training.published import Pair
-from sfxjax.training.recipe import Recipe
+from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 SIMULATED_FRAMES = 2000
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 
 
-def parser_for(program: str, description: str, recipe: Recipe, *, two_sets: bool) -> argparse.ArgumentParser:
+def parser_for(
+    program: str, description: str, recipe: TrainingConfig, *, two_sets: bool
+) -> argparse.ArgumentParser:
     """Make a parser with the options that every training command has.
 
     Args:
@@ -111,7 +113,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     return chosen
 
 
-def read_recipe(chosen: argparse.Namespace, recipe: Recipe, reduction: str | None) -> Recipe:
+def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: str | None) -> TrainingConfig:
     """Return the recipe that the options ask for.
 
     Args:
@@ -219,12 +221,12 @@ def data_of(described: Mapping[str, SetDescription]) -> dict[str, Any] | None:
     return {name: each.to_json() for name, each in described.items()} or None
 
 
-def sets_of(plan: Plan, described: Mapping[str, SetDescription]) -> Callable[[], dict[str, PreparedSet]]:
+def sets_of(plan: RunConfig, described: Mapping[str, SetDescription]) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
     return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames)
 
 
-def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:
+def run(plan: RunConfig, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:
     """Do one run with progress; a finished one gives its results at once, and no frame is read.
 
     Args:
@@ -238,10 +240,10 @@ def run(plan: Plan, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path
     sets = prepared()
     what = ", simulated sets" if any(each.simulated for each in sets.values()) else ""
     with progress(f"training {plan.title()}{what}", total_steps(plan), "steps") as advance:
-        return execute(plan, sets, out, advance)
+        return train_and_test(plan, sets, out, advance)
 
 
-def check_before_reading(plans: Mapping[Path, Plan]) -> None:
+def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
     """Refuse what can be refused before any frame is read.
 
     Args:
@@ -309,13 +311,13 @@ def _interval(part: dict[str, Any]) -> str:
     return "-" if part["percent"] is None else f"{part['percent']:.1f} ({part['low']:.1f}-{part['high']:.1f})"
 
 
-def heading(plan: Plan, results: dict[str, Any]) -> str:
+def heading(plan: RunConfig, results: dict[str, Any]) -> str:
     """Return the heading of a run's table; simulated sets are named as such."""
     what = "simulated sets" if results["simulated"] else "measured sets"
     return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
 
 
-def farewell(out: Path, began: float) -> None:
+def print_next_step(out: Path, began: float) -> None:
     """Say what a run has left and what to do next."""
     print(
         f"{MODEL_FOLDER}, scores.h5, log.jsonl and results.json are in {out} ({time.monotonic() - began:.0f} s)"

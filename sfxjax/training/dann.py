@@ -16,14 +16,14 @@ from pathlib import Path
 
 import jax
 
-from sfxjax.data.sets import SetDescription
+from sfxjax.data.set_description import SetDescription
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    farewell,
     heading,
     parse,
     parser_for,
+    print_next_step,
     read_recipe,
     read_reduction,
     read_sets,
@@ -31,20 +31,21 @@ from sfxjax.training.command import (
     sets_of,
     show,
 )
+from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.distributed import writes
-from sfxjax.training.figures import plot_heads
-from sfxjax.training.plan import Plan, folder_name
+from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import TABLE_5
-from sfxjax.training.recipe import Recipe
 from sfxjax.training.scores import read_log
-from sfxjax.training.steps import Objective
+from sfxjax.training.step import LossConfig
 
-RECIPE = Recipe(objective=Objective(matched_classes=True))
+RECIPE = TrainingConfig(objective=LossConfig(matched_classes=True))
 SOURCE_ONLY = "source_only"
-HEADS = "heads.png"
+HEADS = "learning_curves.png"
 
 
-def read_plans(arguments: Sequence[str] | None = None) -> tuple[dict[Path, Plan], dict[str, SetDescription]]:
+def read_plans(
+    arguments: Sequence[str] | None = None,
+) -> tuple[dict[Path, RunConfig], dict[str, SetDescription]]:
     """Read the command line into the plans of both networks by their folders, DANN first."""
     parser = parser_for(
         "train.dann",
@@ -63,7 +64,9 @@ def read_plans(arguments: Sequence[str] | None = None) -> tuple[dict[Path, Plan]
     (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     reduction = None if chosen.reduction is None else read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
-    plan = Plan("dann", source, target, chosen.labels, reduction, recipe, data_of(described), chosen.frames)
+    plan = RunConfig(
+        "dann", source, target, chosen.labels, reduction, recipe, data_of(described), chosen.frames
+    )
     suffix = "" if reduction is None else f"-{folder_name(reduction)}"
     out = chosen.out or Path("runs") / f"dann-{source}-{target}{suffix}"
     alone = replace(plan, method="supervised" if reduction is None else "reduced", target=None)
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     simulated = " (simulated sets)" if results["simulated"] else ""
     heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"
     if writes():
-        plot_heads(read_log(out), results["epoch_kept"], heads_title, out / HEADS)
+        plot_learning_curves(read_log(out), results["epoch_kept"], heads_title, out / HEADS)
     before = run(alone, sets, alone_out)
     pair = TABLE_5.get((plan.source, str(plan.target)))
     show(
@@ -97,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
     )
     print(f"the label and domain classifiers by epoch: {out / HEADS}")
-    farewell(out, began)
+    print_next_step(out, began)

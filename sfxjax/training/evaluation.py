@@ -33,7 +33,7 @@ def summarize(positive: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
     return summary(labels, scores, threshold) | {"miss_accuracy_at_recall": at_recall}
 
 
-def calibration_shift(positive: np.ndarray, scores: np.ndarray) -> float:
+def logit_bias(positive: np.ndarray, scores: np.ndarray) -> float:
     """Find the shift of the logits that suits frames whose labels may be used.
 
     A network that normalises by a batch's statistics in training and by running ones afterwards answers a little higher or
@@ -61,7 +61,7 @@ def calibration_shift(positive: np.ndarray, scores: np.ndarray) -> float:
     return float(minimize_scalar(loss, bounds=(-8.0, 8.0), method="bounded").x)
 
 
-def positive_share(recall: float, false_alarms: float, called: float) -> float:
+def positive_fraction(recall: float, false_alarms: float, called: float) -> float:
     """Estimate the share of positives among frames without labels, from how often a network calls frames positive.
 
     Args:

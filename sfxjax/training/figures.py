@@ -8,7 +8,7 @@ from typing import Any
 from sfxjax.files import atomic_write
 
 
-def plot_heads(history: list[dict[str, Any]], kept_epoch: int, title: str, path: Path) -> None:
+def plot_learning_curves(history: list[dict[str, Any]], kept_epoch: int, title: str, path: Path) -> None:
     """Plot validation loss and accuracy of the label and the domain classifier by epoch (the paper's Fig. 10).
 
     Args:

@@ -19,29 +19,19 @@ from scipy.special import expit
 from sfxjax.data.batches import filled
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import read_checkpoint, write_checkpoint
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import TrainingConfig
 from sfxjax.training.distributed import check_same_start, wait_for_all
-from sfxjax.training.evaluation import positive_share
-from sfxjax.training.recipe import Recipe
+from sfxjax.training.evaluation import positive_fraction
+from sfxjax.training.losses import cross_entropy
+from sfxjax.training.mapping import first_replica, mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch
-from sfxjax.training.steps import (
-    DANN,
-    Array,
-    Domains,
-    Objective,
-    TrainState,
-    cross_entropy,
-    first_replica,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-)
+from sfxjax.training.step import DANN, Array, Domains, LossConfig, TrainState, new_state
 
 EVALUATION_BATCH = 64
 CHECKPOINTS_KEPT = 2
-# Epochs over which the share of positives in the target is estimated.
-SHARES_OF = 3
+# Epochs over which the fraction of positives in the target is estimated.
+FRACTION_EPOCHS = 3
 
 
 class Validation(NamedTuple):
@@ -58,7 +48,7 @@ class Validation(NamedTuple):
     target: np.ndarray | None
 
 
-class Fit(NamedTuple):
+class TrainingResult(NamedTuple):
     """A trained network.
 
     Attributes:
@@ -86,7 +76,7 @@ class Fit(NamedTuple):
 
 
 def predict(
-    config: BaseConfig, variables: dict[str, Any], maps: np.ndarray, objective: Objective = DANN
+    config: BaseConfig, variables: dict[str, Any], maps: np.ndarray, objective: LossConfig = DANN
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the (n,) label and (n,) domain logits of (n, ...) maps, batch by batch."""
     label, domain = [], []
@@ -99,7 +89,7 @@ def predict(
 
 
 def _predict_batch(
-    config: BaseConfig, variables: Any, maps: jax.Array, objective: Objective
+    config: BaseConfig, variables: Any, maps: jax.Array, objective: LossConfig
 ) -> tuple[jax.Array, jax.Array]:
     return objective.network(config).apply(variables, maps)  # type: ignore[return-value]
 
@@ -112,7 +102,7 @@ def validate(
     params: Any,
     batch_stats: dict[str, Any],
     data: Validation,
-    objective: Objective = DANN,
+    objective: LossConfig = DANN,
 ) -> dict[str, float]:
     """Measure both heads on frames that are not trained on (the paper's Fig. 10).
 
@@ -125,8 +115,8 @@ def validate(
 
     Returns:
         `label_loss` (class-balanced cross entropy, nats, as trained on) and `label_accuracy` (balanced) on the source, and
-        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same, and `target_share`, the
-        share of positives found in it. That is found with the source's batch statistics: by its own ones a target with few
+        where there is a target `domain_loss` and `domain_accuracy`, both domains weighing the same, and `target_fraction`, the
+        fraction of positives found in it. That is found with the source's batch statistics: by its own ones a target with few
         positives looks like one with many.
     """
 
@@ -146,7 +136,9 @@ def validate(
             _, target = heads("target", data.target)
         told = label[data.positive], label[~data.positive], found
         known = all(map(len, told))
-        result["target_share"] = positive_share(*(float(expit(x).mean()) for x in told)) if known else 0.5
+        result["target_fraction"] = (
+            positive_fraction(*(float(expit(x).mean()) for x in told)) if known else 0.5
+        )
         sides = [-domain, target]
         result["domain_loss"] = float(np.mean([cross_entropy(x, np.ones(len(x))) for x in sides]))
         result["domain_accuracy"] = float(np.mean([np.mean(x >= 0) for x in sides]))
@@ -162,16 +154,16 @@ def is_eligible(epoch: int, epochs: int) -> bool:
     return epoch > epochs - max(1, math.ceil(epochs / 4))
 
 
-def share_to_draw(history: Sequence[Mapping[str, Any]]) -> float:
-    """Return the share of positives to draw from the source, halfway from one half to that estimated of the target.
+def fraction_to_draw(history: Sequence[Mapping[str, Any]]) -> float:
+    """Return the fraction of positives to draw from the source, halfway from one half to that estimated of the target.
 
-    A network that overlooks faint hits underestimates their share, and would be confirmed in it by what is drawn; a lost hit
+    A network that overlooks faint hits underestimates their fraction, and would be confirmed in it by what is drawn; a lost hit
     costs more than a false one. The median of a few epochs, since early estimates jump.
 
     Args:
         history: records of the epochs done.
     """
-    estimates = [record["target_share"] for record in history[-SHARES_OF:]]
+    estimates = [record["target_fraction"] for record in history[-FRACTION_EPOCHS:]]
     return float((0.5 + np.median(estimates)) / 2) if estimates else 0.5
 
 
@@ -190,7 +182,7 @@ def check_classes(positive: Array) -> None:
 
 
 def fit(
-    recipe: Recipe,
+    recipe: TrainingConfig,
     training: Domains,
     validation: Validation,
     folder: Path | None = None,
@@ -200,7 +192,7 @@ def fit(
     devices: list[jax.Device] | None = None,
     report: Callable[[dict[str, Any]], None] = lambda record: None,
     advance: Callable[[int], None] = lambda steps: None,
-) -> Fit:
+) -> TrainingResult:
     """Train a network, or go on where a killed run of the same recipe stopped.
 
     Every epoch ends in a checkpoint under `folder` that holds the state, the epoch kept so far and the history. All
@@ -271,7 +263,7 @@ def fit(
     for epoch in range(progress["epoch"], recipe.epochs):
         began = time.monotonic()
         matched = recipe.objective.matched_classes and training.target is not None
-        share = share_to_draw(progress["history"]) if matched else 0.5
+        fraction = fraction_to_draw(progress["history"]) if matched else 0.5
         draw = draw_epoch(
             positive,
             0 if training.target is None else len(training.target),
@@ -281,7 +273,7 @@ def fit(
             batch=recipe.batch,
             strength=recipe.strength,
             seed=recipe.seed,
-            share=share,
+            fraction=fraction,
         )
         draw = draw._replace(source=drawn[draw.source].astype(np.int32))
         state, losses = run(state, data, split_over_devices(draw, len(devices)), key, advance)
@@ -310,7 +302,9 @@ def fit(
                 shutil.rmtree(old, ignore_errors=True)
         report(record)
     wait_for_all("the end of a training")
-    return Fit(**kept, epoch=progress["kept_epoch"], history=progress["history"], seconds=progress["seconds"])
+    return TrainingResult(
+        **kept, epoch=progress["kept_epoch"], history=progress["history"], seconds=progress["seconds"]
+    )
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -12,14 +12,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    farewell,
     heading,
     parse,
     parser_for,
+    print_next_step,
     read_recipe,
     read_reduction,
     read_sets,
@@ -27,12 +27,11 @@ from sfxjax.training.command import (
     sets_of,
     show,
 )
-from sfxjax.training.plan import Plan, folder_name
+from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_4
-from sfxjax.training.recipe import Recipe
 
 # Wider than the default base: a network on vectors costs next to nothing.
-RECIPE = Recipe(base=BaseConfig(dimensions=1, channels=(16, 32)))
+RECIPE = TrainingConfig(base=BaseConfig(dimensions=1, channels=(16, 32)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (name,), described = read_sets(chosen, chosen.dataset)
     reduction = read_reduction(chosen.reduction)
     recipe = read_recipe(chosen, RECIPE, reduction)
-    plan = Plan("reduced", name, None, chosen.labels, reduction, recipe, data_of(described), chosen.frames)
+    plan = RunConfig(
+        "reduced", name, None, chosen.labels, reduction, recipe, data_of(described), chosen.frames
+    )
     out = chosen.out or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}"
     check_before_reading({out: plan})
     results = run(plan, sets_of(plan, described), out)
@@ -57,4 +58,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [("paper, Table 4: RWD, 200 labels, real set", {name: TABLE_4[name]})] if name in TABLE_4 else []
     )
     show(heading(plan, results), [(f"{reduction}, {chosen.labels} labels", results["tested"])], published)
-    farewell(out, began)
+    print_next_step(out, began)

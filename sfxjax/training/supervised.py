@@ -15,21 +15,20 @@ from pathlib import Path
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    farewell,
     heading,
     parse,
     parser_for,
+    print_next_step,
     read_recipe,
     read_sets,
     run,
     sets_of,
     show,
 )
-from sfxjax.training.plan import Plan
+from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import TABLE_1, TABLE_2
-from sfxjax.training.recipe import Recipe
 
-RECIPE = Recipe()
+RECIPE = TrainingConfig()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parse(parser, arguments)
     (name,), described = read_sets(chosen, chosen.dataset)
     recipe = read_recipe(chosen, RECIPE, None)
-    plan = Plan("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
+    plan = RunConfig("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
     out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}"
     check_before_reading({out: plan})
     results = run(plan, sets_of(plan, described), out)
@@ -58,4 +57,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(
         heading(plan, results), [(f"{results['labels']} labels", results["tested"])], list(published.items())
     )
-    farewell(out, began)
+    print_next_step(out, began)

@@ -16,25 +16,24 @@ from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    farewell,
     heading,
     parse,
     parser_for,
+    print_next_step,
     read_recipe,
     read_sets,
     run,
     sets_of,
     show,
 )
+from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import summarize
-from sfxjax.training.execute import SCORES, base_variables
-from sfxjax.training.plan import Plan
 from sfxjax.training.published import TABLE_3
-from sfxjax.training.recipe import Recipe
+from sfxjax.training.run import SCORES, base_variables
 from sfxjax.training.scores import read_scores
 
-RECIPE = Recipe(epochs=10)
-BASE_RECIPE = Recipe()
+RECIPE = TrainingConfig(epochs=10)
+BASE_RECIPE = TrainingConfig()
 BASE_FOLDER = "base"
 
 
@@ -57,11 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}"
     base = Path(chosen.base) if chosen.base else out / BASE_FOLDER
     data = data_of(described)
-    plan = Plan("transfer", source, target, chosen.labels, None, recipe, data, chosen.frames, base=str(base))
+    plan = RunConfig(
+        "transfer", source, target, chosen.labels, None, recipe, data, chosen.frames, base=str(base)
+    )
     plans = {out: plan}
     if not chosen.base:
         base_recipe = read_recipe(chosen, BASE_RECIPE, None)
-        plans[base] = Plan(
+        plans[base] = RunConfig(
             "supervised", source, None, chosen.base_labels, None, base_recipe, data, chosen.frames
         )
     check_before_reading(plans)
@@ -86,4 +87,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows,
         [] if figures is None else [("paper, Table 3: 200 labels, real sets", {target: figures})],
     )
-    farewell(out, began)
+    print_next_step(out, began)

@@ -54,7 +54,7 @@ def hdf5_stacks(
 
 
 def _placed(files: Files, stacks: list[FrameStack], geometry: Geometry | None) -> list[FrameStack]:
-    """Fit a geometry to the frames; without one, refuse frames of several panels."""
+    """TrainingResult a geometry to the frames; without one, refuse frames of several panels."""
     placed = []
     for stack in stacks:
         where = f"{stack.file}: {stack.dataset}"

@@ -15,8 +15,8 @@ from sfxjax.data.batches import filled
 from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.data.sets import FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
-from sfxjax.models.config import BaseConfig
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
+from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import is_noise_filled
 

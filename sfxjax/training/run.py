@@ -24,16 +24,15 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
-from sfxjax.models.config import BaseConfig
+from sfxjax.models.stem import BaseConfig
 from sfxjax.training.adaptation import adapt, rounds
+from sfxjax.training.config import RunConfig, TrainingConfig
+from sfxjax.training.data import PreparedSet, from_both_ends
 from sfxjax.training.distributed import wait_for_all, writes
-from sfxjax.training.evaluation import calibration_shift, summarize
-from sfxjax.training.loop import Fit, Validation, check_classes, fit
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet, from_both_ends
-from sfxjax.training.recipe import Recipe
+from sfxjax.training.evaluation import logit_bias, summarize
+from sfxjax.training.loop import TrainingResult, Validation, check_classes, fit
 from sfxjax.training.scores import LOG, write_scores
-from sfxjax.training.steps import Domains
+from sfxjax.training.step import Domains
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
@@ -42,7 +41,7 @@ SCORES = "scores.h5"
 SCORE_BATCH = 64
 
 
-class Outcome(NamedTuple):
+class RunResult(NamedTuple):
     """What a run ends in.
 
     Attributes:
@@ -52,17 +51,17 @@ class Outcome(NamedTuple):
     """
 
     models: dict[str, TrainedModel]
-    fit: Fit
+    fit: TrainingResult
     shift: float
 
 
-def total_steps(plan: Plan) -> int:
+def total_steps(plan: RunConfig) -> int:
     """Return the optimiser steps of a run."""
     steps = sum(recipe.epochs * recipe.steps_per_epoch for recipe in stages(plan))
     return steps if plan.adaptation is None else steps * rounds(plan.adaptation)
 
 
-def stages(plan: Plan) -> list[Recipe]:
+def stages(plan: RunConfig) -> list[TrainingConfig]:
     """Return the recipes of a run one after the other.
 
     Transfer learning has two (the paper's Fig. 3): first the base rests, its batch statistics too, while a fresh
@@ -80,7 +79,7 @@ def stages(plan: Plan) -> list[Recipe]:
     ]
 
 
-def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains, Validation]:
+def training_data(plan: RunConfig, sets: Mapping[str, PreparedSet]) -> tuple[Domains, Validation]:
     """Choose the frames that a run trains on, and those it is judged on.
 
     Args:
@@ -116,11 +115,11 @@ def training_data(plan: Plan, sets: Mapping[str, PreparedSet]) -> tuple[Domains,
 
 
 def train(
-    plan: Plan,
+    plan: RunConfig,
     sets: Mapping[str, PreparedSet],
     checkpoints: Path | None = None,
     advance: Callable[[int], None] = lambda steps: None,
-) -> Outcome:
+) -> RunResult:
     """Train and calibrate a network.
 
     Args:
@@ -151,7 +150,7 @@ def train(
     return calibrated(plan, sets, result)
 
 
-def calibrated(plan: Plan, sets: Mapping[str, PreparedSet], result: Fit) -> Outcome:
+def calibrated(plan: RunConfig, sets: Mapping[str, PreparedSet], result: TrainingResult) -> RunResult:
     """Shift a network's logits to suit the labelled validation frames, and make its models.
 
     Args:
@@ -163,7 +162,7 @@ def calibrated(plan: Plan, sets: Mapping[str, PreparedSet], result: Fit) -> Outc
     frames = labelled_frames(labelled)
     validation = frames[labelled_split(plan.labels, len(frames)).validation]
     own = TrainedModel(plan.recipe.base, result.variables("source"), reduction=plan.reduction)
-    shift = calibration_shift(
+    shift = logit_bias(
         labelled.positives[validation],
         expit(map_logits(own, labelled.masked[plan.reduction][validation])),
     )
@@ -171,10 +170,10 @@ def calibrated(plan: Plan, sets: Mapping[str, PreparedSet], result: Fit) -> Outc
     for name in sets:
         variables = result.variables("target" if name == plan.unlabelled else "source")
         models[name] = dataclasses.replace(own, variables=with_shift(variables, shift))
-    return Outcome(models, result, shift)
+    return RunResult(models, result, shift)
 
 
-def base_variables(plan: Plan) -> dict[str, Any]:
+def base_variables(plan: RunConfig) -> dict[str, Any]:
     """Read the base that transfer starts from, without its classifier."""
     assert plan.base is not None
     model = load_model(plan.base)
@@ -209,7 +208,7 @@ def _map_logits(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) 
     return TrainedModel(config, variables).map_logits(maps.astype(jnp.float32))
 
 
-def check_folder(out: Path, plan: Plan) -> None:
+def check_folder(out: Path, plan: RunConfig) -> None:
     """Raise a UserError unless a folder is new, or of a run with these settings."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is not a folder; name another with --out")
@@ -225,7 +224,7 @@ def check_folder(out: Path, plan: Plan) -> None:
         )
 
 
-def finished(plan: Plan, out: Path) -> dict[str, Any] | None:
+def finished(plan: RunConfig, out: Path) -> dict[str, Any] | None:
     """Return the results of a run that has ended, or None.
 
     Raises:
@@ -242,8 +241,8 @@ def finished(plan: Plan, out: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def execute(
-    plan: Plan,
+def train_and_test(
+    plan: RunConfig,
     sets: Mapping[str, PreparedSet],
     out: Path,
     advance: Callable[[int], None] = lambda steps: None,
@@ -311,7 +310,7 @@ def execute(
         "recipe": plan.recipe.to_json(),
         "epoch_kept": outcome.fit.epoch,
         "training_seconds": round(outcome.fit.seconds, 1),
-        "calibration_shift": outcome.shift,
+        "logit_bias": outcome.shift,
         "tested": {name: tested(plan, sets[name], scores[name]) for name in sets if len(sets[name].labelled)},
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -326,7 +325,7 @@ def execute(
     return results
 
 
-def tested(plan: Plan, prepared: PreparedSet, scores: np.ndarray) -> dict[str, Any]:
+def tested(plan: RunConfig, prepared: PreparedSet, scores: np.ndarray) -> dict[str, Any]:
     """Sum up the scores of a set's labelled frames: the test frames where its labels were trained on, else all."""
     frames = prepared.labelled
     first = labelled_split(plan.labels, len(frames)).test.start if prepared.name == plan.labelled else 0

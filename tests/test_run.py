@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfxjax.models.config import BaseConfig
-from sfxjax.training.execute import training_data
-from sfxjax.training.plan import Plan
-from sfxjax.training.prepared import PreparedSet, base_for
-from sfxjax.training.recipe import Recipe
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import RunConfig, TrainingConfig
+from sfxjax.training.data import PreparedSet, base_for
+from sfxjax.training.run import training_data
 
 FRAMES = 40
 
@@ -32,8 +31,8 @@ def test_heights_are_trained_on_from_both_ends_and_judged_as_they_are(
     reduction: str | None, shape: tuple[int, ...], ends: int
 ) -> None:
     sets = {name: prepared(name, reduction, shape) for name in ("LN83", "LO19")}
-    recipe = Recipe(base=base_for(reduction))
-    training, validation = training_data(Plan("dann", "LN83", "LO19", None, reduction, recipe), sets)
+    recipe = TrainingConfig(base=base_for(reduction))
+    training, validation = training_data(RunConfig("dann", "LN83", "LO19", None, reduction, recipe), sets)
     # The first 24 of 40 frames train, the next 8 validate; every second one is seen without its mask.
     for found, each in ((training.source, sets["LN83"]), (training.target, sets["LO19"])):
         once = np.where(
@@ -48,7 +47,7 @@ def test_heights_are_trained_on_from_both_ends_and_judged_as_they_are(
 
 def test_vectors_prepared_otherwise_are_refused() -> None:
     sets = {"LN83": prepared("LN83", "row_wise_decomposition", (9, 1))}
-    as_they_are = Recipe(base=BaseConfig(dimensions=1, noise_normalised=False))
-    plan = Plan("reduced", "LN83", None, None, "row_wise_decomposition", as_they_are)
+    as_they_are = TrainingConfig(base=BaseConfig(dimensions=1, noise_normalised=False))
+    plan = RunConfig("reduced", "LN83", None, None, "row_wise_decomposition", as_they_are)
     with pytest.raises(ValueError, match="prepare it for that"):
         training_data(plan, sets)

@@ -8,21 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from sfxjax.models.config import BaseConfig
-from sfxjax.models.networks import DomainAdversarialNetwork
-from sfxjax.models.stem import rotate_flip
+from sfxjax.models.networks import DomainAdversarialNetwork, rotate_flip
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.losses import cross_entropy
+from sfxjax.training.mapping import first_replica, mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch, reversal_strength
-from sfxjax.training.steps import (
-    Domains,
-    Draw,
-    cross_entropy,
-    first_replica,
-    mapped_steps,
-    new_state,
-    replicate,
-    split_over_devices,
-    training_step,
-)
+from sfxjax.training.step import BatchIndices, Domains, new_state, training_step
 
 CONFIG = BaseConfig(channels=(3, 4), features=5, dropout=0.0)
 KEY = jax.random.key(7)
@@ -38,7 +29,7 @@ def domains(seed: int = 0, count: int = 24) -> Domains:
     )
 
 
-def drawn(data: Domains, steps: int = 3, batch: int = 8, strength: float = 0.7) -> Draw:
+def drawn(data: Domains, steps: int = 3, batch: int = 8, strength: float = 0.7) -> BatchIndices:
     return draw_epoch(
         np.asarray(data.positive) > 0,
         len(data.source),
@@ -161,8 +152,8 @@ def test_without_a_target_the_domain_head_rests_and_the_base_learns_from_labels_
 def test_orientations_are_the_eight_of_a_square() -> None:
     maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
     seen = [np.asarray(rotate_flip(jnp.asarray(maps), jnp.int32(number))) for number in range(8)]
-    rotated = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
-    square = rotated + [np.swapaxes(frame, 1, 2) for frame in rotated]
+    turned = [np.rot90(maps, k, axes=(1, 2)) for k in range(4)]
+    square = turned + [np.swapaxes(frame, 1, 2) for frame in turned]
     for frame in square:
         assert sum(np.allclose(frame, other, atol=1e-6) for other in seen) == 1
 
@@ -187,11 +178,13 @@ def test_draws_are_balanced_complete_and_repeatable() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.37, 0.5, 0.9])
 def test_draws_have_the_share_of_positives_that_is_asked_for(share: float) -> None:
     positive = np.arange(40) % 5 == 0
-    draw = draw_epoch(positive, 0, epoch=0, epochs=5, steps=10, batch=16, strength=1.0, seed=4, share=share)
+    draw = draw_epoch(
+        positive, 0, epoch=0, epochs=5, steps=10, batch=16, strength=1.0, seed=4, fraction=share
+    )
     hits = positive[draw.source]
     assert np.all(np.abs(hits.sum(axis=1) - 16 * share) < 1)
     assert abs(hits.sum() - 160 * share) < 1
-    np.testing.assert_allclose(draw.share, share, rtol=1e-6)
+    np.testing.assert_allclose(draw.fraction, share, rtol=1e-6)
     assert np.ptp(np.bincount(draw.source[hits], minlength=40)[positive]) <= 1
     halves = positive[split_over_devices(draw, 2).source].sum(axis=2)
     assert np.all(np.abs(halves[0] - halves[1]) <= 1), "every device has its part of either class"
@@ -201,7 +194,7 @@ def test_the_label_loss_weighs_both_classes_alike_whatever_their_share() -> None
     data = domains()._replace(target=None)
     positive = np.asarray(data.positive) > 0
     places = np.concatenate([np.flatnonzero(positive)[:2], np.flatnonzero(~positive)[:6]])
-    draw = Draw(places, np.zeros(8, int), np.int32(0), np.float32(0), np.float32(0.25))
+    draw = BatchIndices(places, np.zeros(8, int), np.int32(0), np.float32(0), np.float32(0.25))
     state = new_state(CONFIG, optax.sgd(1.0), data.source[:1], seed=1, domains=("source",))
     _, losses = jax.jit(training_step(CONFIG, optax.sgd(1.0)))(state, data, draw, KEY)
     variables = {"params": state.params, "batch_stats": state.batch_stats["source"]}

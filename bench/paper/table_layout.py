@@ -1,0 +1,91 @@
+"""A table as text: Markdown and HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sfxjax.training.published import Cell
+
+from .runs import (
+    Figures,
+)
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published cell and what stands beside it; None: not run.
+
+    Attributes:
+        cell: the published one.
+        ours: on the frames the paper tested.
+        same_frames: on the frames of `SAME_FRAMES`.
+        others: other methods on the frames the paper tested, by their titles.
+    """
+
+    cell: Cell
+    ours: Figures | None
+    same_frames: Figures | None
+    others: dict[str, Figures | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be read.
+
+    Attributes:
+        key: `table1` and the like.
+        heading: what it is, and of which data.
+        columns: their headings.
+        rows: texts, one a column.
+        notes: below the table.
+        summaries: how many rows at the end sum up the others.
+    """
+
+    key: str
+    heading: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+    summaries: int = 0
+
+
+def to_markdown(table: Table) -> str:
+    """Write a table as Markdown, with its heading and notes."""
+
+    def line(texts: Iterable[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    lines = [f"### {table.heading}", "", line(table.columns), line("---" for _ in table.columns)]
+    plain = len(table.rows) - table.summaries
+    lines += [line(row) for row in table.rows[:plain]]
+    lines += [line(f"**{text}**" if text else "" for text in row) for row in table.rows[plain:]]
+    for note in table.notes:
+        lines += ["", note]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """Write a table as HTML, with its heading, which has the table's key as its id, and notes."""
+
+    def line(texts: Sequence[str], tag: str) -> str:
+        kinds = [' class="none"' if text == NOT_RUN else "" for text in texts]
+        pairs = zip(texts, kinds, strict=True)
+        return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for text, kind in pairs)
+
+    plain = len(table.rows) - table.summaries
+    body = [f"<tr>{line(row, 'td')}</tr>" for row in table.rows[:plain]]
+    body += [f'<tr class="sum">{line(row, "td")}</tr>' for row in table.rows[plain:]]
+    return "\n".join(
+        [
+            f'<h2 id="{html.escape(table.key)}">{html.escape(table.heading)}</h2>',
+            f'<div class="wide"><table><thead><tr>{line(table.columns, "th")}</tr></thead>',
+            "<tbody>",
+            *body,
+            "</tbody></table></div>",
+            *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
+        ]
+    )
