@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ import screen_cases as cases
 from bench.throughput import __main__ as throughput
 from bench.throughput import frame_stages, stages, timing
 from bench.throughput import table as throughput_table
+from sfxjax.compilation import keep_compiled
 from sfxjax.crop import padded_crop
 from sfxjax.data.batches import CropBatch, filled, overlapped
 from sfxjax.devices import simulate_devices
@@ -233,3 +235,41 @@ def test_blocks_in_bfloat16_give_nearly_the_same_logits() -> None:
     assert coarse.dtype == jnp.float32
     assert np.all(exact != coarse), "they must have been computed otherwise"
     np.testing.assert_allclose(coarse, exact, atol=atol)
+
+
+def test_compiled_programs_are_kept_only_if_asked_for_and_privately(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("SFXJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SFXJAX_COMPILATION_CACHE", "0")
+    assert keep_compiled() is None and not (tmp_path / "cache").exists()
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in settings]
+    try:
+        monkeypatch.setenv("SFXJAX_COMPILATION_CACHE", "1")
+        (tmp_path / "cache" / "compiled").mkdir(parents=True, mode=0o755)
+        folder = keep_compiled()
+        assert folder is not None and folder.is_relative_to(tmp_path / "cache")
+        for part in (folder, folder.parent):
+            assert stat.S_IMODE(part.stat().st_mode) == 0o700
+        jax.config.update(settings[1], 0.0)
+        compilation_cache.reset_cache()
+        jax.jit(lambda x: jnp.sin(x) @ x.T)(jnp.ones((17, 3))).block_until_ready()
+        assert any(path.is_file() for path in folder.rglob("*"))
+    finally:
+        for name, value in zip(settings, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def test_programs_are_not_read_from_a_folder_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFXJAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "compiled").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="not a folder of yours"):
+        keep_compiled(True)

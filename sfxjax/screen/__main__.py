@@ -66,6 +66,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     work = parser.add_argument_group("speed")
     work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
     work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
+    work.add_argument(
+        "--compilation-cache",
+        action="store_true",
+        help="keep compiled programs for the next time; JAX_COMPILATION_CACHE_DIR does so for every command",
+    )
     add_join_arguments(
         work, "share the files with the other processes of jax.distributed, started by the same command"
     )

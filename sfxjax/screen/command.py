@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sfxjax.compilation import keep_compiled
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.inputs import expand
 from sfxjax.devices import device_line, join_processes
@@ -59,6 +60,7 @@ def screen_run(options: argparse.Namespace) -> int:
     if options.distributed and options.follow is not None:
         raise UserError("--follow and --distributed do not go together; follow the files with one process")
     process = join_processes(options)
+    keep_compiled(options.compilation_cache)
     model = load_model(options.model, options.reduction)
     _say(device_line())
     threshold, decided = _threshold(options, model)

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from sfxjax.command_line import new_parser
+from sfxjax.compilation import keep_compiled
 from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
 from sfxjax.data.sets import FrameSet
 from sfxjax.devices import add_join_arguments, device_line, join_processes
@@ -88,6 +89,11 @@ def parser_for(
         "--learning-rate", type=float, default=recipe.learning_rate, help="of Adam at its peak"
     )
     parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights, batches and dropout")
+    parser.add_argument(
+        "--compilation-cache",
+        action="store_true",
+        help="keep compiled programs for the next time; JAX_COMPILATION_CACHE_DIR does so for every command",
+    )
     together = parser.add_argument_group("several processes")
     add_join_arguments(
         together, "train one network with the other processes of jax.distributed, started by the same command"
@@ -107,6 +113,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     """
     chosen = parser.parse_args(arguments)
     number, _ = join_processes(chosen)
+    keep_compiled(chosen.compilation_cache)
     print(device_line())
     if number > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123

@@ -1,0 +1,77 @@
+"""Keeps compiled programs on disk, so that a command that runs again does not compile again. Only if asked for.
+
+What is kept are machine programs, which are run without further checks when they are read again. So they lie in a folder
+that no other user may enter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import stat
+from pathlib import Path
+
+from sfxjax.errors import UserError
+from sfxjax.files import user_cache_folder
+
+VARIABLE = "SFXJAX_COMPILATION_CACHE"
+FOLDER = "compiled"
+# Programs that compile faster are not worth a file.
+LEAST_SECONDS = 0.5
+
+
+def keep_compiled(asked: bool = False) -> Path | None:
+    """Have JAX keep compiled programs in the cache folder, if the caller or the environment asks for it.
+
+    Args:
+        asked: whether the command line asks for it; else `SFXJAX_COMPILATION_CACHE` decides, where anything but
+            nothing and 0 is a yes.
+
+    Returns:
+        The folder, or None if nothing is kept.
+
+    Raises:
+        UserError: the folder cannot be made, or belongs to somebody else.
+    """
+    if not asked and os.environ.get(VARIABLE, "0").strip() in ("", "0"):
+        return None
+    import jax
+
+    folder = _private_folder(user_cache_folder() / FOLDER / _machine())
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    return folder
+
+
+def _private_folder(folder: Path) -> Path:
+    """Make a folder, and its parent, that nobody else may enter."""
+    try:
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for part in (folder.parent, folder):
+            part.mkdir(mode=0o700, exist_ok=True)
+            status = part.lstat()
+            if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+                raise UserError(
+                    f"{part} is not a folder of yours: compiled programs are not kept there; "
+                    "set SFXJAX_CACHE to another folder"
+                )
+            if stat.S_IMODE(status.st_mode) != 0o700:
+                part.chmod(0o700)
+    except OSError as error:
+        raise UserError(
+            f"no folder for compiled programs can be made at {folder} ({error.strerror}); "
+            "set SFXJAX_CACHE to another folder"
+        ) from error
+    return folder
+
+
+def _machine() -> str:
+    """Name the kind of processor: a program for one may not run on another that shares the home folder."""
+    facts = [platform.machine(), platform.system()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    facts += next(([line] for line in lines if line.startswith(("flags", "Features"))), lines[:1])
+    return f"{platform.machine() or 'machine'}-{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:12]}"
