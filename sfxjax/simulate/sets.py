@@ -154,7 +154,7 @@ def _hot_image(parameters: SimulatedSet, shot: Shot, shape: tuple[int, int], off
 
 
 def _scale_for(count: jax.Array, ratio: jax.Array, place: jax.Array) -> jax.Array:
-    """Scale at which `count` of the falling signal-to-noise `ratio`s reach the threshold of sight."""
+    """Scale at which `count` of the falling signal-to-noise `ratio`s reach the visible threshold."""
     # An orientation may have fewer reflections than asked for; then all but the faintest are seen.
     count = jnp.clip(jnp.sum(ratio > 0) - 1, 0, count)
     logs = jnp.log(jnp.maximum(ratio, 1e-12))
@@ -223,7 +223,7 @@ def simulate_frame(
     margin = (np.array(shape) - CROP) // 2
     in_crop = jnp.all((middle >= margin) & (middle < margin + CROP), axis=1)
     falling = jnp.sort(jnp.where(in_crop, ratio, 0.0), descending=True)
-    # A shot far from the threshold of sight is as likely as one beside it: between two spots it is uniform.
+    # The scale is uniform between two spots: a shot far from the visible threshold is as likely as one beside it.
     scale = _scale_for(spots, falling, jax.random.uniform(scale_key, minval=0.02, maxval=0.98))
     scale = jnp.where(crystal & ~blank, scale, 0.0)
     ratio = ratio * scale
