@@ -42,7 +42,7 @@ def ring_maxima(frame, valid=None):
 
 
 def install(
-    folder: Path, code: str = RING_MAXIMA, *, package: str = "beamline-reductions", version: str = "1.2"
+    folder: Path, code: str = RING_MAXIMA, *, package: str = "sample-reductions", version: str = "1.2"
 ) -> Path:
     """Lay out what pip would: a module, and the metadata that name its entry point."""
     module = package.replace("-", "_")
@@ -67,7 +67,7 @@ def forget(before: dict) -> None:
     REDUCTIONS.clear()
     REDUCTIONS.update(before)
     ORIGINS.clear()
-    for name in [name for name in sys.modules if name.startswith("beamline_")]:
+    for name in [name for name in sys.modules if name.startswith("sample_")]:
         del sys.modules[name]
     importlib.invalidate_caches()
 
@@ -83,7 +83,7 @@ def test_a_model_finds_the_version_of_the_package_it_was_trained_with(tmp_path: 
     before = dict(REDUCTIONS)
     monkeypatch.syspath_prepend(install(tmp_path / "old"))
     assert load_reduction("ring_maxima") == "ring_maxima"
-    assert origin_of("ring_maxima") == {"package": "beamline-reductions", "version": "1.2"}
+    assert origin_of("ring_maxima") == {"package": "sample-reductions", "version": "1.2"}
     assert not is_noise_filled("ring_maxima")
     folder = save_model(tmp_path / "model", model_on("ring_maxima"))
     for given in (None, "ring_maxima"):
@@ -97,7 +97,7 @@ def test_a_model_finds_the_version_of_the_package_it_was_trained_with(tmp_path: 
     forget(before)
     monkeypatch.syspath_prepend(install(tmp_path / "new", version="1.3"))
     with pytest.raises(
-        UserError, match=r"that of beamline-reductions 1\.3; pip install beamline-reductions==1\.2"
+        UserError, match=r"that of sample-reductions 1\.3; pip install sample-reductions==1\.2"
     ):
         load_model(folder)
 
@@ -114,8 +114,8 @@ FAULTS = {
     "NaN": (RING_MAXIMA.replace("jnp.maximum(", "jnp.log(-1 - ").replace(", 128), 0)", ", 128))"), "ring_maxima: gives NaN"),
     "a matrix too many": (RING_MAXIMA.replace(", 0)\n", ", 0)[None, None]\n"), r"returns an array of shape \(1, 1, 128\)"),
     "complex numbers": (RING_MAXIMA.replace(", 0)\n", ", 0) * 1j\n"), "returns numbers of type complex64"),
-    "a package that fails": ("import nowhere\n", "of the package beamline-reductions cannot be imported"),
-    "no such function": ("", "of the package beamline-reductions cannot be imported"),
+    "a package that fails": ("import nowhere\n", "of the package sample-reductions cannot be imported"),
+    "no such function": ("", "of the package sample-reductions cannot be imported"),
     "noise-filled, it says": (RING_MAXIMA.replace("\ndef ring", "\nfrom sfxjax.reductions.definition import noise_filled"
                               "\n@noise_filled\ndef ring"), "marked noise_filled, but"),
 }  # fmt: skip
@@ -131,10 +131,10 @@ def test_what_a_package_offers_is_checked_as_a_users_code_is(fault: str, tmp_pat
 
 
 def test_two_packages_with_one_name_are_told_apart(tmp_path: Path, monkeypatch) -> None:
-    for package in ("beamline-reductions", "beamline-others"):
+    for package in ("sample-reductions", "sample-others"):
         monkeypatch.syspath_prepend(install(tmp_path / package, package=package))
     with pytest.raises(
-        UserError, match="several packages.*: beamline-others, beamline-reductions; uninstall"
+        UserError, match="several packages.*: sample-others, sample-reductions; uninstall"
     ):
         get_reduction("ring_maxima")
     with pytest.raises(UserError, match="unknown reduction 'rings'; choose one of: row.*, ring_maxima"):
