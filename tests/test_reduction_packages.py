@@ -133,9 +133,7 @@ def test_what_a_package_offers_is_checked_as_a_users_code_is(fault: str, tmp_pat
 def test_two_packages_with_one_name_are_told_apart(tmp_path: Path, monkeypatch) -> None:
     for package in ("sample-reductions", "sample-others"):
         monkeypatch.syspath_prepend(install(tmp_path / package, package=package))
-    with pytest.raises(
-        UserError, match="several packages.*: sample-others, sample-reductions; uninstall"
-    ):
+    with pytest.raises(UserError, match="several packages.*: sample-others, sample-reductions; uninstall"):
         get_reduction("ring_maxima")
     with pytest.raises(UserError, match="unknown reduction 'rings'; choose one of: row.*, ring_maxima"):
         get_reduction("rings")
