@@ -15,7 +15,7 @@ import pytest
 import screen_cases as cases
 
 from bench.throughput import __main__ as throughput
-from bench.throughput import frame_stages, stages, timing
+from bench.throughput import frame_stages, screening_stages, stages, timing
 from bench.throughput import table as throughput_table
 from sfxjax.compilation import keep_compiled
 from sfxjax.crop import padded_crop
@@ -132,7 +132,7 @@ def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
 def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
     setting = stages.Setting(real=(cases.frames(1, 724), np.ones((724, 724), bool)))
     screener = Screener(setting.model_1d, 4, [setting.device])
-    frame_stages.check_screener(screener, setting)
+    screening_stages.check_screener(screener, setting)
     finish = screener.finish
 
     def swapped(started: object) -> object:
@@ -141,7 +141,7 @@ def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, s
 
     monkeypatch.setattr(screener, "finish", swapped)
     with pytest.raises(stages.WrongAnswer, match="random frames"):
-        frame_stages.check_screener(screener, setting)
+        screening_stages.check_screener(screener, setting)
 
 
 def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -302,6 +302,8 @@ def _alone(target: Path, quiet: bool) -> Iterator[None]:
         for replaced in target.parent.glob(f".{target.name}.*.old"):
             shutil.rmtree(replaced, ignore_errors=True)
     finally:
+        # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
