@@ -24,7 +24,7 @@ _EXPORTS = {
     "HitClassifier": "models.networks",
     "Screener": "screen.scorer",
     "TrainedModel": "models.checkpoint",
-    "central_crop": "preprocess.definition",
+    "central_crop": "crop",
     "global_contrast_normalize": "preprocess.contrast",
     "load_model": "models.checkpoint",
     "local_contrast_normalize": "preprocess.contrast",

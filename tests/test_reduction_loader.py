@@ -277,23 +277,23 @@ def test_a_model_names_the_code_that_made_its_vectors_and_does_not_run_it(tmp_pa
     with pytest.raises(UserError, match=f"made by {spec}; give --reduction {spec} to run that code"):
         load_model(folder)
     assert not mark.exists()
-    assert load_model(folder, spec).reduction == spec
+    assert load_model(folder, reduction=spec).reduction == spec
     assert mark.read_text() == "x"
 
     # Elsewhere on disk, the same content is the same code.
     moved = tmp_path / "moved.py"
     moved.write_bytes(path.read_bytes())
     forget()
-    assert load_model(folder, f"{moved}:f").reduction == f"{moved}:f"
+    assert load_model(folder, reduction=f"{moved}:f").reduction == f"{moved}:f"
     assert find_reduction(spec, source) == f"{moved}:f"
     for other in (f"{moved}:g", "rwd"):
         with pytest.raises(UserError, match=f"made by {spec}, not by {other}"):
-            load_model(folder, other)
+            load_model(folder, reduction=other)
     with moved.open("a") as file:
         file.write("# one line more\n")
     forget()
     with pytest.raises(UserError, match="is not the code this model was trained with.*SHA-256"):
-        load_model(folder, f"{moved}:f")
+        load_model(folder, reduction=f"{moved}:f")
     with pytest.raises(UserError, match="to run that code"):
         load_model(folder)
 
@@ -303,12 +303,12 @@ def test_models_of_the_library_need_nothing_given(tmp_path: Path) -> None:
     whole = save_model(tmp_path / "whole", trained_on(None))
     assert json.loads((vectors / "model.json").read_text())["reduction"] == "row_wise_decomposition"
     for given in (None, "rwd", "row_wise_decomposition"):
-        assert load_model(vectors, given).reduction == "row_wise_decomposition"
+        assert load_model(vectors, reduction=given).reduction == "row_wise_decomposition"
     assert load_model(whole).reduction is None
     with pytest.raises(UserError, match="made by row_wise_decomposition, not by cwd"):
-        load_model(vectors, "cwd")
+        load_model(vectors, reduction="cwd")
     with pytest.raises(UserError, match="reads whole frames, not vectors made by rwd"):
-        load_model(whole, "rwd")
+        load_model(whole, reduction="rwd")
 
 
 DAMAGE = {

@@ -87,9 +87,9 @@ def test_a_model_finds_the_version_of_the_package_it_was_trained_with(tmp_path: 
     assert not is_noise_filled("ring_maxima")
     folder = save_model(tmp_path / "model", model_on("ring_maxima"))
     for given in (None, "ring_maxima"):
-        assert load_model(folder, given).reduction == "ring_maxima"
+        assert load_model(folder, reduction=given).reduction == "ring_maxima"
     with pytest.raises(UserError, match="made by ring_maxima, not by rwd"):
-        load_model(folder, "rwd")
+        load_model(folder, reduction="rwd")
 
     forget(before)
     assert load_model(folder).reduction == "ring_maxima"

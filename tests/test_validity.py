@@ -131,7 +131,7 @@ def test_preprocessing_then_the_model_is_what_the_screener_gives(
     frames = odd_frames(dtype, SEEDS[reduction])
     mask = np.random.default_rng(4).random((CROP, CROP)) > 0.002 if masked else None
     model = random_model(reduction)
-    screened = Screener(model, 4).scores(frames, mask)
+    screened = Screener(model, batch_size=4).scores(frames, mask)
     normalized, valid = preprocess(frames, mask, return_valid=True)
     inputs = normalized
     if reduction is not None:
@@ -146,7 +146,7 @@ def test_a_random_mask_changes_nothing_but_what_it_hides() -> None:
     """Values under the mask are of no consequence to pre-processing, to scores and to statistics."""
     frames = odd_frames(np.uint16, 7)
     mask = np.random.default_rng(5).random((CROP, CROP)) > 0.002
-    screener = Screener(random_model(None), 4)
+    screener = Screener(random_model(None), batch_size=4)
     before = screener.screen(frames, mask)
     frames[:, ~mask] = np.random.default_rng(6).integers(0, 65535, (3, (~mask).sum()))
     after = screener.screen(frames, mask)

@@ -132,7 +132,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> Path:
     return write_checkpoint(folder, model.variables, description)
 
 
-def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
+def load_model(path: str | Path, *, reduction: str | None = None) -> TrainedModel:
     """Read a model written by `save_model`.
 
     A model that reads vectors made by a user's own code names that code and its checksum, but reading the model does not run
@@ -142,6 +142,9 @@ def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
         path: the model's folder, or the folder of the run that holds it.
         reduction: the reduction the model reads, `file.py:function` or `module:function`, which is imported; the name will
             do for a built-in one or an installed package's. None where the model is to say.
+
+    Returns:
+        The model, with the threshold that its training chose.
 
     Raises:
         UserError: no model there, one of another version, or a damaged one; its reduction has to be given, is another one,
