@@ -59,7 +59,9 @@ def smooth_rings(rng: np.random.Generator, scene: Scene) -> None:
         middle, width = rng.uniform(radius.min(), radius.max()), rng.uniform(0.8, 8)
         # Photons a ring adds are seen from a tenth of the noise on.
         height = np.sqrt(scene.level + 0.1) * 10 ** rng.uniform(-0.5, 1.7)
-        texture = 1 + rng.uniform(0, 0.6) * np.cos(np.arctan2(scene.ss, scene.fs) * rng.integers(1, 4) + rng.uniform(0, 6))
+        texture = 1 + rng.uniform(0, 0.6) * np.cos(
+            np.arctan2(scene.ss, scene.fs) * rng.integers(1, 4) + rng.uniform(0, 6)
+        )
         scene.photons += height * texture * np.exp(-0.5 * ((radius - middle) / width) ** 2)
 
 
@@ -78,7 +80,9 @@ def small_angle(rng: np.random.Generator, scene: Scene) -> None:
     radius = np.maximum(scene.radius, 3)
     steep = (radius / rng.uniform(15, 80)) ** -rng.uniform(1.5, 4)
     fringes = 1 + rng.uniform(0, 0.9) * np.cos(radius / rng.uniform(2.5, 15)) if rng.random() < 0.5 else 1.0
-    scene.photons += np.minimum(scene.level * 10 ** rng.uniform(0, 1.5) * steep, 1e4 + 100 * scene.level) * fringes
+    scene.photons += (
+        np.minimum(scene.level * 10 ** rng.uniform(0, 1.5) * steep, 1e4 + 100 * scene.level) * fringes
+    )
 
 
 def jet_streak(rng: np.random.Generator, scene: Scene) -> None:
@@ -100,9 +104,15 @@ def shadow(rng: np.random.Generator, scene: Scene) -> None:
     angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-150, 250)
     beyond = scene.ss * np.sin(angle) + scene.fs * np.cos(angle) - offset
     if rng.random() < 0.4:
-        beyond = np.maximum(beyond, np.abs(scene.fs * np.sin(angle) - scene.ss * np.cos(angle)) * 0.5 - rng.uniform(20, 150))
+        beyond = np.maximum(
+            beyond, np.abs(scene.fs * np.sin(angle) - scene.ss * np.cos(angle)) * 0.5 - rng.uniform(20, 150)
+        )
     edge = 1 / (1 + np.exp(np.clip(-beyond / rng.uniform(0.3, 8), -40, 40)))
-    scene.photons *= rng.uniform(0.02, 0.9) + (1 - rng.uniform(0.02, 0.9)) * (1 - edge) if rng.random() < 0.1 else 1 - rng.uniform(0.1, 0.98) * edge
+    scene.photons *= (
+        rng.uniform(0.02, 0.9) + (1 - rng.uniform(0.02, 0.9)) * (1 - edge)
+        if rng.random() < 0.1
+        else 1 - rng.uniform(0.1, 0.98) * edge
+    )
 
 
 def beam_stop(rng: np.random.Generator, scene: Scene) -> None:
@@ -135,7 +145,11 @@ def salt_spots(rng: np.random.Generator, scene: Scene) -> None:
         angle = rng.uniform(0, np.pi)
         a, b = ss * np.cos(angle) + fs * np.sin(angle), fs * np.cos(angle) - ss * np.sin(angle)
         long, short = rng.uniform(3.5, 20), rng.uniform(3, 6)
-        scene.photons += np.sqrt(scene.level + 0.1) * 10 ** rng.uniform(1, 2.5) * np.exp(-0.5 * (a / long) ** 2 - 0.5 * (b / short) ** 2)
+        scene.photons += (
+            np.sqrt(scene.level + 0.1)
+            * 10 ** rng.uniform(1, 2.5)
+            * np.exp(-0.5 * (a / long) ** 2 - 0.5 * (b / short) ** 2)
+        )
 
 
 def scratches(rng: np.random.Generator, scene: Scene) -> None:
@@ -160,7 +174,10 @@ def hot_pixels(rng: np.random.Generator, reading: Reading) -> None:
     reading.values[y, x] += value
     twin = rng.random(number) < 0.15
     step = rng.integers(0, 2, number)
-    y2, x2 = np.minimum(y + step, len(reading.values) - 1), np.minimum(x + 1 - step, reading.values.shape[1] - 1)
+    y2, x2 = (
+        np.minimum(y + step, len(reading.values) - 1),
+        np.minimum(x + 1 - step, reading.values.shape[1] - 1),
+    )
     reading.values[y2[twin], x2[twin]] += value[twin] * rng.uniform(0.1, 1, twin.sum())
 
 
@@ -175,7 +192,9 @@ def flickering_pixels(rng: np.random.Generator, reading: Reading) -> None:
     """Pixels or columns with several times the noise."""
     if rng.random() < 0.5:
         x = rng.integers(0, reading.values.shape[1], rng.integers(1, 8))
-        reading.values[:, x] += reading.noise * rng.uniform(1, 5) * rng.normal(size=(len(reading.values), len(x)))
+        reading.values[:, x] += (
+            reading.noise * rng.uniform(1, 5) * rng.normal(size=(len(reading.values), len(x)))
+        )
         return
     number = int(10 ** rng.uniform(1, 3))
     y, x = (rng.integers(0, size, number) for size in reading.values.shape)
@@ -210,21 +229,69 @@ def panel_edges(rng: np.random.Generator, reading: Reading) -> None:
                 reading.values[tail] += reading.noise * rng.normal(0, 1.5)
 
 
+def noisy_areas(rng: np.random.Generator, reading: Reading) -> None:
+    """Strips and small groups of pixels that count by themselves."""
+    height, width = reading.values.shape
+    for _ in range(int(rng.choice([1, 2, 12, 40]))):
+        h, w = np.exp(rng.uniform(0, np.log(40), 2)).astype(int)
+        if rng.random() < 0.3:
+            h, w = (h, w * 6) if rng.random() < 0.5 else (h * 6, w)
+        y, x = rng.integers(0, height - 2), rng.integers(0, width - 2)
+        area = reading.values[y : y + h, x : x + w]
+        rate = 10 ** rng.uniform(-1.3, 0.3)
+        height_here = 10 ** rng.uniform(0, 2.5)
+        area += (
+            reading.noise
+            * height_here
+            * rng.poisson(rate, area.shape)
+            * np.where(rng.random(area.shape) < 0.5, 1, rng.random())
+        )
+
+
+def uneven_response(rng: np.random.Generator, scene: Scene) -> None:
+    """Speckle of coherent light, or a flat field not corrected: noise that is even over a few pixels, as strong as the light."""
+    grain = gaussian_filter(
+        rng.normal(size=scene.photons.shape), np.exp(rng.uniform(np.log(0.4), np.log(3), 2))
+    )
+    scene.photons *= np.maximum(1 + rng.uniform(0.05, 0.5) * grain / grain.std(), 0)
+
+
 def bad_blocks(rng: np.random.Generator, reading: Reading) -> None:
     """An area of pixels stuck at high or random values."""
     height, width = reading.values.shape
     h, w = rng.integers(4, 60, 2)
     y, x = rng.integers(0, height - h), rng.integers(0, width - w)
     some = rng.random((h, w)) < rng.uniform(0.2, 1)
-    reading.values[y : y + h, x : x + w][some] = reading.noise * 10 ** rng.uniform(1, 3) * rng.uniform(0.9, 1, some.sum())
+    reading.values[y : y + h, x : x + w][some] = (
+        reading.noise * 10 ** rng.uniform(1, 3) * rng.uniform(0.9, 1, some.sum())
+    )
 
 
 Part = Callable[[np.random.Generator, Scene], None]
 LIGHT: dict[str, Part] = {
     part.__name__: part
-    for part in (smooth_rings, grainy_rings, small_angle, jet_streak, shadow, beam_stop, film_step, salt_spots, scratches)
+    for part in (
+        smooth_rings,
+        grainy_rings,
+        small_angle,
+        jet_streak,
+        shadow,
+        beam_stop,
+        film_step,
+        salt_spots,
+        scratches,
+        uneven_response,
+    )
 }
 READING: dict[str, Callable[[np.random.Generator, Reading], None]] = {
     part.__name__: part
-    for part in (hot_pixels, dead_pixels, flickering_pixels, cosmic_rays, panel_edges, bad_blocks)
+    for part in (
+        hot_pixels,
+        dead_pixels,
+        flickering_pixels,
+        cosmic_rays,
+        panel_edges,
+        bad_blocks,
+        noisy_areas,
+    )
 }

@@ -71,11 +71,16 @@ def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> Simu
     detector = given.detector or rng.choice(DETECTORS, p=[0.36, 0.26, 0.12, 0.18, 0.08])
     level = given.level
     if level is None:
-        span = {"counting": (-2.5, 1.7), "integrating": (0.5, 3.7), "photons": (-1.5, 1.5)}.get(detector, (-0.5, 2.0))
+        span = {"counting": (-2.5, 1.7), "integrating": (0.5, 3.7), "photons": (-1.5, 1.5)}.get(
+            detector, (-0.5, 2.0)
+        )
         level = 10 ** rng.uniform(*span)
     height, width = given.shape
     beam = rng.uniform(-0.4, 1.4, 2) * given.shape
-    ss, fs = np.arange(height, dtype=np.float32)[:, None] - beam[0], np.arange(width, dtype=np.float32)[None] - beam[1]
+    ss, fs = (
+        np.arange(height, dtype=np.float32)[:, None] - beam[0],
+        np.arange(width, dtype=np.float32)[None] - beam[1],
+    )
     scene = Scene(_background(rng, ss, fs, level), ss, fs, level)
     names = given.parts
     if names is None:
@@ -88,7 +93,11 @@ def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> Simu
     live, gap = _live(rng, given, detector)
     size = given.spot_size or float(np.exp(rng.uniform(np.log(0.4), np.log(2.3))))
     spread = rng.uniform(0.35, 0.75) if detector == "integrating" else 0.0
-    read = {"photons": rng.uniform(0.05, 0.3), "analogue": rng.uniform(0.1, 0.8), "integrating": rng.uniform(0.2, 4)}.get(detector, 0.0)
+    read = {
+        "photons": rng.uniform(0.05, 0.3),
+        "analogue": rng.uniform(0.1, 0.8),
+        "integrating": rng.uniform(0.2, 4),
+    }.get(detector, 0.0)
     number = given.spots if given.spots is not None else _number(rng)
     places, ratios, light = _spots(rng, photons, live, number, size, spread, read)
     photons = photons + light
@@ -98,7 +107,13 @@ def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> Simu
     for name in names:
         if name in READING:
             READING[name](rng, reading)
-    return SimulatedFrame(_stored(rng, reading, dtype, gap), places, ratios, Condition(detector, level, size, number, gap, names, given.shape), names)
+    return SimulatedFrame(
+        _stored(rng, reading, dtype, gap),
+        places,
+        ratios,
+        Condition(detector, level, size, number, gap, names, given.shape),
+        names,
+    )
 
 
 def _number(rng: np.random.Generator) -> int:
@@ -111,7 +126,9 @@ def _number(rng: np.random.Generator) -> int:
 def _background(rng: np.random.Generator, ss: np.ndarray, fs: np.ndarray, level: float) -> np.ndarray:
     radius = np.hypot(ss, fs) / 300
     profile = 0.3 + rng.uniform(0, 1.5) * np.exp(-radius / rng.uniform(0.1, 1))
-    profile = profile + rng.uniform(0, 1.2) * np.exp(-0.5 * ((radius - rng.uniform(0.5, 1.8)) / rng.uniform(0.15, 0.5)) ** 2)
+    profile = profile + rng.uniform(0, 1.2) * np.exp(
+        -0.5 * ((radius - rng.uniform(0.5, 1.8)) / rng.uniform(0.15, 0.5)) ** 2
+    )
     profile = profile * (1 + rng.normal(0, 0.1) * ss / 300 + rng.normal(0, 0.1) * fs / 300)
     return level * np.maximum(profile / max(float(np.mean(profile)), 1e-3), 1e-3)
 
@@ -128,7 +145,9 @@ def _live(rng: np.random.Generator, given: Condition, detector: str) -> tuple[np
             live &= ~(place[:, None] if axis == 0 else place[None])
     if rng.random() < 0.2:
         y, x = np.indices(given.shape)
-        live &= np.hypot(y - given.shape[0] / 2, x - given.shape[1] / 2) < rng.uniform(0.4, 0.7) * given.shape[0]
+        live &= (
+            np.hypot(y - given.shape[0] / 2, x - given.shape[1] / 2) < rng.uniform(0.4, 0.7) * given.shape[0]
+        )
     return live, str(gap)
 
 
@@ -151,20 +170,34 @@ def _lattice(rng: np.random.Generator, shape: tuple[int, int], number: int) -> n
 
 
 def _spots(
-    rng: np.random.Generator, photons: np.ndarray, live: np.ndarray, number: int, size: float, spread: float, read: float
+    rng: np.random.Generator,
+    photons: np.ndarray,
+    live: np.ndarray,
+    number: int,
+    size: float,
+    spread: float,
+    read: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw spots: places (n, 2), ratios (n,), and their light (ss, fs)."""
     shape = photons.shape
     light = np.zeros(shape)
     if number == 0:
         return np.zeros((0, 2)), np.zeros(0), light
-    places = np.concatenate([_lattice(rng, shape, number) if rng.random() < 0.6 else np.zeros((0, 2)), rng.uniform(2, np.array(shape) - 3, (3 * number, 2))])
+    places = np.concatenate(
+        [
+            _lattice(rng, shape, number) if rng.random() < 0.6 else np.zeros((0, 2)),
+            rng.uniform(2, np.array(shape) - 3, (3 * number, 2)),
+        ]
+    )
     # As many again lie below the threshold of sight.
     places = places[: max(int(number * rng.uniform(1, 2.5)), 1)]
     wanted = 6.5 * np.exp(rng.exponential(rng.uniform(0.3, 1.3), len(places)))
     wanted[number:] = rng.uniform(0.5, 6, len(places) - min(number, len(places)))
     split = rng.random() < 0.15
-    angle0, stretch = rng.uniform(0, np.pi), 1 + rng.exponential(0.3) * (rng.random() < 0.5) + 2 * (rng.random() < 0.06)
+    angle0, stretch = (
+        rng.uniform(0, np.pi),
+        1 + rng.exponential(0.3) * (rng.random() < 0.5) + 2 * (rng.random() < 0.06),
+    )
     offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
     ratios = np.zeros(len(places))
     variance_factor = 1 / (1 + 4 * np.pi * spread**2 * 0.8) if spread else 1.0
@@ -178,7 +211,9 @@ def _spots(
         shape_here = np.exp(-0.5 * (u / (own * stretch)) ** 2 - 0.5 * (v / own) ** 2)
         if split:
             shift = rng.uniform(1, 3) * size
-            shape_here = shape_here + rng.uniform(0.2, 1) * np.exp(-0.5 * ((u - shift) / own) ** 2 - 0.5 * (v / own) ** 2)
+            shape_here = shape_here + rng.uniform(0.2, 1) * np.exp(
+                -0.5 * ((u - shift) / own) ** 2 - 0.5 * (v / own) ** 2
+            )
         shape_here /= shape_here.sum()
         seen = gaussian_filter(shape_here, spread) if spread else shape_here
         peak = np.unravel_index(seen.argmax(), seen.shape)
@@ -189,8 +224,13 @@ def _spots(
         expected = 11.0 * (background * variance_factor + read**2) + 0.1
         strength = _strength(wanted[index], expected, 1.0 if not spread else 1e-3) / max(nine, 1e-3)
         top, left = row - SPOT_REACH, column - SPOT_REACH
-        ys, xs = slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])), slice(max(left, 0), min(column + SPOT_REACH + 1, shape[1]))
-        light[ys, xs] += strength * shape_here[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
+        ys, xs = (
+            slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])),
+            slice(max(left, 0), min(column + SPOT_REACH + 1, shape[1])),
+        )
+        light[ys, xs] += (
+            strength * shape_here[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
+        )
         around = live[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         ratios[index] = wanted[index] if around.size and around.mean() > 0.6 else 0.0
     return places, ratios, light
@@ -217,7 +257,9 @@ def _detect(
         return counts, max(noise, 0.5), 0.0, str(rng.choice(["int32", "uint16", "uint32"]))
     if detector == "integrating":
         gain, offset = 10 ** rng.uniform(-0.5, 0.6), rng.uniform(0, 100)
-        values = gaussian_filter(counts, spread, truncate=3) * gain + offset + gain * read * rng.normal(size=shape)
+        values = (
+            gaussian_filter(counts, spread, truncate=3) * gain + offset + gain * read * rng.normal(size=shape)
+        )
         return values, gain * noise * 0.6, offset, str(rng.choice(["uint16", "int16", "int32"]))
     fixed = rng.normal(size=shape) * rng.uniform(0, 0.3)
     values = counts + read * rng.normal(size=shape) + fixed * read

@@ -27,6 +27,8 @@ NOISE_BLOCK = 24
 CANDIDATES = 384
 PATCH = 13
 CONTEXT = 9
+# Places closer than this many pixels are one.
+SAME_SPOT = 4.0
 _REACH = 3
 _MARGIN = 12
 OVER_MEAN_DEVIATION = 1.2533
@@ -79,7 +81,9 @@ def significance(signal: jax.Array, noise: jax.Array, photon: jax.Array | float)
 
 
 @partial(jax.jit, static_argnames=("count",))
-def find_candidates(values: jax.Array, counting: jax.Array, integers: jax.Array, count: int = CANDIDATES) -> Candidates:
+def find_candidates(
+    values: jax.Array, counting: jax.Array, integers: jax.Array, count: int = CANDIDATES
+) -> Candidates:
     """Find the places of a frame that may be spots.
 
     Args:
@@ -148,7 +152,9 @@ def find_candidates(values: jax.Array, counting: jax.Array, integers: jax.Array,
     photon = jnp.where(counting, 1.0, photon)
     noise = jnp.where(jnp.isnan(noise), typical, noise)
     poisson = jnp.sqrt(RESPONSE_VARIANCE * photon * jnp.nan_to_num(level))
-    floor = jnp.where(counting, jnp.maximum(poisson, jnp.sqrt(LEAST_COUNTS)), jnp.maximum(0.3 * typical, 3.3 * least))
+    floor = jnp.where(
+        counting, jnp.maximum(poisson, jnp.sqrt(LEAST_COUNTS)), jnp.maximum(0.3 * typical, 3.3 * least)
+    )
     noise = jnp.maximum(noise, floor)
     fine = jnp.repeat(jnp.repeat(noise, 3, 0), 3, 1)
     ratio = significance(highest, fine, photon)
@@ -167,7 +173,9 @@ def find_candidates(values: jax.Array, counting: jax.Array, integers: jax.Array,
     half = PATCH // 2
 
     def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
-        one = lambda a, s, f: jax.lax.dynamic_slice(a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size))  # noqa: E731
+        one = lambda a, s, f: jax.lax.dynamic_slice(
+            a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size)
+        )  # noqa: E731
         return jax.vmap(one)(array, ss0, fs0)
 
     patch, live_patch = cut(x, half, PATCH), cut(alive, half, PATCH)
@@ -193,16 +201,23 @@ def find_candidates(values: jax.Array, counting: jax.Array, integers: jax.Array,
         ],
         -1,
     )
-    return Candidates(
-        bs * BLOCK + ss0 + dss,
-        bf * BLOCK + fs0 + dfs,
-        best,
+    ss, fs = bs * BLOCK + ss0 + dss, bf * BLOCK + fs0 + dfs
+    # A spot on the border of two blocks is found in both: the stronger counts, of equals the first.
+    close = jnp.hypot(ss[:, None] - ss, fs[:, None] - fs) < SAME_SPOT
+    known = jnp.any(close & (jnp.arange(count)[:, None] > jnp.arange(count)), axis=1)
+    own_ratio = jnp.where(known, 0, best)
+    order = jnp.argsort(-own_ratio)
+    found = Candidates(
+        ss,
+        fs,
+        own_ratio,
         signal,
         patch / per_pixel[:, None, None],
         live_patch,
         context,
         scalars,
     )
+    return jax.tree.map(lambda part: part[order], found)
 
 
 def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -226,6 +241,7 @@ def _median_of_nine(values: jax.Array) -> jax.Array:
 
 def _place_of_highest(x: jax.Array) -> jax.Array:
     """Index in the inner 8 x 8 of the highest response, of (n, edge, edge)."""
+
     def box(reach: int) -> jax.Array:
         start = _MARGIN - reach
         size = BLOCK + 2 * reach

@@ -72,14 +72,24 @@ def features(found: Candidates) -> jax.Array:
     lost = (~found.live).astype(jnp.float32).reshape(count, -1)
     context = jnp.log(found.context + 1).reshape(count, -1)
     relative = (found.context / ratio[:, None, None]).clip(0, 2).reshape(count, -1)
-    near = jnp.sort(found.context.reshape(count, -1), axis=1)[:, ::-1][:, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])]
+    near = jnp.sort(found.context.reshape(count, -1), axis=1)[:, ::-1][
+        :, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])
+    ]
     # Opposite places that are as bright tell lines and rings.
     middle = found.patch
     pairs = jnp.minimum(middle, middle[:, ::-1, ::-1]) / peak[:, None, None]
-    line = jnp.stack([pairs[:, 2:11, 2:11].at[:, 2:7, 2:7].set(-1).max((1, 2)), pairs.at[:, 1:12, 1:12].set(-1).max((1, 2))], -1)
+    line = jnp.stack(
+        [
+            pairs[:, 2:11, 2:11].at[:, 2:7, 2:7].set(-1).max((1, 2)),
+            pairs.at[:, 1:12, 1:12].set(-1).max((1, 2)),
+        ],
+        -1,
+    )
     ratios = jnp.log(near + 1) - jnp.log(ratio + 1)[:, None]
     scalars = found.scalars.clip(-5, 5)
-    return jnp.concatenate([noise, shape, lost, context, relative, ratios, line.clip(-1, 1), scalars, jnp.log(ratio)[:, None]], 1)
+    return jnp.concatenate(
+        [noise, shape, lost, context, relative, ratios, line.clip(-1, 1), scalars, jnp.log(ratio)[:, None]], 1
+    )
 
 
 def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
@@ -114,7 +124,9 @@ def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Arra
 
 
 @jax.jit
-def _judge(weights: Weights, values: jax.Array, counting: jax.Array, integers: jax.Array, min_snr: jax.Array) -> Any:
+def _judge(
+    weights: Weights, values: jax.Array, counting: jax.Array, integers: jax.Array, min_snr: jax.Array
+) -> Any:
     found = find_candidates(values, counting, integers)
     probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
     visible = jnp.where(found.signal_to_noise >= min_snr, probability, 0)

@@ -61,6 +61,8 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "panel edges": {"parts": ("panel_edges",), "gaps": "zero"},
     "cosmic rays": {"parts": ("cosmic_rays", "scratches")},
     "bad pixels": {"parts": ("dead_pixels", "flickering_pixels", "bad_blocks")},
+    "noisy areas": {"parts": ("noisy_areas",)},
+    "uneven response": {"parts": ("uneven_response",)},
     "salt": {"parts": ("salt_spots",)},
 }
 
@@ -85,7 +87,9 @@ def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:
     return (away <= NEAR + 0.5 * float(frame.condition.spot_size or 1)).astype(np.float32)
 
 
-def simulate_candidates(frames: int, seed: int, processes: int = 2) -> tuple[Candidates, np.ndarray, np.ndarray]:
+def simulate_candidates(
+    frames: int, seed: int, processes: int = 2
+) -> tuple[Candidates, np.ndarray, np.ndarray]:
     """Simulate frames and return candidates of theirs, whether each is a spot, and the frame it is of."""
     rows: list[Candidates] = []
     truths: list[np.ndarray] = []
@@ -108,7 +112,11 @@ def simulate_candidates(frames: int, seed: int, processes: int = 2) -> tuple[Can
                 number += 1
     joined = Candidates(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))  # type: ignore[arg-type]
     use = joined.signal_to_noise >= 3
-    return Candidates(*(part[use] for part in joined)), np.concatenate(truths)[use], np.concatenate(numbers)[use]
+    return (
+        Candidates(*(part[use] for part in joined)),
+        np.concatenate(truths)[use],
+        np.concatenate(numbers)[use],
+    )
 
 
 def _turned(found: Candidates, turn: jax.Array) -> Candidates:
@@ -154,7 +162,11 @@ def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> 
         batch = Candidates(*(part[chosen] for part in found))
         weights, state, value = step(weights, state, batch, truth[chosen], int(rng.integers(8)))
         if number >= steps * 3 // 4:
-            averaged = weights if averaged is None else jax.tree.map(lambda a, b: 0.995 * a + 0.005 * b, averaged, weights)
+            averaged = (
+                weights
+                if averaged is None
+                else jax.tree.map(lambda a, b: 0.995 * a + 0.005 * b, averaged, weights)
+            )
         if number % 1000 == 999:
             print(f"step {number + 1}: loss {float(value):.4f}", flush=True)
     return {name: np.asarray(value) for name, value in {**fixed, **(averaged or weights)}.items()}
@@ -163,7 +175,8 @@ def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> 
 def save(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     """Write weights, as 16-bit floats but for the inputs' scale, and their card."""
     small = {
-        name: value if name in ("mean", "deviation") else value.astype(np.float16) for name, value in weights.items()
+        name: value if name in ("mean", "deviation") else value.astype(np.float16)
+        for name, value in weights.items()
     }
     content = io.BytesIO()
     np.savez_compressed(content, card=np.array(json.dumps(card)), **small)  # type: ignore[arg-type]
@@ -179,7 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     chosen = parser.parse_args(arguments)
     found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
-    print(f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots", flush=True)
+    print(
+        f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots",
+        flush=True,
+    )
     weights = fit(found, truth, chosen.seed, chosen.steps)
     card = {
         "frames": chosen.frames,
