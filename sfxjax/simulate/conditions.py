@@ -7,11 +7,14 @@ fixed by name, which gives the conditions of a test matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from sfxjax.simulate.artefacts import LIGHT, READING, Reading, Scene
+from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 
 DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
 GAPS = ("none", "zero", "minus_one", "largest", "constant")
@@ -200,7 +203,7 @@ def _spots(
     )
     offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
     ratios = np.zeros(len(places))
-    variance_factor = 1 / (1 + 4 * np.pi * spread**2 * 0.8) if spread else 1.0
+photon_factor = _response_variance(spread)
     for index, (y, x) in enumerate(places):
         row, column = round(float(y)), round(float(x))
         a, b = offset[:, None] - (y - row), offset[None] - (x - column)
@@ -217,12 +220,14 @@ def _spots(
         shape_here /= shape_here.sum()
         seen = gaussian_filter(shape_here, spread) if spread else shape_here
         peak = np.unravel_index(seen.argmax(), seen.shape)
-        nine = float(seen[max(peak[0] - 1, 0) : peak[0] + 2, max(peak[1] - 1, 0) : peak[1] + 2].sum())
+        response = float(
+            (1 + RING_SHARE) * _around(seen, peak, 1).sum() - RING_SHARE * _around(seen, peak, 3).sum()
+        )
         rows = slice(max(row - 3, 0), row + 4), slice(max(column - 3, 0), column + 4)
         background = float(photons[rows].mean())
         # Response noise of `sfxjax.spots.candidates`, photons.
-        expected = 11.0 * (background * variance_factor + read**2) + 0.1
-        strength = _strength(wanted[index], expected, 1.0 if not spread else 1e-3) / max(nine, 1e-3)
+        expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS
+        strength = _strength(wanted[index], expected, 1.0 if not spread else 1e-3) / max(response, 0.02)
         top, left = row - SPOT_REACH, column - SPOT_REACH
         ys, xs = (
             slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])),
@@ -234,6 +239,20 @@ def _spots(
         around = live[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         ratios[index] = wanted[index] if around.size and around.mean() > 0.6 else 0.0
     return places, ratios, light
+
+
+def _around(seen: np.ndarray, peak: tuple[Any, ...], reach: int) -> np.ndarray:
+    rows, columns = (slice(max(int(place) - reach, 0), int(place) + reach + 1) for place in peak)
+    return seen[rows, columns]
+
+
+@cache
+def _response_variance(spread: float) -> float:
+    """Variance of the response to light of one photon a pixel that a point spread blurs."""
+    kernel = np.zeros((21, 21))
+    kernel[7:14, 7:14] = -RING_SHARE
+    kernel[9:12, 9:12] = 1.0
+    return float(np.sum((gaussian_filter(kernel, spread) if spread else kernel) ** 2))
 
 
 def _strength(ratio: float, expected: float, photon: float) -> float:
@@ -257,10 +276,13 @@ def _detect(
         return counts, max(noise, 0.5), 0.0, str(rng.choice(["int32", "uint16", "uint32"]))
     if detector == "integrating":
         gain, offset = 10 ** rng.uniform(-0.5, 0.6), rng.uniform(0, 100)
+        if rng.random() < 0.2:
+            # A background taken away, so that what is below it is stored as 0.
+            offset = -gain * level * rng.uniform(0.3, 1.1) + gain * noise * rng.uniform(-1, 1)
         values = (
             gaussian_filter(counts, spread, truncate=3) * gain + offset + gain * read * rng.normal(size=shape)
         )
-        return values, gain * noise * 0.6, offset, str(rng.choice(["uint16", "int16", "int32"]))
+        return values, gain * noise * 0.6, max(offset, 0.0), str(rng.choice(["uint16", "int16", "int32"]))
     fixed = rng.normal(size=shape) * rng.uniform(0, 0.3)
     values = counts + read * rng.normal(size=shape) + fixed * read
     if detector == "photons":
@@ -280,7 +302,8 @@ def _stored(rng: np.random.Generator, reading: Reading, dtype: str, gap: str) ->
     values = reading.values
     if dtype != "float32":
         limits = np.iinfo(dtype)
-        values = np.clip(np.round(values), limits.min if limits.min < 0 else 0, limits.max)
+        lowest = limits.min if limits.min < 0 and rng.random() < 0.5 else 0
+        values = np.clip(np.round(values), lowest, limits.max)
         if rng.random() < 0.2:
             values = np.minimum(values, float(rng.choice([4095, 16383, 32767])))
     values = values.astype(dtype)

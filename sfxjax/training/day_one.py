@@ -67,8 +67,19 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# Shares of frames that show one condition alone, such as few photons, so that none is rare.
+SINGLE = 0.3
+
+
 def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
-    return [draw_frame(np.random.default_rng(seed)) for seed in seeds]
+    frames = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        condition: dict[str, Any] = {}
+        if rng.random() < SINGLE:
+            condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
+        frames.append(draw_frame(rng, Condition(**condition)))
+    return frames
 
 
 def candidates_of(frame: SimulatedFrame) -> Candidates:
