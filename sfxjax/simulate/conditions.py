@@ -203,7 +203,7 @@ def _spots(
     )
     offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
     ratios = np.zeros(len(places))
-photon_factor = _response_variance(spread)
+    photon_factor = _response_variance(spread)
     for index, (y, x) in enumerate(places):
         row, column = round(float(y)), round(float(x))
         a, b = offset[:, None] - (y - row), offset[None] - (x - column)
