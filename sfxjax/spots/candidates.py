@@ -99,25 +99,26 @@ def find_candidates(
     def moments(tile: jax.Array) -> jax.Array:
         live = ~jnp.isnan(tile)
         x = jnp.where(live, tile, 0)
-        by = [a.reshape(NOISE_BLOCK, columns, NOISE_BLOCK).sum((0, 2)) for a in (live.astype(jnp.float32), x)]
+        # Rows first: a CPU adds them many columns at a time.
+        by = [part.sum(0).reshape(columns, NOISE_BLOCK).sum(1) for part in (live.astype(jnp.float32), x)]
         return jnp.stack(by)
 
     sums = jax.lax.map(moments, tiles)
     live, total = sums[:, 0], sums[:, 1]
     mean, around = _filled_mean(total, live)
     least = jnp.where(integers, 0.29, 1e-6)
-    fill = jnp.pad(mean, 1, mode="edge")
+    bare = jnp.pad(values, _REACH, constant_values=jnp.nan)
+    means = jnp.pad(jnp.repeat(mean, NOISE_BLOCK, axis=1), ((0, 0), (_REACH, _REACH)), mode="edge")
+    # Not known to the compiler to hold.
+    true = jnp.isfinite(total[0, 0]) if on_cpu() else None
 
-    filled_rows = jnp.pad(values, ((_REACH, _REACH), (0, 0)), constant_values=jnp.nan)
-    true = jnp.isfinite(least) if on_cpu() else None
-
-    def respond(place: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        tile = jax.lax.dynamic_slice_in_dim(filled_rows, place * NOISE_BLOCK, NOISE_BLOCK + 2 * _REACH)
-        means = jnp.repeat(jax.lax.dynamic_index_in_dim(mean, place, keepdims=False), NOISE_BLOCK)
+    def respond(place: jax.Array) -> tuple[jax.Array, jax.Array]:
+        tile = jax.lax.dynamic_slice_in_dim(bare, place * NOISE_BLOCK, NOISE_BLOCK + 2 * _REACH)
+        level = jax.lax.dynamic_index_in_dim(means, place, keepdims=False)
 
         def load() -> jax.Array:
-            deviation = tile - means
-            return jnp.pad(jnp.where(jnp.isnan(deviation), 0, deviation), ((0, 0), (_REACH, _REACH)))
+            deviation = tile - level
+            return jnp.where(jnp.isnan(deviation), 0, deviation)
 
         x = fusion_barrier(true, load)
 
@@ -135,11 +136,16 @@ def find_candidates(
 
         response = fusion_barrier(true, across, three, seven)
         n = NOISE_BLOCK // BLOCK
-        highest = response.reshape(n, BLOCK, width).max(1).reshape(n, width // BLOCK, BLOCK).max(2)
-        size = jnp.abs(response).reshape(NOISE_BLOCK, columns, NOISE_BLOCK).sum((0, 2))
-        return highest, size, jnp.float32(0)
 
-    highest, size, _ = jax.lax.map(respond, jnp.arange(rows))
+        def gather(response: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return response.reshape(n, BLOCK, width).max(1), jnp.abs(response).sum(0)
+
+        rows_highest, rows_size = fusion_barrier(true, gather, response)
+        highest = rows_highest.reshape(n, width // BLOCK, BLOCK).max(2)
+        size = rows_size.reshape(columns, NOISE_BLOCK).sum(1)
+        return highest, size
+
+    highest, size = jax.lax.map(respond, jnp.arange(rows))
     highest = highest.reshape(rows * 3, columns * 3)
     share = live / NOISE_BLOCK**2
     own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
