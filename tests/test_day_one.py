@@ -78,7 +78,8 @@ def test_what_the_user_calls_visible_decides():
 
 
 @pytest.mark.parametrize(
-    ("fill", "dtype"), [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)]
+    ("fill", "dtype"),
+    [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)],
 )
 def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
     frame = _frame(300.0, 0).astype(dtype)
@@ -91,7 +92,11 @@ def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
 
 
 def test_frames_without_a_number_and_frames_of_zeros_show_nothing():
-    for frame in (np.full((100, 90), np.nan, np.float32), np.zeros((100, 90), np.int32), np.full((64, 64), 7)):
+    for frame in (
+        np.full((100, 90), np.nan, np.float32),
+        np.zeros((100, 90), np.int32),
+        np.full((64, 64), 7),
+    ):
         found = find_spots(frame)
         assert found.score < 0.01 and np.isfinite(found.expected)
 

@@ -64,7 +64,7 @@ class SimulatedFrame:
     parts: tuple[str, ...]
 
 
-def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> SimulatedFrame:  # noqa: B008
+def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> SimulatedFrame:
     """Draw a frame.
 
     Args:

@@ -181,7 +181,7 @@ def find_candidates(
     def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
         one = lambda a, s, f: jax.lax.dynamic_slice(
             a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size)
-        )  # noqa: E731
+        )
         return jax.vmap(one)(array, ss0, fs0)
 
     patch, live_patch = cut(x, half, PATCH), cut(alive, half, PATCH)

@@ -111,7 +111,6 @@ def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
 
 def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Array:
     """Return the probabilities of 0, 1, ... most - 1, and of at least most, independent choices, (most + 1,)."""
-
     start = jnp.zeros(most + 1).at[0].set(1.0)
 
     def step(state: jax.Array, p: jax.Array) -> tuple[jax.Array, None]:
