@@ -2,7 +2,8 @@
 
 Whatever is screened, a mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or
 infinite; where it is the largest value of an unsigned type, or the smallest of a signed one; where it is -1 or -2 in a frame of integers
-with no other negative values to speak of; where it is 0 in a frame whose pixels are far from 0; and where it holds
+with no other negative values to speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off
+at 0; and where it holds
 the one value that fills whole areas, as the gaps of assembled panels do.
 """
 
@@ -19,6 +20,8 @@ FAR_FROM_ZERO = 16.0
 # A value is a gap's if runs of it make up this share of the frame.
 GAP_FRACTION = 0.004
 RUN = 12
+# So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
+CLIPPED = 0.1
 SAMPLED_ROWS = 5
 
 
@@ -74,6 +77,9 @@ def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: i
     typical = float(np.median(positive)) if positive.size else 0.0
     if not noisy and typical >= FAR_FROM_ZERO and negative < NOISE_FRACTION:
         bad.append(0)
+    counting = bool(integers and not noisy and _counts_photons(sample, known, bad))
+    if not counting and not noisy and 0 not in bad and not (good < 0).any() and np.mean(good == 0) > CLIPPED:
+        bad.append(0)
     gap = _gap_value(sample, bad, typical >= FAR_FROM_ZERO)
     values = _stacked(frame, separator)
     for value in bad:
@@ -92,7 +98,6 @@ def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: i
         values[whole & same] = np.nan
     if mask is not None:
         values[~(_stacked(mask.astype(np.float32), separator) > 0)] = np.nan
-    counting = bool(integers and not noisy and _counts_photons(sample, known, bad))
     return FramePixels(values, counting, integers)
 
 
@@ -119,8 +124,11 @@ def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> 
     lit = mean > 0
     if lit.sum() < 4:
         return True
-    ratio = float(np.median(variance[lit] / mean[lit]))
-    return 0.6 < ratio < 1.6
+    # Of dim places and bright ones alike: elsewhere one may come by chance.
+    mean, ratio = mean[lit], variance[lit] / mean[lit]
+    low, high = np.quantile(mean, [1 / 3, 2 / 3])
+    parts = [part for part in (ratio[mean <= low], ratio[mean >= high]) if part.size]
+    return all(0.6 < float(np.median(part)) < 1.6 for part in parts)
 
 
 def _gap_value(sample: np.ndarray, bad: list[float], with_zero: bool) -> float | None:

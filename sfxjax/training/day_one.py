@@ -61,6 +61,11 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "panel edges": {"parts": ("panel_edges",), "gaps": "zero"},
     "cosmic rays": {"parts": ("cosmic_rays", "scratches")},
     "bad pixels": {"parts": ("dead_pixels", "flickering_pixels", "bad_blocks")},
+    "dark with defects": {
+        "detector": "counting",
+        "level": 0.01,
+        "parts": ("noisy_areas", "hot_pixels", "bad_blocks"),
+    },
     "noisy areas": {"parts": ("noisy_areas",)},
     "uneven response": {"parts": ("uneven_response",)},
     "salt": {"parts": ("salt_spots",)},
