@@ -1,7 +1,9 @@
 """The day-one model: how many Bragg spots a frame shows, on a detector never seen, without labels or training.
 
-`sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch, what lies around it and the
-statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its signal-to-noise ratio, as defined there, is
+`sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch, what
+lies around it and the
+statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its signal-to-noise ratio, as
+defined there, is
 at least `min_snr`. The number of visible spots is a sum of independent choices (Poisson-binomial), and a frame's score is the
 probability that there are at least `min_spots`.
 """
