@@ -47,7 +47,8 @@ def test_significance_is_that_of_poisson_counts_and_of_a_normal_variable_in_the_
 
 @pytest.mark.parametrize("level", [0.3, 3.0, 300.0])
 def test_spots_are_found_to_a_fraction_of_a_pixel_and_noise_is_none(level):
-    height = 8 + 5 * level**0.5
+    # Well above the threshold of sight: a ratio of about 9.
+    height = 10 + 8 * level**0.5
     hit, miss = find_spots(_frame(level, height)), find_spots(_frame(level, 0))
     assert hit.score > 0.9 and miss.score < 0.1
     visible = hit.spots()
@@ -78,7 +79,8 @@ def test_what_the_user_calls_visible_decides():
 
 
 @pytest.mark.parametrize(
-    ("fill", "dtype"), [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)]
+    ("fill", "dtype"),
+    [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)],
 )
 def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
     frame = _frame(300.0, 0).astype(dtype)
@@ -91,7 +93,11 @@ def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
 
 
 def test_frames_without_a_number_and_frames_of_zeros_show_nothing():
-    for frame in (np.full((100, 90), np.nan, np.float32), np.zeros((100, 90), np.int32), np.full((64, 64), 7)):
+    for frame in (
+        np.full((100, 90), np.nan, np.float32),
+        np.zeros((100, 90), np.int32),
+        np.full((64, 64), 7),
+    ):
         found = find_spots(frame)
         assert found.score < 0.01 and np.isfinite(found.expected)
 
