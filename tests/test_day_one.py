@@ -47,7 +47,8 @@ def test_significance_is_that_of_poisson_counts_and_of_a_normal_variable_in_the_
 
 @pytest.mark.parametrize("level", [0.3, 3.0, 300.0])
 def test_spots_are_found_to_a_fraction_of_a_pixel_and_noise_is_none(level):
-    height = 8 + 5 * level**0.5
+    # Well above the threshold of sight: a ratio of about 9.
+    height = 10 + 8 * level**0.5
     hit, miss = find_spots(_frame(level, height)), find_spots(_frame(level, 0))
     assert hit.score > 0.9 and miss.score < 0.1
     visible = hit.spots()

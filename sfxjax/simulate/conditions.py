@@ -1,8 +1,7 @@
 """Frames of any detector and any crystal, with the places of their spots: a wide simulation to learn and to judge on.
 
 `draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability.
-Everything can be
-fixed by name, which gives the conditions of a test matrix.
+Everything can be fixed by name, which gives the conditions of a test matrix.
 """
 
 from __future__ import annotations

@@ -2,21 +2,19 @@
 
 1. Pixels that tell nothing take the mean of the live ones around them (blocks of 24 x 24).
 2. The response of a place is the sum of its 3 x 3 pixels less what the 40 pixels around these, of 7 x 7, would give: an
-   even background
-   or a slope gives none.
-3. Its noise is 1.2533 times the mean size of the response in the block of 24 x 24, the median of the nine blocks around it. Where
-   photons are counted it is at least what Poisson statistics give for the mean.
-4. Signal-to-noise: with g the value of one photon, s = response / g and l = (noise / g)^2, it is sqrt(2 ((l + s) ln(1 + s /
-   l) - s)),
-   the significance of l + s counts where l are expected (Li & Ma, Astrophys. J. 272:317 (1983), with a background known
-   well). It is
-   response / noise where there is much background, and less where few photons are counted, by as much as chance gives more there.
+   even background or a slope gives none.
+3. Its noise is 1.2533 times the mean size of the response in the block of 24 x 24, the median of the nine blocks around
+   it. Where photons are counted it is at least what Poisson statistics give for the mean.
+4. Signal-to-noise: with g the value of one photon, s = response / g and l = (noise / g)^2, it is
+   sqrt(2 ((l + s) ln(1 + s / l) - s)), the significance of l + s counts where l are expected (Li & Ma, Astrophys. J.
+   272:317 (1983), with a background known well). It is response / noise where there is much background, and less where
+   few photons are counted, by as much as chance gives more there.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,8 +180,8 @@ def find_candidates(
     half = PATCH // 2
 
     def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
-        def one(array: jax.Array, ss: jax.Array, fs: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(array, (ss + _MARGIN - margin, fs + _MARGIN - margin), (size, size))
+        def one(a: jax.Array, s: jax.Array, f: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size))
 
         return jax.vmap(one)(array, ss0, fs0)
 
@@ -233,7 +231,7 @@ def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Arra
     """Mean of each block's live pixels, of its neighbours' where it has few; and the live share of the nine blocks."""
     both = jnp.pad(jnp.stack([total, live]), ((0, 0), (1, 1), (1, 1)))
     rows, columns = live.shape
-    nine = jnp.asarray(sum(both[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3)))
+    nine: Any = sum(both[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3))
     frame = total.sum() / jnp.maximum(live.sum(), 1)
     wide = jnp.where(nine[1] > 0, nine[0] / jnp.maximum(nine[1], 1), frame)
     own = total / jnp.maximum(live, 1)
@@ -251,12 +249,13 @@ def _median_of_nine(values: jax.Array) -> jax.Array:
 def _place_of_highest(x: jax.Array) -> jax.Array:
     """Index in the inner 8 x 8 of the highest response, of (n, edge, edge)."""
 
-    def box(reach: int) -> jax.Array:
+    def box(reach: int) -> Any:
         start = _MARGIN - reach
         size = BLOCK + 2 * reach
         part = x[:, start : start + size, start : start + size]
-        by_row = jnp.asarray(sum(part[:, k : k + BLOCK] for k in range(2 * reach + 1)))
-        return jnp.asarray(sum(by_row[:, :, k : k + BLOCK] for k in range(2 * reach + 1)))
+        by_row: Any = sum(part[:, k : k + BLOCK] for k in range(2 * reach + 1))
+        whole: Any = sum(by_row[:, :, k : k + BLOCK] for k in range(2 * reach + 1))
+        return whole
 
     inner, outer = box(1), box(_REACH)
     return ((1 + RING_SHARE) * inner - RING_SHARE * outer).reshape(x.shape[0], -1).argmax(-1)

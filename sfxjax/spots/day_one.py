@@ -1,11 +1,9 @@
 """The day-one model: how many Bragg spots a frame shows, on a detector never seen, without labels or training.
 
-`sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch, what
-lies around it and the
-statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its signal-to-noise ratio, as
-defined there, is
-at least `min_snr`. The number of visible spots is a sum of independent choices (Poisson-binomial), and a frame's score is the
-probability that there are at least `min_spots`.
+`sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch,
+what lies around it and the statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its
+signal-to-noise ratio, as defined there, is at least `min_snr`. The number of visible spots is a sum of independent choices
+(Poisson-binomial), and a frame's score is the probability that there are at least `min_spots`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.spots.candidates import NOISE_BLOCK, Candidates, find_candidates
+from sfxjax.spots.candidates import BLOCK, CANDIDATES, NOISE_BLOCK, Candidates, find_candidates
 from sfxjax.spots.frame_pixels import frame_pixels
 
 MIN_SNR = 6.0
@@ -186,9 +184,11 @@ def find_spots(
 
 
 def padded(values: np.ndarray) -> np.ndarray:
-    """Fill a frame up to multiples of 24 with pixels that tell nothing."""
+    """Fill a frame up to multiples of 24, and to a place for each candidate, with pixels that tell nothing."""
     height, width = values.shape
-    more = -height % NOISE_BLOCK, -width % NOISE_BLOCK
+    columns = -(-width // NOISE_BLOCK)
+    rows = max(-(-height // NOISE_BLOCK), -(-CANDIDATES * BLOCK**2 // (columns * NOISE_BLOCK**2)))
+    more = rows * NOISE_BLOCK - height, columns * NOISE_BLOCK - width
     if more == (0, 0):
         return values
     return np.pad(values, ((0, more[0]), (0, more[1])), constant_values=np.nan)

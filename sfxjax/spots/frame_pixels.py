@@ -1,10 +1,8 @@
 """A frame of any detector, whole: as float32 with NaN where a pixel tells nothing, and what kind of noise it has.
 
-Whatever is screened, a mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or
-infinite; where it is the largest value of an unsigned type, or the smallest of a signed one; where it is -1 or -2 in a
-frame of integers
-with no other negative values to speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off
-at 0; and where it holds
+A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is the
+largest value of an unsigned type, or the smallest of a signed one; where it is -1 or -2 in a frame of integers with no other
+negative values to speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds
 the one value that fills whole areas, as the gaps of assembled panels do.
 """
 

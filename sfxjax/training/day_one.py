@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> 
     rng = np.random.default_rng(seed)
     sizes = [sample.shape[1], *WIDTHS, 1]
     weights: dict[str, Any] = {"mean": sample.mean(0), "deviation": sample.std(0) + 0.1}
-    for layer, (n, m) in enumerate(itertools.pairwise(sizes)):
+    for layer, (n, m) in enumerate(pairwise(sizes)):
         weights[f"kernel{layer}"] = rng.normal(0, np.sqrt(1.5 / n), (n, m)).astype(np.float32)
         weights[f"bias{layer}"] = np.zeros(m, np.float32)
     fixed = {name: jnp.asarray(weights.pop(name)) for name in ("mean", "deviation")}
