@@ -2,7 +2,7 @@
 
     python -m bench.simulation_likeness ../shared/data/mfx_rayonix/hit.h5
 
-makes `docs/simulation-likeness.png` and prints the figures in `docs/simulated_sets.md`; with `--cut 600` also how well
+makes `docs/simulation-likeness.png` and prints the figures in `docs/simulated_sets.md`; with `--score-frames 600` also how well
 counting spots with a plain peak finder tells hits and maybes from misses, in 600 frames of each simulated set. The
 real frame is `kapton_test_data` of dials/data-files (LCLS MFX, CC-BY 4.0).
 """
@@ -23,7 +23,7 @@ from sfxjax.data.labels import classify
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write
 from sfxjax.preprocess.definition import preprocess
-from sfxjax.reductions.registry import row_wise_decomposition
+from sfxjax.reductions.row_wise import row_wise_decomposition
 from sfxjax.simulate.parameters import SIMULATED_SETS
 from sfxjax.simulate.sets import ShotPlan, plan_run, simulate_frames
 
@@ -153,7 +153,7 @@ def median_of(figures: Sequence[Figures]) -> Figures:
     return Figures._make([*medians[:-1], tuple(medians[-1])])
 
 
-def best_cut(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
+def best_threshold(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
     """Choose, with hindsight, the count of spots from which on a simulated set's frame is best called positive.
 
     Args:
@@ -175,14 +175,14 @@ def best_cut(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
         counts += [np.sum(peaks(image, ratio) > 5) for image in np.asarray(images)[: frames - first]]
     positive, found = classify(plan.spots) > 0, np.array(counts)
     scores = [
-        (float(np.mean(found[positive] >= cut) + np.mean(found[~positive] < cut)) / 2, cut)
-        for cut in range(1, 60)
+        (float(np.mean(found[positive] >= threshold) + np.mean(found[~positive] < threshold)) / 2, threshold)
+        for threshold in range(1, 60)
     ]
     return max(scores)
 
 
 def draw(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
-    """BatchIndices each (title, crop) as a row: crop, zoom, after LCN, RWD vector.
+    """Draw each (title, crop) as a row: crop, zoom, after LCN, RWD vector.
 
     Raises:
         OSError: the picture cannot be written.
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/simulation-likeness.png"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--cut", type=int, default=0, metavar="FRAMES", help="also score a cut on spot counts"
+        "--score-frames", type=int, default=0, metavar="FRAMES", help="also score a threshold on spot counts"
     )
     chosen = parser.parse_args(arguments)
     real = read_real(chosen.real)
@@ -258,9 +258,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             show(title, median_of([measure(crop) for crop in crops]))
     draw(rows, chosen.out)
     print(f"wrote {chosen.out}")
-    for name in SIMULATED_SETS if chosen.cut else ():
-        score, cut = best_cut(name, chosen.cut, chosen.seed)
-        print(f"simulated set {name}: {100 * score:.1f} % balanced accuracy, positive from {cut} spots on")
+    for name in SIMULATED_SETS if chosen.score_frames else ():
+        score, threshold = best_threshold(name, chosen.score_frames, chosen.seed)
+        print(
+            f"simulated set {name}: {100 * score:.1f} % balanced accuracy, positive from {threshold} spots on"
+        )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def describe(config: BaseConfig) -> str:
     words = f"{config.stem} {config.block}"
     if config.stem == "block_extrema":
         sums = f"sums of {config.spot} x {config.spot}" if config.spot > 1 else "pixels"
-        words += f" of {sums}, {'own noise' if config.noise_normalised else 'as normalised'}"
+        words += f" of {sums}, {'noise-normalised' if config.noise_normalised else 'LCN units'}"
     return f"{words}; {'-'.join(map(str, config.channels))}"
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sfxjax.models.checkpoint import TrainedModel, load_model, save_model
     from sfxjax.models.networks import DomainAdversarialNetwork, HitClassifier
     from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
-    from sfxjax.reductions.registry import preprocess_and_reduce, row_wise_decomposition
+    from sfxjax.reductions.reduce import preprocess_and_reduce
+    from sfxjax.reductions.row_wise import row_wise_decomposition
     from sfxjax.screen.scorer import Screener
 
 # Loaded when first used: `import sfxjax.errors` should not start JAX. The function `preprocess` is imported from
@@ -23,13 +24,13 @@ _EXPORTS = {
     "HitClassifier": "models.networks",
     "Screener": "screen.scorer",
     "TrainedModel": "models.checkpoint",
-    "central_crop": "preprocess.definition",
+    "central_crop": "crop",
     "global_contrast_normalize": "preprocess.contrast",
     "load_model": "models.checkpoint",
     "local_contrast_normalize": "preprocess.contrast",
     "open_set": "data.sets",
-    "preprocess_and_reduce": "reductions.registry",
-    "row_wise_decomposition": "reductions.registry",
+    "preprocess_and_reduce": "reductions.reduce",
+    "row_wise_decomposition": "reductions.row_wise",
     "save_model": "models.checkpoint",
 }
 

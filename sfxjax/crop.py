@@ -53,7 +53,7 @@ def crop_window(shape: tuple[int, int], centre: tuple[float, float] | None = Non
     return Window(rows, columns, to_rows, to_columns)
 
 
-def central_crop(frames: Any, size: int = CROP) -> Any:
+def central_crop(frames: Any, *, size: int = CROP) -> Any:
     """Cut the central `size` x `size` pixels out of frames.
 
     Args:

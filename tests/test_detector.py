@@ -18,11 +18,11 @@ from sfxjax.simulate.detector import (
     add_spots,
     background,
     expose,
-    live_pixels,
     pixel_grid,
     point_spread,
     poisson_like,
     spot_profile,
+    valid_pixels,
 )
 
 GEOMETRY = Geometry(wavelength=1.3, distance=120.0)
@@ -103,9 +103,9 @@ def test_noise_has_the_variance_and_correlation_of_a_blurred_poisson_image(gain:
 
 def test_exposure_clips_rounds_and_leaves_dead_pixels_at_zero() -> None:
     mean = jnp.full((20, 30), 1000.0).at[10:].set(1e6)
-    live = jnp.ones((20, 30), bool).at[:, :4].set(False)
+    valid = jnp.ones((20, 30), bool).at[:, :4].set(False)
     hot = jnp.zeros((20, 30)).at[3, 20].set(7000.0)
-    frame = np.asarray(expose(jax.random.key(0), mean, live, hot, Detector(gain=1.0)))
+    frame = np.asarray(expose(jax.random.key(0), mean, valid, hot, Detector(gain=1.0)))
     assert frame.dtype == np.int16
     assert np.all(frame[:, :4] == 0)
     assert np.all(frame[13:, 4:] == SATURATION)
@@ -187,10 +187,10 @@ def test_step_and_stop() -> None:
     )
     np.testing.assert_allclose(stepped[:, :280], 0.9, rtol=1e-3)
     np.testing.assert_allclose(stepped[:, 390:], 1, rtol=1e-3)
-    live = np.asarray(live_pixels(Detector(gain=1.0, stop_radius=50.0), *pixel_grid(SHAPE, CENTRE)))
-    assert np.sum(~live) == pytest.approx(np.pi * 50**2, rel=0.01)
-    assert not live[362, 362]
-    assert live[362, 412]
+    valid = np.asarray(valid_pixels(Detector(gain=1.0, stop_radius=50.0), *pixel_grid(SHAPE, CENTRE)))
+    assert np.sum(~valid) == pytest.approx(np.pi * 50**2, rel=0.01)
+    assert not valid[362, 362]
+    assert valid[362, 412]
     arcs = photons(Detector(gain=1.0, step_transmission=1.0, stop_radius=50.0, stop_arcs=0.3)) / photons()
     assert arcs[362 - 70, 362] > 1.2
     assert arcs[362, 362 + 70] < 1.05

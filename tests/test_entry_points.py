@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,9 @@ def test_a_reduction_is_trained_on_and_its_model_screens(environment: dict[str, 
     options = ["--dataset", "LN83", "--reduction", "column_maxima", *short, "--out", tmp_path / "run"]
     done = run(environment, "train.reduced", *options)
     assert done.returncode == 0, done.stderr
+    recorded = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert recorded["reduction"] == "column_maxima"
+    assert recorded["reduction_source"] == {"package": "beamline", "version": "1.0"}
     np.save(tmp_path / "frames.npy", cases.frames(3, 760))
     screened = [
         "sfxjax.screen",
@@ -114,7 +118,11 @@ def test_a_reduction_is_trained_on_and_its_model_screens(environment: dict[str, 
     done = run(environment, *screened)
     assert done.returncode == 0, done.stderr
     without = run({**os.environ, "PYTHONPATH": str(REPOSITORY)}, *screened)
-    assert without.returncode == 2 and "--reduction beamline_reduction:column_maxima" in without.stderr
+    assert without.returncode == 2
+    assert "of the package beamline, which is not installed" in without.stderr.splitlines()[-1]
+    unknown = run({**os.environ, "PYTHONPATH": str(REPOSITORY)}, "train.reduced", *options[:4])
+    assert unknown.returncode == 2
+    assert "unknown reduction 'column_maxima'" in unknown.stderr.splitlines()[-1]
 
 
 def test_a_package_that_is_broken_is_named(environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +345,26 @@ def test_frames_that_are_nowhere_known_are_asked_for_by_name(tmp_path: Path, dat
     events, crops, _, _ = read(tmp_path / "a.h5", dataset="/runs/%/images")
     assert events == ["r10//0", "r10//1", "r2//0"]
     np.testing.assert_array_equal(crops, central(data))
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
+def test_compressed_cbf_files_are_read_and_found_in_a_folder(
+    suffix: str, compress: Any, tmp_path: Path, shared: Path
+) -> None:
+    plain = next((shared / "data" / "real").rglob("*.cbf"))
+    packed = tmp_path / f"{plain.name}{suffix}"
+    packed.write_bytes(compress(plain.read_bytes()))
+    assert expand([str(tmp_path)]) == [str(packed)]
+    frames = []
+    with FrameReader(ReadOptions()) as reader:
+        for name in (plain, packed):
+            (stack,) = reader.stacks(str(name))
+            frames.append((reader.original(stack, 0), stack.centre, stack.layout))
+    np.testing.assert_array_equal(frames[0][0], frames[1][0])
+    assert frames[0][1:] == frames[1][1:]
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
+    with (
+        FrameReader(ReadOptions()) as reader,
+        pytest.raises(UserError, match="damaged or cut short|cut short"),
+    ):
+        reader.stacks(str(packed))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +16,6 @@ from sfxjax.models.networks import (
     ConvolutionalBase,
     DomainAdversarialNetwork,
     HitClassifier,
-    max_pool,
     parameter_count,
 )
 from sfxjax.models.stem import BaseConfig, asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
@@ -44,14 +42,6 @@ def test_space_to_depth_against_loops() -> None:
     assert got.shape == (2, 6, 4, 16)
     for n, i, j in np.ndindex(2, 6, 4):
         np.testing.assert_array_equal(got[n, i, j], values[n, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].ravel())
-
-
-@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 9, 3), (2, 11, 3)])
-def test_max_pool_against_flax(shape: tuple[int, ...]) -> None:
-    values = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    window = (2,) * (len(shape) - 2)
-    expected = nn.max_pool(jnp.asarray(values), window, strides=window)
-    np.testing.assert_array_equal(max_pool(jnp.asarray(values)), expected)
 
 
 def test_compress_is_linear_in_the_noise_and_logarithmic_above() -> None:
@@ -98,8 +88,8 @@ def test_noise_normalised_makes_vectors_alike_too_and_fills_their_gaps() -> None
     config = BaseConfig(dimensions=1)
     vectors = np.asarray(stem(jnp.asarray(extents), config))
     np.testing.assert_allclose(stem(jnp.asarray(extents) * 37, config), vectors, rtol=1e-4)
-    live = np.delete(vectors[1], np.s_[40:60], axis=0)
-    np.testing.assert_allclose(vectors[1, 40:60], np.broadcast_to(live.mean(0), (20, 2)), rtol=1e-5)
+    valid = np.delete(vectors[1], np.s_[40:60], axis=0)
+    np.testing.assert_allclose(vectors[1, 40:60], np.broadcast_to(valid.mean(0), (20, 2)), rtol=1e-5)
     # Of a frame with five bright rows, the others stay what they are without.
     np.testing.assert_allclose(np.median(vectors[0]), np.median(vectors[2]), rtol=0.1)
     assert np.all(np.asarray(stem(jnp.zeros((1, 90)), config)) == 0)
@@ -108,12 +98,12 @@ def test_noise_normalised_makes_vectors_alike_too_and_fills_their_gaps() -> None
 def test_the_noise_of_a_frame_is_near_the_median_of_its_blocks_whatever_its_few_edges() -> None:
     rng = np.random.default_rng(5)
     depths = rng.gamma(20, 0.05, (2, 30, 30)).astype(np.float32)
-    live = rng.random(depths.shape) > 0.2
+    valid = rng.random(depths.shape) > 0.2
     # Edges of a shadow reach far below 0, and blocks without data do not count.
     depths[:, 3] = 50
-    depths[~live] = 0
-    expected = [np.median(depth[good]) for depth, good in zip(depths, live, strict=True)]
-    np.testing.assert_allclose(frame_noise(jnp.asarray(depths), jnp.asarray(live)), expected, rtol=0.25)
+    depths[~valid] = 0
+    expected = [np.median(depth[good]) for depth, good in zip(depths, valid, strict=True)]
+    np.testing.assert_allclose(frame_noise(jnp.asarray(depths), jnp.asarray(valid)), expected, rtol=0.25)
 
 
 @pytest.mark.parametrize("spot", [0, 2, -3, 1.5, "3"])
@@ -237,9 +227,9 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
     sums = 3 * uniform_filter(holed[0].astype(float), 3, mode="constant")
     blocks = sums.reshape(1, 6, 8, 6, 8)
     expected = np.arcsinh(np.stack([blocks.max((2, 4)), -blocks.min((2, 4))], -1) / 0.05)
-    live = np.ones((6, 6), bool)
-    live[1:3, 2:4] = False
-    expected[0][~live] = expected[0][live].mean(axis=0)
+    valid = np.ones((6, 6), bool)
+    valid[1:3, 2:4] = False
+    expected[0][~valid] = expected[0][valid].mean(axis=0)
     np.testing.assert_allclose(maps, expected, rtol=1e-5)
     assert np.all(np.isfinite(stem(jnp.zeros((1, 48, 48)), config)))
 

@@ -247,5 +247,5 @@ def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
 def test_spot_counter_is_set_beside_the_networks(tmp_path: Path) -> None:
     line = spot_counter_line([read_run(folder) for folder in spot_counters(tmp_path, FRAMES)])
     assert line.startswith(
-        "Balanced accuracy without labels of the tested set: spot counter, cut from another set 9"
+        "Balanced accuracy without labels of the tested set: spot counter, threshold from another set 9"
     )

@@ -214,7 +214,7 @@ def test_spread_is_of_the_sample() -> None:
 # The spot counter's runs
 
 
-def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
+def test_spot_counters_have_thresholds_chosen_on_validation_frames(tmp_path: Path) -> None:
     folders = spot_counters(tmp_path)
     assert len(folders) == 6
     for folder in folders:
@@ -222,11 +222,13 @@ def test_spot_counters_cut_on_validation_frames(tmp_path: Path) -> None:
         chosen = split(run.split, FRAMES).validation
         part = slice(chosen.start, chosen.stop)
         odds = run.scores[run.source].astype(float)
-        counts = np.round(odds / (1 - odds) * run.record["cut"] - 0.5).astype(int)
+        counts = np.round(odds / (1 - odds) * run.record["spot_count_threshold"] - 0.5).astype(int)
         truth = classes()[run.source] > 0
-        assert run.record["cut"] == choose_threshold(counts[part], truth[part])
+        assert run.record["spot_count_threshold"] == choose_threshold(counts[part], truth[part])
         assert run.record["labels"] == len(chosen)
-        np.testing.assert_array_equal(run.scores[run.source] >= 0.5, counts >= run.record["cut"])
+        np.testing.assert_array_equal(
+            run.scores[run.source] >= 0.5, counts >= run.record["spot_count_threshold"]
+        )
     assert [path.name for path in spot_counters(tmp_path)] == [path.name for path in folders], (
         "made anew in place"
     )

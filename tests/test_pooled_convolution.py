@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfxjax.models.networks import ConvolutionalBase, max_pool
+from sfxjax.models.networks import ConvolutionalBase
 from sfxjax.models.pooled_convolution import pooled_convolution, pooled_convolution_and_moments
 from sfxjax.models.stem import BaseConfig
 
@@ -43,6 +43,11 @@ def pool(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
         pairs = [np.take(values, 2 * np.arange(half) + place, axis) for place in (0, 1)]
         values = np.where(largest, np.maximum(*pairs), np.minimum(*pairs))
     return values
+
+
+def max_pool(values: jax.Array) -> jax.Array:
+    window = (2,) * (values.ndim - 2)
+    return nn.max_pool(values, window, strides=window)
 
 
 def plain(values: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -100,8 +100,8 @@ def test_central_crop_is_central() -> None:
     crop = central_crop(frame)
     np.testing.assert_array_equal(crop, frame[598:1322, 598:1322])
     assert np.shares_memory(crop, frame)
-    assert central_crop(np.zeros((3, 2, 10, 11)), 4).shape == (3, 2, 4, 4)
-    np.testing.assert_array_equal(central_crop(np.arange(25).reshape(5, 5), 2), [[6, 7], [11, 12]])
+    assert central_crop(np.zeros((3, 2, 10, 11)), size=4).shape == (3, 2, 4, 4)
+    np.testing.assert_array_equal(central_crop(np.arange(25).reshape(5, 5), size=2), [[6, 7], [11, 12]])
 
 
 @pytest.mark.parametrize("shape", [(723, 1920), (1920, 723), (724,)])

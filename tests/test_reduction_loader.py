@@ -20,8 +20,11 @@ from sfxjax.models.checkpoint import TrainedModel, example_maps, load_model, sav
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
 from sfxjax.reductions import user_code as reduction_loader
-from sfxjax.reductions.registry import REDUCTIONS, get_reduction, preprocess_and_reduce, reduced_shape
-from sfxjax.reductions.user_code import check_reduction, load_reduction, loaded_as, reduction_source
+from sfxjax.reductions.check import check_reduction
+from sfxjax.reductions.provenance import find_reduction
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.registry import ORIGINS, REDUCTIONS, get_reduction, origin_of, reduced_shape
+from sfxjax.reductions.user_code import load_reduction
 from sfxjax.screen.scorer import Screener
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "brightest_in_ring.py"
@@ -32,7 +35,7 @@ HEAD = "import jax\nimport jax.numpy as jnp\nimport numpy as np\n\n"
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test starts as a new process does, as far as reductions go."""
     before = dict(REDUCTIONS)
-    monkeypatch.setattr(reduction_loader, "_loaded", {})
+    ORIGINS.clear()
     monkeypatch.setattr(reduction_loader, "_modules", {})
     yield
     REDUCTIONS.clear()
@@ -71,7 +74,7 @@ def test_the_example_is_loaded_under_its_name() -> None:
 def test_names_of_the_library_are_at_hand() -> None:
     assert load_reduction("rwd") == "row_wise_decomposition"
     assert load_reduction("spot_signal_to_noise") == "spot_signal_to_noise"
-    assert reduction_source("spot_signal_to_noise") is None
+    assert origin_of("spot_signal_to_noise") is None
     for name in ("diagonal", "mine.py", ":f", "mine.py:"):
         with pytest.raises(UserError, match="unknown reduction|not loaded"):
             load_reduction(name)
@@ -175,7 +178,7 @@ def test_what_is_no_reduction_ends_in_a_line(case: str, tmp_path: Path, capsys) 
     assert message.startswith(spec)
     assert "\n" not in message
     assert spec not in REDUCTIONS
-    assert not reduction_loader._loaded
+    assert not ORIGINS
     assert run_main(lambda: load_reduction(spec) and None) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -201,9 +204,9 @@ def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     spec = load_reduction("beamline_reductions.rings:columns")
     np.testing.assert_array_equal(get_reduction(spec)(frame(), None), frame().max(0))
-    source = reduction_source(spec)
+    source = origin_of(spec)
     assert source is not None
-    assert source.function == "columns"
+    assert source["function"] == "columns"
     with pytest.raises(UserError, match="cannot be imported .ImportError"):
         load_reduction("beamline_reductions.broken:f")
 
@@ -251,7 +254,7 @@ def trained_on(reduction: str | None) -> TrainedModel:
 
 def forget() -> None:
     """Go on as a new process would."""
-    reduction_loader._loaded.clear()
+    ORIGINS.clear()
     reduction_loader._modules.clear()
 
 
@@ -261,12 +264,12 @@ def test_a_model_names_the_code_that_made_its_vectors_and_does_not_run_it(tmp_pa
         tmp_path, f"open({str(mark)!r}, 'a').write('x')\ndef f(frame):\n    return frame.max(0)\ng = f\n"
     )
     spec = load_reduction(f"{path}:f")
-    source = reduction_source(spec)
+    source = origin_of(spec)
     folder = save_model(tmp_path / "run" / "model", trained_on(spec))
     assert source is not None
     recorded = json.loads((folder / "model.json").read_text())
     assert recorded["reduction"] == spec
-    assert recorded["reduction_source"] == {"function": "f", "sha256": source.sha256}
+    assert recorded["reduction_source"] == {"function": "f", "sha256": source["sha256"]}
     # Loaded before in this process, that will do.
     assert load_model(folder).reduction == spec
     forget()
@@ -274,23 +277,23 @@ def test_a_model_names_the_code_that_made_its_vectors_and_does_not_run_it(tmp_pa
     with pytest.raises(UserError, match=f"made by {spec}; give --reduction {spec} to run that code"):
         load_model(folder)
     assert not mark.exists()
-    assert load_model(folder, spec).reduction == spec
+    assert load_model(folder, reduction=spec).reduction == spec
     assert mark.read_text() == "x"
 
     # Elsewhere on disk, the same content is the same code.
     moved = tmp_path / "moved.py"
     moved.write_bytes(path.read_bytes())
     forget()
-    assert load_model(folder, f"{moved}:f").reduction == f"{moved}:f"
-    assert loaded_as(source) == f"{moved}:f"
+    assert load_model(folder, reduction=f"{moved}:f").reduction == f"{moved}:f"
+    assert find_reduction(spec, source) == f"{moved}:f"
     for other in (f"{moved}:g", "rwd"):
         with pytest.raises(UserError, match=f"made by {spec}, not by {other}"):
-            load_model(folder, other)
+            load_model(folder, reduction=other)
     with moved.open("a") as file:
         file.write("# one line more\n")
     forget()
     with pytest.raises(UserError, match="is not the code this model was trained with.*SHA-256"):
-        load_model(folder, f"{moved}:f")
+        load_model(folder, reduction=f"{moved}:f")
     with pytest.raises(UserError, match="to run that code"):
         load_model(folder)
 
@@ -300,12 +303,12 @@ def test_models_of_the_library_need_nothing_given(tmp_path: Path) -> None:
     whole = save_model(tmp_path / "whole", trained_on(None))
     assert json.loads((vectors / "model.json").read_text())["reduction"] == "row_wise_decomposition"
     for given in (None, "rwd", "row_wise_decomposition"):
-        assert load_model(vectors, given).reduction == "row_wise_decomposition"
+        assert load_model(vectors, reduction=given).reduction == "row_wise_decomposition"
     assert load_model(whole).reduction is None
     with pytest.raises(UserError, match="made by row_wise_decomposition, not by cwd"):
-        load_model(vectors, "cwd")
+        load_model(vectors, reduction="cwd")
     with pytest.raises(UserError, match="reads whole frames, not vectors made by rwd"):
-        load_model(whole, "rwd")
+        load_model(whole, reduction="rwd")
 
 
 DAMAGE = {

@@ -16,26 +16,31 @@ from sfxjax.data.sets import open_set
 from sfxjax.errors import UserError
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
-from sfxjax.reductions import library
+from sfxjax.reductions import spot_counts
+from sfxjax.reductions.block_maxima import block_maxima
+from sfxjax.reductions.brightest_pixels import brightest_pixels
+from sfxjax.reductions.local_maxima import THRESHOLDS, local_maximum_counts
+from sfxjax.reductions.radial import radial_extremes as radial
+from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.registry import (
     ALIASES,
-    LIBRARY,
+    BUILT_IN,
     REDUCTIONS,
-    SIGNAL_VECTORS,
     canonical_name,
-    column_wise_decomposition,
     get_reduction,
-    preprocess_and_reduce,
+    is_noise_filled,
     reduced_shape,
+)
+from sfxjax.reductions.row_wise import (
+    column_wise_decomposition,
     row_and_column_decomposition,
     row_wise_decomposition,
 )
 from sfxjax.simulate.write import simulate_set
-from sfxjax.spots import signal_to_noise
 
 # Compiled as a whole: run step by step each of their operations would be compiled by itself.
-spot_signal_to_noise = jax.jit(signal_to_noise.spot_signal_to_noise)
-radial_extremes = jax.jit(library.radial_extremes, static_argnames="centre")
+spot_signal_to_noise = jax.jit(spot_counts.spot_signal_to_noise)
+radial_extremes = jax.jit(radial, static_argnames="centre")
 
 
 def random_frames(count: int = 3) -> np.ndarray:
@@ -126,7 +131,7 @@ def test_block_maxima_against_numpy(masked: bool) -> None:
         frame[i : i + 24, j : j + 24][valid[i : i + 24, j : j + 24]].astype(np.float64) for i, j in blocks
     ]
     expected = [piece.max() if piece.size else 0 for piece in pieces]
-    np.testing.assert_allclose(library.block_maxima(frame, valid if masked else None), expected, rtol=1e-6)
+    np.testing.assert_allclose(block_maxima(frame, valid if masked else None), expected, rtol=1e-6)
     assert (0 in expected) == masked
 
 
@@ -136,14 +141,14 @@ def test_brightest_pixels_against_a_sort(masked: bool) -> None:
     frame[:8, :40] += 3  # several of the brightest in one block
     valid = some_valid(frame.shape) if masked else np.ones(frame.shape, bool)
     expected = np.sort(frame[valid])[::-1][:256]
-    np.testing.assert_array_equal(library.brightest_pixels(frame, valid if masked else None), expected)
+    np.testing.assert_array_equal(brightest_pixels(frame, valid if masked else None), expected)
 
 
 def test_fewer_valid_pixels_than_the_brightest_end_in_zeros() -> None:
     frame = spotted((128, 160), 20) - 10
     valid = np.zeros(frame.shape, bool)
     valid[60:70, 80] = True
-    found = np.asarray(library.brightest_pixels(frame, valid))
+    found = np.asarray(brightest_pixels(frame, valid))
     np.testing.assert_array_equal(np.sort(found[:10]), np.sort(frame[60:70, 80]))
     assert not found[10:].any()
 
@@ -154,8 +159,8 @@ def test_local_maximum_counts_against_scipy(masked: bool) -> None:
     valid = some_valid(frame.shape) if masked else np.ones(frame.shape, bool)
     seen = np.where(valid, frame.astype(np.float64), -np.inf)
     highest = (seen == ndimage.maximum_filter(seen, 3, mode="constant", cval=-np.inf)) & valid
-    expected = [(seen[highest] > threshold).sum() for threshold in library.THRESHOLDS]
-    found = library.local_maximum_counts(frame, valid if masked else None)
+    expected = [(seen[highest] > threshold).sum() for threshold in THRESHOLDS]
+    found = local_maximum_counts(frame, valid if masked else None)
     np.testing.assert_array_equal(found, expected)
     assert expected[0] > 100 > expected[-1] > 0
 
@@ -164,12 +169,12 @@ def test_a_plateau_is_one_local_maximum() -> None:
     frame = np.zeros((20, 30), np.float32)
     frame[5, 8:10] = frame[6, 9] = 1
     frame[15, 29] = 2
-    found = np.asarray(library.local_maximum_counts(frame))
-    np.testing.assert_array_equal(found, [2 if t < 1 else 1 if t < 2 else 0 for t in library.THRESHOLDS])
+    found = np.asarray(local_maximum_counts(frame))
+    np.testing.assert_array_equal(found, [2 if t < 1 else 1 if t < 2 else 0 for t in THRESHOLDS])
 
 
-def ratios_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The ratios pixel by pixel, in float64."""
+def spot_ratios_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The 64 highest ratios pixel by pixel, in float64."""
     frame = np.where(valid, frame, 0).astype(np.float64)
     signal = ndimage.convolve(frame, np.ones((3, 3)), mode="constant")
     rows, columns = (length // 24 for length in frame.shape)
@@ -216,23 +221,23 @@ def ratios_by_numpy(frame: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_ratios_against_numpy(masked: bool) -> None:
+def test_spot_ratios_against_numpy(masked: bool) -> None:
     frame = spotted((240, 264), 60)
     valid = some_valid(frame.shape) if masked else np.ones(frame.shape, bool)
-    expected = ratios_by_numpy(frame, valid)
+    expected = spot_ratios_by_numpy(frame, valid)
     found = np.asarray(spot_signal_to_noise(frame, valid if masked else None))
     np.testing.assert_allclose(found, expected, rtol=2e-4)
     assert (expected > 6).sum() > 20
     assert expected[-1] == 0
 
 
-def test_the_ratios_are_to_the_noise(frame: np.ndarray) -> None:
+def test_spot_ratios_are_ratios_to_the_noise(frame: np.ndarray) -> None:
     ratios = np.asarray(spot_signal_to_noise(frame))
     assert np.all(np.diff(ratios) <= 0)
     # The scale does not matter, nor how the frame lies.
     np.testing.assert_allclose(spot_signal_to_noise(7 * frame), ratios, rtol=1e-4)
-    for turned in (frame.T, frame[::-1], frame[:, ::-1]):
-        np.testing.assert_allclose(spot_signal_to_noise(turned), ratios, rtol=1e-4, atol=1e-4)
+    for rotated in (frame.T, frame[::-1], frame[:, ::-1]):
+        np.testing.assert_allclose(spot_signal_to_noise(rotated), ratios, rtol=1e-4, atol=1e-4)
     # The signal of a spot of known height over the noise of nine pixels, of which nothing is a neighbour.
     quiet = np.random.default_rng(5).normal(0, 0.1, (FRAME, FRAME)).astype(np.float32)
     assert np.asarray(spot_signal_to_noise(quiet))[0] < 5.5
@@ -273,12 +278,12 @@ def test_equal_neighbours_are_one_spot() -> None:
 
 def test_steps_count_the_visible_spots(frame: np.ndarray) -> None:
     ratios = np.asarray(spot_signal_to_noise(frame), np.float64)
-    steps = np.asarray(jax.jit(signal_to_noise.soft_spot_counts)(frame))
+    steps = np.asarray(jax.jit(spot_counts.soft_spot_counts)(frame))
     np.testing.assert_allclose(steps, 1 / (1 + np.exp(2 * (6.7 - ratios))), rtol=1e-3)
     assert abs(steps.sum() - (ratios > 6.7).sum()) < 2
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_invalid_pixels_decide_nothing(name: str, frame: np.ndarray) -> None:
     reduction = jax.jit(get_reduction(name))
     valid = some_valid()
@@ -294,7 +299,7 @@ def test_invalid_pixels_decide_nothing(name: str, frame: np.ndarray) -> None:
     np.testing.assert_allclose(zeros, expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_a_mask_that_hides_nothing_changes_nothing(name: str, frame: np.ndarray) -> None:
     reduction = jax.jit(get_reduction(name))
     expected = np.asarray(reduction(frame))
@@ -376,20 +381,22 @@ def test_under_jit_and_vmap() -> None:
     np.testing.assert_allclose(jax.vmap(preprocess_and_reduce)(frames), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LIBRARY)
-def test_heights_grow_with_the_frame_and_turn_with_it_and_no_other_reduction_does_both(name: str) -> None:
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_noise_filled_vectors_grow_and_rotate_with_the_frame_and_no_other_reduction_does_both(
+    name: str,
+) -> None:
     pixels = np.random.default_rng(8).normal(0, 0.1, (720, 720)).astype(np.float32)
     pixels[40:43, 70] = 3
     reduction = jax.jit(REDUCTIONS[name])
-    vector, doubled, turned = (
+    vector, doubled, rotated = (
         np.asarray(reduction(jnp.asarray(values))) for values in (pixels, 2 * pixels, pixels[::-1, ::-1])
     )
-    both = np.array_equal(doubled, 2 * vector) and np.array_equal(turned, vector[::-1])
-    assert both == (name in SIGNAL_VECTORS)
+    both = np.array_equal(doubled, 2 * vector) and np.array_equal(rotated, vector[::-1])
+    assert both == (is_noise_filled(name))
 
 
 def test_registry() -> None:
-    for name in LIBRARY:
+    for name in BUILT_IN:
         assert get_reduction(name) is REDUCTIONS[name]
         assert REDUCTIONS[name].__name__ == name
     for short, name in ALIASES.items():
@@ -420,7 +427,7 @@ def test_the_beam_stop_decides_rows_of_the_real_frame_only_where_its_zeros_count
     assert abs(np.median(masked[~rim]) - np.median(masked[rim])) < 0.2
 
 
-def test_the_ratios_tell_the_real_hit_from_its_spotless_twin(shared: Path) -> None:
+def test_spot_ratios_tell_the_real_hit_from_its_spotless_twin(shared: Path) -> None:
     folder = shared / "data" / "mfx_rayonix"
     mask = central_crop(np.load(folder / "mask.npz", allow_pickle=False)["good"])
     for name, spots in (("hit", True), ("blank", False)):
@@ -428,11 +435,11 @@ def test_the_ratios_tell_the_real_hit_from_its_spotless_twin(shared: Path) -> No
             frame = central_crop(file["/entry_1/data_1/data"][0])
         for good in (None, mask):
             ratios = np.asarray(
-                preprocess_and_reduce(frame, good, reduction=signal_to_noise.spot_signal_to_noise)
+                preprocess_and_reduce(frame, good, reduction=spot_counts.spot_signal_to_noise)
             )
             assert ratios[3] > 40 if spots else ratios[0] < 5.5
             # Dozens of spots can be seen.
-            assert ((ratios > signal_to_noise.VISIBLE_RATIO).sum() > 50) == spots
+            assert ((ratios > spot_counts.VISIBLE_RATIO).sum() > 50) == spots
 
 
 @pytest.mark.slow
@@ -443,7 +450,7 @@ def test_one_threshold_for_the_fourth_ratio_does_for_all_simulated_sets(name: st
     with open_set(tmp_path, name) as frames:
         crops, positive = frames.crops(np.arange(count)), frames.positives
     called = (
-        np.asarray(preprocess_and_reduce(crops, reduction=signal_to_noise.spot_signal_to_noise))[:, 3]
-        > signal_to_noise.VISIBLE_RATIO
+        np.asarray(preprocess_and_reduce(crops, reduction=spot_counts.spot_signal_to_noise))[:, 3]
+        > spot_counts.VISIBLE_RATIO
     )
     assert (called[positive].mean() + (~called[~positive]).mean()) / 2 > 0.94

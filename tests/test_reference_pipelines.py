@@ -21,7 +21,7 @@ from bench.throughput.reference_pipelines import (
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.definition import preprocess
-from sfxjax.reductions.registry import preprocess_and_reduce
+from sfxjax.reductions.reduce import preprocess_and_reduce
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 5e-6)])

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import h5py
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ import screen_cases as cases
 from scipy.stats import binom
 
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import NAMES, compare, frame_statistics, summarize
+from sfxjax.evaluation.domain_check import NAMES, compare, lattice_statistics, summarize
 from sfxjax.evaluation.recall import recall_bound, threshold_for_recall
 from sfxjax.models.checkpoint import save_model
 from sfxjax.preprocess.definition import preprocess
+from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
 from sfxjax.screen.report import hit_rate
 from sfxjax.screen.scorer import Screener
 
@@ -30,6 +32,13 @@ def data() -> np.ndarray:
     made = cases.frames(30, 740)
     made[4] = 0
     return made
+
+
+@jax.jit
+@jax.vmap
+def frame_statistics(frame: jax.Array) -> jax.Array:
+    rows, columns = frame[::LATTICE_ROWS], frame[:, ::LATTICE_COLUMNS]
+    return lattice_statistics(frame.max(1) - frame.min(1), rows, columns)
 
 
 def make_model(folder: Path, **trained_on: object) -> Path:

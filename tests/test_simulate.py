@@ -21,6 +21,7 @@ from sfxjax.data.labels import classify
 from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
+from sfxjax.simulate import parameters
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate import write as simulate
 from sfxjax.simulate.parameters import SIMULATED_SETS
@@ -103,27 +104,26 @@ def test_pixels_do_not_depend_on_batch_or_compression(folder: Path, tmp_path: Pa
 
 
 def test_mask_hides_stop_arms_and_border() -> None:
-    for name, parameters in SIMULATED_SETS.items():
-        good = simulated_mask(parameters, (CROP, CROP))
+    for name, each in SIMULATED_SETS.items():
+        good = simulated_mask(each, (CROP, CROP))
         ss, fs = (
-            np.mgrid[:CROP, :CROP]
-            - np.array(simulated_sets.frame_centre(parameters, (CROP, CROP)))[:, None, None]
+            np.mgrid[:CROP, :CROP] - np.array(simulated_sets.frame_centre(each, (CROP, CROP)))[:, None, None]
         )
-        stop = np.hypot(ss, fs) <= parameters.detector.stop_radius
+        stop = np.hypot(ss, fs) <= each.detector.stop_radius
         assert not np.any(good & stop)
         arms = (np.abs(ss) < 80) & (np.abs(fs) < 30)
         assert np.any(good & arms) != (name == "LN83")
         assert np.all(good[np.hypot(ss, fs) > 90])
-        whole = simulated_mask(parameters, (1920, 1920))
+        whole = simulated_mask(each, (1920, 1920))
         np.testing.assert_array_equal(whole[598:1322, 598:1322], good)
         assert whole[0].any() == (name == "LN83")
 
 
 def test_masks_hide_about_as_much_as_the_real_ones(shared: Path) -> None:
-    for name, parameters in SIMULATED_SETS.items():
+    for name, each in SIMULATED_SETS.items():
         with np.load(shared / "data" / "cxidb76" / name / "mask.npz") as arrays:
             real = arrays["good"]
-        ours = simulated_mask(parameters, real.shape)
+        ours = simulated_mask(each, real.shape)
         assert np.sum(~ours) == pytest.approx(np.sum(~real), rel=0.1)
 
 
@@ -251,7 +251,7 @@ def test_cache_never_reuses_sets_made_otherwise(written: list[Path], monkeypatch
     roots = [simulated_data(["LO19"], 20), simulated_data(["LO19"], 21), simulated_data(["LO19"], 20, seed=1)]
     brighter = replace(LO19, level=LO19.level + 1)
     with monkeypatch.context() as patch:
-        patch.setitem(simulated_sets.SIMULATED_SETS, "LO19", brighter)
+        patch.setitem(parameters.SIMULATED_SETS, "LO19", brighter)
         roots.append(simulated_data(["LO19"], 20))
     with monkeypatch.context() as patch:
         patch.setattr(simulate, "GENERATOR_VERSION", simulate.GENERATOR_VERSION + 1)
@@ -263,7 +263,6 @@ def test_cache_is_filled_by_one_of_many_at_a_time(
     written: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[BaseException] = []
-    monkeypatch.setattr(simulate, "_LOCK_POLL", 0.01)
 
     def fill() -> None:
         try:

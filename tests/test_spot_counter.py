@@ -240,36 +240,36 @@ def test_real_frame_and_its_twin_without_spots(shared: Path, name: str, least: i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_cut_has_the_highest_balanced_accuracy(seed: int) -> None:
+def test_threshold_has_the_highest_balanced_accuracy(seed: int) -> None:
     rng = np.random.default_rng(seed)
     positive = rng.random(120) < 0.3
     counts = rng.poisson(np.where(positive, 9, 3))
     tried = range(1, int(counts.max()) + 2)
-    best = [balanced_accuracy_score(positive, counts >= cut) for cut in tried]
+    best = [balanced_accuracy_score(positive, counts >= threshold) for threshold in tried]
     assert choose_threshold(counts, positive) == tried[int(np.argmax(np.round(best, 12)))]
 
 
-def test_of_equal_cuts_the_lowest_is_chosen() -> None:
+def test_of_equal_thresholds_the_lowest_is_chosen() -> None:
     assert choose_threshold([0, 3, 10, 12], [False, False, True, True]) == 4
     assert choose_threshold([0, 5, 5, 5, 9, 9], [True, False, False, True, True, True]) == 1 + 5
     assert choose_threshold([2, 2], [True, False]) == 1
 
 
 @pytest.mark.parametrize("positive", [[True, True], [False, False], [True]])
-def test_a_cut_needs_both_classes(positive: list[bool]) -> None:
+def test_a_threshold_needs_both_classes(positive: list[bool]) -> None:
     with pytest.raises(UserError):
         choose_threshold([1, 2], positive)
 
 
-@pytest.mark.parametrize("cut", [1, 4, 30])
-def test_scores_keep_the_order_and_pass_one_half_at_the_cut(cut: int) -> None:
+@pytest.mark.parametrize("threshold", [1, 4, 30])
+def test_scores_keep_the_order_and_pass_one_half_at_the_threshold(threshold: int) -> None:
     counts = np.arange(3000)
-    scores = count_scores(counts, cut)
+    scores = count_scores(counts, threshold)
     assert scores.dtype == np.float32
     assert scores[0] > 0
     assert scores[-1] < 1
     assert np.all(np.diff(scores) > 0)
-    np.testing.assert_array_equal(scores >= 0.5, counts >= cut)
+    np.testing.assert_array_equal(scores >= 0.5, counts >= threshold)
     with pytest.raises(UserError):
         count_scores(counts, 0)
 

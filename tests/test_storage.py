@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import errno
 import json
 import pickle
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
+import sfxjax
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import (
     TrainedModel,
@@ -68,22 +70,33 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_model_of_the_first_version_is_refused_in_a_line(saved: Path) -> None:
+def test_a_model_prints_in_a_line() -> None:
+    named = replace(model(), trained_on={"source": "LN83", "target": None})
+    assert repr(named) == "TrainedModel(2D CNN, 315 weights, trained on LN83)"
+    adapted = replace(model("soft_spot_counts"), trained_on={"source": "LN83", "target": "LO19"})
+    assert repr(adapted) == "TrainedModel(1D CNN on soft_spot_counts, 249 weights, trained on LN83 -> LO19)"
+    assert repr(model()).endswith("trained on unnamed data)")
+
+
+def test_models_of_other_versions_are_refused_in_a_line_that_names_the_version(saved: Path, capsys) -> None:
     path = saved / "model.json"
-    description = json.loads(path.read_text())
-    description["config"]["own_noise"] = description["config"].pop("noise_normalised")
-    path.write_text(json.dumps(description | {"format": 1}))
+    written = json.loads(path.read_text())
+    assert written["sfxjax"] == sfxjax.__version__
+    # As it was written before the fields of the configuration had the names they have.
+    old = {key: value for key, value in written.items() if key != "sfxjax"} | {"format": 1}
+    old["config"] = {
+        {"noise_normalised": "own_noise"}.get(key, key): value for key, value in old["config"].items()
+    }
+    path.write_text(json.dumps(old))
     with pytest.raises(
-        UserError, match="holds a model of another version of sfxjax, or none; train it again"
-    ) as error:
+        UserError, match=r"another version of sfxjax, before 0\.1\.0 \(format 1, .*; train it again"
+    ):
         load_model(saved)
-    assert "\n" not in str(error.value)
-
-
-def test_a_model_shows_itself_in_a_line() -> None:
-    shown = repr(dataclasses.replace(model(), trained_on={"source": "LN83", "target": "LO19"}))
-    assert shown.startswith("TrainedModel(2D CNN, ") and shown.endswith(" weights, trained on LN83 -> LO19)")
-    assert repr(model("row_wise_decomposition")).startswith("TrainedModel(1D CNN on row_wise_decomposition, ")
+    assert run_main(lambda: load_model(saved) and None) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    path.write_text(json.dumps(written | {"format": 3, "sfxjax": "0.9.2"}))
+    with pytest.raises(UserError, match=r"sfxjax, 0\.9\.2 \(format 3, and this is .*, format 2\)"):
+        load_model(saved)
 
 
 @pytest.mark.parametrize("reduction", [None, "row_wise_decomposition"])
@@ -214,7 +227,7 @@ def test_a_full_disk_is_noticed_before_orbax_starts(saved: Path, monkeypatch, ca
     import orbax.checkpoint as ocp
 
     monkeypatch.setattr(ocp.StandardCheckpointer, "save", lambda *_: pytest.fail("threads would complain"))
-    monkeypatch.setattr("os.fsync", _fail_in_python)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     before = contents(saved.parent)
     assert run_main(lambda: save_model(saved, model(seed=1)) and None) == 2
     assert "the disk is full" in capsys.readouterr().err

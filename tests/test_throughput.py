@@ -15,7 +15,7 @@ import pytest
 import screen_cases as cases
 
 from bench.throughput import __main__ as throughput
-from bench.throughput import frame_stages, stages, timing
+from bench.throughput import frame_stages, screening_stages, stages, timing
 from bench.throughput import table as throughput_table
 from sfxjax.compilation import keep_compiled
 from sfxjax.crop import padded_crop
@@ -48,11 +48,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_batches_under_way_together_score_as_single_frames(crops: np.ndarray) -> None:
     device = jax.local_devices()[:1]
-    single = Screener(tiny_model(), 1, device)
+    single = Screener(tiny_model(), batch_size=1, devices=device)
     expected = [single.score_crops(crop[None], None).scores[0] for crop in crops]
     assert np.ptp(expected) > 0.05, "frames must differ for this test to mean anything"
     for size, devices in ((3, device), (4, jax.local_devices()[:2])):
-        screener = Screener(tiny_model(), size, devices)
+        screener = Screener(tiny_model(), batch_size=size, devices=devices)
         batches = [CropBatch(crops[begin : begin + size]) for begin in range(0, len(crops), size)]
         found = [(batch, scores.scores) for batch, scores in screener.score_batches(iter(batches))]
         assert [batch for batch, _ in found] == batches
@@ -62,12 +62,16 @@ def test_batches_under_way_together_score_as_single_frames(crops: np.ndarray) ->
 
 
 def test_a_mask_that_is_kept_on_the_device_is_noticed_when_it_changes(crops: np.ndarray) -> None:
-    screener = Screener(tiny_model(), 2, jax.local_devices()[:1])
+    screener = Screener(tiny_model(), batch_size=2, devices=jax.local_devices()[:1])
     good = np.ones(crops.shape[1:], bool)
     before = screener.score_crops(crops[:2], good).scores
     good[200:500] = False
     after = screener.score_crops(crops[:2], good).scores
-    fresh = Screener(tiny_model(), 2, jax.local_devices()[:1]).score_crops(crops[:2], good).scores
+    fresh = (
+        Screener(tiny_model(), batch_size=2, devices=jax.local_devices()[:1])
+        .score_crops(crops[:2], good)
+        .scores
+    )
     np.testing.assert_array_equal(after, fresh)
     assert np.all(before != after)
 
@@ -131,8 +135,8 @@ def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
 
 def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
     setting = stages.Setting(real=(cases.frames(1, 724), np.ones((724, 724), bool)))
-    screener = Screener(setting.model_1d, 4, [setting.device])
-    frame_stages.check_screener(screener, setting)
+    screener = Screener(setting.model_1d, batch_size=4, devices=[setting.device])
+    screening_stages.check_screener(screener, setting)
     finish = screener.finish
 
     def swapped(started: object) -> object:
@@ -141,7 +145,7 @@ def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, s
 
     monkeypatch.setattr(screener, "finish", swapped)
     with pytest.raises(stages.WrongAnswer, match="random frames"):
-        frame_stages.check_screener(screener, setting)
+        screening_stages.check_screener(screener, setting)
 
 
 def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ _FIGURES: dict[str, Callable[[Pair], float]] = {
 
 
 def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
-    """BatchIndices precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
+    """Draw precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
 
     A curve is the mean over a method's pairs and seeds, on frames 1601-2000 of the set. The paper gives no precision: its
     points are the precision that its recall and its accuracy on misses have among the frames the curves are of.
@@ -115,7 +115,7 @@ def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
 
 
 def draw_overview(runs: Sequence[Run], path: Path) -> None:
-    """BatchIndices recall, accuracy on misses and balanced accuracy of every method beside the paper's means.
+    """Draw recall, accuracy on misses and balanced accuracy of every method beside the paper's means.
 
     Small dots are sets, large ones their mean with the standard deviation over seeds, all on frames 1601-2000.
 

@@ -88,7 +88,7 @@ def _fewer_colours(pixels: np.ndarray) -> Any:
 
 
 def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> None:
-    """BatchIndices a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
+    """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
     height, width = frame.shape
     axis.imshow(
         frame_picture(frame, good, shrink),

@@ -35,7 +35,7 @@ _find_spots = jax.jit(spot_strengths)
 def draw_examples(
     examples: Sequence[Example], good: np.ndarray | None, path: Path, *, name: str, simulated: bool
 ) -> None:
-    """BatchIndices frames as the detector gave them, and below without their smooth background, spots marked (Fig. 5).
+    """Draw frames as the detector gave them, and below without their smooth background, spots marked (Fig. 5).
 
     Args:
         examples: a hit, a maybe and a miss.
@@ -80,7 +80,7 @@ def draw_crop(
     simulated: bool,
     size: int = CROP,
 ) -> None:
-    """BatchIndices the central crop inside the whole frame, and beside it alone (Fig. 6).
+    """Draw the central crop inside the whole frame, and beside it alone (Fig. 6).
 
     Args:
         frame: (height, width) of the whole detector.
@@ -117,7 +117,7 @@ def draw_crop(
 def draw_normalisation(
     crop: np.ndarray, good: np.ndarray | None, path: Path, *, name: str, number: int, simulated: bool
 ) -> None:
-    """BatchIndices a crop, its global and its local contrast normalisation, whole and enlarged (Fig. 7).
+    """Draw a crop, its global and its local contrast normalisation, whole and enlarged (Fig. 7).
 
     Args:
         crop: (724, 724) detector units.
@@ -166,7 +166,7 @@ def draw_vectors(
     name: str,
     simulated: bool,
 ) -> None:
-    """BatchIndices row-wise decompositions, one below the other on the same scale (Fig. 8).
+    """Draw row-wise decompositions, one below the other on the same scale (Fig. 8).
 
     Args:
         vectors: (720,) each: of a hit, a maybe and a miss.

@@ -16,7 +16,7 @@ from .runs import Run
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 
-# Ends the keys of methods whose heights are as the normalisation leaves them.
+# Ends the keys of methods that read frames in LCN units.
 AS_NORMALISED = "_normalised"
 # Keys of the 2D CNN and of transfer by how many labels of the tested set they have.
 BY_LABELS = {200: ("supervised_few", "transfer"), 25: ("supervised_fewer", "transfer_fewer")}
@@ -49,7 +49,7 @@ def findings(runs: Sequence[Run]) -> list[Finding]:
     """Judge the paper's five findings by the runs there are.
 
     The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
-    little to lose with as many; the last two on networks that read heights as the normalisation leaves them, as the paper's do.
+    little to lose with as many; the last two on networks that read frames in LCN units, as the paper's do.
 
     Args:
         runs: all there are.

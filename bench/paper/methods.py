@@ -52,7 +52,7 @@ METHODS = {
         Method("supervised_few", "2D CNN, 200 labels", "supervised", "few", True, "200 + 200"),
         Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
         Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
-        Method("spots", "spot counter, cut from the set", "spot_counter", "few", True, "200"),
+        Method("spots", "spot counter, threshold from the set", "spot_counter", "few", True, "200"),
         Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
         Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
         Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
@@ -104,7 +104,9 @@ METHODS = {
             "none",
             variant=NORMALISED,
         ),
-        Method("spots_carried", "spot counter, cut from another set", "spot_counter", "full", False, "none"),
+        Method(
+            "spots_carried", "spot counter, threshold from another set", "spot_counter", "full", False, "none"
+        ),
     )
 }
 

@@ -15,7 +15,7 @@ from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
-from sfxjax.reductions.registry import preprocess_and_reduce
+from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.figures import plot_learning_curves
@@ -40,7 +40,7 @@ SHOWN = "LO19"
 
 
 def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
-    """BatchIndices Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
+    """Draw Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
 
     Args:
         data: folder of the sets.
@@ -71,7 +71,7 @@ def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
 def draw_runs(
     runs: Sequence[Run], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Path]:
-    """BatchIndices Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
+    """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
 
     Args:
         runs: all there are.
@@ -112,7 +112,7 @@ def draw_runs(
 def _draw_features(
     dann: Run, alone: Run, plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], path: Path
 ) -> None:
-    """BatchIndices Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
+    """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}
     places = {name: np.asarray(frame_range("last", len(each))) for name, each in pair.items()}
     features = {}

@@ -22,7 +22,7 @@ RECIPES: dict[str, TrainingConfig] = {
 }
 # Tables of trained networks; Table 6 is measured apart.
 TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
-# Trained a second time, with the first seed alone, on heights as the normalisation leaves them: what own noise is worth.
+# Trained a second time, with the first seed alone, in LCN units: what scaling to the frame's noise is worth.
 ALSO_NORMALISED = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
 # Trained a second time on an eighth of the labels: networks that need fewer than the paper's lose little with as many.
 ALSO_WITH_FEWER = (("supervised", "few"), ("transfer", "few"), ("reduced", "few"))
@@ -57,7 +57,7 @@ class Comparison:
 
         Args:
             method: key of `RECIPES`.
-            variant: `NORMALISED` for heights as the normalisation leaves them, as the paper's networks read them.
+            variant: `NORMALISED` for frames in LCN units, as the paper's networks read them.
         """
         recipe = RECIPES[method]
         recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != NORMALISED))

@@ -34,7 +34,7 @@ METHOD_TITLES = {
     "source_only": "source-only CNN",
     "spot_counter": "spot counter",
 }
-# What a network differs in from its like in the paper: in nothing, in the units of its heights, in its number of labels.
+# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
 AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
 # Methods that train on a second set as well.
 _RWD = ("row_wise_decomposition", "rwd")
@@ -98,12 +98,12 @@ class Run:
 
     @property
     def noise_normalised(self) -> bool:
-        """Whether its frames' heights are in units of their own noise; True without a network."""
+        """Whether its frames are scaled to their noise; True without a network."""
         return bool(self.record["recipe"].get("base", {}).get("noise_normalised", True))
 
     @property
     def variant(self) -> str:
-        """How it differs from the paper's: `FEWER` labels, heights as `NORMALISED`, or not, `AS_PUBLISHED`."""
+        """How it differs from the paper's: `FEWER` labels, frames as `NORMALISED`, or not, `AS_PUBLISHED`."""
         if not self.published:
             return FEWER
         return AS_PUBLISHED if self.noise_normalised else NORMALISED
@@ -277,7 +277,7 @@ def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
 
 
 def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
-    """Find the spot counters whose cut was chosen on the labels that a cell's method may use for validation."""
+    """Find the spot counters whose threshold was chosen on the labels that a cell's method may use for validation."""
     labelled = cell.target if cell.method == "transfer" else cell.source
     return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
 

@@ -1,4 +1,4 @@
-"""The spot counter as runs beside the trained ones: counted once a set, with a cut for every set and split."""
+"""The spot counter as runs beside the trained ones: counted once a set, with a threshold for every set and split."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run_spot_counter(
 def write_spot_counters(
     runs: Path, counts: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> list[Path]:
-    """Choose a cut on the validation frames of every set and split, and write each as a run.
+    """Choose a threshold on the validation frames of every set and split, and write each as a run.
 
     Args:
         runs: folder of the runs.
@@ -85,7 +85,7 @@ def write_spot_counters(
         for part in SPLIT_NAMES:
             chosen = split(part, len(counts[name])).validation
             labelled = slice(chosen.start, chosen.stop)
-            cut = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
+            threshold = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
             record = {
                 "method": "spot_counter",
                 "source": name,
@@ -94,14 +94,14 @@ def write_spot_counters(
                 "split": part,
                 "reduction": None,
                 "seed": 0,
-                "cut": cut,
+                "spot_count_threshold": threshold,
                 "device": jax.local_devices()[0].device_kind,
                 "jax": jax.__version__,
                 **about,
             }
             folder = runs / f"spot_counter-{name}-{part}"
             with atomic_folder(folder) as whole:
-                scores = {key: count_scores(values, cut) for key, values in counts.items()}
+                scores = {key: count_scores(values, threshold) for key, values in counts.items()}
                 write_scores(whole / SCORES, scores, classes)
                 atomic_write_json(whole / RESULTS, record)
             folders.append(folder)

@@ -149,8 +149,8 @@ def summary_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
         "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
-        "LCN units: the same networks on heights in units of the frame's standard deviation, as the paper's read "
-        "them; all others have them in units of the frame's own noise.",
+        "LCN units: the same networks on frames as the local contrast normalisation (LCN) leaves them, as in the paper; "
+        "all others scale each frame to its noise.",
         "Labels: to train on + to choose epoch and threshold by, of a set of 2000 frames; of a shorter one the same shares.",
     ]
     return Table("summary", f"All methods ({describe(runs)})", columns, rows, notes)
@@ -173,7 +173,7 @@ def recall_table(runs: Sequence[Run]) -> Table:
     notes = [
         "Frames 1601-2000 of every set (the last fifth of a shorter one), which no network was trained or validated on. "
         "The threshold is the highest that keeps this share of the positives. Means are over the pairs and seeds there are.",
-        "Labels: for training + for the choice of the epoch and threshold; the spot counter only chooses a cut.",
+        "Labels: for training + for the choice of the epoch and threshold; the spot counter only chooses a threshold.",
     ]
     heading = f"Accuracy on misses (%) at fixed recall ({describe(runs)})"
     return Table("recalls", heading, columns, rows, notes)
@@ -330,7 +330,7 @@ def _notes(number: int, frames: int) -> list[str]:
     }
     chosen[7] = f"source's validation frames: {few} for 1D, {first} for 2D"
     notes.append(
-        f"Spot counter: its cut is chosen on the {chosen.get(number, f'frames {few}')}, and it is tested as the network is."
+        f"Spot counter: its threshold is chosen on the {chosen.get(number, f'frames {few}')}, and it is tested as the network is."
     )
     if number == 7:
         notes.append(

@@ -28,8 +28,8 @@ from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
-from sfxjax.reductions.registry import LIBRARY, get_reduction, preprocess_and_reduce, reduced_shape
-from sfxjax.reductions.user_code import reduction_source
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.registry import BUILT_IN, get_reduction, origin_of, reduced_shape
 from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import prepared_sets, read_reduction
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.seeds < 1 or chosen.workers < 1:
         raise UserError("--seeds and --workers must be at least 1")
     reductions = (
-        list(LIBRARY) if chosen.reduction is None else [BASELINE, *map(read_reduction, chosen.reduction)]
+        list(BUILT_IN) if chosen.reduction is None else [BASELINE, *map(read_reduction, chosen.reduction)]
     )
     reductions = list(dict.fromkeys(reductions))
     methods = list(dict.fromkeys([UNTOUCHED, *chosen.methods.split(",")]))
@@ -193,9 +193,9 @@ def slim(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(name: str) -> str | None:
-    """Return the SHA-256 of the file that a reduction of the user's was loaded from; None of the library's."""
-    source = reduction_source(name)
-    return None if source is None else source.sha256
+    """Return the SHA-256 of the file or the version of the package that a reduction comes from; None of a built-in one."""
+    origin = origin_of(name) or {}
+    return origin.get("sha256") or origin.get("version")
 
 
 def check_same(runs: Path, about: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Cell:
 
 
 def drawn_labels(positive: np.ndarray, labels: int, seed: int) -> np.ndarray:
-    """BatchIndices frames to label, with at least two of each class.
+    """Draw frames to label, with at least two of each class.
 
     Args:
         positive: (n,) bool of the frames that may be drawn.

@@ -164,7 +164,7 @@ def _adaptation(record: Mapping[str, Any], reduction: str, note: str) -> str:
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
-    """BatchIndices labels needed, and how reductions and adaptations carry over.
+    """Draw labels needed, and how reductions and adaptations carry over.
 
     Args:
         record: as `bench.reductions` writes it.

@@ -33,7 +33,7 @@ def check_many(setting: Setting, count: int) -> str:
     crops = setting.crops[0][: 2 * count + 1]
     for model in (setting.model_2d, setting.model_1d):
         one, many = (
-            Screener(model, batch, chosen).scores(crops)
+            Screener(model, batch_size=batch, devices=chosen).scores(crops)
             for batch, chosen in ((4, devices[:1]), (count, devices))
         )
         what = f"scores of {count} devices, {model.config.dimensions}D"

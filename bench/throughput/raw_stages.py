@@ -18,7 +18,8 @@ from sfxjax.models.stem import BaseConfig, block_extrema
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import preprocess_and_reduce, row_wise_decomposition
+from sfxjax.reductions.reduce import preprocess_and_reduce
+from sfxjax.reductions.row_wise import row_wise_decomposition
 
 from . import reference_pipelines as others
 from .frame_stages import COMPARED, ONE_BY_ONE, RAW

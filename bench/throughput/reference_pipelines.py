@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from sfxjax.crop import CROP, central_crop
+from sfxjax.crop import central_crop
 from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.contrast import WINDOW
 
@@ -33,7 +33,7 @@ def scipy_preprocess(frame: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
     Returns:
         (720, 720) of that dtype.
     """
-    crop = np.clip(central_crop(frame, CROP).astype(dtype), 0, None)
+    crop = np.clip(central_crop(frame).astype(dtype), 0, None)
     normalized = (crop - crop.mean()) / crop.std()
     mean = uniform_filter(normalized, WINDOW)
     variance = uniform_filter(normalized * normalized, WINDOW) - mean * mean

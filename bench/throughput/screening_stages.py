@@ -42,7 +42,7 @@ from .stages import (
 def screening(dimensions: int, setting: Setting) -> Work:
     """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
     model = setting.model_2d if dimensions == 2 else setting.model_1d
-    screener = Screener(model, setting.batch, [setting.device])
+    screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
     limit = saturation(np.dtype(np.uint16))
     check_screener(screener, setting)
 
@@ -66,7 +66,7 @@ def screening(dimensions: int, setting: Setting) -> Work:
 def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
     """Score frames in the host's memory: cropped there, sent in their own type, decisions back on the host."""
     model = setting.model_2d if dimensions == 2 else setting.model_1d
-    screener = Screener(model, setting.batch, [setting.device])
+    screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
     frames = setting.crops if edge == CROP else setting.detector_frames
     limit = saturation(frames[0].dtype)
     check_screener(screener, setting)

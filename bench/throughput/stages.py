@@ -21,7 +21,8 @@ from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.layers import MOMENTUM
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig, stem
-from sfxjax.reductions.registry import get_reduction, row_wise_decomposition
+from sfxjax.reductions.registry import get_reduction
+from sfxjax.reductions.row_wise import row_wise_decomposition
 
 DETECTOR = 1920
 # Batches that take turns, so that no call meets the data of the one before in a cache.

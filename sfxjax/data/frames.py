@@ -69,7 +69,9 @@ class FrameStack:
         size = "x".join(map(str, self.raw_shape))
         where = f" in {self.dataset}" if self.dataset else ""
         count = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
-        return f"{self.file}: {self.layout}, {count} of {size} {np.dtype(self.dtype).name}{where}"
+        mask = self.mask_dataset or self.frame_masks
+        masked = f", mask {mask}" if mask else ""
+        return f"{self.file}: {self.layout}, {count} of {size} {np.dtype(self.dtype).name}{where}{masked}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -57,7 +57,7 @@ def _suffixes() -> set[str]:
 
 
 def _may_hold_frames(path: Path) -> bool:
-    return path.suffix.lower() in _suffixes() and not path.name.startswith(".")
+    return path.name.lower().endswith(tuple(_suffixes())) and not path.name.startswith(".")
 
 
 def _without_parts(names: list[str]) -> list[str]:

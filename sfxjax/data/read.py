@@ -319,7 +319,7 @@ class FrameReader:
                 values = np.asarray(data[()])
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(f"{path}: {stack.mask_dataset} is damaged ({first_line(error)})") from error
-            yield good_pixels(values, 0, *self._bits())
+            yield good_pixels(values, 0, *self._bits()).reshape(stack.raw_shape)
         if options.mask is not None:
             mask = self._read_mask(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
             while mask.ndim > len(stack.raw_shape) and mask.shape[0] == 1:

@@ -199,6 +199,9 @@ def open_set(folder: str | Path, name: str) -> FrameSet:
         folder: see `cxidb76_set`.
         name: one of `CXIDB76`, in either case.
 
+    Returns:
+        The set, a context manager.
+
     Raises:
         UserError: there is no such set, a file is missing or damaged, or the files do not fit one another.
     """

@@ -1,1 +1,1 @@
-"""How good a model is, and whether its frames are like those it learned from."""
+"""How good a model is, and whether a run's frames are like those it was trained on."""

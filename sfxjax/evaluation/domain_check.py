@@ -1,8 +1,8 @@
-"""Statistics of pre-processed frames that tell one detector from another, but not a hit from a miss.
+"""Warns when a run's frames are unlike those a model was trained on.
 
-A model is to be trusted on frames that look like those it was trained on. What is compared here is the noise
-of the background, its correlation and its spread over the frame, by quantiles that some hundred Bragg spots,
-a thousandth of the pixels, cannot move.
+Compared are statistics of pre-processed frames that differ between detectors but not between hits and misses: the noise of the
+background, its correlation and its distribution over the frame. They are quantiles, which some hundred Bragg spots, a
+thousandth of the pixels, hardly change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.mapping import map_leading
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
 
 NAMES = (
@@ -26,28 +25,10 @@ NAMES = (
 )
 
 STRIDE = LATTICE_COLUMNS
-# A frame counts as strange in one statistic where the range of the training frames, widened by this share of
-# its width on either side, does not hold it.
+# A frame is unlike the training frames in one statistic where it lies outside their range, widened by this fraction of its
+# width on either side; a run is, where more than UNLIKE_FRACTION of its frames are.
 MARGIN = 0.5
-STRANGE_SHARE = 0.25
-
-
-@jax.jit
-def frame_statistics(frames: jax.Array) -> jax.Array:
-    """Compute each frame's statistics.
-
-    Args:
-        frames: (n, 720, 720), pre-processed; 0 where a window holds an invalid pixel.
-
-    Returns:
-        (n, 6) float32 in the order of `NAMES`, see `lattice_statistics`.
-    """
-
-    def one(frame: jax.Array) -> jax.Array:
-        rows, columns = frame[::LATTICE_ROWS], frame[:, ::LATTICE_COLUMNS]
-        return lattice_statistics(frame.max(1) - frame.min(1), rows, columns)
-
-    return map_leading(one, frames)
+UNLIKE_FRACTION = 0.25
 
 
 def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -61,11 +42,10 @@ def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) 
     Returns:
         (6,) float32 in the order of `NAMES`: the median of |x|; the upper quartile of |x| and the first decile
         of the rows' extents, both over that median; the correlation of neighbours along fast and slow scan, and the mean of |x|
-        in the inner half of the frame over that in the outer, all clipped to three medians so that spots do not weigh.
-        Invalid pixels, which are 0, take no part; a frame of invalid pixels gives zeros.
+        in the inner half of the frame over that in the outer, all three of values clipped at three medians, so that spots
+        hardly count. Invalid pixels, which are 0, are left out; a frame of invalid pixels gives zeros.
     """
-    # Every pixel would do, but a sort of them costs more than the network. Without a barrier a CPU goes over the rows
-    # once for every number.
+    # A sort of all pixels would cost more than the network. Without a barrier a CPU reads the rows once for every number.
     rows, columns, extents = jax.lax.optimization_barrier((rows[:: STRIDE // LATTICE_ROWS], columns, extents))
     sample = jnp.abs(columns[::STRIDE])
     height, width = sample.shape
@@ -95,10 +75,10 @@ def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) 
 
 
 def summarize(statistics: np.ndarray) -> dict[str, Any]:
-    """Describe the statistics of many frames, ready for JSON.
+    """Describe the statistics of the training frames, ready for JSON.
 
     Args:
-        statistics: (n, 6), from `frame_statistics`.
+        statistics: (n, 6), from `lattice_statistics`.
 
     Returns:
         `names`, and for each: `mean`, `standard_deviation`, `low` and `high`, the 1st and 99th percentile.
@@ -121,7 +101,7 @@ def summarize(statistics: np.ndarray) -> dict[str, Any]:
 
 
 def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
-    """Say in which statistics a run's frames do not look like the training frames.
+    """Say in which statistics a run's frames are unlike the training frames.
 
     Args:
         statistics: (n, 6) of the run's frames.
@@ -142,7 +122,7 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
         column = values[:, NAMES.index(name)]
         margin = MARGIN * max(high - low, 1e-3)
         outside = float(np.mean((column < low - margin) | (column > high + margin)))
-        if outside > STRANGE_SHARE:
+        if outside > UNLIKE_FRACTION:
             lines.append(
                 f"{name.replace('_', ' ')}: {100 * outside:.0f} % of the frames lie outside what the "
                 f"training frames had, {low:.3g} to {high:.3g} (median here {np.median(column):.3g})"
@@ -150,13 +130,13 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _quantiles(values: jax.Array, shares: tuple[float, ...]) -> list[jax.Array]:
+def _quantiles(values: jax.Array, fractions: tuple[float, ...]) -> list[jax.Array]:
     """Return quantiles of the values above 0; 0 where there are none."""
     count = (values > 0).sum()
     # Numbers above 0 are in the order of their bits, and integers are sorted several times faster.
     bits = jax.lax.bitcast_convert_type(jnp.where(values > 0, values, jnp.inf).ravel(), jnp.int32)
     ordered = jax.lax.bitcast_convert_type(jnp.sort(bits), jnp.float32)
-    places = [jnp.clip((share * (count - 1)).astype(jnp.int32), 0, ordered.size - 1) for share in shares]
+    places = [jnp.clip((part * (count - 1)).astype(jnp.int32), 0, ordered.size - 1) for part in fractions]
     return [jnp.where(count > 0, ordered[place], 0) for place in places]
 
 

@@ -1,4 +1,4 @@
-"""A threshold that keeps a wanted share of the positives, with a stated confidence."""
+"""A threshold that keeps a wanted fraction of the positives, with a stated confidence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RecallThreshold:
         threshold: score from which a frame is a hit.
         recall: of the positives among the labelled frames.
         bound: lower bound of the recall on all frames like these, at the confidence asked for.
-        kept: share of all labelled frames at or above the threshold.
+        kept: fraction of all labelled frames at or above the threshold.
         positives: how many labelled positives there were.
     """
 
@@ -60,7 +60,7 @@ def threshold_for_recall(
         confidence: probability that the recall holds on frames like these.
 
     Raises:
-        UserError: a recall outside 0 to 1, or too few positives to vouch for it.
+        UserError: a recall outside 0 to 1, or too few positives to prove it.
     """
     if not 0 < recall < 1:
         raise UserError(f"a recall of {recall} cannot be promised; give one between 0 and 1")
@@ -74,7 +74,7 @@ def threshold_for_recall(
             f"a recall of {recall} cannot be promised with {100 * confidence:.0f} % confidence from {count} labelled "
             f"positives ({needed} are needed){most}"
         )
-    # Bounds fall as positives are given up: take the most that can be given up.
+    # The bound falls with every positive that is lost: lose as many as the wanted recall allows.
     found_by = count - np.arange(count)
     lost = int(np.sum(beta.ppf(1 - confidence, found_by, count - found_by + 1) >= recall)) - 1
     threshold = float(own[lost])

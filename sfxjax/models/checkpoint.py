@@ -6,7 +6,6 @@ import errno
 import glob
 import hashlib
 import json
-import os
 import shutil
 import threading
 from dataclasses import dataclass, field
@@ -17,21 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import sfxjax
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
 from sfxjax.models.networks import ORIENTATIONS, HitClassifier, parameter_count, rotate_flip
 from sfxjax.models.stem import BaseConfig, stem
-from sfxjax.reductions.registry import LIBRARY, canonical_name, installed_reductions, reduced_shape
-from sfxjax.reductions.user_code import ReductionSource, load_reduction, loaded_as, reduction_source
+from sfxjax.reductions.provenance import find_reduction, read_record, record
+from sfxjax.reductions.registry import reduced_shape
 
-# 2: names of fields and reductions are others than in models of the first version.
-FORMAT = 2
+FORMAT = 2  # of model.json: raise it whenever its fields change their names or meaning
 MODEL_FOLDER = "model"
 DESCRIPTION = "model.json"
 WEIGHTS = "weights"
 CHECKSUMS = "sha256"
-REDUCTION_SOURCE = "reduction_source"
+ROOM = 4  # times the arrays' bytes: each has a file or two of its own, and is written twice
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
 _SAVING = threading.Lock()
 
@@ -43,7 +42,7 @@ class TrainedModel:
     Attributes:
         config: shape of the network's base.
         variables: Flax variables, `params` and `batch_stats`, of `HitClassifier`.
-        threshold: score from which a frame counts as a hit.
+        threshold: score from which a frame is called a hit.
         reduction: name of the reduction the network reads, as `sfxjax.reductions.registry.get_reduction` knows it, or None where
             it reads whole frames.
         trained_on: JSON-ready description of the data: sets, frames, simulated or not, seed, recipe.
@@ -56,32 +55,41 @@ class TrainedModel:
     trained_on: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        what = "2D CNN" if self.reduction is None else f"1D CNN on {self.reduction}"
-        sets = [str(self.trained_on[key]) for key in ("source", "target") if self.trained_on.get(key)]
-        trained = f", trained on {' -> '.join(sets)}" if sets else ""
-        return f"TrainedModel({what}, {parameter_count(self.variables['params']):,} weights{trained})"
+        network = f"{self.config.dimensions}D CNN" + (f" on {self.reduction}" if self.reduction else "")
+        weights = parameter_count(self.variables.get("params", {}))
+        sets = " -> ".join(
+            str(self.trained_on[key]) for key in ("source", "target") if self.trained_on.get(key)
+        )
+        return f"TrainedModel({network}, {weights:,} weights, trained on {sets or 'unnamed data'})"
 
     def logits(self, inputs: jax.Array) -> jax.Array:
-        """Return (n,) logits for (n, 720, 720) pre-processed frames, or for (n, ...) reduced ones.
+        """Compute the logit of every frame, the mean over its eight orientations: rotated frames score alike.
 
-        A frame's logit is the mean over its eight orientations, so that it does not depend on how the frame lies.
+        Args:
+            inputs: (n, 720, 720) pre-processed frames, or what the model's reduction makes of them, (n, length) or
+                (n, length, channels).
+
+        Returns:
+            (n,) float32 logits of the positive class (Hit or Maybe).
+
+        Raises:
+            flax.errors.ScopeParamShapeError: the inputs have another number of channels than the model was trained on.
         """
         return self.map_logits(stem(inputs, self.config))
 
     def map_logits(self, maps: jax.Array) -> jax.Array:
-        """Return (n,) logits for (n, ...) maps that `sfxjax.models.stem.stem` has made of frames or vectors."""
+        """Compute logits as `logits` does, of (n, ..., channels) maps that `sfxjax.models.stem.stem` has made."""
 
         def logits(maps: jax.Array) -> jax.Array:
             return HitClassifier(self.config).apply(self.variables, maps)  # type: ignore[return-value]
 
         if not self.config.equivariant:
             return logits(maps)
-        return jax.lax.map(lambda number: logits(rotate_flip(maps, number)), jnp.arange(ORIENTATIONS)).mean(
-            axis=0
-        )
+        numbers = jnp.arange(ORIENTATIONS)
+        return jax.lax.map(lambda number: logits(rotate_flip(maps, number)), numbers).mean(axis=0)
 
     def scores(self, inputs: jax.Array) -> jax.Array:
-        """Return (n,) probabilities of the positive class (Hit or Maybe)."""
+        """Return (n,) probabilities of the positive class (Hit or Maybe), of inputs as for `logits`."""
         return jax.nn.sigmoid(self.logits(inputs))
 
 
@@ -91,9 +99,91 @@ def example_maps(config: BaseConfig, reduction: str | None = None) -> jax.Array:
     Args:
         config: the network's base.
         reduction: name of the reduction, for networks on vectors.
+
+    Returns:
+        (1, ..., channels) float32.
     """
     shape = (FRAME, FRAME) if reduction is None else reduced_shape(reduction)
     return stem(jnp.zeros((1, *shape)), config)
+
+
+def save_model(folder: str | Path, model: TrainedModel) -> Path:
+    """Write a model as `write_checkpoint` does.
+
+    Args:
+        folder: the model's own folder, usually `runs/NAME/model`.
+        model: what to write.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder holds something else.
+        OSError: from the operating system, such as a full disk.
+    """
+    description = {
+        "format": FORMAT,
+        "sfxjax": sfxjax.__version__,
+        "config": model.config.to_json(),
+        "threshold": model.threshold,
+        **record(model.reduction),
+        "trained_on": model.trained_on,
+    }
+    return write_checkpoint(folder, model.variables, description)
+
+
+def load_model(path: str | Path, *, reduction: str | None = None) -> TrainedModel:
+    """Read a model written by `save_model`.
+
+    A model that reads vectors made by a user's own code names that code and its checksum, but reading the model does not run
+    it: it must be given here, or have been given to `sfxjax.reductions.user_code.load_reduction` before.
+
+    Args:
+        path: the model's folder, or the folder of the run that holds it.
+        reduction: the reduction the model reads, `file.py:function` or `module:function`, which is imported; the name will
+            do for a built-in one or an installed package's. None where the model is to say.
+
+    Returns:
+        The model, with the threshold that its training chose.
+
+    Raises:
+        UserError: no model there, one of another version, or a damaged one; its reduction has to be given, is another one,
+            is not installed, or has changed since the model was trained.
+    """
+    path = Path(path)
+    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"no trained model in {path}; train one with: python -m train.dann --source LN83 --target LO19"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
+    _check_version(description, folder)
+    try:
+        config = BaseConfig(**description["config"])
+        recorded = read_record(description)
+        threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); train the model again") from error
+    name = find_reduction(*recorded, reduction)
+    maps = example_maps(config, name)
+    like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
+    variables, _ = read_checkpoint(folder, dict(like))
+    return TrainedModel(config, variables, threshold, name, trained_on)
+
+
+def _check_version(description: Any, folder: Path) -> None:
+    """Refuse a description of another format, naming the version that wrote it."""
+    written = description.get("format") if isinstance(description, dict) else None
+    if written == FORMAT:
+        return
+    which = ", or none"
+    if isinstance(written, int):
+        version = ascii(description.get("sfxjax", "before 0.1.0")).strip("'")
+        which = f", {version} (format {written}, and this is {sfxjax.__version__}, format {FORMAT})"
+    raise UserError(f"{folder} holds a model of another version of sfxjax{which}; train it again")
 
 
 def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any]) -> Path:
@@ -119,7 +209,10 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
         # What JSON cannot hold is refused before anything is written.
         json.dumps(description, allow_nan=False)
         try:
-            _make_sure_of_room(temporary / "room", sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
+            # TensorStore writes in threads of its own, each of which prints a traceback on a full disk.
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+            if shutil.disk_usage(temporary).free < ROOM * size + 2**20:
+                raise OSError(errno.ENOSPC, "No space left on device")
             with _SAVING, _checkpointer() as checkpointer:
                 checkpointer.save((temporary / WEIGHTS).resolve(), arrays)
                 checkpointer.wait_until_finished()
@@ -149,21 +242,6 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
     }
-
-
-def _make_sure_of_room(path: Path, size: int) -> None:
-    """Fill the space that arrays of `size` bytes may take on disk, and free it again.
-
-    TensorStore writes in threads of its own, and on a full disk each of them prints a traceback.
-    """
-    try:
-        with path.open("wb") as file:
-            # Every array has a file or two of its own, and is written twice; noise, since some file systems compress.
-            file.write(os.urandom(4 * size + 2**20))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -198,128 +276,6 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
         raise UserError(
             f"the checkpoint in {folder} is damaged ({reason}); delete it and train again"
         ) from error
-
-
-def save_model(folder: str | Path, model: TrainedModel) -> Path:
-    """Write a model as `write_checkpoint` does.
-
-    Args:
-        folder: the model's own folder, usually `runs/NAME/model`.
-        model: what to write.
-
-    Returns:
-        The folder.
-    """
-    description = {
-        "format": FORMAT,
-        "config": model.config.to_json(),
-        "threshold": model.threshold,
-        "reduction": None if model.reduction is None else canonical_name(model.reduction),
-        "trained_on": model.trained_on,
-    }
-    source = reduction_source(model.reduction)
-    if source is not None:
-        description[REDUCTION_SOURCE] = {"function": source.function, "sha256": source.sha256}
-    return write_checkpoint(folder, model.variables, description)
-
-
-def load_model(path: str | Path, reduction: str | None = None) -> TrainedModel:
-    """Read a model written by `save_model`.
-
-    A model that reads vectors made by a user's own code names that code and its checksum, but reading the model does not run
-    it: it must be given here, or have been given to `sfxjax.reductions.user_code.load_reduction` before.
-
-    Args:
-        path: the model's folder, or the folder of the run that holds it.
-        reduction: the reduction the model reads, `file.py:function` or `module:function`, which is imported; a library's
-            name will do for a model that reads that. None where the model is to say.
-
-    Raises:
-        UserError: no model there, one of another format, or a damaged one; its reduction has to be given, is another one,
-            or has changed since the model was trained.
-    """
-    path = Path(path)
-    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"no trained model in {path}; train one with: python -m train.dann --source LN83 --target LO19"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder} holds a model of another version of sfxjax, or none; train it again")
-    try:
-        config = BaseConfig(**description["config"])
-        recorded = _recorded_reduction(description)
-        threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); train the model again") from error
-    name = _find_reduction(*recorded, reduction)
-    maps = example_maps(config, name)
-    like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
-    variables, _ = read_checkpoint(folder, dict(like))
-    return TrainedModel(config, variables, threshold, name, trained_on)
-
-
-def _recorded_reduction(description: dict[str, Any]) -> tuple[str | None, ReductionSource | None]:
-    """Return a reduction's name and source as a model's description has them; ValueError where they are damaged."""
-    name, source = description["reduction"], description.get(REDUCTION_SOURCE)
-    if name is None:
-        return None, None
-    if not isinstance(name, str) or not name.isprintable():
-        raise ValueError(f"its reduction is {name!r}")
-    if source is None:
-        return name, None
-    function, digest = source["function"], source["sha256"]
-    if not (isinstance(function, str) and isinstance(digest, str)):
-        raise ValueError("its reduction has no checksum")
-    return name, ReductionSource(function, digest)
-
-
-def _find_reduction(recorded: str | None, source: ReductionSource | None, given: str | None) -> str | None:
-    """Return the name of the reduction a model reads, imported if it was given.
-
-    Args:
-        recorded: its name when the model was trained; None for whole frames.
-        source: where it came from, None for one of the library.
-        given: what the user says it is, or None.
-    """
-    if recorded is None:
-        if given is not None:
-            raise UserError(f"this model reads whole frames, not vectors made by {given}; give no reduction")
-        return None
-    if source is None:
-        name = canonical_name(recorded)
-        if name not in LIBRARY:
-            raise UserError(
-                f"this model reads vectors made by {name}, a reduction that this version of sfxjax does not have; train"
-                " it again"
-            )
-        if given is not None and canonical_name(given) != name:
-            raise UserError(f"this model reads vectors made by {name}, not by {given}; give no reduction")
-        return name
-    if given is None:
-        loaded = loaded_as(source)
-        if loaded is not None:
-            return loaded
-        # Code of a package that the user has installed is run, unlike that of a file the model names.
-        if recorded not in installed_reductions().values():
-            raise UserError(
-                f"this model reads vectors made by {recorded}; give --reduction {recorded} to run that code"
-            )
-        given = recorded
-    name = load_reduction(given)
-    found = reduction_source(name)
-    if found is None or found.function != source.function:
-        raise UserError(f"this model reads vectors made by {recorded}, not by {given}; give that one")
-    if found.sha256 != source.sha256:
-        raise UserError(
-            f"{given} is not the code this model was trained with, {recorded} (SHA-256 {found.sha256[:12]}..., then"
-            f" {source.sha256[:12]}...); give the file as it was, or train again"
-        )
-    return name
 
 
 def model_digest(model: TrainedModel) -> str:

@@ -1,7 +1,7 @@
 """From a raw crop to what a network reads: the one path of screening, training and benchmarks.
 
-The 2D CNN reads the extremes of blocks, the 1D CNN a reduction. Where extremes of blocks or of rows are all that is asked for,
-no normalised frame is made (`sfxjax.preprocess.tiled`).
+The 2D CNN reads the largest and smallest value of each block, the 1D CNN a reduction. Where those of blocks or of rows are all
+that is asked for, no normalised frame is made (`sfxjax.preprocess.tiled`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from sfxjax.evaluation.domain_check import lattice_statistics
 from sfxjax.models.stem import BaseConfig, finished_maps, stem
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS, Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels
-from sfxjax.reductions.registry import SIGNAL_VECTORS, get_reduction, row_wise_decomposition
+from sfxjax.reductions.registry import get_reduction, is_noise_filled
+from sfxjax.reductions.row_wise import row_wise_decomposition
 
 
 def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfig:
@@ -29,7 +30,7 @@ def base_for(reduction: str | None, base: BaseConfig | None = None) -> BaseConfi
     base = base or BaseConfig()
     if reduction is None:
         return replace(base, dimensions=2)
-    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and reduction in SIGNAL_VECTORS)
+    return replace(base, dimensions=1, noise_normalised=base.noise_normalised and is_noise_filled(reduction))
 
 
 def network_inputs(

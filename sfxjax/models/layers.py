@@ -1,6 +1,6 @@
-"""Layers of the convolutional base that Flax has too, in the form that its fused convolution and pooling asks for.
+"""Flax's convolution kernel, batch normalisation and dropout, rewritten to go with the fused convolution and pooling.
 
-Names of parameters and statistics are those of Flax's layers.
+Parameters and statistics have the names that Flax gives them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sfxjax.fusion import fusion_barrier
 from sfxjax.models.pooled_convolution import along_channels
 
-# Of batch normalisation: the share of the running statistics that a step keeps, and what is added to a variance.
+# Of batch normalisation: the fraction of the running statistics that a step keeps, and what is added to a variance.
 MOMENTUM = 0.95
 EPSILON = 1e-5
 
@@ -33,11 +33,11 @@ class Kernel(nn.Module):
 
 
 class Normalization(nn.Module):
-    """Batch normalisation by given moments, with the parameters and the statistics of `flax.linen.BatchNorm`.
+    """Batch normalisation by moments that are given, with the parameters and the statistics of `flax.linen.BatchNorm`.
 
     Attributes:
         channels: how many.
-        start: of the offsets.
+        start: initial value of the offsets.
         axis_name: mapped axis over which batch statistics are averaged, or None.
     """
 
@@ -53,7 +53,7 @@ class Normalization(nn.Module):
         self.var = self.variable("batch_stats", "var", jnp.ones, (self.channels,))
 
     def rising(self) -> jax.Array:
-        """Tell in which channels normalised values rise with the values: bool (channels,)."""
+        """Return bool (channels,), True where the normalised value rises with the value."""
         return self.scale >= 0
 
     def __call__(
@@ -68,9 +68,12 @@ class Normalization(nn.Module):
 
         Args:
             values: (..., channels).
-            mean: (channels,) of the batch, which the running statistics follow; None: take those.
-            variance: (channels,) of the batch.
-            batch_last: the values are (channels, ..., n).
+            mean: (channels,) of the batch, which also updates the running mean; None: use the running one.
+            variance: (channels,) of the batch, likewise.
+            batch_last: whether the values are (channels, ..., n).
+
+        Returns:
+            The same shape.
         """
         if mean is None or variance is None:
             mean, variance = self.mean.value, self.var.value
@@ -89,23 +92,23 @@ class Normalization(nn.Module):
 
 
 class Dropout(nn.Module):
-    """What `flax.linen.Dropout` does, drawing the zeros once.
+    """`flax.linen.Dropout`, but the zeros are drawn once.
 
-    XLA on a CPU would draw them in every step that reads them, forth and back, which took a third of a training step.
+    XLA on a CPU would draw them again wherever they are read, in the forward and the backward pass, a third of a training step.
 
     Attributes:
-        rate: share of the values that become zero; the others grow in turn.
+        rate: fraction of the values that become zero; the others are scaled up so that the mean stays.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, values: jax.Array, *, deterministic: bool) -> jax.Array:
-        """Drop some of the values, or none where that is to be `deterministic`."""
+        """Drop some of the values; none if `deterministic`."""
         if deterministic:
             return values
         key = self.make_rng("dropout")
-        # Of a drawn word each byte decides on a value. The share of bytes that drop one is the nearest to the rate.
+        # Each byte of a random word decides on one value; the rate is rounded to a multiple of 1 / 256.
         dropped, words = round(self.rate * 256), -(-values.size // 4)
 
         def draw() -> jax.Array:

@@ -2,7 +2,7 @@
 
 The paper publishes no channel counts or kernel sizes, only the plan: blocks of convolution, batch normalisation,
 activation and pooling, dropout on the top blocks, fully connected layers (Fig. 2), and for DANN a label and a domain
-classifier on one convolutional base (Fig. 4). What is declared here was chosen for its cost: see each class.
+classifier on one convolutional base (Fig. 4). The sizes here were chosen for speed: see each class.
 """
 
 from __future__ import annotations
@@ -27,26 +27,8 @@ from sfxjax.models.stem import BaseConfig
 ORIENTATIONS = 8
 
 
-def max_pool(values: jax.Array) -> jax.Array:
-    """Halve every spatial axis by the maximum of pairs; a last odd row is dropped.
-
-    A reshape and a maximum: on a CPU its gradient is several times cheaper than that of a windowed reduction.
-
-    Args:
-        values: (n, ..., channels) with one or two spatial axes.
-
-    Returns:
-        The same with each spatial axis halved.
-    """
-    for axis in range(1, values.ndim - 1):
-        half = values.shape[axis] // 2
-        values = jax.lax.slice_in_dim(values, 0, 2 * half, axis=axis)
-        values = values.reshape(*values.shape[:axis], half, 2, *values.shape[axis + 1 :]).max(axis + 1)
-    return values
-
-
 def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> jax.Array:
-    """Rotate by multiples of 90 degrees and mirror a batch of square maps, which changes no number of spots.
+    """Bring a batch of square maps into one of eight orientations: rotations by 90 degrees and mirror images.
 
     Args:
         maps: (n, side, side, channels).
@@ -65,10 +47,10 @@ def rotate_flip(maps: jax.Array, orientation: jax.Array | np.ndarray | int) -> j
 class ConvolutionalBase(nn.Module):
     """Blocks of 3-wide convolution, batch normalisation, saturating ReLU and 2-wide max pooling, then a count.
 
-    What decides a frame's class is the number of spots, wherever they lie and however bright they are. So every
-    block saturates (tanh of the ReLU, the normalisation starting at -2 so that noise stays at zero), each top channel is summed
-    over all places, log(1 + sum) brings four spots and four hundred within reach of one classifier, and one fully
-    connected layer with tanh makes the features bounded: a hit of 400 spots is no further from a miss than one of 40.
+    A frame's class is decided by its number of spots, wherever they lie and however bright they are. So every block
+    saturates (tanh of the ReLU; the normalisation starts at -2, so that noise stays at zero), each top channel is summed
+    over the frame, log(1 + sum) brings four spots and four hundred within reach of one classifier, and a fully connected
+    layer with tanh bounds the features: a hit of 400 spots is no further from a miss than one of 40.
 
     The default, for frames in blocks of 8 and with 8 and 16 channels, has 1,648 parameters and takes 3.5 million
     multiply-adds a frame; a single 3x3 layer of four channels at full resolution would take 19 million.
@@ -76,9 +58,9 @@ class ConvolutionalBase(nn.Module):
     Attributes:
         config: the base's shape.
         axis_name: mapped axis over which batch statistics are averaged, or None.
-        frozen: levels, from the bottom, that stay as they are in training too: running statistics and no dropout. Each
-            block is a level, and the count with the features is the last one.
-        dtype: in which the blocks compute; counts, features and weights are float32 at any rate.
+        frozen: number of levels, from the bottom, that do not train: they keep their running statistics and have no
+            dropout. Each block is a level, and the count with the features is the last one.
+        dtype: in which the blocks compute; counts, features and weights are always float32.
     """
 
     config: BaseConfig
@@ -142,7 +124,7 @@ class Classifier(nn.Module):
 
 
 class HitClassifier(nn.Module):
-    """The 2D CNN on frames, or the 1D CNN on reduced vectors: base and label classifier.
+    """The 2D CNN on frames, or the 1D CNN on reduced vectors: a convolutional base and a label classifier.
 
     Attributes:
         config: shape of the base; its `dimensions` tells which of the two this is.
@@ -155,16 +137,27 @@ class HitClassifier(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Build the parts under the names `base` and `label_head`, which DANN shares."""
+        """Build `base` and `label_head`, which have the same weights in DANN."""
         self.base = ConvolutionalBase(self.config, self.axis_name, dtype=self.dtype)
         self.label_head = Classifier()
 
     def __call__(self, maps: jax.Array, *, train: bool = False) -> jax.Array:
-        """Return (n,) logits of the positive class (Hit or Maybe) for maps from `stem`."""
+        """Classify frames or vectors.
+
+        Args:
+            maps: (n, ss, fs, channels) or (n, length, channels) float32 from `sfxjax.models.stem.stem`.
+            train: use the batch's statistics and dropout.
+
+        Returns:
+            (n,) float32 logits of the positive class (Hit or Maybe).
+
+        Raises:
+            flax.errors.ScopeParamShapeError: the maps have another number of channels than the weights are for.
+        """
         return self.label_head(self.base(maps, train=train))
 
     def features(self, maps: jax.Array) -> jax.Array:
-        """Return the (n, channels) features that the classifier sees."""
+        """Return the (n, features) float32 values in (-1, 1) that the classifier sees, for maps as above."""
         return self.base(maps, train=False)
 
 
@@ -174,9 +167,9 @@ class DomainAdversarialNetwork(nn.Module):
     Attributes:
         config: shape of the base.
         axis_name: mapped axis over which batch statistics are averaged, or None.
-        frozen: levels of the base that stay as they are, see `ConvolutionalBase`.
-        conditional: the domain classifier sees the features once for each class, weighted by what the label classifier
-            gives that class, so that classes are aligned with their like (Long et al., NeurIPS 2018, equation 3).
+        frozen: number of levels of the base that do not train, see `ConvolutionalBase`.
+        conditional: the domain classifier sees the features once for each class, weighted by the probability that the label
+            classifier gives the class, so that each class is aligned with the same class (Long et al., NeurIPS 2018, Eq. 3).
     """
 
     config: BaseConfig = BaseConfig()
@@ -193,15 +186,18 @@ class DomainAdversarialNetwork(nn.Module):
     def __call__(
         self, maps: jax.Array, strength: jax.Array | float = 1.0, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
-        """Compute both heads.
+        """Classify frames or vectors by class and by domain.
 
         Args:
-            maps: (n, ...) of both domains, from `stem`.
-            strength: of the gradient reversal.
+            maps: (n, ss, fs, channels) or (n, length, channels) float32 of both domains, from `sfxjax.models.stem.stem`.
+            strength: factor of the gradient reversal.
             train: use the batch's statistics and dropout.
 
         Returns:
-            (n,) logits of the positive class, and (n,) logits of the target domain.
+            (n,) float32 logits of the positive class (Hit or Maybe), and (n,) of the target domain.
+
+        Raises:
+            flax.errors.ScopeParamShapeError: the maps have another number of channels than the weights are for.
         """
         features = self.base(maps, train=train)
         logits = self.label_head(features)

@@ -1,12 +1,12 @@
-"""A 3-wide convolution and the 2-wide pooling of what it gives as one step, for the bases of `sfxjax.models.networks`.
+"""A convolution of width 3 and the pooling of its output over cells of width 2, in one step.
 
-The places of a 2-wide cell become channels: one convolution of width 4 and stride 2 puts a cell's 2 (or 2 x 2) values side
-by side. With as few channels as ours that is two to ten times faster on a CPU than a convolution of width 3, and the maximum
-of a cell is one over neighbours in memory.
+The places of a cell become channels: one convolution of width 4 and stride 2 puts a cell's 2 (or 2 x 2) values side by side.
+With the few channels of the networks here that is two to ten times faster on a CPU than a convolution of width 3, and the
+values of a cell are neighbours in memory.
 
-The normalisation between convolution and pooling is a straight line in each channel. A rising line commutes with the
-maximum and a falling one turns it into the minimum, so the extremes are taken of the convolution itself, and normalising
-is left to a quarter of the values.
+Between convolution and pooling stands the batch normalisation, which is linear in each channel. The maximum of a rising line is
+the line at the maximum, that of a falling line the line at the minimum. So pooling comes first, and a quarter of the values are
+left to normalise.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _plain(values: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _convolve(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return what `_plain` does, by way of cells."""
+    """Convolve as `_plain` does, by way of cells."""
     places = values.shape[1:-1]
     cells = _cells(values, kernel, [-(-length // 2) for length in places])
     even = (len(values), *(length + length % 2 for length in places), kernel.shape[-1])

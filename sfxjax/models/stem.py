@@ -1,29 +1,23 @@
-"""What a convolutional base is like, and how frames and vectors first shrink to the maps that it reads."""
+"""The shape of a network's base, and the maps it reads of a frame or a vector: without weights, computed once a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from sfxjax.errors import UserError
+from sfxjax.mapping import map_leading
 from sfxjax.preprocess.box_filter import check_spot, spot_sums
 
 Stem = Literal["block_extrema", "space_to_depth"]
 
-
 ASINH_SCALE = 0.05
-
-
-# Of the blocks, and of the places of the vector, of a frame with own noise: near those of frames with little background
-# after the normalisation.
+# The noise to which a frame's maps and a vector are scaled: near that of frames with little background.
 TYPICAL_BLOCK_NOISE = 0.07
-
-
 TYPICAL_EXTENT = 0.4
 
 
@@ -33,16 +27,18 @@ class BaseConfig:
 
     Attributes:
         dimensions: 2 for frames, 1 for reduced vectors.
-        stem: how a frame first shrinks: "block_extrema" keeps the largest and the smallest pixel of each block,
+        stem: how a frame first shrinks: "block_extrema" keeps the largest and the smallest value of each block of pixels,
             "space_to_depth" makes each block's pixels the channels of one pixel. Frames only.
         block: edge of the stem's blocks, pixels.
-        spot: edge of the squares that are added up before the extremes are taken, pixels, odd: about that of a spot; 1 for
-            single pixels. Frames with "block_extrema" alone.
-        noise_normalised: whether signals are in units of the frame's own noise. For frames with "block_extrema" alone; for
-            vectors whose places mostly hold noise, such as those of `sfxjax.reductions.registry.SIGNAL_VECTORS`.
+        spot: edge of the box filter that adds up the pixels of a spot before "block_extrema", pixels, odd; 1 for none.
+        noise_normalised: whether values are scaled to the frame's noise. For frames with "block_extrema" only; for vectors
+            most of whose values are noise (`sfxjax.reductions.registry.is_noise_filled`).
         channels: of each convolutional block, bottom to top.
         features: length of the feature vector.
-        dropout: rate on the top two blocks.
+        dropout: rate in the top two blocks.
+
+    Raises:
+        UserError: there is no such base.
     """
 
     dimensions: int = 2
@@ -66,12 +62,12 @@ class BaseConfig:
 
     @property
     def equivariant(self) -> bool:
-        """Whether rotating the maps rotates the frame: not where the places within a block are channels."""
+        """Whether rotating the frame by 90 degrees or mirroring it does the same to its maps: not with "space_to_depth"."""
         return self.dimensions == 2 and self.stem == "block_extrema"
 
     @property
     def maps(self) -> tuple[Any, ...]:
-        """What decides the maps or vectors that a base reads: bases alike in this can share them."""
+        """The settings that the maps or vectors read by a base depend on: bases that agree in them can share the maps."""
         if self.dimensions == 1:
             return self.dimensions, self.noise_normalised
         if self.stem == "space_to_depth":
@@ -83,10 +79,50 @@ class BaseConfig:
         return asdict(self) | {"channels": list(self.channels)}
 
 
+def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
+    """Shrink frames to the maps that a base reads; vectors keep their length. Both come out asinh-scaled.
+
+    Args:
+        frames: (n, 720, 720) pre-processed frames, or (n, length) or (n, length, channels) reduced ones.
+        config: of the base.
+
+    Returns:
+        (n, 720 / block, 720 / block, channels) float32 for frames, (n, length, channels) for vectors.
+    """
+    if config.dimensions == 1:
+        vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
+        if not config.noise_normalised:
+            return asinh_scaling(vectors)
+        return _noise_normalised(vectors, vectors.mean(-1), TYPICAL_EXTENT)
+    if config.stem == "space_to_depth":
+        return finished_maps(space_to_depth(frames, config.block), config)
+
+    def blocks(frame: jax.Array) -> jax.Array:
+        return block_extrema(spot_sums(frame, config.spot)[None], config.block)[0]
+
+    return finished_maps(map_leading(blocks, frames.astype(jnp.float32)), config)
+
+
+def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
+    """Make maps of the blocks of frames: the second half of `stem`, for blocks that come without the frame.
+
+    Args:
+        blocks: (n, ss, fs, channels), from `block_extrema`, `space_to_depth` or `sfxjax.preprocess.tiled`.
+        config: of the base.
+
+    Returns:
+        The same shape, float32.
+    """
+    blocks = blocks.astype(jnp.float32)
+    if config.noise_normalised and config.stem == "block_extrema":
+        return _noise_normalised(blocks, blocks[..., 1], TYPICAL_BLOCK_NOISE)
+    return _fill(asinh_scaling(blocks), _valid(blocks))
+
+
 def block_extrema(frames: jax.Array, block: int) -> jax.Array:
     """Keep the largest and the smallest value of each square block.
 
-    A spot stands out by its height, which the maximum keeps; the minimum tells noise and edges, which swing both ways,
+    The maximum keeps the signal of a spot. The minimum tells noise and edges, which reach above and below the background,
     from spots, which do not.
 
     Args:
@@ -122,14 +158,16 @@ def space_to_depth(frames: jax.Array, block: int) -> jax.Array:
 
 
 def asinh_scaling(values: jax.Array) -> jax.Array:
-    """Scale signals so that ratios become differences: arcsinh(x / 0.05), linear within the noise and logarithmic above it.
+    """Scale values by arcsinh(x / 0.05): linear within the noise and logarithmic above it.
 
-    The signals of spots span two decades, and what tells a spot is its ratio to the noise. On a logarithmic scale
-    that ratio is a difference, which a convolution can form; and a batch's statistics are those of its background, not of its
-    few brightest spots.
+    The signals of spots span two decades, and a spot is recognised by its ratio to the noise. On a logarithmic scale the
+    ratio is a difference, which a convolution can form, and a few bright spots do not decide the batch statistics.
 
     Args:
-        values: of frames after local contrast normalisation, or of vectors made from them; noise is about 0.03.
+        values: of normalised frames, or of vectors made from them; noise is about 0.03.
+
+    Returns:
+        The same shape, float32.
     """
     scaled = values.astype(jnp.float32) / ASINH_SCALE
     size = jnp.abs(scaled)
@@ -137,95 +175,45 @@ def asinh_scaling(values: jax.Array) -> jax.Array:
     return jnp.sign(scaled) * jnp.log1p(size + size * size / (1 + jnp.sqrt(size * size + 1)))
 
 
-def stem(frames: jax.Array, config: BaseConfig) -> jax.Array:
-    """Shrink frames to the maps a base reads; vectors pass, with a channel axis. Both are compressed.
+def frame_noise(signal: jax.Array, valid: jax.Array) -> jax.Array:
+    """Measure each frame's noise by values that spots hardly change.
 
-    It has no weights, so that training computes it once a frame and keeps the maps, some thirtieth of the frames' bytes.
-
-    Args:
-        frames: (n, 720, 720) pre-processed frames, or (n, length) or (n, length, channels) reduced ones.
-        config: of the base.
-
-    Returns:
-        (n, 720 / block, 720 / block, channels) float32 for frames, (n, length, channels) for vectors.
-    """
-    if config.dimensions == 1:
-        vectors = (frames[..., None] if frames.ndim == 2 else frames).astype(jnp.float32)
-        return (
-            _noise_normalised(vectors, vectors.mean(-1), TYPICAL_EXTENT)
-            if config.noise_normalised
-            else asinh_scaling(vectors)
-        )
-    if config.stem == "space_to_depth":
-        return finished_maps(space_to_depth(frames, config.block), config)
-
-    def blocks(frame: jax.Array) -> jax.Array:
-        return block_extrema(spot_sums(frame, config.spot)[None], config.block)[0]
-
-    # One by one on a CPU: the sums of all frames would leave its cache.
-    each = partial(jax.lax.map, blocks) if jax.default_backend() == "cpu" else jax.vmap(blocks)
-    return finished_maps(each(frames.astype(jnp.float32)), config)
-
-
-def finished_maps(blocks: jax.Array, config: BaseConfig) -> jax.Array:
-    """Make maps of a frame's blocks: the stem's second half, for blocks that come without the frame.
+    The normalisation divides by the standard deviation of the whole frame, to which an uneven background adds. Scaled to the
+    noise instead, frames of different detectors and backgrounds are alike. The noise is the mean over the places, where a
+    place above twice the mean counts as twice the mean: near the median, which would take a sort.
 
     Args:
-        blocks: (n, ss, fs, channels), from `block_extrema`, `space_to_depth` or `sfxjax.preprocess.fused.reduce_raw`.
-        config: of the base.
-
-    Returns:
-        The same shape, float32.
-    """
-    blocks = blocks.astype(jnp.float32)
-    if config.noise_normalised and config.stem == "block_extrema":
-        return _noise_normalised(blocks, blocks[..., 1], TYPICAL_BLOCK_NOISE)
-    return _fill(asinh_scaling(blocks), _live(blocks))
-
-
-def _noise_normalised(values: jax.Array, heights: jax.Array, common: float) -> jax.Array:
-    """Scale (n, ..., channels) values by arcsinh, with every frame's noise, told by its (n, ...) heights, brought to `common`."""
-    live = _live(values)
-    noise = frame_noise(heights, live)
-    scale = jnp.where(noise > 0, common / noise, 1)
-    return _fill(asinh_scaling(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), live)
-
-
-def frame_noise(heights: jax.Array, live: jax.Array) -> jax.Array:
-    """Measure each frame's noise by heights that spots leave alone: how far blocks reach below 0, or those of most rows.
-
-    The normalisation divides by the deviation of the whole frame, which the shape of its background decides. What tells a spot is
-    its height over the noise; in units of that, sets of other detectors and backgrounds are alike.
-
-    It is the mean over the places, those above twice the mean counting as just that: near the median, which takes a sort.
-
-    Args:
-        heights: (n, ...), such as minus the smallest value of each block, or the extent of each row.
-        live: (n, ...) bool, places with data.
+        signal: (n, ...), such as minus the smallest value of each block, or largest minus smallest value of each row.
+        valid: (n, ...) bool, places with data.
 
     Returns:
         (n,), 0 for a frame without data.
     """
-    places = tuple(range(1, live.ndim))
-    doubled = 2 * _live_mean(heights, live, places)
-    return _live_mean(jnp.minimum(heights, doubled), live, places).reshape(-1)
+    places = tuple(range(1, valid.ndim))
+    doubled = 2 * _valid_mean(signal, valid, places)
+    return _valid_mean(jnp.minimum(signal, doubled), valid, places).reshape(-1)
 
 
-def _live(values: jax.Array) -> jax.Array:
-    """Tell which places hold data: (n, ...) of (n, ..., channels). Those without are exactly 0 throughout."""
+def _noise_normalised(values: jax.Array, signal: jax.Array, noise: float) -> jax.Array:
+    """Scale (n, ..., channels) values so that every frame's noise, measured on its (n, ...) signal, is `noise`."""
+    valid = _valid(values)
+    measured = frame_noise(signal, valid)
+    scale = jnp.where(measured > 0, noise / measured, 1)
+    return _fill(asinh_scaling(values * scale.reshape(-1, *(1,) * (values.ndim - 1))), valid)
+
+
+def _valid(values: jax.Array) -> jax.Array:
+    """Tell which places of (n, ..., channels) values hold data: (n, ...). The others are exactly 0 in every channel."""
     return jnp.any(values != 0, axis=-1)
 
 
-def _fill(maps: jax.Array, live: jax.Array) -> jax.Array:
-    """Give places without data the mean of the frame's other places.
-
-    Nothing measured is as smooth as a masked region; as zeros its outline would look like structure.
-    """
-    live = live[..., None]
-    return jnp.where(live, maps, _live_mean(maps, live, tuple(range(1, maps.ndim - 1))))
+def _fill(maps: jax.Array, valid: jax.Array) -> jax.Array:
+    """Give places without data the mean of the frame's other places: zeros would put an edge around a masked region."""
+    valid = valid[..., None]
+    return jnp.where(valid, maps, _valid_mean(maps, valid, tuple(range(1, maps.ndim - 1))))
 
 
-def _live_mean(values: jax.Array, live: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Mean over the live places along axes, which stay with length 1; 0 without any."""
-    count = jnp.maximum(live.sum(axes, keepdims=True), 1)
-    return jnp.where(live, values, 0).sum(axes, keepdims=True) / count
+def _valid_mean(values: jax.Array, valid: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """Mean over the valid places along axes, which stay with length 1; 0 without any."""
+    count = jnp.maximum(valid.sum(axes, keepdims=True), 1)
+    return jnp.where(valid, values, 0).sum(axes, keepdims=True) / count

@@ -1,88 +1,38 @@
-"""Reductions of a pre-processed frame to a vector, the input of the one-dimensional networks.
+"""Which reductions there are, by name.
 
-The paper's row-wise decomposition (Xie, Liu et al., Optics Express 31(20):32909, 2023, Eq. 2) keeps of each
-row of the 720 x 720 frame its largest value minus its smallest: a Bragg spot lifts it, smooth background does
-not.
+`REDUCTIONS` holds the built-in ones from the start. An installed package adds its own by an entry point of the group
+`sfxjax.reductions`,
 
-A reduction is a function (frame, valid) -> (length,) or (length, channels) of one frame (height, width) and a
-bool array of its shape, True where a pixel may take part, or None: all may. `REDUCTIONS` names them: those of this
-library, and those of a user's file or module once `sfxjax.reductions.user_code.load_reduction` has checked them.
+    [project.entry-points."sfxjax.reductions"]
+    ring_maxima = "my_package:ring_maxima"
+
+which is loaded and checked when its name is first asked for. `sfxjax.reductions.user_code` adds those of a user's file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
-from sfxjax.mapping import map_frames, map_in_threads
-from sfxjax.preprocess.contrast import Floor, WindowName, check_options
-from sfxjax.preprocess.definition import check_frames, normalize_pixels
-from sfxjax.preprocess.tiled import normalize_parts
-from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.library import (
-    block_maxima,
-    brightest_pixels,
-    local_maximum_counts,
-    radial_extremes,
+from sfxjax.reductions.block_maxima import block_maxima
+from sfxjax.reductions.brightest_pixels import brightest_pixels
+from sfxjax.reductions.check import checked_reduction, one_line
+from sfxjax.reductions.definition import Reduction
+from sfxjax.reductions.local_maxima import local_maximum_counts
+from sfxjax.reductions.radial import radial_extremes
+from sfxjax.reductions.row_wise import (
+    column_wise_decomposition,
+    row_and_column_decomposition,
+    row_wise_decomposition,
 )
-from sfxjax.spots.signal_to_noise import soft_spot_counts, spot_signal_to_noise
+from sfxjax.reductions.spot_counts import soft_spot_counts, spot_signal_to_noise
 
-Reduction = Callable[[jax.Array, jax.Array | None], jax.Array]
-
-
-def row_wise_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """Largest minus smallest value of each row (RWD).
-
-    Args:
-        frame: (..., height, width).
-        valid: bool of that shape, True where a pixel takes part, or None: all do.
-
-    Returns:
-        (..., height); 0 for a row without a valid pixel.
-
-    References:
-        The paper, section 3.4.2, Eq. 2.
-    """
-    return _extent(frame, valid, axis=-1)
-
-
-def column_wise_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """Largest minus smallest value of each column: `row_wise_decomposition` of the transposed frame.
-
-    Args:
-        frame: (..., height, width).
-        valid: bool of that shape, True where a pixel takes part, or None: all do.
-
-    Returns:
-        (..., width); 0 for a column without a valid pixel.
-    """
-    return _extent(frame, valid, axis=-2)
-
-
-def row_and_column_decomposition(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """Row-wise and column-wise decomposition of a square frame as two channels.
-
-    A spot lifts a row and a column; noise that lifts a row need not lift a column, and a streak along one of them shows in
-    the other channel alone.
-
-    Args:
-        frame: (..., edge, edge).
-        valid: bool of that shape, True where a pixel takes part, or None: all do.
-
-    Returns:
-        (..., edge, 2).
-    """
-    both = row_wise_decomposition(frame, valid), column_wise_decomposition(frame, valid)
-    return jnp.stack(both, axis=-1)
-
-
+ENTRY_POINTS = "sfxjax.reductions"
 REDUCTIONS: dict[str, Reduction] = {
     reduction.__name__: reduction
     for reduction in (
@@ -97,21 +47,10 @@ REDUCTIONS: dict[str, Reduction] = {
         soft_spot_counts,
     )
 }
-LIBRARY = tuple(REDUCTIONS)
-# Vectors of heights in places that mostly hold noise: twice the frame gives twice the vector, and the frame turned by half a
-# turn gives it backwards. Networks read them in units of their own noise, and train on them from both ends.
-SIGNAL_VECTORS = frozenset(
-    reduction.__name__
-    for reduction in (
-        row_wise_decomposition,
-        column_wise_decomposition,
-        row_and_column_decomposition,
-        block_maxima,
-    )
-)
-# Entry points by which a package adds its reductions, see `sfxjax.reductions.user_code`.
-GROUP = "sfxjax.reductions"
+BUILT_IN = tuple(REDUCTIONS)
 ALIASES = {"rwd": "row_wise_decomposition", "cwd": "column_wise_decomposition"}
+# Where the loaded ones that are not built in come from, see `origin_of`.
+ORIGINS: dict[str, dict[str, str]] = {}
 
 
 def canonical_name(name: str) -> str:
@@ -119,31 +58,71 @@ def canonical_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def installed_reductions() -> dict[str, str]:
-    """Return the reductions of installed packages: `module:function` by the name of its entry point in `sfxjax.reductions`."""
-    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
-
-
 def get_reduction(name: str) -> Reduction:
-    """Return the reduction of that name.
+    """Return the reduction of that name, loading it where an installed package has it.
 
     Args:
-        name: a key of `REDUCTIONS` or of `ALIASES`.
+        name: a key of `REDUCTIONS` or of `ALIASES`, or the name of an entry point.
 
     Raises:
-        UserError: there is none; the message lists the known names.
+        UserError: there is none, and the message lists the known names; or the package's cannot be used.
     """
-    try:
-        return REDUCTIONS[canonical_name(name)]
-    except KeyError:
-        if ":" in name:
+    name = canonical_name(name)
+    if name not in REDUCTIONS:
+        entry = _entry_point(name)
+        assert entry.dist is not None
+        try:
+            function = entry.load()
+        except (Exception, SystemExit) as error:
             raise UserError(
-                f"the reduction {name!r} is not loaded; call sfxjax.reductions.user_code.load_reduction first"
-            ) from None
-        known = ", ".join([*LIBRARY, *installed_reductions()])
-        raise UserError(
-            f"unknown reduction {name!r}; choose one of: {known}; or give your own as file.py:function"
-        ) from None
+                f"the reduction {name} of the package {entry.dist.name} cannot be imported ({one_line(error)})"
+            ) from error
+        register(name, function, {"package": entry.dist.name, "version": entry.dist.version})
+    return REDUCTIONS[name]
+
+
+def register(name: str, function: Any, origin: dict[str, str]) -> None:
+    """Check a function from elsewhere and enter it in `REDUCTIONS`.
+
+    Args:
+        name: under which it is found.
+        function: as `sfxjax.reductions.check.checked_reduction` takes it.
+        origin: see `origin_of`.
+
+    Raises:
+        UserError: as `checked_reduction`.
+    """
+    REDUCTIONS[name], ORIGINS[name] = checked_reduction(function, name), origin
+
+
+def is_known(name: str) -> bool:
+    """Tell whether `get_reduction` finds a reduction of that name."""
+    name = canonical_name(name)
+    return name in REDUCTIONS or name in entry_points(group=ENTRY_POINTS).names
+
+
+def origin_of(name: str | None) -> dict[str, str] | None:
+    """Return where a loaded reduction comes from.
+
+    Args:
+        name: as it was loaded, or None for whole frames.
+
+    Returns:
+        `function` and `sha256`, of the file, for a user's code; `package` and `version`; or None for a built-in reduction.
+    """
+    return ORIGINS.get(name) if name else None
+
+
+def is_noise_filled(name: str | None) -> bool:
+    """Tell whether most values of a reduction are noise, as `sfxjax.reductions.definition.noise_filled` marks it.
+
+    Args:
+        name: as for `get_reduction`; None, which stands for whole frames, is not.
+
+    Raises:
+        UserError: as `get_reduction`.
+    """
+    return name is not None and getattr(get_reduction(name), "noise_filled", False)
 
 
 def reduced_shape(name: str) -> tuple[int, ...]:
@@ -155,85 +134,25 @@ def reduced_shape(name: str) -> tuple[int, ...]:
     Raises:
         UserError: as `get_reduction`.
     """
+    reduction = get_reduction(name)
     frame = jax.ShapeDtypeStruct((FRAME, FRAME), jnp.float32)
-    return jax.eval_shape(lambda frame: get_reduction(name)(frame, None), frame).shape
+    return jax.eval_shape(lambda frame: reduction(frame, None), frame).shape
 
 
-def preprocess_and_reduce(
-    frames: ArrayLike,
-    mask: ArrayLike | None = None,
-    *,
-    reduction: Reduction = row_wise_decomposition,
-    window: WindowName = "box",
-    floor: Floor = 1.0,
-    limit: float | None = None,
-) -> jax.Array:
-    """Pre-process frames and reduce each at once, so that no batch of float frames is kept.
-
-    Args:
-        frames: (..., height, width), as for `sfxjax.preprocess.preprocess`.
-        mask: as there.
-        reduction: a reduction as the module's text defines it. Compiled once per function object, so give a
-            named function and not a new lambda at each call.
-        window: as there.
-        floor: as there.
-        limit: as there.
-
-    Returns:
-        (..., length) or (..., length, channels).
-
-    Raises:
-        UserError: as there.
-    """
-    crops, mask, limit = check_frames(frames, mask, limit)
-    check_options(window, floor)
-    reduce = partial(_reduce, reduction=reduction, window=window, floor=floor, limit=limit)
-    if any(isinstance(array, jax.core.Tracer) for array in (crops, mask)):
-        return reduce(crops, mask, 0, count=None)
-    crops = jnp.asarray(crops)
-    leading = crops.shape[:-2]
-    crops = crops.reshape(-1, *crops.shape[-2:])
-    mask = None if mask is None else jnp.asarray(mask)
-    mask = mask.reshape(-1, *mask.shape[-2:]) if mask is not None and mask.ndim > 2 else mask
-    reduced = map_in_threads(lambda first, size: reduce(crops, mask, first, count=size), len(crops))
-    return reduced.reshape(*leading, *reduced.shape[1:])
-
-
-@partial(jax.jit, static_argnames=("count", "reduction", "window", "floor", "limit"))
-def _reduce(
-    crops: jax.Array,
-    mask: jax.Array | None,
-    first: jax.Array | int,
-    *,
-    count: int | None,
-    reduction: Reduction,
-    window: WindowName,
-    floor: Floor,
-    limit: float,
-) -> jax.Array:
-    """Reduce `count` crops of a batch from the first one on, or all of them."""
-
-    def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        pixels, _ = settle(crop, mask, limit, mask is not None)
-        if (
-            reduction is row_wise_decomposition
-            and window == "box"
-            and not isinstance(floor, str)
-            and floor > 0
-        ):
-            return normalize_parts(pixels, ("rows",), floor=floor)[0]
-        return reduction(*normalize_pixels(pixels, window=window, floor=floor))
-
-    if count is not None:
-        crops = jax.lax.dynamic_slice_in_dim(crops, first, count)
-        if mask is not None and mask.ndim > 2:
-            mask = jax.lax.dynamic_slice_in_dim(mask, first, count)
-    return map_frames(one, crops, mask)
-
-
-def _extent(frame: jax.Array, valid: jax.Array | None, axis: int) -> jax.Array:
-    if valid is None:
-        return jnp.max(frame, axis) - jnp.min(frame, axis)
-    largest = jnp.max(jnp.where(valid, frame, -jnp.inf), axis)
-    smallest = jnp.min(jnp.where(valid, frame, jnp.inf), axis)
-    return jnp.where(jnp.any(valid, axis), largest - smallest, 0)
+def _entry_point(name: str) -> EntryPoint:
+    if ":" in name:
+        raise UserError(
+            f"the reduction {name!r} is not loaded; call sfxjax.reductions.user_code.load_reduction first"
+        )
+    offered = entry_points(group=ENTRY_POINTS)
+    found = offered.select(name=name)
+    if not found:
+        known = ", ".join([*BUILT_IN, *sorted(offered.names)])
+        raise UserError(
+            f"unknown reduction {name!r}; choose one of: {known}; or give your own as file.py:function"
+        )
+    if len(found) > 1:
+        packages = ", ".join(sorted(entry.dist.name for entry in found if entry.dist))
+        raise UserError(f"several packages have a reduction {name}: {packages}; uninstall all but one")
+    (entry,) = found
+    return entry

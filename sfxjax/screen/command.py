@@ -61,7 +61,7 @@ def screen_run(options: argparse.Namespace) -> int:
         raise UserError("--follow and --distributed do not go together; follow the files with one process")
     process = join_processes(options)
     keep_compiled(options.compilation_cache)
-    model = load_model(options.model, options.reduction)
+    model = load_model(options.model, reduction=options.reduction)
     _say(device_line())
     threshold, decided = _threshold(options, model)
     chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)

@@ -39,7 +39,7 @@ def flattened(crop: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def frame_picture(frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> np.ndarray:
-    """BatchIndices a frame dark on light: the brighter the darker, bad pixels in blue.
+    """Draw a frame dark on light: the brighter the darker, bad pixels in blue.
 
     Args:
         frame: (height, width).
@@ -74,7 +74,7 @@ def png_of_pixels(colours: np.ndarray) -> bytes:
 
 
 def png_of_figure(figure: Figure, dots_per_inch: int = 100) -> bytes:
-    """BatchIndices a matplotlib figure as a PNG."""
+    """Draw a matplotlib figure as a PNG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dots_per_inch)
     return stream.getvalue()

@@ -66,7 +66,7 @@ class Screening:
         self.files = options.files
         self._say = say
         self._said: set[str] = set()
-        self.screener = Screener(model, options.batch_size)
+        self.screener = Screener(model, batch_size=options.batch_size)
         count = default_readers() if options.readers is None else options.readers
         self.readers = Readers(options.read, count)
         # Imported late, as JAX is.

@@ -82,7 +82,7 @@ class Screener:
     """
 
     def __init__(
-        self, model: TrainedModel, batch_size: int | None = None, devices: list[jax.Device] | None = None
+        self, model: TrainedModel, *, batch_size: int | None = None, devices: list[jax.Device] | None = None
     ) -> None:
         self.model = model
         devices = devices or jax.local_devices()

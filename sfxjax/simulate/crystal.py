@@ -76,7 +76,7 @@ class Reflections(NamedTuple):
 
 
 def random_rotation(key: jax.Array) -> jax.Array:
-    """BatchIndices a uniformly distributed rotation.
+    """Draw a uniformly distributed rotation.
 
     Args:
         key: a JAX random key.

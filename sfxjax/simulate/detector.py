@@ -27,7 +27,7 @@ class Detector:
 
     Attributes:
         gain: detector units a photon; with the point spread the variance over mean is about 0.31 gain.
-        pedestal: detector units added to every live pixel.
+        pedestal: detector units added to every valid pixel.
         read_noise: standard deviation, detector units.
         stop_radius: radius of the beam stop (a hole in the image), pixels.
         stop_arcs: brightness of the two reflections beside the stop, relative to the background there.
@@ -102,7 +102,7 @@ def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array
         fs: coordinates from `pixel_grid`, pixels.
 
     Returns:
-        (ss, fs) photons expected a pixel, as if the beam stop were not there: see `live_pixels`.
+        (ss, fs) photons expected a pixel, as if the beam stop were not there: see `valid_pixels`.
     """
     radius2 = ss * ss + fs * fs
     radius = jnp.sqrt(radius2)
@@ -139,7 +139,7 @@ def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array
     return jnp.maximum(photons, 0.0)
 
 
-def live_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
+def valid_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
     """Tell the pixels that see the sample from those behind the beam stop.
 
     Args:
@@ -148,7 +148,7 @@ def live_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
         fs: coordinates from `pixel_grid`, pixels.
 
     Returns:
-        (ss, fs) bool, True for live.
+        (ss, fs) bool, True for valid.
     """
     return ss * ss + fs * fs >= detector.stop_radius**2
 
@@ -156,7 +156,7 @@ def live_pixels(detector: Detector, ss: jax.Array, fs: jax.Array) -> jax.Array:
 def spot_profile(
     position: jax.Array, radial: jax.Array, tangential: jax.Array, centre: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array]:
-    """BatchIndices each spot's share of photons on the pixels around it.
+    """Draw each spot's share of photons on the pixels around it.
 
     Args:
         position: (n, 2) pixels (ss, fs) from the direct beam.
@@ -214,7 +214,7 @@ def poisson_like(mean: jax.Array, normal: jax.Array) -> jax.Array:
 
     Returns:
         Rounded, non-negative counts (Cornish-Fisher expansion to second order); good to a few per cent of a
-        standard deviation from ten photons on, which every live pixel of these frames has.
+        standard deviation from ten photons on, which every valid pixel of these frames has.
     """
     return jnp.maximum(jnp.round(mean + jnp.sqrt(mean) * normal + (normal**2 - 1.0) / 6.0), 0.0)
 
@@ -240,14 +240,14 @@ def point_spread(image: jax.Array, sigma: float = POINT_SPREAD) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("detector",))
 def expose(
-    key: jax.Array, photons: jax.Array, live: jax.Array, hot: jax.Array, detector: Detector
+    key: jax.Array, photons: jax.Array, valid: jax.Array, hot: jax.Array, detector: Detector
 ) -> jax.Array:
     """Turn expected photons into a recorded frame.
 
     Args:
         key: a JAX random key for the photon and read noise.
         photons: (ss, fs) expected photons.
-        live: (ss, fs) bool, False behind the beam stop, where the detector reads zero.
+        valid: (ss, fs) bool, False behind the beam stop, where the detector reads zero.
         hot: (ss, fs) detector units added by hot pixels and zingers, not spread.
         detector: the run's detector.
 
@@ -261,4 +261,4 @@ def expose(
     bits = jax.random.bits(read_key, photons.shape, jnp.uint16).astype(jnp.float32)
     read = jnp.sqrt(2.0) * jax.scipy.special.erfinv((bits + 0.5) * 2.0**-15 - 1.0)
     signal = signal + detector.read_noise * read + hot
-    return jnp.clip(jnp.where(live, jnp.round(signal), 0.0), 0, SATURATION).astype(jnp.int16)
+    return jnp.clip(jnp.where(valid, jnp.round(signal), 0.0), 0, SATURATION).astype(jnp.int16)

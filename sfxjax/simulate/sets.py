@@ -74,7 +74,7 @@ def frame_centre(parameters: SimulatedSet, shape: tuple[int, int]) -> tuple[floa
 
 
 def plan_run(parameters: SimulatedSet, frames: int, seed: int = 0) -> ShotPlan:
-    """BatchIndices how many spots each frame of a run is to show.
+    """Draw how many spots each frame of a run is to show.
 
     Args:
         parameters: the set.
@@ -154,7 +154,7 @@ def _hot_image(parameters: SimulatedSet, shot: Shot, shape: tuple[int, int], off
 
 
 def _scale_for(count: jax.Array, ratio: jax.Array, place: jax.Array) -> jax.Array:
-    """Scale at which `count` of the falling signal-to-noise `ratio`s reach the threshold of sight."""
+    """Scale at which `count` of the falling signal-to-noise `ratio`s reach the visible threshold."""
     # An orientation may have fewer reflections than asked for; then all but the faintest are seen.
     count = jnp.clip(jnp.sum(ratio > 0) - 1, 0, count)
     logs = jnp.log(jnp.maximum(ratio, 1e-12))
@@ -193,7 +193,7 @@ def simulate_frame(
     shot = _draw_shot(shot_key, parameters, blank)
     ss, fs = detectors.pixel_grid(shape, centre)
     photons = detectors.background(shot, detector, geometry, ss, fs)
-    live = detectors.live_pixels(detector, ss, fs)
+    valid = detectors.valid_pixels(detector, ss, fs)
 
     corner = np.hypot(*(np.array(shape) / 2 + 8)) * geometry.pixel_size / geometry.distance
     inverse_d_max = min(2 * np.sin(np.arctan(corner) / 2) / geometry.wavelength, 0.6)
@@ -218,19 +218,19 @@ def simulate_frame(
     at = tuple(jnp.clip(middle, 0, jnp.array(shape) - 1).T)
     nine = jnp.sum(shares[:, 3:6, 3:6], axis=(1, 2))
     floor = (detector.read_noise / detector.gain) ** 2
-    ratio = strength * nine / (3.0 * jnp.sqrt(photons[at] + floor)) * live[at]
+    ratio = strength * nine / (3.0 * jnp.sqrt(photons[at] + floor)) * valid[at]
     # The count is taken in the central crop, whatever the size of the frame.
     margin = (np.array(shape) - CROP) // 2
     in_crop = jnp.all((middle >= margin) & (middle < margin + CROP), axis=1)
     falling = jnp.sort(jnp.where(in_crop, ratio, 0.0), descending=True)
-    # A shot far from the threshold of sight is as likely as one beside it: between two spots it is uniform.
+    # The scale is uniform between two spots: a shot far from the visible threshold is as likely as one beside it.
     scale = _scale_for(spots, falling, jax.random.uniform(scale_key, minval=0.02, maxval=0.98))
     scale = jnp.where(crystal & ~blank, scale, 0.0)
     ratio = ratio * scale
 
     photons = detectors.add_spots(photons, middle, shares, strength * scale)
     hot = _hot_image(parameters, shot, shape, offset)
-    frame = detectors.expose(noise_key, photons, live, hot, detector)
+    frame = detectors.expose(noise_key, photons, valid, hot, detector)
     count = jnp.sum((ratio >= VISIBLE_SIGNAL_TO_NOISE) & in_crop).astype(jnp.int32)
     order = jnp.argsort(ratio, descending=True)
     return frame, Truth(count, place[best][order], ratio[order], in_crop[order])

@@ -126,18 +126,18 @@ def simulated_mask(parameters: SimulatedSet, shape: tuple[int, int]) -> np.ndarr
         shape: size of the frames, the middle of the whole detector, pixels (ss, fs).
 
     Returns:
-        (ss, fs) bool, True for good.
+        (ss, fs) bool, True for valid.
     """
     centre = simulated_sets.frame_centre(parameters, shape)
     ss = np.arange(shape[0])[:, None] - centre[0]
     fs = np.arange(shape[1])[None, :] - centre[1]
-    good = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
+    valid = ss**2 + fs**2 > (parameters.detector.stop_radius + 3.0) ** 2
     half_length, half_width = parameters.mask_arms
-    good &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
+    valid &= ~((np.abs(ss) <= half_length) & (np.abs(fs) <= half_width))
     border = parameters.mask_border
     if border and shape == parameters.geometry.shape:
-        good[:border], good[-border:], good[:, :border], good[:, -border:] = False, False, False, False
-    return good
+        valid[:border], valid[-border:], valid[:, :border], valid[:, -border:] = False, False, False, False
+    return valid
 
 
 def _write_set(
@@ -302,6 +302,8 @@ def _alone(target: Path, quiet: bool) -> Iterator[None]:
         for replaced in target.parent.glob(f".{target.name}.*.old"):
             shutil.rmtree(replaced, ignore_errors=True)
     finally:
+        # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

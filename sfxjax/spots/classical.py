@@ -1,7 +1,6 @@
-"""A plain spot finder: counts what stands out from its surroundings, without training.
+"""A classical spot finder: counts what stands out from its surroundings, without training, for networks to be compared with.
 
-It is what the networks are compared with. Every sum below runs over the pixels of a window that count
-(`sfxjax.preprocess.validity`):
+Every sum below runs over the valid pixels of a window (`sfxjax.preprocess.validity`):
 
     d = x - mean of x in 11 x 11                           height above the background
     s = sum of d over 3 x 3                                strength
@@ -45,7 +44,7 @@ _BACKGROUND = 5
 _NOISE_OUTER, _NOISE_INNER = 10, 6
 _SEPARATION = 3
 _LEAST_CONTRAST = 2.5
-_SPIKE_SHARE = 0.7
+_SPIKE_FRACTION = 0.7
 # Noise below this share of the background is rounding, as around masked pixels of a constant frame.
 _ROUNDING = 1e-5
 
@@ -110,7 +109,7 @@ def spot_strengths(
     brightest = _window_largest(height, 1)
     spot = (ratio > threshold) & (ratio == _window_largest(ratio, _SEPARATION))
     spot &= brightest > _LEAST_CONTRAST * spread
-    spot &= brightest <= _SPIKE_SHARE * strength
+    spot &= brightest <= _SPIKE_FRACTION * strength
     return jnp.where(spot, ratio, 0)
 
 
@@ -140,14 +139,14 @@ def count_set(
 
 
 def choose_threshold(counts: ArrayLike, positive: ArrayLike) -> int:
-    """Choose the number of spots from which a frame is called positive, by labelled frames.
+    """Choose the number of spots from which on a frame is called positive, on labelled frames.
 
     Args:
         counts: (n,) spots of each frame.
         positive: (n,) bool, Hit or Maybe.
 
     Returns:
-        The cut, at least 1, with the highest balanced accuracy; the lowest of equals, since recall comes first.
+        The threshold, at least 1, with the highest balanced accuracy; of equals the lowest, since recall comes first.
 
     Raises:
         UserError: the lengths differ, or one of the classes has no frame.
@@ -156,33 +155,33 @@ def choose_threshold(counts: ArrayLike, positive: ArrayLike) -> int:
     if counts.ndim != 1 or counts.shape != positive.shape:
         raise UserError(f"{counts.shape} counts and {positive.shape} labels; give one of each for each frame")
     if positive.all() or not positive.any():
-        raise UserError("a cut is chosen on frames of both classes; label a hit or maybe, and a miss")
-    # Only a cut just above the count of some frame differs from the next lower one.
-    cuts = np.unique(np.concatenate([[1], counts + 1]))
-    lost = np.searchsorted(np.sort(counts[positive]), cuts)
-    rejected = np.searchsorted(np.sort(counts[~positive]), cuts)
+        raise UserError("a threshold is chosen on frames of both classes; label a hit or maybe, and a miss")
+    # Only a threshold just above the count of some frame differs from the next lower one.
+    thresholds = np.unique(np.concatenate([[1], counts + 1]))
+    lost = np.searchsorted(np.sort(counts[positive]), thresholds)
+    rejected = np.searchsorted(np.sort(counts[~positive]), thresholds)
     # The balanced accuracy times both class sizes, but for constants: whole numbers, so that equals are equal.
     gain = rejected * int(positive.sum()) - lost * int((~positive).sum())
-    return int(cuts[np.argmax(gain)])
+    return int(thresholds[np.argmax(gain)])
 
 
-def count_scores(counts: ArrayLike, cut: int) -> np.ndarray:
-    """Turn counts into scores in (0, 1) that keep their order and reach 0.5 at the cut.
+def count_scores(counts: ArrayLike, threshold: int) -> np.ndarray:
+    """Turn counts into scores in (0, 1) that keep their order and reach 0.5 at the threshold.
 
     Args:
         counts: (n,) spots of each frame.
-        cut: at least 1.
+        threshold: number of spots, at least 1.
 
     Returns:
-        (n,) float32: (count + 1/2) / (count + 1/2 + cut).
+        (n,) float32: (count + 1/2) / (count + 1/2 + threshold).
 
     Raises:
-        UserError: the cut is below 1.
+        UserError: the threshold is below 1.
     """
-    if cut < 1:
-        raise UserError(f"a cut of {cut} spots is below 1")
+    if threshold < 1:
+        raise UserError(f"a threshold of {threshold} spots is below 1")
     shifted = np.asarray(counts, np.float64) + 0.5
-    return (shifted / (shifted + cut)).astype(np.float32)
+    return (shifted / (shifted + threshold)).astype(np.float32)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -213,6 +212,6 @@ def _over_window(
         length = values.shape[axis]
         margins = [(half, half) if axis == along else (0, 0) for along in (0, 1)]
         padded = jnp.pad(values, margins, constant_values=outside)
-        cut = partial(jax.lax.slice_in_dim, padded, axis=axis)
-        values = reduce(join, [cut(k, k + length) for k in range(2 * half + 1)])
+        shifted = partial(jax.lax.slice_in_dim, padded, axis=axis)
+        values = reduce(join, [shifted(k, k + length) for k in range(2 * half + 1)])
     return values

@@ -1,20 +1,15 @@
-"""Signal-to-noise ratios of a frame's strongest spots, in falling order.
-
-A frame is positive from four Bragg spots on. So one number decides, the ratio of the fourth strongest spot, and in units
-of the noise beside the spot it means the same on every detector, at every beam intensity and anywhere in the frame.
-The ratios below it tell crystals that show many faint spots from chance. Low counts of photons are beyond it, as they are
-beyond the normalisation: where noise alone reaches the frame's own standard deviation, that divides spots away.
+"""Spots of a normalised frame and their signal-to-noise ratios, as arrays of fixed size for the reductions.
 
 The steps are those of a spot finder such as Cheetah's (Barty et al., J. Appl. Cryst. 47:1118, 2014) or DIALS'
 (Winter et al., Acta Cryst. D74:85, 2018), on a frame whose background the contrast normalisation has taken away:
 
 1. The signal of a pixel is the sum over its 3 x 3 neighbourhood, the size of a spot.
-2. The noise is the signal's own standard deviation where there are no spots: clipped second moment in blocks
-   of 24 x 24 pixels, each pooled with its eight neighbours.
-3. The strongest pixel of each block of 8 x 8 is a candidate. The 256 with the highest ratio are looked at closely.
-4. A candidate is a spot where no signal in 7 x 7 is higher; the light is not all in one pixel, as in a hot one; the pixel
-   stands out of its 11 x 11 neighbourhood, as the rim of a shadow does not; and it is no part of a line: of any two
-   places opposite each other, four or five pixels away, one has less than half its signal.
+2. The noise is the standard deviation of the signal away from spots: the sigma-clipped second moment in blocks of 24 x 24
+   pixels, each pooled with its eight neighbours.
+3. The strongest pixel of each block of 8 x 8 is a candidate. The 256 with the highest ratio are examined.
+4. A candidate is a spot if no signal in 7 x 7 is higher; if the light is not all in one pixel, as in a hot one; if the pixel
+   exceeds its 11 x 11 neighbourhood, as the rim of a shadow does not; and if it is no part of a line: of any two pixels
+   opposite each other, four or five pixels away, one has less than half its signal.
 """
 
 from __future__ import annotations
@@ -25,71 +20,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPOTS_KEPT = 64
-# Ratio from which a spot counts as one, and how soft that threshold is. Each of the three simulated sets has its hits and
-# misses separated best by a fourth ratio of 6.5 to 6.9; measuring the ratio of one spot has an error of 1.
-VISIBLE_RATIO = 6.7
-SOFTNESS = 0.5
 CANDIDATES = 256
 CANDIDATE_BLOCK = 8
 NOISE_BLOCK = 24
-# Of the 576 sums in nine blocks that do not overlap, as many must be whole to speak of their deviation.
+# Of the 576 disjoint sums in nine blocks, as many must be valid for their standard deviation to be trusted.
 FEWEST_SUMS = 32
-# Where the frame is smoother than this share of its median noise, as in a gap between panels, nothing is measured.
+# Where the frame is smoother than this fraction of its median noise, as in a gap between panels, nothing is measured.
 LEAST_NOISE = 0.5
 CLIP = 2.5
 CLIP_ROUNDS = 3
-# Standard deviation of a normal variable cut at +-2.5 standard deviations, relative to the whole one's.
-CLIPPED_SHARE = 0.9546
+# Standard deviation of a normal variable clipped at +-2.5 standard deviations, relative to that of the unclipped one.
+CLIPPED_DEVIATION = 0.9546
 # Standard deviation of a normal variable in units of its mean absolute deviation.
 OVER_MEAN_DEVIATION = 1.2533
-# Of a spot's nine pixels after subtraction of its 5 x 5 mean the middle one holds all if it held two thirds before;
-# a hot pixel, alone in its window, comes to one and a half.
+# Largest fraction of a spot's signal in its middle pixel. After subtraction of the 5 x 5 mean a spot reaches 1 if two thirds
+# of its light fell into that pixel; a hot pixel reaches one and a half.
 MOST_IN_ONE_PIXEL = 1.0
 LEAST_OVER_SURROUNDINGS = 2.5
 MOST_ALONG_A_LINE = 0.5
 _PEAK, _SURROUNDINGS = 3, 5  # half widths of the two windows, pixels
 
 
-def spot_signal_to_noise(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """Signal-to-noise ratios of the 64 strongest spots.
-
-    Spots are bright against the noise they stand in, and noise alone stays below about 5 standard deviations in half a
-    million pixels; a frame is a positive where its fourth ratio is above about 6.7.
+def spot_ratios(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Signal-to-noise ratios of the candidates of a frame that are spots.
 
     Args:
         frame: (height, width), multiples of 24.
-        valid: bool of that shape, True where a pixel takes part, or None: all do.
+        valid: bool of that shape, True where a pixel counts, or None: all do.
 
     Returns:
-        (64,) float32, falling; 0 where there are no more spots.
+        (256,) float32, falling but for the candidates that are no spots, which have 0.
     """
     if valid is not None:
         frame = jnp.where(valid, frame, 0)
     signal = _sum_of_nine(frame)
-    noise = _noise(signal, valid)
-    ratio, ss, fs = _candidates(signal, noise)
-    spots = _are_spots(frame, valid, signal, ss, fs)
-    return jax.lax.top_k(jnp.where(spots, ratio, 0), SPOTS_KEPT)[0]
-
-
-def soft_spot_counts(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """A soft count of each of the 64 strongest spots: 1 for what is surely a spot, 0 for what is surely none.
-
-    How bright a spot is tells nothing more once it is seen, and a ratio of 6 or 8 matters while one of 60 or 80 does not.
-    So the counts add up to the number of visible spots, which is what experts go by.
-
-    Args:
-        frame: as for `spot_signal_to_noise`.
-        valid: as there.
-
-    Returns:
-        (64,) float32, falling: 1 / (1 + exp((6.7 - ratio) / 0.5)).
-
-    References:
-        That what is seen is a matter of signal to noise, with a threshold about 5: Rose, J. Opt. Soc. Am. 38:196 (1948).
-    """
-    return jax.nn.sigmoid((spot_signal_to_noise(frame, valid) - VISIBLE_RATIO) / SOFTNESS)
+    ratio, ss, fs = _candidates(signal, _noise(signal, valid))
+    return jnp.where(_are_spots(frame, valid, signal, ss, fs), ratio, 0)
 
 
 def _sum_of_nine(values: jax.Array) -> jax.Array:
@@ -103,7 +69,7 @@ def _sum_of_nine(values: jax.Array) -> jax.Array:
 
 
 def _noise(signal: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Standard deviation of the signal in each block of 24 x 24 pixels, away from spots; 0 where nothing is known."""
+    """Standard deviation of the signal in each block of 24 x 24 pixels, away from spots; 0 without valid pixels."""
     rows, columns = (length // NOISE_BLOCK for length in signal.shape)
     inner = NOISE_BLOCK // 3
     shape = (rows, inner, columns, inner)
@@ -111,26 +77,26 @@ def _noise(signal: jax.Array, valid: jax.Array | None) -> jax.Array:
     sums = signal[1::3, 1::3].reshape(shape)
     if valid is None:
         # Made by NumPy: XLA would take seconds to find out that this is constant.
-        whole = jnp.asarray(np.ones(shape, bool))
+        valid_sums = jnp.asarray(np.ones(shape, bool))
     else:
-        whole = valid.reshape(rows * inner, 3, columns * inner, 3).all((1, 3)).reshape(shape)
+        valid_sums = valid.reshape(rows * inner, 3, columns * inner, 3).all((1, 3)).reshape(shape)
 
     def mean(values: jax.Array, kept: jax.Array) -> jax.Array:
         total = jnp.sum(jnp.where(kept, values, 0), (1, 3), keepdims=True)
         return total / jnp.maximum(jnp.sum(kept, (1, 3), keepdims=True), 1)
 
-    kept, middle = whole, mean(sums, whole)
-    deviation = OVER_MEAN_DEVIATION * mean(jnp.abs(sums - middle), whole)
+    kept, middle = valid_sums, mean(sums, valid_sums)
+    deviation = OVER_MEAN_DEVIATION * mean(jnp.abs(sums - middle), valid_sums)
     for _ in range(CLIP_ROUNDS):
-        kept = whole & (jnp.abs(sums - middle) <= CLIP * deviation)
+        kept = valid_sums & (jnp.abs(sums - middle) <= CLIP * deviation)
         middle = mean(sums, kept)
         variance = mean((sums - middle) ** 2, kept)
-        deviation = jnp.sqrt(variance) / CLIPPED_SHARE
+        deviation = jnp.sqrt(variance) / CLIPPED_DEVIATION
     count = jnp.sum(kept, (1, 3)).astype(jnp.float32)
     pooled = _sum_of_nine(count)
     squares = _sum_of_nine(variance[:, 0, :, 0] * count)
     known = pooled >= FEWEST_SUMS
-    noise = jnp.sqrt(squares / jnp.maximum(pooled, 1)) / CLIPPED_SHARE
+    noise = jnp.sqrt(squares / jnp.maximum(pooled, 1)) / CLIPPED_DEVIATION
     typical = jnp.nan_to_num(jnp.nanmedian(jnp.where(known, noise, jnp.nan)))
     return jnp.where(known, jnp.maximum(noise, LEAST_NOISE * typical), typical)
 
@@ -166,13 +132,13 @@ def _are_spots(
     along = jnp.max(jnp.where(near, -jnp.inf, on_both_sides), (1, 2))
     lonely = along < MOST_ALONG_A_LINE * here
 
-    taking_part: Any = np.ones(frame.shape, bool) if valid is None else valid
+    counted: Any = np.ones(frame.shape, bool) if valid is None else valid
     pad = np.pad if valid is None else jnp.pad
     wide = windows(jnp.pad(frame, _SURROUNDINGS), ss, fs, edge)
-    present = windows(jnp.asarray(pad(taking_part, _SURROUNDINGS)), ss, fs, edge)
-    count = jnp.maximum(present.sum((1, 2)), 1)
+    inside = windows(jnp.asarray(pad(counted, _SURROUNDINGS)), ss, fs, edge)
+    count = jnp.maximum(inside.sum((1, 2)), 1)
     mean = wide.sum((1, 2)) / count
-    spread = jnp.sqrt(jnp.sum(jnp.where(present, (wide - mean[:, None, None]) ** 2, 0), (1, 2)) / count)
+    spread = jnp.sqrt(jnp.sum(jnp.where(inside, (wide - mean[:, None, None]) ** 2, 0), (1, 2)) / count)
     pixel = wide[:, _SURROUNDINGS, _SURROUNDINGS]
     spread_out = pixel < MOST_IN_ONE_PIXEL * here
     return highest & lonely & spread_out & (pixel > LEAST_OVER_SURROUNDINGS * spread)

@@ -3,8 +3,8 @@
     python -m train.adapt --source LN83 --target LO19
 
 trains the 1D CNN on `soft_spot_counts` vectors of the labelled source and of the unlabelled target, tests it on the target, and
-leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors are in
-units of each frame's own noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
+leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors
+hold ratios to each frame's noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
 on with the same command.
 """
 

@@ -18,7 +18,7 @@ from sfxjax.mapping import map_in_threads, map_leading
 from sfxjax.models.inputs import base_for, finish_inputs, network_inputs
 from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.validity import settle
-from sfxjax.reductions.registry import SIGNAL_VECTORS
+from sfxjax.reductions.registry import is_noise_filled
 
 READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
@@ -26,9 +26,7 @@ MAP_DTYPE = jnp.bfloat16
 
 
 def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
-    """Add to vectors of `sfxjax.reductions.registry.SIGNAL_VECTORS` the same backwards, of the frames turned by half a turn.
-
-    Diffraction has no up, so that these are more frames to train on, with the same labels.
+    """Add to noise-filled vectors the same backwards, as frames rotated by 180 degrees give them: twice the labelled data.
 
     Args:
         reduction: name of a reduction, or None for whole frames.
@@ -37,7 +35,7 @@ def from_both_ends(reduction: str | None, maps: np.ndarray) -> np.ndarray:
     Returns:
         (2 n, ...), the added ones last; (n, ...) as they are of other reductions and of frames.
     """
-    return np.concatenate([maps, maps[:, ::-1]]) if reduction in SIGNAL_VECTORS else maps
+    return np.concatenate([maps, maps[:, ::-1]]) if is_noise_filled(reduction) else maps
 
 
 @dataclass(frozen=True)

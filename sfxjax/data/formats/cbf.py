@@ -8,11 +8,16 @@ section 3.3.2; J. P. Abrahams' scheme). `x-CBF_BYTE_OFFSET` stores differences i
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
 import hashlib
+import io
 import mmap
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,6 +25,8 @@ from sfxjax.errors import UserError, explain_os_error
 
 MAGIC = b"###CBF"
 
+# Of a decompressed file.
+MOST_BYTES = 2**29
 _BOUNDARY = b"--CIF-BINARY-FORMAT-SECTION--"
 _START = b"\x0c\x1a\x04\xd5"
 _PACKED_BITS = (0, 4, 5, 6, 7, 8, 16, 65)
@@ -79,9 +86,12 @@ class CbfFile:
             UserError: it is damaged, or compressed in a way that is not read.
         """
         section = self.sections[number]
-        with self.path.open("rb") as stream:
-            stream.seek(section.start)
-            content = stream.read(section.size)
+        try:
+            with open_plain(self.path) as stream:
+                stream.seek(section.start)
+                content = stream.read(section.size)
+        except (EOFError, zlib.error) as error:
+            raise UserError(f"{self.path}: damaged or cut short ({error}); fetch it again") from error
         if len(content) < section.size:
             raise UserError(f"{self.path}: the file is cut short; fetch it again")
         if section.md5 and base64.b64encode(hashlib.md5(content).digest()).decode() != section.md5:
@@ -99,18 +109,39 @@ def open_cbf(path: Path) -> CbfFile:
         UserError: it is missing or damaged, or holds no image.
     """
     try:
-        with path.open("rb") as stream:
-            # Mapped, because the images are only jumped over here.
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with open_plain(path) as stream:
+            if stream.seekable() and isinstance(stream, io.BufferedReader):
+                # Mapped, because the images are only jumped over here.
+                with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    return _parse(path, content)
+            plain = stream.read(MOST_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged or cut short ({error}); fetch it again") from error
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     except ValueError as error:
         raise UserError(f"{path}: the file is empty") from error
-    with content:
-        return _parse(path, content)
+    if len(plain) > MOST_BYTES:
+        raise UserError(
+            f"{path}: an image of more than {MOST_BYTES} bytes is beyond belief; is the file damaged?"
+        )
+    return _parse(path, plain)
 
 
-def _parse(path: Path, content: mmap.mmap) -> CbfFile:
+def open_plain(path: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed where it is one of gzip or bzip2.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(3)
+    if start[:2] == b"\x1f\x8b":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    return bz2.open(path, "rb") if start == b"BZh" else path.open("rb")
+
+
+def _parse(path: Path, content: mmap.mmap | bytes) -> CbfFile:
     if content[: len(MAGIC)] != MAGIC:
         raise UserError(f"{path}: not a CBF file")
     sections, text, end = [], [], 0

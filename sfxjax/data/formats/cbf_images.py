@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.formats.cbf import MAGIC, open_cbf
+from sfxjax.data.formats.cbf import MAGIC, open_cbf, open_plain
 from sfxjax.data.formats.imgcif import cbf_geometry
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
@@ -19,10 +21,13 @@ _BEAM_XY = re.compile(r"#\s*Beam_xy\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)\
 class CbfImages:
     """The format, see `sfxjax.data.formats.Format`."""
 
-    suffixes: tuple[str, ...] = (".cbf",)
+    suffixes: tuple[str, ...] = (".cbf", ".cbf.gz", ".cbf.bz2")
 
     def is_own(self, path: Path, start: bytes) -> bool:
-        """Tell it by its first bytes."""
+        """Tell it by its first bytes, decompressed where need be."""
+        if start.startswith((b"\x1f\x8b", b"BZh")):
+            with contextlib.suppress(OSError, EOFError, zlib.error), open_plain(path) as stream:
+                start = stream.read(len(MAGIC))
         return start.startswith(MAGIC)
 
     def stacks(self, path: Path) -> tuple[list[FrameStack], Geometry | None]:

@@ -23,9 +23,8 @@ def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list
     if data is None or (assembled is not None and options.geometry is None and assembled.ndim == 3):
         if assembled is None:
             return []
-        masks = find_masks(
-            files, path, assembled, ("/entry_1/image_1/mask",), ("/entry_1/image_1/mask_shared",)
-        )
+        names = ("/entry_1/image_1/mask_shared", "/entry_1/image_1/mask")
+        masks = find_masks(files, path, assembled, names)
         return [
             describe_stack(
                 path, assembled, CXI_ASSEMBLED, "Cheetah CXI, assembled images", options, masks=masks
@@ -35,7 +34,6 @@ def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list
         files,
         path,
         data,
-        ("/entry_1/data_1/mask", f"{CXI_DETECTOR}/mask"),
         (
             "/entry_1/data_1/mask_shared",
             f"{CXI_DETECTOR}/mask_shared",

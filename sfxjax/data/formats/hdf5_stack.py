@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ def describe_stack(
     options: ReadOptions,
     *,
     event_path: str = "",
-    masks: tuple[str, str] = ("", ""),
+    masks: Masks | None = None,
     centre: tuple[float, float] | None = None,
     negatives_bad: bool = False,
 ) -> FrameStack:
@@ -50,10 +51,11 @@ def describe_stack(
     frames = int(data.shape[0]) if stacked else 1
     if frames > MAX_FRAMES:
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
-    notes: tuple[str, ...] = ()
+    masks = Masks() if masks is None else masks
+    notes = masks.notes
     written = _written_frames(data) if stacked else frames
     if written < frames:
-        notes = (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
+        notes += (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
     return FrameStack(
         file=str(path),
         layout=layout,
@@ -65,8 +67,8 @@ def describe_stack(
         dtype=data.dtype.newbyteorder("=").str,
         shape=(raw_shape[-2], raw_shape[-1]),
         centre=centre,
-        mask_dataset=masks[0],
-        frame_masks=masks[1],
+        mask_dataset=masks.shared,
+        frame_masks=masks.single,
         negatives_bad=negatives_bad,
         missing=tuple(missing_virtual_frames(data)),
         notes=notes,
@@ -82,24 +84,59 @@ def first_data_set(files: Files, path: Path, names: tuple[str, ...]) -> tuple[st
     return "", None
 
 
+class Masks(NamedTuple):
+    """The masks of a stack of frames in its own file.
+
+    Attributes:
+        shared: data set of the mask that holds for all frames; empty if there is none.
+        single: data set of one mask a frame; empty if there is none.
+        notes: what the user should be told of masks that are there and are not used.
+    """
+
+    shared: str = ""
+    single: str = ""
+    notes: tuple[str, ...] = ()
+
+
 def find_masks(
-    files: Files, path: Path, data: h5py.Dataset, per_frame: tuple[str, ...], shared: tuple[str, ...]
-) -> tuple[str, str]:
-    """Find (shared mask, masks of single frames): they are told apart by their shape."""
+    files: Files, path: Path, data: h5py.Dataset, names: tuple[str, ...], *, single: bool = True
+) -> Masks:
+    """Find the masks of a stack of frames: one for all and one a frame are told apart by their shape.
+
+    Axes of length 1 do not matter. A mask of another shape, or not of numbers, is not used, which a note says.
+
+    Args:
+        files: opens the file.
+        path: of the file.
+        data: the frames.
+        names: where masks may be, the first that fits of either kind being taken.
+        single: whether a mask for each frame counts the frames of this data set; not where several data sets hold them.
+    """
     frame = data.shape[1:] if data.ndim >= 3 else data.shape
-    found = ["", ""]
-    for slot, names, shape in ((0, shared, frame), (1, per_frame, data.shape)):
-        for name in names:
-            mask = files.dataset(path, name)
-            if mask is None or mask.dtype.kind not in "biu":
-                continue
-            fits = mask.shape == shape or (
-                slot == 1 and mask.shape[1:] == shape[1:] and len(mask) >= len(data)
+    found = {"shared": "", "single": ""}
+    notes = []
+    for name in names:
+        mask = files.dataset(path, name)
+        if mask is None or mask.shape is None:
+            continue
+        kind = ""
+        if mask.dtype.kind in "biuf":
+            if _without_ones(mask.shape) == _without_ones(frame):
+                kind = "shared"
+            elif data.ndim >= 3 and mask.shape[1:] == frame and single and len(mask) >= len(data):
+                kind = "single"
+        if kind:
+            found[kind] = found[kind] or name
+        elif mask.dtype.kind in "biuf" and not any(found.values()):
+            here, there = ("x".join(map(str, shape)) for shape in (mask.shape, frame))
+            notes.append(
+                f"{path}: the mask {name} of shape {here} is not used: the frames have {there} pixels"
             )
-            if fits and (slot == 0 or data.ndim >= 3):
-                found[slot] = name
-                break
-    return found[0], found[1]
+    return Masks(found["shared"], found["single"], () if any(found.values()) else tuple(notes))
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
 
 
 def _written_frames(data: h5py.Dataset) -> int:

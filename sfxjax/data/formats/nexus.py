@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sfxjax.data.formats.hdf5_stack import describe_stack, find_masks
+from sfxjax.data.formats.hdf5_stack import Masks, describe_stack, find_masks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import Files
 from sfxjax.errors import UserError
@@ -43,10 +43,10 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
             raise
         if stack is None:
             continue
-        mask = ("", "")
+        mask = Masks()
         if stack.ndim >= 2:
             shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
-            mask = find_masks(files, path, stack, (), shared)
+            mask = find_masks(files, path, stack, shared, single=len(parts) == 1)
         stacks.append(
             describe_stack(
                 path,
