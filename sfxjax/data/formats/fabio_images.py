@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.formats.cbf import open_plain
+from sfxjax.data.formats.compressed import open_plain
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import first_line
