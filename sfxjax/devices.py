@@ -6,12 +6,19 @@ A program's main calls these before anything computes: JAX counts its devices on
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sfxjax.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
 
 
 def add_join_arguments(group: argparse._ArgumentGroup, what: str) -> None:
@@ -105,3 +112,29 @@ def trainings_at_once(wanted: int) -> int:
     import jax
 
     return wanted if jax.device_count() == 1 else 1
+
+
+def pinned_array(shape: tuple[int, ...], dtype: np.dtype, device: jax.Device) -> np.ndarray:
+    """Return memory of the host that an accelerator copies from by itself, two to three times as fast as from other memory.
+
+    Args:
+        shape: of the array, whose values are undefined.
+        dtype: of it.
+        device: that copies.
+
+    Returns:
+        The array; in ordinary memory where the device has no other.
+    """
+    import jax
+
+    ordinary = np.empty(shape, dtype)
+    try:
+        place = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+        held = jax.block_until_ready(jax.device_put(ordinary, place))
+        address = held.unsafe_buffer_pointer()
+    except (ValueError, NotImplementedError, RuntimeError):
+        return ordinary
+    buffer = (ctypes.c_byte * ordinary.nbytes).from_address(address)
+    # The memory is free again when nothing holds the array any more.
+    buffer.held = held  # type: ignore[attr-defined]
+    return np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)

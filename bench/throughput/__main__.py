@@ -28,7 +28,7 @@ from sfxjax.files import CACHE_VARIABLE, atomic_write_json
 from .table import show
 
 EXIT_WRONG_ANSWER = 1
-ORDER = ("frames on the device", "host memory", "single steps", "training", "file")
+ORDER = ("frames on the device", "host memory", "training", "single steps", "file")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -153,6 +153,7 @@ def run(stages: Sequence[Any], setting: Any, options: argparse.Namespace) -> dic
 
 def measure_stage(stage: Any, setting: Any, record: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Check and time one stage and its rivals; what is missing for a rival goes to the record's `left_out`."""
+    from .kernels import slowest_kernels
     from .stages import NotHere
     from .timing import Timed, measure, measure_in_turns, operations, program_memory, rate_of
 
@@ -178,6 +179,9 @@ def measure_stage(stage: Any, setting: Any, record: dict[str, Any], seconds: flo
         "operations_per_second": None if per_frame is None else per_frame * rate.median,
         "program_bytes": program_memory(work.program),
         "paper_a100": None if work.published is None else asdict(work.published),
+        "slowest_kernels": []
+        if setting.on_cpu or work.call is None
+        else slowest_kernels(work.call, list(work.batches)),
         "others": [],
         **work.after(rate.median),
     }

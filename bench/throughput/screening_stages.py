@@ -17,6 +17,7 @@ from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
+from sfxjax.spots.day_one import MIN_SPOTS, find_spots
 
 from .frame_stages import (
     COMPARED,
@@ -30,11 +31,13 @@ from .frame_stages import (
 from .stages import (
     DETECTOR,
     PAPER_2D,
+    SPOTS,
     NotHere,
     Rival,
     Setting,
     Stage,
     Work,
+    WrongAnswer,
     compare,
 )
 
@@ -91,6 +94,23 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
         operations=decision_operations(model),
         program=screener.program(np.uint16),
         published=PAPER_2D if dimensions == 2 and edge == DETECTOR else None,
+    )
+
+
+def day_one(setting: Setting) -> Work:
+    """Find the spots of whole frames in the host's memory with the shipped model, as `sfxjax spots` does."""
+    frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
+    found = [find_spots(frame) for frame in frames[: len(SPOTS)]]
+    for planted, spots in zip(SPOTS, found, strict=True):
+        if (spots.score > 0.5) != (planted >= MIN_SPOTS):
+            raise WrongAnswer(f"day one gives {spots.score:.3g} to a frame with {planted} spots")
+    return Work(
+        find_spots,
+        frames,
+        1,
+        f"{DETECTOR}x{DETECTOR} uint16",
+        moved=2 * DETECTOR**2,
+        over_bus=4 * DETECTOR**2,
     )
 
 
@@ -156,6 +176,7 @@ STAGES = [
     Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
     Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
+    Stage("day-one-1920", "host memory", day_one, quick=False),
     Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
     Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,14 +17,18 @@ from sfxjax.models.checkpoint import example_maps
 from sfxjax.models.networks import DomainAdversarialNetwork
 from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import TrainingConfig
+from sfxjax.training.loop import TrainingResult, Validation, fit
 from sfxjax.training.mapping import mapped_steps, replicate, split_over_devices
 from sfxjax.training.sampling import draw_epoch
 from sfxjax.training.step import BatchIndices, Domains, LossConfig, new_state
 
-from .stages import Rival, Setting, Stage, Work, compare
+from .stages import Rival, Setting, Stage, Work, WrongAnswer, compare
 from .torch_rivals import torch_training
 
 FRAMES = 256
+# Labelled frames of the source, and as many of the target, in a whole training; and those each epoch is judged on.
+WHOLE = 2000
+VALIDATION = 256
 LOSS = 2e-3
 LOSS_TF32 = 3e-2
 
@@ -36,20 +41,21 @@ METHODS: dict[str, TrainingConfig] = {
 }
 
 
-def training_data(base: BaseConfig, adversarial: bool, seed: int) -> Domains:
+def training_data(base: BaseConfig, adversarial: bool, seed: int, count: int = FRAMES) -> Domains:
     """Make maps, or vectors, of two domains: noise, brighter in one class.
 
     Args:
         base: that reads them.
         adversarial: whether there is a target.
         seed: other seeds make other data.
+        count: frames of each domain.
     """
     shape = example_maps(base, None if base.dimensions == 2 else "row_wise_decomposition").shape[1:]
     rng = np.random.default_rng(seed)
-    positive = np.arange(FRAMES) % 3 == 0
+    positive = np.arange(count) % 3 == 0
 
     def maps() -> np.ndarray:
-        noise = rng.standard_normal((FRAMES, *shape), np.float32)
+        noise = rng.standard_normal((count, *shape), np.float32)
         return (noise + 1 + positive.reshape(-1, *[1] * len(shape))).astype(jnp.bfloat16)
 
     return Domains(maps(), positive.astype(np.float32), maps() if adversarial else None)
@@ -107,6 +113,41 @@ def training(method: str, setting: Setting) -> Work:
     )
 
 
+def whole_training(method: str, setting: Setting) -> Work:
+    """All epochs of a method on maps or vectors of 2000 frames of each domain, with compilation, as a command trains."""
+    recipe = METHODS[method]
+    adversarial = method == "dann"
+    count = WHOLE // 10 if setting.quick else WHOLE
+    data = training_data(recipe.base, adversarial, setting.seed, count)
+    judged = training_data(recipe.base, adversarial, setting.seed + 1, VALIDATION)
+    target = None if judged.target is None else np.asarray(judged.target)
+    validation = Validation(np.asarray(judged.source), np.asarray(judged.positive) > 0, target)
+    found: list[float] = []
+
+    def train(_: float) -> tuple[list[float], list[float]]:
+        began, before = time.perf_counter(), time.process_time()
+        result = fit(recipe, data, validation, devices=[setting.device])
+        found.append(time.perf_counter() - began)
+        check_learned(result)
+        return [found[0]], [time.process_time() - before]
+
+    return Work(
+        call=None,
+        batches=(),
+        frames=recipe.epochs * recipe.steps_per_epoch * recipe.batch * (2 if adversarial else 1),
+        shape=f"{count} frames a domain, {recipe.epochs} epochs",
+        timed=train,
+        after=lambda median: {"seconds with compilation": round(found[0], 1)},
+    )
+
+
+def check_learned(result: TrainingResult) -> None:
+    """Raise a `WrongAnswer` unless the loss on frames not trained on fell: the classes differ in brightness."""
+    first, last = (record["label_loss"] for record in (result.history[0], result.history[-1]))
+    if not last < first:
+        raise WrongAnswer(f"a training's loss on other frames rose from {first:.3g} to {last:.3g}")
+
+
 def check_loss(recipe: TrainingConfig, data: Domains, setting: Setting) -> None:
     """Compare the first step's losses, without dropout and turning nothing, with those of the network itself."""
     recipe = replace(recipe, base=replace(recipe.base, dropout=0.0))
@@ -157,4 +198,4 @@ def _torch(recipe: TrainingConfig, data: Domains, setting: Setting) -> list[Call
 STAGES = [
     Stage(f"train-{method}", "training", partial(training, method), quick=method == "dann")
     for method in METHODS
-]
+] + [Stage(f"fit-{method}", "training", partial(whole_training, method), quick=False) for method in METHODS]

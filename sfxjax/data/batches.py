@@ -107,7 +107,12 @@ def overlapped(
 
 
 def filled(
-    frames: np.ndarray, size: int, value: float | bool = 0, into: np.ndarray | None = None
+    frames: np.ndarray,
+    size: int,
+    value: float | bool = 0,
+    into: np.ndarray | None = None,
+    *,
+    copied: bool = False,
 ) -> np.ndarray:
     """Return frames in one piece of memory, filled up to a number of them; copied only where it must be.
 
@@ -116,8 +121,9 @@ def filled(
         size: how many frames to return.
         value: of the frames filled in.
         into: (size, ss, fs) of their type, to copy to; None for new memory.
+        copied: whether to copy in any case.
     """
-    if is_whole(frames, size):
+    if is_whole(frames, size) and not copied:
         return frames
     whole = np.empty((size, *frames.shape[1:]), frames.dtype) if into is None else into
     whole[len(frames) :] = value

@@ -25,6 +25,9 @@ _ZERO = 2**16
 # The mean of every so many rows is near enough to the frame's to subtract from all pixels, if enough of them count.
 _SAMPLE = 64
 _LEAST_SAMPLE = 1 / 64
+# A GPU cannot choose between the sample and all rows for each frame of a batch, it would compute both: more rows are as many
+# as it ever takes.
+_SAMPLE_ON_GPU = 8
 
 
 class Origin(NamedTuple):
@@ -85,6 +88,8 @@ def measure(read: ReadRows, read_present: ReadRows, height: int, origin: Origin)
         height: of the crop.
         origin: near the mean.
     """
+    if not on_cpu():
+        return _measure_at_once(*read(0, height), *read_present(0, height), origin)
 
     def terms(start: Any, rows: int) -> tuple[list[jax.Array], jax.Array]:
         def numbers() -> tuple[jax.Array, jax.Array]:
@@ -112,7 +117,7 @@ def measure(read: ReadRows, read_present: ReadRows, height: int, origin: Origin)
         moments = Moments(_total(kinds - zeros * _ZERO), total.sum(), squares.sum(), _total(zeros))
         return moments, Highest(largest.astype(jnp.float32), count)
 
-    tiles = height // _TILE if on_cpu() else 0
+    tiles = height // _TILE
     rest = scalars(*terms(tiles * _TILE, height - tiles * _TILE), 1.0) if height > tiles * _TILE else None
     if not tiles:
         assert rest is not None
@@ -137,6 +142,42 @@ def measure(read: ReadRows, read_present: ReadRows, height: int, origin: Origin)
     return Moments(*(a + b for a, b in zip(moments, rest[0], strict=True))), Highest(
         value, times[0] + times[1]
     )
+
+
+def _measure_at_once(
+    values: jax.Array,
+    valid: jax.Array | None,
+    numbers_present: jax.Array,
+    present: jax.Array | None,
+    origin: Origin,
+) -> tuple[Moments, Highest]:
+    """`measure` in one reduction of all that is sought, for which a GPU reads the crop once."""
+    counts = jnp.ones(values.shape, bool) if valid is None else valid
+    zero = values == 0
+    deviation = jnp.where(counts & ~zero, subtract(values, origin), 0)
+    candidates = numbers_present.astype(jnp.float32)
+    if present is not None:
+        candidates = jnp.where(present, candidates, -jnp.inf)
+    terms = (
+        (counts & ~zero).astype(jnp.float32),
+        deviation,
+        deviation * deviation,
+        (counts & zero).astype(jnp.float32),
+        candidates,
+        jnp.ones(values.shape, jnp.float32),
+    )
+    start = [jnp.float32(value) for value in (0, 0, 0, 0, -jnp.inf, 0)]
+
+    def join(first: tuple[jax.Array, ...], second: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        sums = [a + b for a, b in zip(first[:4], second[:4], strict=True)]
+        highest = jnp.maximum(first[4], second[4])
+        times = [jnp.where(part[4] == highest, part[5], 0) for part in (first, second)]
+        return *sums, highest, times[0] + times[1]
+
+    # Along rows first: sums of sums are closer than one long sum.
+    by_row = jax.lax.reduce(terms, tuple(start), join, (1,))
+    *sums, highest, times = jax.lax.reduce(by_row, tuple(start), join, (0,))
+    return Moments(*sums), Highest(highest, times)
 
 
 def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) -> Origin:
@@ -174,14 +215,12 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) ->
     def of_all() -> Origin:
         return of(*read(0, height))
 
-    if not on_cpu():
-        return of_all()
-    pieces = [read(start, 1) for start in range(0, height, _SAMPLE)]
+    pieces = [read(start, 1) for start in range(0, height, _SAMPLE if on_cpu() else _SAMPLE_ON_GPU)]
     values = jnp.concatenate([values for values, _ in pieces])
     sampled = [valid for _, valid in pieces if valid is not None]
-    if not sampled:
-        return of(values, None)
-    valid = jnp.concatenate(sampled)
+    valid = jnp.concatenate(sampled) if sampled else None
+    if valid is None or not on_cpu():
+        return of(values, valid)
     enough = _count(valid) >= _LEAST_SAMPLE * valid.size
     return jax.lax.cond(enough, lambda: of(values, valid), of_all)
 

@@ -23,6 +23,7 @@ from sfxjax.crop import CROP, padded_crop
 from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped, saturation
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
+from sfxjax.devices import pinned_array
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
@@ -86,7 +87,7 @@ class Screener:
     ) -> None:
         self.model = model
         devices = devices or jax.local_devices()
-        on_cpu = devices[0].platform == "cpu"
+        self._on_cpu = on_cpu = devices[0].platform == "cpu"
         if batch_size is None:
             batch_size = len(devices) * (16 if on_cpu else 128)
         elif batch_size < 1:
@@ -201,9 +202,9 @@ class Screener:
         """Send a batch to the devices and have them score it, without waiting; `finish` waits."""
         count = len(batch.crops) if batch.count is None else batch.count
         crops, memory = batch.crops, None
-        if not isinstance(crops, jax.Array) and not is_whole(crops, self.batch_size):
+        if not isinstance(crops, jax.Array) and not (self._on_cpu and is_whole(crops, self.batch_size)):
             memory = self._memory_for(crops.dtype)
-            crops = filled(crops, self.batch_size, into=memory)
+            crops = filled(crops, self.batch_size, into=memory, copied=True)
         good = self._on_devices(batch.mask)
         arguments = (
             crops,
@@ -266,7 +267,8 @@ class Screener:
         for place, memory in enumerate(self._free):
             if memory.dtype == dtype:
                 return self._free.pop(place)
-        return np.empty((self.batch_size, CROP, CROP), dtype)
+        shape = (self.batch_size, CROP, CROP)
+        return np.empty(shape, dtype) if self._on_cpu else pinned_array(shape, dtype, self._devices[0])
 
     def _on_devices(self, good: np.ndarray | None) -> Any:
         """Put a mask that all frames share on the devices, where it stays; one a frame is filled up to a batch."""
