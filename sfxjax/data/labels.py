@@ -147,6 +147,8 @@ class _Places:
             for only in files:
                 if (only, _event(event)) in self._places:
                     return self._places[only, _event(event)]
+            if files:
+                break
         raise UserError(f"{where}: there is no frame {event} in {file}")
 
 
