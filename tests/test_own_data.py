@@ -183,6 +183,7 @@ def test_the_walk_through(
         ]
 
 
+@pytest.mark.slow
 def test_a_few_labels_of_one_own_set_and_a_base_of_another(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_few_labels_of_one_own_set_and_a_base_of_another(
     assert f"first: {FRAMES // 2} of {FRAMES} frames have a label" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_target_without_labels_is_trained_for_and_not_tested(
     simulated: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
