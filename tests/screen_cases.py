@@ -14,21 +14,23 @@ import numpy as np
 
 from sfxjax.models import checkpoint as storage
 from sfxjax.models import networks as models
+from sfxjax.models.inputs import base_for
 from sfxjax.screen.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
-def tiny_model() -> storage.TrainedModel:
-    """A network whose untrained weights give frames scores that differ clearly."""
-    config = models.BaseConfig(channels=(2, 2))
+def tiny_model(reduction: str | None = None) -> storage.TrainedModel:
+    """A network whose untrained weights give frames, or their vectors, scores that differ clearly."""
+    config = base_for(reduction, models.BaseConfig(channels=(2, 2)))
     network = models.HitClassifier(config)
-    variables = dict(network.init(jax.random.key(0), storage.example_maps(config)))
+    variables = dict(network.init(jax.random.key(0), storage.example_maps(config, reduction)))
     leaves, tree = jax.tree.flatten(variables["params"])
     generator = np.random.default_rng(0)
     leaves = [np.asarray(generator.normal(0, 0.5, leaf.shape), np.float32) for leaf in leaves]
-    return storage.TrainedModel(config, variables | {"params": jax.tree.unflatten(tree, leaves)})
+    variables |= {"params": jax.tree.unflatten(tree, leaves)}
+    return storage.TrainedModel(config, variables, reduction=reduction)
 
 
 def frames(count: int, size: int = 740, dtype: str = "uint16", seed: int = 0) -> np.ndarray:

@@ -49,6 +49,22 @@ def test_the_list_of_a_screening_without_its_errors(tmp_path: Path) -> None:
     assert labels_of(tmp_path, text) == [HIT, UNLABELLED, UNLABELLED, UNLABELLED]
 
 
+def test_numbers_as_programs_write_them_that_know_no_empty_integers(tmp_path: Path) -> None:
+    text = "file,event,spots\nrun/a.h5,//0,12.0\nrun/a.h5,//1,\nrun/b.cbf,,3.0\n"
+    assert labels_of(tmp_path, text) == [HIT, UNLABELLED, MISS, UNLABELLED]
+
+
+@pytest.mark.parametrize("event", ["", "0", "//0"])
+def test_the_only_image_of_a_file_is_its_first(tmp_path: Path, event: str) -> None:
+    text = f"file,event,label\nb.cbf,{event},hit\n"
+    assert labels_of(tmp_path, text) == [UNLABELLED, UNLABELLED, HIT, UNLABELLED]
+
+
+def test_a_path_as_given_goes_before_a_name_that_two_files_have(tmp_path: Path) -> None:
+    frames = [("a.h5", "//0"), ("other/a.h5", "//0")]
+    assert labels_of(tmp_path, "file,event,label\na.h5,0,hit\n", frames) == [HIT, UNLABELLED]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -60,7 +76,16 @@ def test_the_list_of_a_screening_without_its_errors(tmp_path: Path) -> None:
         ("file,label\nrun/a.h5,hit\n", "file, event, and label or spots are needed"),
         ("file,event,label\nrun/a.h5,//0,perhaps\n", "line 2: 'perhaps' is none of MISS, MAYBE, HIT"),
         ("file,event,label\nrun/a.h5,//7,hit\n", "line 2: there is no frame //7 in run/a.h5"),
-        ("file,event,label\na.h5,//0,hit\n", "line 2: there is no frame //0 in a.h5"),
+        ("file,event,label\na.h5,//0,hit\n", "line 2: 2 files are named a.h5; write the paths"),
+        # Only one of the two has such a frame, which may still be a slip.
+        ("file,event,label\na.h5,//1,hit\n", "line 2: 2 files are named a.h5; write the paths"),
+        ("file,event,label\nc.h5,//0,hit\n", "line 2: there is no frame //0 in c.h5"),
+        ("file,event,label\nrun/a.h5,,hit\n", "line 2: there is no frame  in run/a.h5"),
+        ("file,event,label\n", "no frame has a label; fill in the column label"),
+        ("file,event,spots\nrun/a.h5,//0,\n", "no frame has a label; fill in the column spots"),
+        ("file,event,label\nrun/a.h5\0,//0,hit\n", "not a text file of labels"),
+        (f"file,event,label\nrun/a.h5,//0,{'h' * 200_000}\n", "not a file of labels"),
+        ("file,event,spots\nrun/a.h5,//0,4.5\n", "line 2: '4.5' is no number of spots"),
         ("file,event,label\nrun/a.h5,//0,hit\n\nrun/a.h5,0,miss\n", "line 4: the frame of line 2 again"),
         ("file,event,spots\nrun/a.h5,//0,-3\n", "line 2: '-3' is no number of spots"),
         ("file,event,label\nrun/a.h5,//0\n", "line 2: 2 columns, where the first line names 3"),

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -151,7 +151,7 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_thread_count(), thread_name_prefix="copying")
 
 
-def in_background(batches: Iterable[Item]) -> Iterator[Item]:
+def in_background(batches: Iterable[Item]) -> Generator[Item, None, None]:
     """Take batches in a thread, one ahead, so that the next is put together while this one is scored."""
     ready: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=1)
     stop = threading.Event()

@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -74,7 +73,11 @@ def read_labels(
         UserError: the file is missing, of no known kind, or does not fit the frames.
     """
     lines = _lines(path)
-    header = [cell.strip().lower() for cell in next(csv.reader(lines[:1]), [])]
+    try:
+        header, *rows = list(csv.reader(lines)) or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a file of labels ({error})") from error
+    header = [cell.strip().lower() for cell in header]
     if "file" not in header:
         return parse_annotations(path, len(frames), file_name)
     kinds = [column for column in ("label", "spots") if column in header]
@@ -83,7 +86,7 @@ def read_labels(
     places = _Places(frames)
     labels = np.full(len(frames), UNLABELLED, np.int8)
     seen: dict[int, int] = {}
-    for number, cells in enumerate(csv.reader(lines[1:]), start=2):
+    for number, cells in enumerate(rows, start=2):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) < len(header):
@@ -91,18 +94,20 @@ def read_labels(
                 f"{path}, line {number}: {len(cells)} columns, where the first line names {len(header)}"
             )
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
-        place = places.find(row["file"], row["event"])
-        if place is None:
-            raise UserError(f"{path}, line {number}: there is no frame {row['event']} in {row['file']}")
+        where = f"{path}, line {number}"
+        place = places.find(row["file"], row["event"], where)
         if place in seen:
-            raise UserError(f"{path}, line {number}: the frame of line {seen[place]} again")
+            raise UserError(f"{where}: the frame of line {seen[place]} again")
         seen[place] = number
-        labels[place] = _label(row, kinds[0], f"{path}, line {number}")
+        labels[place] = _label(row, kinds[0], where)
+    if (labels == UNLABELLED).all():
+        raise UserError(f"{path}: no frame has a label; fill in the column {kinds[0]}, or leave the file out")
     return labels
 
 
 def _label(row: dict[str, str], kind: str, where: str) -> int:
-    text = row[kind]
+    # Programs that know no empty integers write 12.0.
+    text = row[kind].removesuffix(".0")
     if kind == "spots":
         if not text:
             return UNLABELLED
@@ -123,21 +128,33 @@ class _Places:
     """Finds a frame by its file, as given, by its whole path or by its name alone, and its event."""
 
     def __init__(self, frames: Sequence[tuple[str, str]]) -> None:
-        self._places: dict[tuple[str, str], int | None] = {}
+        self._places: dict[tuple[str, str], int] = {}
         for place, (file, event) in enumerate(frames):
-            path = Path(file)
-            for name in dict.fromkeys((file, str(path.resolve()), path.name)):
-                key = name, _event(event)
-                # A name that two files have says nothing.
-                self._places[key] = place if key not in self._places else None
+            self._places[file, _event(event)] = place
+            if not event:
+                # The only image of a file is its first as well.
+                self._places[file, "//0"] = place
+        self._files: tuple[dict[str, set[str]], ...] = ({}, {}, {})
+        for file in dict.fromkeys(file for file, _ in frames):
+            for known, name in zip(self._files, _names(file), strict=True):
+                known.setdefault(name, set()).add(file)
 
-    def find(self, file: str, event: str) -> int | None:
-        path = Path(file)
-        for name in (file, str(path.resolve()), path.name):
-            place = self._places.get((name, _event(event)))
-            if place is not None:
-                return place
-        return None
+    def find(self, file: str, event: str, where: str) -> int:
+        for known, name in zip(self._files, _names(file), strict=True):
+            files = known.get(name, set())
+            if len(files) > 1:
+                raise UserError(f"{where}: {len(files)} files are named {name}; write the paths of the files")
+            for only in files:
+                if (only, _event(event)) in self._places:
+                    return self._places[only, _event(event)]
+            if files:
+                break
+        raise UserError(f"{where}: there is no frame {event} in {file}")
+
+
+def _names(file: str) -> tuple[str, str, str]:
+    path = Path(file)
+    return file, str(path.resolve()), path.name
 
 
 def _event(text: str) -> str:
@@ -193,11 +210,14 @@ def write_annotations(path: str | Path, file_name: str, labels: Sequence[int] | 
 def _lines(path: str | Path) -> list[str]:
     """Read a text file's lines, without blank ones at its end."""
     try:
-        lines: list[Any] = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file of labels") from error
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+    if "\0" in text:
+        raise UserError(f"{path}: not a text file of labels")
+    lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

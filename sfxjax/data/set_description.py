@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import expand
+from sfxjax.data.masks import split_mask_name
 from sfxjax.errors import UserError, explain_os_error
 
 LABEL_FILE = "expert_annotation.txt"
@@ -60,9 +62,17 @@ class SetDescription:
     label_name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what decides the set's frames and labels, as JSON values: options, files, and a checksum of the labels."""
+        """Return what decides the set's frames and labels, as JSON values.
+
+        Options; size and time of the files, of the mask and of the geometry; a checksum of the labels.
+        """
+        named = [*self.files]
+        if self.read.mask is not None:
+            named.append(str(split_mask_name(self.read.mask)[0]))
+        if self.read.geometry is not None:
+            named.append(self.read.geometry)
         files = []
-        for name in self.files:
+        for name in named:
             status = Path(name).stat()
             files.append([name, status.st_size, status.st_mtime_ns])
         digest = None
@@ -80,15 +90,19 @@ def sets_in(folder: str | Path | None, names: Sequence[str]) -> dict[str, SetDes
     return {} if folder is None else {name: cxidb76_set(folder, name) for name in names}
 
 
-def cxidb76_name(name: str) -> str:
+def cxidb76_name(name: str, others: Sequence[str] = ()) -> str:
     """Return the name of a set of CXIDB 76 as the deposition writes it.
+
+    Args:
+        name: in either case.
+        others: names of other sets that there are, for the message.
 
     Raises:
         UserError: there is no such set.
     """
     if name.upper() not in CXIDB76:
         raise UserError(
-            f"no set named {name!r}; choose one of {', '.join(CXIDB76)}, or name your own files with --set"
+            f"no set named {name!r}; choose one of {', '.join((*CXIDB76, *others))}, or name your own files with --set"
         )
     return name.upper()
 
@@ -156,11 +170,19 @@ def sets_of_options(
             key, _, text = value.partition("=")
             if key in _KEYS:
                 fields[key] = _typed(key, text, f"--set {name}")
+            elif text and key.isidentifier() and not Path(value).exists() and not glob.has_magic(value):
+                raise UserError(
+                    f"--set {name}: no key {key!r} and no file {value}; known are {', '.join(_KEYS)}"
+                )
             else:
                 fields["files"].append(value)
         described.append((name, fields, Path()))
     found: dict[str, SetDescription] = {}
     for name, fields, folder in described:
+        if "/" in name or name in (".", "..", "labels"):
+            raise UserError(
+                f"a set cannot be named {name!r}, which names a folder or a list; choose another name"
+            )
         if name in found:
             raise UserError(f"there are two sets named {name!r}; give one of them another name")
         found[name] = _description(name, fields, folder)
@@ -206,7 +228,9 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
     if not files or not all(isinstance(file, str) for file in files):
         raise UserError(f"the set {name!r} names no files; give files, folders or patterns")
     centre = fields.get("beam_centre")
-    if centre is not None and len(centre) != 2:
+    if centre is not None and (
+        len(centre) != 2 or not all(isinstance(part, (int, float)) for part in centre)
+    ):
         raise UserError(f"the beam centre of the set {name!r} is not x,y such as 960.5,958.2")
 
     def place(key: str) -> str | None:

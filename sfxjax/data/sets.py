@@ -20,7 +20,7 @@ from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.labels import MISS, UNLABELLED, read_labels
 from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader
-from sfxjax.data.set_description import SetDescription, cxidb76_set
+from sfxjax.data.set_description import SetDescription, cxidb76_set, sets_of_options
 from sfxjax.errors import UserError
 
 
@@ -192,12 +192,12 @@ class FrameSet:
         return stack.file, stack.dataset
 
 
-def open_set(folder: str | Path, name: str) -> FrameSet:
-    """Open one set of CXIDB 76, or a simulated set for it.
+def open_set(data: str | Path, name: str) -> FrameSet:
+    """Open a set: any that a TOML file describes, one of CXIDB 76, or a simulated set for it.
 
     Args:
-        folder: see `cxidb76_set`.
-        name: one of `CXIDB76`, in either case.
+        data: the TOML file; or the folder of CXIDB 76, see `cxidb76_set`.
+        name: of a table of the file; or one of `CXIDB76`, in either case.
 
     Returns:
         The set, a context manager.
@@ -205,7 +205,12 @@ def open_set(folder: str | Path, name: str) -> FrameSet:
     Raises:
         UserError: there is no such set, a file is missing or damaged, or the files do not fit one another.
     """
-    return FrameSet(cxidb76_set(folder, name))
+    if not Path(data).is_file():
+        return FrameSet(cxidb76_set(data, name))
+    described = sets_of_options(table=data)
+    if name not in described:
+        raise UserError(f"{data}: no set named {name!r}; it describes {', '.join(described) or 'none'}")
+    return FrameSet(described[name])
 
 
 def _numbers(indices: Sequence[int] | np.ndarray | range, frames: int) -> np.ndarray:

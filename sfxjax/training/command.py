@@ -159,7 +159,7 @@ def read_sets(chosen: argparse.Namespace, *names: str) -> tuple[tuple[str, ...],
         UserError: there is no such set, or two are the same.
     """
     own = sets_of_options(chosen.set, chosen.sets)
-    known = tuple(name if name in own else cxidb76_name(name) for name in names)
+    known = tuple(name if name in own else cxidb76_name(name, tuple(own)) for name in names)
     if len(set(known)) < len(known):
         raise UserError("--source and --target are the same set; name two")
     for name in known:
@@ -202,7 +202,15 @@ def prepared_set(
         FrameSet(described) as frame_set,
         progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
     ):
-        return prepare(frame_set, reductions, base, advance=advance)
+        prepared = prepare(frame_set, reductions, base, advance=advance)
+    labelled = len(prepared.labelled)
+    if not labelled:
+        print(f"{prepared.title()}: no labels, so it is not tested on")
+    elif labelled < len(prepared):
+        print(
+            f"{prepared.title()}: {labelled} of {len(prepared)} frames have a label to train on or to test with"
+        )
+    return prepared
 
 
 def prepared_sets(

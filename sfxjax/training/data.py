@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.data.batches import filled
+from sfxjax.data.batches import filled, in_background
 from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.data.sets import FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
@@ -122,20 +123,23 @@ def prepare(
     covered = frame_set.covered()
     bare_mask = np.ones((CROP, CROP), bool) if covered is None else covered
     parts: list[tuple[list[np.ndarray], np.ndarray]] = []
-    for batch in frame_set.batches(range(len(frame_set)), READ_BATCH):
-        count = len(batch.crops)
-        own = bare_mask if batch.mask is None else batch.mask
-        # One compiled shape.
-        masks = np.stack(np.broadcast_arrays(own, bare_mask), axis=-3)
-        arguments = [
-            filled(np.asarray(values), READ_BATCH)
-            for values in (batch.crops, batch.limits, batch.negatives_invalid)
-        ]
-        if masks.ndim == 4:
-            masks = filled(masks, READ_BATCH)
-        maps, statistics = map_in_threads(partial(_prepare_some, arguments, masks, names, base), READ_BATCH)
-        parts.append(([np.asarray(part)[:count] for part in maps], np.asarray(statistics)[:count]))
-        advance(count)
+    with closing(in_background(frame_set.batches(range(len(frame_set)), READ_BATCH))) as batches:
+        for batch in batches:
+            count = len(batch.crops)
+            own = bare_mask if batch.mask is None else batch.mask
+            # One compiled shape.
+            masks = np.stack(np.broadcast_arrays(own, bare_mask), axis=-3)
+            arguments = [
+                filled(np.asarray(values), READ_BATCH)
+                for values in (batch.crops, batch.limits, batch.negatives_invalid)
+            ]
+            if masks.ndim == 4:
+                masks = filled(masks, READ_BATCH)
+            maps, statistics = map_in_threads(
+                partial(_prepare_some, arguments, masks, names, base), READ_BATCH
+            )
+            parts.append(([np.asarray(part)[:count] for part in maps], np.asarray(statistics)[:count]))
+            advance(count)
     masked: dict[str | None, np.ndarray] = {}
     bare: dict[str | None, np.ndarray] = {}
     for place, name in enumerate(names):
