@@ -14,6 +14,8 @@ from sfxjax.errors import UserError, called_as, run_main
 # By the words on the command line: the module whose `main` it is, and what it does.
 COMMANDS = {
     "screen": ("sfxjax.screen.__main__", "tell the hits of a run from its misses, and write lists of them"),
+    "spots": ("sfxjax.screen.spots", "count the spots of every frame: no model to train, no labels"),
+    "train day_one": ("sfxjax.training.day_one", "train the network of `sfxjax spots`, from a seed"),
     "train dann": (
         "sfxjax.training.dann",
         "train for an unlabelled target by a gradient reversal (the paper's DANN)",

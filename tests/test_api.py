@@ -51,7 +51,7 @@ def test_the_list_the_table_and_the_types_agree() -> None:
         _ = sfxjax.nothing
 
 
-@pytest.mark.parametrize("item", exported())
+@pytest.mark.parametrize("item", list(exported()))
 def test_every_argument_and_result_has_a_type(item: Any) -> None:
     signature = signature_of(item)
     if signature is None:
@@ -62,7 +62,7 @@ def test_every_argument_and_result_has_a_type(item: Any) -> None:
     assert signature.return_annotation is not inspect.Signature.empty
 
 
-@pytest.mark.parametrize("item", exported())
+@pytest.mark.parametrize("item", list(exported()))
 def test_docstrings_say_what_goes_in_what_comes_out_and_what_is_raised(item: Any) -> None:
     text = inspect.getdoc(item) or ""
     first = text.partition("\n")[0]
@@ -81,7 +81,7 @@ def test_docstrings_say_what_goes_in_what_comes_out_and_what_is_raised(item: Any
         assert re.search(rf"(?m)^\s+{name}: ", text), f"{name} is not described"
 
 
-@pytest.mark.parametrize("item", exported())
+@pytest.mark.parametrize("item", list(exported()))
 def test_options_are_given_by_keyword(item: Any) -> None:
     signature = signature_of(item)
     for parameter in signature.parameters.values() if signature else ():

@@ -42,7 +42,7 @@ def test_the_version_needs_no_jax() -> None:
     [
         (["tain"], "sfxjax: error: no command 'tain'; did you mean train?\n"),
         (["train", "dan"], "sfxjax: error: no command 'train dan'; did you mean train dann?\n"),
-        (["--frames", "3"], "no command '--frames'; there are bench, screen, simulate, train\n"),
+        (["--frames", "3"], "no command '--frames'; there are bench, screen, simulate, spots, train\n"),
         (
             ["train", "dann", "--source", "LN83", "--target", "XX"],
             "sfxjax train dann: error: no set named 'XX'",
@@ -68,7 +68,7 @@ def test_help_shows_every_default(name: str, capsys: pytest.CaptureFixture[str])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert text.startswith(f"usage: sfxjax {name} ")
-    if name.startswith("train"):
+    if name.startswith("train") and name != "train day_one":
         for option, default in (("--frames", 2000), ("--batch", 32), ("--seed", 0)):
             assert f"(default: {default})" in text.partition(f" {option} ")[2]
 

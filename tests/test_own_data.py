@@ -116,7 +116,7 @@ def test_train_on_own_frames_and_screen_them(
         assert (frames.labels >= 0).all()
 
 
-@pytest.mark.parametrize("program", [supervised, reduced])
+@pytest.mark.parametrize("program", [pytest.param(supervised, marks=pytest.mark.slow), reduced])
 def test_labels_of_ones_own_are_trained_on(program: object, own: Path, tmp_path: Path) -> None:
     program.main(
         ["--dataset", "myrun", *own_set(own), *SHORT, "--labels", "30", "--out", str(tmp_path / "run")]
@@ -126,6 +126,7 @@ def test_labels_of_ones_own_are_trained_on(program: object, own: Path, tmp_path:
     assert results["tested"]["myrun"]["first_frame"] > 0
 
 
+@pytest.mark.slow
 def test_a_target_without_labels_is_trained_for_and_not_tested(
     simulated: Path, own: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from paper_cases import classes, every_run, make_run
 from PIL import Image
 
 from bench.paper import curves as paper_curves
+from bench.paper import drawing as paper_drawing
 from bench.paper import figures as paper_figures
 from bench.paper.curves import draw_overview, draw_precision_recall
 from bench.paper.drawing import Example
@@ -193,7 +194,7 @@ def test_thin_lines_keep_their_colour_in_files_of_few_colours() -> None:
     pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (200, 200, 1)), 3, axis=-1).astype(np.uint8)
     pixels[50, :40] = (196, 52, 43)
     pixels[:2] = 255
-    fewer = np.asarray(paper_figures._fewer_colours(pixels).convert("RGB")).astype(int)
+    fewer = np.asarray(paper_drawing._fewer_colours(pixels).convert("RGB")).astype(int)
     assert (fewer[:2] == 255).all()
     np.testing.assert_allclose(fewer[50, :40], np.broadcast_to((196, 52, 43), (40, 3)), atol=3)
     assert np.abs(fewer - pixels).max() <= 5

@@ -149,6 +149,7 @@ class ReadOptions:
         centre: (x, y) of the beam, pixels.
         allow_links: follow links out of the run's folder.
         growing: the files are still being written.
+        panels_apart: frames of several panels need no geometry, each panel being looked at by itself.
     """
 
     dataset: str | None = None
@@ -160,6 +161,7 @@ class ReadOptions:
     centre: tuple[float, float] | None = None
     allow_links: bool = False
     growing: bool = False
+    panels_apart: bool = False
 
     def to_json(self) -> str:
         """Return the fields as a line of JSON."""

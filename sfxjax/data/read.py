@@ -71,7 +71,7 @@ class FrameReader:
             if geometry is not None:
                 found = [_assembled(stack, geometry, name) for stack in found]
             for stack in found:
-                if len(stack.raw_shape) > 2 and geometry is None:
+                if len(stack.raw_shape) > 2 and geometry is None and not self.options.panels_apart:
                     raise UserError(
                         f"{name}: {stack.raw_shape[0]} panels whose places the file does not say; "
                         "give them with --geometry FILE.geom"

@@ -18,6 +18,7 @@ from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
 from sfxjax.data.sets import FrameSet
+from sfxjax.data.splits import labelled_split
 from sfxjax.devices import add_join_arguments, device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
@@ -257,11 +258,14 @@ def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
         plans: of the runs, by their folders.
 
     Raises:
-        UserError: a batch that the devices cannot share, or a folder of another run.
+        UserError: a batch that the devices cannot share, a folder of another run, or more labels than a simulated set has.
     """
     for out, plan in plans.items():
         check_batch(plan.recipe.batch, jax.device_count())
         check_folder(out, plan)
+        # The length of a set that is to be simulated is known.
+        if plan.labelled not in (plan.data or {}):
+            labelled_split(plan.labels, plan.frames)
 
 
 def show(

@@ -8,7 +8,6 @@ section 3.3.2; J. P. Abrahams' scheme). `x-CBF_BYTE_OFFSET` stores differences i
 from __future__ import annotations
 
 import base64
-import bz2
 import gzip
 import hashlib
 import io
@@ -17,10 +16,10 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from sfxjax.data.formats.compressed import open_plain
 from sfxjax.errors import UserError, explain_os_error
 
 MAGIC = b"###CBF"
@@ -126,19 +125,6 @@ def open_cbf(path: Path) -> CbfFile:
             f"{path}: an image of more than {MOST_BYTES} bytes is beyond belief; is the file damaged?"
         )
     return _parse(path, plain)
-
-
-def open_plain(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed where it is one of gzip or bzip2.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    with path.open("rb") as stream:
-        start = stream.read(3)
-    if start[:2] == b"\x1f\x8b":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return bz2.open(path, "rb") if start == b"BZh" else path.open("rb")
 
 
 def _parse(path: Path, content: mmap.mmap | bytes) -> CbfFile:

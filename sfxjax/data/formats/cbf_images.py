@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.formats.cbf import MAGIC, open_cbf, open_plain
+from sfxjax.data.formats.cbf import MAGIC, open_cbf
+from sfxjax.data.formats.compressed import open_plain
 from sfxjax.data.formats.imgcif import cbf_geometry
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry

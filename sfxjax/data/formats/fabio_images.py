@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from sfxjax.data.formats.compressed import open_plain
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import first_line
@@ -19,16 +22,21 @@ _TIFF = (b"II*\x00", b"MM\x00*")
 class FabioImages:
     """The format, see `sfxjax.data.formats.Format`."""
 
-    suffixes: tuple[str, ...] = (".mccd", ".marccd", ".tif", ".tiff")
+    suffixes: tuple[str, ...] = tuple(
+        f".{name}{packed}" for name in ("mccd", "marccd", "tif", "tiff") for packed in ("", ".gz", ".bz2")
+    )
 
     def is_own(self, path: Path, start: bytes) -> bool:
-        """Tell it by its first bytes."""
+        """Tell it by its first bytes, decompressed where need be."""
+        if start.startswith((b"\x1f\x8b", b"BZh")):
+            with contextlib.suppress(OSError, EOFError, zlib.error), open_plain(path) as stream:
+                start = stream.read(4)
         return start[:4] in _TIFF
 
     def stacks(self, path: Path) -> tuple[list[FrameStack], Geometry | None]:
         """Describe the image."""
         pixels = self._pixels(path)
-        layout = "Rayonix mccd" if path.suffix.lower() in (".mccd", ".marccd", ".sfrm") else "TIFF"
+        layout = "Rayonix mccd" if {".mccd", ".marccd", ".sfrm"} & set(path.suffixes) else "TIFF"
         return [single_image(path, layout, pixels.shape, pixels.dtype)], None
 
     def read(self, stack: FrameStack, frame: int) -> np.ndarray:

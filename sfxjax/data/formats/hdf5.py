@@ -41,25 +41,27 @@ def hdf5_stacks(
         with contextlib.suppress(UserError):
             named = _named(files, path, replace(options, dataset=geometry.data))
         if named:
-            return _placed(files, named, geometry)
+            return _placed(files, named, geometry, options)
     if options.dataset is not None:
-        return _placed(files, _named(files, path, options), geometry)
+        return _placed(files, _named(files, path, options), geometry, options)
     for layout in LAYOUTS:
         stacks = layout.find(files, path, options)
         if stacks:
-            return _placed(files, stacks, geometry)
+            return _placed(files, stacks, geometry, options)
     candidates = _candidates(files.open(path))
     found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
     raise UserError(f"{path}: no frames where known layouts have them; name them with --dataset ({found})")
 
 
-def _placed(files: Files, stacks: list[FrameStack], geometry: Geometry | None) -> list[FrameStack]:
+def _placed(
+    files: Files, stacks: list[FrameStack], geometry: Geometry | None, options: ReadOptions
+) -> list[FrameStack]:
     """TrainingResult a geometry to the frames; without one, refuse frames of several panels."""
     placed = []
     for stack in stacks:
         where = f"{stack.file}: {stack.dataset}"
         if geometry is None:
-            if len(stack.raw_shape) == 3 and stack.raw_shape[0] > 1:
+            if len(stack.raw_shape) == 3 and stack.raw_shape[0] > 1 and not options.panels_apart:
                 raise UserError(
                     f"{where} has frames of {stack.raw_shape[0]} panels; "
                     "give their places with --geometry FILE.geom"

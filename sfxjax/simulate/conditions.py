@@ -1,0 +1,322 @@
+"""Frames of any detector and any crystal, with the places of their spots: a wide simulation to learn and to judge on.
+
+`draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability.
+Everything can be fixed by name, which gives the conditions of a test matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from sfxjax.simulate.artefacts import LIGHT, READING, Reading, Scene
+from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
+
+DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
+GAPS = ("none", "zero", "minus_one", "largest", "constant")
+SPOT_REACH = 14
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a frame is like; None is drawn at random.
+
+    Attributes:
+        detector: one of `DETECTORS`.
+        level: typical background, photons a pixel.
+        spot_size: standard deviation of a spot, pixels.
+        spots: how many spots to make about as strong as can be seen or stronger; 0 for none.
+        gaps: one of `GAPS`: what pixels between panels hold.
+        parts: names of artefacts; None draws them.
+        shape: of the frame, pixels.
+    """
+
+    detector: str | None = None
+    level: float | None = None
+    spot_size: float | None = None
+    spots: int | None = None
+    gaps: str | None = None
+    parts: tuple[str, ...] | None = None
+    shape: tuple[int, int] = (480, 480)
+
+
+@dataclass(frozen=True)
+class SimulatedFrame:
+    """A frame and its truth.
+
+    Attributes:
+        values: (ss, fs) as a file would hold them.
+        places: (n, 2) centres of spots, pixels (ss, fs).
+        signal_to_noise: (n,) significance that a spot's 3 x 3 middle pixels would have without noise, as
+            `sfxjax.spots.candidates.significance` says; 0 for those that no live pixel sees.
+        condition: what was drawn.
+        parts: names of artefacts in it.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    signal_to_noise: np.ndarray
+    condition: Condition
+    parts: tuple[str, ...]
+
+
+def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> SimulatedFrame:
+    """Draw a frame.
+
+    Args:
+        rng: random generator.
+        given: what is fixed.
+    """
+    detector = given.detector or rng.choice(DETECTORS, p=[0.36, 0.26, 0.12, 0.18, 0.08])
+    level = given.level
+    if level is None:
+        span = {"counting": (-2.5, 1.7), "integrating": (0.5, 3.7), "photons": (-1.5, 1.5)}.get(
+            detector, (-0.5, 2.0)
+        )
+        level = 10 ** rng.uniform(*span)
+    height, width = given.shape
+    beam = rng.uniform(-0.4, 1.4, 2) * given.shape
+    ss, fs = (
+        np.arange(height, dtype=np.float32)[:, None] - beam[0],
+        np.arange(width, dtype=np.float32)[None] - beam[1],
+    )
+    scene = Scene(_background(rng, ss, fs, level), ss, fs, level)
+    names = given.parts
+    if names is None:
+        chance = rng.choice([0.03, 0.12, 0.3])
+        names = tuple(name for name in (*LIGHT, *READING) if rng.random() < chance)
+    for name in names:
+        if name in LIGHT:
+            LIGHT[name](rng, scene)
+    photons = np.clip(scene.photons, 0, 3e5)
+    live, gap = _live(rng, given, detector)
+    size = given.spot_size or float(np.exp(rng.uniform(np.log(0.4), np.log(2.3))))
+    spread = rng.uniform(0.35, 0.75) if detector == "integrating" else 0.0
+    read = {
+        "photons": rng.uniform(0.05, 0.3),
+        "analogue": rng.uniform(0.1, 0.8),
+        "integrating": rng.uniform(0.2, 4),
+    }.get(detector, 0.0)
+    number = given.spots if given.spots is not None else _number(rng)
+    places, ratios, light = _spots(rng, photons, live, number, size, spread, read)
+    photons = photons + light
+    counts = rng.poisson(photons).astype(np.float32)
+    values, noise, offset, dtype = _detect(rng, counts, detector, spread, read, level)
+    reading = Reading(values, noise, live, offset)
+    for name in names:
+        if name in READING:
+            READING[name](rng, reading)
+    return SimulatedFrame(
+        _stored(rng, reading, dtype, gap),
+        places,
+        ratios,
+        Condition(detector, level, size, number, gap, names, given.shape),
+        names,
+    )
+
+
+def _number(rng: np.random.Generator) -> int:
+    kind = rng.random()
+    if kind < 0.35:
+        return 0
+    return int(rng.integers(1, 8)) if kind < 0.55 else int(np.exp(rng.uniform(np.log(4), np.log(150))))
+
+
+def _background(rng: np.random.Generator, ss: np.ndarray, fs: np.ndarray, level: float) -> np.ndarray:
+    radius = np.hypot(ss, fs) / 300
+    profile = 0.3 + rng.uniform(0, 1.5) * np.exp(-radius / rng.uniform(0.1, 1))
+    profile = profile + rng.uniform(0, 1.2) * np.exp(
+        -0.5 * ((radius - rng.uniform(0.5, 1.8)) / rng.uniform(0.15, 0.5)) ** 2
+    )
+    profile = profile * (1 + rng.normal(0, 0.1) * ss / 300 + rng.normal(0, 0.1) * fs / 300)
+    return level * np.maximum(profile / max(float(np.mean(profile)), 1e-3), 1e-3)
+
+
+def _live(rng: np.random.Generator, given: Condition, detector: str) -> tuple[np.ndarray, str]:
+    live: np.ndarray = np.ones(given.shape, bool)
+    gap = given.gaps or rng.choice(GAPS, p=[0.45, 0.2, 0.15, 0.1, 0.1])
+    if gap == "none":
+        return live, gap
+    for axis in (0, 1):
+        if rng.random() < 0.85:
+            period, width = rng.integers(60, 300), rng.integers(2, 40)
+            place = (np.arange(given.shape[axis]) + rng.integers(0, period)) % period < width
+            live &= ~(place[:, None] if axis == 0 else place[None])
+    if rng.random() < 0.2:
+        y, x = np.indices(given.shape)
+        live &= (
+            np.hypot(y - given.shape[0] / 2, x - given.shape[1] / 2) < rng.uniform(0.4, 0.7) * given.shape[0]
+        )
+    return live, str(gap)
+
+
+def _lattice(rng: np.random.Generator, shape: tuple[int, int], number: int) -> np.ndarray:
+    """Places of spots of a still: on arcs where a random lattice cuts the Ewald sphere, (n, 2)."""
+    cell = np.exp(rng.uniform(np.log(30), np.log(350), 3))
+    random = np.linalg.qr(rng.normal(size=(3, 3)))[0] / cell
+    wavelength, scale = rng.uniform(0.9, 1.8), 10 ** rng.uniform(2.9, 3.6)
+    reach = min(2 * np.sin(np.arctan(rng.uniform(250, 700) / scale) / 2) / wavelength, 0.6)
+    limits = np.minimum(np.ceil(cell * reach), 34).astype(int)
+    axes = np.meshgrid(*(np.arange(-n, n + 1) for n in limits), indexing="ij")
+    hkl = np.stack([a.ravel() for a in axes], 1)
+    q = hkl[np.any(hkl != 0, 1)] @ random
+    along = q[:, 2] + 1 / wavelength
+    error = np.abs(np.sqrt(q[:, 0] ** 2 + q[:, 1] ** 2 + along**2) - 1 / wavelength)
+    best = np.argsort(error + 1e-4 * rng.random(len(q)))[: 12 * number + 50]
+    place = q[best, :2] / along[best, None] * scale
+    place = place[rng.permutation(len(place))] + rng.uniform(0, 1, 2) * shape
+    return place[np.all((place > 1) & (place < np.array(shape) - 2), 1)]
+
+
+def _spots(
+    rng: np.random.Generator,
+    photons: np.ndarray,
+    live: np.ndarray,
+    number: int,
+    size: float,
+    spread: float,
+    read: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw spots: places (n, 2), ratios (n,), and their light (ss, fs)."""
+    shape = photons.shape
+    light = np.zeros(shape)
+    if number == 0:
+        return np.zeros((0, 2)), np.zeros(0), light
+    places = np.concatenate(
+        [
+            _lattice(rng, shape, number) if rng.random() < 0.6 else np.zeros((0, 2)),
+            rng.uniform(2, np.array(shape) - 3, (3 * number, 2)),
+        ]
+    )
+    # As many again lie below the threshold of sight.
+    places = places[: max(int(number * rng.uniform(1, 2.5)), 1)]
+    wanted = 6.5 * np.exp(rng.exponential(rng.uniform(0.3, 1.3), len(places)))
+    wanted[number:] = rng.uniform(0.5, 6, len(places) - min(number, len(places)))
+    split = rng.random() < 0.15
+    angle0, stretch = (
+        rng.uniform(0, np.pi),
+        1 + rng.exponential(0.3) * (rng.random() < 0.5) + 2 * (rng.random() < 0.06),
+    )
+    offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
+    ratios = np.zeros(len(places))
+    photon_factor = _response_variance(spread)
+    for index, (y, x) in enumerate(places):
+        row, column = round(float(y)), round(float(x))
+        a, b = offset[:, None] - (y - row), offset[None] - (x - column)
+        # A pixel and the point spread widen it.
+        own = np.hypot(size * rng.uniform(0.85, 1.15), 0.29)
+        angle = angle0 + rng.normal(0, 0.1)
+        u, v = a * np.cos(angle) + b * np.sin(angle), b * np.cos(angle) - a * np.sin(angle)
+        shape_here = np.exp(-0.5 * (u / (own * stretch)) ** 2 - 0.5 * (v / own) ** 2)
+        if split:
+            shift = rng.uniform(1, 3) * size
+            shape_here = shape_here + rng.uniform(0.2, 1) * np.exp(
+                -0.5 * ((u - shift) / own) ** 2 - 0.5 * (v / own) ** 2
+            )
+        shape_here /= shape_here.sum()
+        seen = gaussian_filter(shape_here, spread) if spread else shape_here
+        peak = np.unravel_index(seen.argmax(), seen.shape)
+        response = float(
+            (1 + RING_SHARE) * _around(seen, peak, 1).sum() - RING_SHARE * _around(seen, peak, 3).sum()
+        )
+        rows = slice(max(row - 3, 0), row + 4), slice(max(column - 3, 0), column + 4)
+        background = float(photons[rows].mean())
+        # Response noise of `sfxjax.spots.candidates`, photons.
+        expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS
+        strength = _strength(wanted[index], expected, 1.0 if not spread else 1e-3) / max(response, 0.02)
+        top, left = row - SPOT_REACH, column - SPOT_REACH
+        ys, xs = (
+            slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])),
+            slice(max(left, 0), min(column + SPOT_REACH + 1, shape[1])),
+        )
+        light[ys, xs] += (
+            strength * shape_here[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
+        )
+        around = live[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        ratios[index] = wanted[index] if around.size and around.mean() > 0.6 else 0.0
+    return places, ratios, light
+
+
+def _around(seen: np.ndarray, peak: tuple[Any, ...], reach: int) -> np.ndarray:
+    rows, columns = (slice(max(int(place) - reach, 0), int(place) + reach + 1) for place in peak)
+    return seen[rows, columns]
+
+
+@cache
+def _response_variance(spread: float) -> float:
+    """Variance of the response to light of one photon a pixel that a point spread blurs."""
+    kernel = np.zeros((21, 21))
+    kernel[7:14, 7:14] = -RING_SHARE
+    kernel[9:12, 9:12] = 1.0
+    return float(np.sum((gaussian_filter(kernel, spread) if spread else kernel) ** 2))
+
+
+def _strength(ratio: float, expected: float, photon: float) -> float:
+    """Photons that have a significance, by bisection."""
+    counts = expected / photon**2
+    low, high = 0.0, ratio**2 * 4 + 10 * ratio * np.sqrt(counts) + 10
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        found = np.sqrt(max(2 * ((counts + middle) * np.log1p(middle / counts) - middle), 0))
+        low, high = (middle, high) if found < ratio else (low, middle)
+    return low * photon
+
+
+def _detect(
+    rng: np.random.Generator, counts: np.ndarray, detector: str, spread: float, read: float, level: float
+) -> tuple[np.ndarray, float, float, str]:
+    """Return the values read, a typical pixel's noise, the value without light, and the type of a file."""
+    shape = counts.shape
+    noise = float(np.sqrt(level + read**2))
+    if detector == "counting":
+        return counts, max(noise, 0.5), 0.0, str(rng.choice(["int32", "uint16", "uint32"]))
+    if detector == "integrating":
+        gain, offset = 10 ** rng.uniform(-0.5, 0.6), rng.uniform(0, 100)
+        if rng.random() < 0.2:
+            # A background taken away, so that what is below it is stored as 0.
+            offset = -gain * level * rng.uniform(0.3, 1.1) + gain * noise * rng.uniform(-1, 1)
+        values = (
+            gaussian_filter(counts, spread, truncate=3) * gain + offset + gain * read * rng.normal(size=shape)
+        )
+        return values, gain * noise * 0.6, max(offset, 0.0), str(rng.choice(["uint16", "int16", "int32"]))
+    fixed = rng.normal(size=shape) * rng.uniform(0, 0.3)
+    values = counts + read * rng.normal(size=shape) + fixed * read
+    if detector == "photons":
+        if rng.random() < 0.3:
+            return np.maximum(np.round(values), 0), max(noise, 0.5), 0.0, "uint16"
+        return values, noise, 0.0, "float32"
+    gain = 10 ** rng.uniform(0.5, 1.6)
+    if detector == "eight_bit":
+        values = counts + max(read, 0.3) * rng.normal(size=shape)
+        scale = rng.uniform(2, 12) / noise
+        offset = rng.uniform(0, 30)
+        return values * scale + offset, noise * scale, offset, "uint8"
+    return values * gain, noise * gain, 0.0, str(rng.choice(["float32", "int16", "int32"]))
+
+
+def _stored(rng: np.random.Generator, reading: Reading, dtype: str, gap: str) -> np.ndarray:
+    values = reading.values
+    if dtype != "float32":
+        limits = np.iinfo(dtype)
+        lowest = limits.min if limits.min < 0 and rng.random() < 0.5 else 0
+        values = np.clip(np.round(values), lowest, limits.max)
+        if rng.random() < 0.2:
+            values = np.minimum(values, float(rng.choice([4095, 16383, 32767])))
+    values = values.astype(dtype)
+    if gap == "none":
+        return values
+    fill: float = 0.0
+    if gap == "minus_one" and dtype not in ("uint8", "uint16", "uint32"):
+        fill = float(rng.choice([-1, -2]))
+    if gap == "largest" and dtype not in ("uint8", "float32"):
+        fill = float(np.iinfo(dtype).max)
+    if gap == "largest" and dtype == "float32":
+        fill = np.nan
+    if gap == "constant":
+        fill = float(np.round(np.median(reading.values) * rng.uniform(0, 2)))
+    values[~reading.live] = np.asarray(fill).astype(dtype)
+    return values

@@ -1,0 +1,261 @@
+"""Where in a whole frame a spot may be: the strongest place of each block of 8 x 8 pixels, in units of the frame's own noise.
+
+1. Pixels that tell nothing take the mean of the live ones around them (blocks of 24 x 24).
+2. The response of a place is the sum of its 3 x 3 pixels less what the 40 pixels around these, of 7 x 7, would give: an
+   even background or a slope gives none.
+3. Its noise is 1.2533 times the mean size of the response in the block of 24 x 24, the median of the nine blocks around
+   it. Where photons are counted it is at least what Poisson statistics give for the mean.
+4. Signal-to-noise: with g the value of one photon, s = response / g and l = (noise / g)^2, it is
+   sqrt(2 ((l + s) ln(1 + s / l) - s)), the significance of l + s counts where l are expected (Li & Ma, Astrophys. J.
+   272:317 (1983), with a background known well). It is response / noise where there is much background, and less where
+   few photons are counted, by as much as chance gives more there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sfxjax.fusion import fusion_barrier
+from sfxjax.mapping import on_cpu
+from sfxjax.spots.signal_to_noise import windows
+
+BLOCK = 8
+NOISE_BLOCK = 24
+CANDIDATES = 384
+PATCH = 13
+CONTEXT = 9
+# Places closer than this many pixels are one.
+SAME_SPOT = 4.0
+_REACH = 3
+_MARGIN = 12
+OVER_MEAN_DEVIATION = 1.2533
+RING_SHARE = 9 / 40
+# Variance of the response over that of a pixel, of pixels that vary independently.
+RESPONSE_VARIANCE = 9 + 81 / 40
+# Least background counted with, photons in 3 x 3 pixels.
+LEAST_COUNTS = 0.1
+
+
+class Candidates(NamedTuple):
+    """The strongest places of a frame, (n,) each unless stated, by falling signal-to-noise.
+
+    Attributes:
+        ss: row of the centroid, pixels.
+        fs: column of the centroid.
+        signal_to_noise: as the module's text says; 0 where there are no more.
+        signal: sum over 3 x 3 pixels above the background, detector units.
+        patch: (n, 13, 13) pixels around it above the background in units of the pixels' noise, 0 where they tell nothing.
+        live: (n, 13, 13) bool.
+        context: (n, 9, 9) signal-to-noise of the blocks around.
+        scalars: (n, 6): counts of the background, noise over Poisson's, live share around, typical response around,
+            noise here over that of the nine blocks, contrast to the background.
+    """
+
+    ss: jax.Array
+    fs: jax.Array
+    signal_to_noise: jax.Array
+    signal: jax.Array
+    patch: jax.Array
+    live: jax.Array
+    context: jax.Array
+    scalars: jax.Array
+
+
+def significance(signal: jax.Array, noise: jax.Array, photon: jax.Array | float) -> jax.Array:
+    """Return the signal-to-noise ratio of a response; see the module's text.
+
+    Args:
+        signal: response, detector units.
+        noise: its standard deviation, above 0.
+        photon: detector units of one photon, above 0.
+    """
+    counts = (noise / photon) ** 2
+    ratio = jnp.maximum(signal, 0) * photon / noise**2
+    # The exact form loses all digits at small ratios.
+    large = 2 * counts * ((1 + ratio) * jnp.log1p(ratio) - ratio)
+    small = counts * ratio**2 * (1 - ratio / 3)
+    return jnp.sqrt(jnp.maximum(jnp.where(ratio < 1e-2, small, large), 0))
+
+
+@partial(jax.jit, static_argnames=("count",))
+def find_candidates(
+    values: jax.Array, counting: jax.Array, integers: jax.Array, count: int = CANDIDATES
+) -> Candidates:
+    """Find the places of a frame that may be spots.
+
+    Args:
+        values: (ss, fs) float32, multiples of 24, NaN where a pixel tells nothing.
+        counting: bool, whether integers count photons.
+        integers: bool, whether values are integers.
+        count: how many to return.
+    """
+    height, width = values.shape
+    rows, columns = height // NOISE_BLOCK, width // NOISE_BLOCK
+    tiles = values.reshape(rows, NOISE_BLOCK, width)
+
+    def moments(tile: jax.Array) -> jax.Array:
+        live = ~jnp.isnan(tile)
+        x = jnp.where(live, tile, 0)
+        # Rows first: a CPU adds them many columns at a time.
+        by = [part.sum(0).reshape(columns, NOISE_BLOCK).sum(1) for part in (live.astype(jnp.float32), x)]
+        return jnp.stack(by)
+
+    sums = jax.lax.map(moments, tiles)
+    live, total = sums[:, 0], sums[:, 1]
+    mean, around = _filled_mean(total, live)
+    least = jnp.where(integers, 0.29, 1e-6)
+    bare = jnp.pad(values, _REACH, constant_values=jnp.nan)
+    means = jnp.pad(jnp.repeat(mean, NOISE_BLOCK, axis=1), ((0, 0), (_REACH, _REACH)), mode="edge")
+    # Not known to the compiler to hold.
+    true = jnp.isfinite(total[0, 0]) if on_cpu() else None
+
+    def respond(place: jax.Array) -> tuple[jax.Array, jax.Array]:
+        tile = jax.lax.dynamic_slice_in_dim(bare, place * NOISE_BLOCK, NOISE_BLOCK + 2 * _REACH)
+        level = jax.lax.dynamic_index_in_dim(means, place, keepdims=False)
+
+        def load() -> jax.Array:
+            deviation = tile - level
+            return jnp.where(jnp.isnan(deviation), 0, deviation)
+
+        x = fusion_barrier(true, load)
+
+        def down(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            n = NOISE_BLOCK
+            three = x[2 : 2 + n] + x[3 : 3 + n] + x[4 : 4 + n]
+            return three, three + x[0:n] + x[1 : 1 + n] + x[5 : 5 + n] + x[6 : 6 + n]
+
+        three, seven = fusion_barrier(true, down, x)
+
+        def across(three: jax.Array, seven: jax.Array) -> jax.Array:
+            inner = three[:, 2 : 2 + width] + three[:, 3 : 3 + width] + three[:, 4 : 4 + width]
+            outer = sum(seven[:, k : k + width] for k in range(7))
+            return (1 + RING_SHARE) * inner - RING_SHARE * outer
+
+        response = fusion_barrier(true, across, three, seven)
+        n = NOISE_BLOCK // BLOCK
+
+        def gather(response: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return response.reshape(n, BLOCK, width).max(1), jnp.abs(response).sum(0)
+
+        rows_highest, rows_size = fusion_barrier(true, gather, response)
+        highest = rows_highest.reshape(n, width // BLOCK, BLOCK).max(2)
+        size = rows_size.reshape(columns, NOISE_BLOCK).sum(1)
+        return highest, size
+
+    highest, size = jax.lax.map(respond, jnp.arange(rows))
+    highest = highest.reshape(rows * 3, columns * 3)
+    share = live / NOISE_BLOCK**2
+    own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
+    noise = _median_of_nine(own)
+    level = jnp.maximum(_median_of_nine(jnp.where(share > 0.1, mean, jnp.nan)), 0)
+    typical = jnp.nan_to_num(jnp.nanmedian(own), nan=1.0)
+    pixel = noise / jnp.sqrt(RESPONSE_VARIANCE)
+    photon = jnp.nanmedian(jnp.where((share > 0.1) & (mean > 0), pixel**2 / jnp.maximum(mean, 1e-9), jnp.nan))
+    photon = jnp.clip(jnp.nan_to_num(photon, nan=1e-3), 1e-3, jnp.maximum(typical / 3.3, 1e-3))
+    photon = jnp.where(counting, 1.0, photon)
+    noise = jnp.where(jnp.isnan(noise), typical, noise)
+    poisson = jnp.sqrt(RESPONSE_VARIANCE * photon * jnp.nan_to_num(level))
+    floor = jnp.where(
+        counting, jnp.maximum(poisson, jnp.sqrt(LEAST_COUNTS)), jnp.maximum(0.3 * typical, 3.3 * least)
+    )
+    noise = jnp.maximum(noise, floor)
+    fine = jnp.repeat(jnp.repeat(noise, 3, 0), 3, 1)
+    ratio = significance(highest, fine, photon)
+    best, block = jax.lax.top_k(ratio.reshape(-1), count)
+    bs, bf = block // (columns * 3), block % (columns * 3)
+
+    context = windows(jnp.pad(ratio, CONTEXT // 2), bs, bf, CONTEXT)
+    edge = BLOCK + 2 * _MARGIN
+    padded = jnp.pad(values, _MARGIN, constant_values=jnp.nan)
+    wide = windows(padded, bs * BLOCK, bf * BLOCK, edge)
+    here_mean, here_noise, here_own = (a[bs // 3, bf // 3] for a in (mean, noise, jnp.nan_to_num(own)))
+    alive = ~jnp.isnan(wide)
+    x = jnp.where(alive, wide - here_mean[:, None, None], 0)
+    middle = _place_of_highest(x)
+    ss0, fs0 = middle // BLOCK, middle % BLOCK
+    half = PATCH // 2
+
+    def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
+        def one(a: jax.Array, s: jax.Array, f: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size))
+
+        return jax.vmap(one)(array, ss0, fs0)
+
+    patch, live_patch = cut(x, half, PATCH), cut(alive, half, PATCH)
+    away = jnp.maximum(jnp.abs(jnp.arange(PATCH) - half)[:, None], jnp.abs(jnp.arange(PATCH) - half))
+    ring = live_patch & (away >= 3) & (away <= 5)
+    background = jnp.sum(jnp.where(ring, patch, 0), (1, 2)) / jnp.maximum(ring.sum((1, 2)), 1)
+    patch = jnp.where(live_patch, patch - background[:, None, None], 0)
+    core = jnp.where(away <= 2, jnp.maximum(patch, 0), 0)
+    weight = jnp.maximum(core.sum((1, 2)), 1e-9)
+    offset = jnp.arange(PATCH, dtype=jnp.float32) - half
+    dss, dfs = jnp.sum(core * offset[:, None], (1, 2)) / weight, jnp.sum(core * offset, (1, 2)) / weight
+    signal = jnp.sum(jnp.where(away <= 1, patch, 0), (1, 2))
+    per_pixel = here_noise / jnp.sqrt(RESPONSE_VARIANCE)
+    counts = jnp.maximum(here_mean + background, 0) / photon
+    scalars = jnp.stack(
+        [
+            jnp.log10((here_noise / photon) ** 2 + 0.1),
+            jnp.log(here_noise / jnp.sqrt(RESPONSE_VARIANCE * jnp.maximum(counts, 0.01)) / photon),
+            around[bs // 3, bf // 3],
+            jnp.median(context.reshape(count, -1), axis=1) / 3,
+            jnp.log((here_own + 0.1 * here_noise) / here_noise),
+            background / per_pixel / 5,
+        ],
+        -1,
+    )
+    ss, fs = bs * BLOCK + ss0 + dss, bf * BLOCK + fs0 + dfs
+    # A spot on the border of two blocks is found in both: the stronger counts, of equals the first.
+    close = jnp.hypot(ss[:, None] - ss, fs[:, None] - fs) < SAME_SPOT
+    known = jnp.any(close & (jnp.arange(count)[:, None] > jnp.arange(count)), axis=1)
+    own_ratio = jnp.where(known, 0, best)
+    order = jnp.argsort(-own_ratio)
+    found = Candidates(
+        ss,
+        fs,
+        own_ratio,
+        signal,
+        patch / per_pixel[:, None, None],
+        live_patch,
+        context,
+        scalars,
+    )
+    return jax.tree.map(lambda part: part[order], found)
+
+
+def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean of each block's live pixels, of its neighbours' where it has few; and the live share of the nine blocks."""
+    both = jnp.pad(jnp.stack([total, live]), ((0, 0), (1, 1), (1, 1)))
+    rows, columns = live.shape
+    nine: Any = sum(both[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3))
+    frame = total.sum() / jnp.maximum(live.sum(), 1)
+    wide = jnp.where(nine[1] > 0, nine[0] / jnp.maximum(nine[1], 1), frame)
+    own = total / jnp.maximum(live, 1)
+    return jnp.where(live >= 0.25 * NOISE_BLOCK**2, own, wide), nine[1] / (9 * NOISE_BLOCK**2)
+
+
+def _median_of_nine(values: jax.Array) -> jax.Array:
+    """Median over each block's 3 x 3 neighbourhood of what is known; NaN where nothing is."""
+    rows, columns = values.shape
+    padded = jnp.pad(values, 1, constant_values=jnp.nan)
+    shifts = jnp.stack([padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
+    return jnp.nanmedian(shifts, axis=0)
+
+
+def _place_of_highest(x: jax.Array) -> jax.Array:
+    """Index in the inner 8 x 8 of the highest response, of (n, edge, edge)."""
+
+    def box(reach: int) -> Any:
+        start = _MARGIN - reach
+        size = BLOCK + 2 * reach
+        part = x[:, start : start + size, start : start + size]
+        by_row: Any = sum(part[:, k : k + BLOCK] for k in range(2 * reach + 1))
+        whole: Any = sum(by_row[:, :, k : k + BLOCK] for k in range(2 * reach + 1))
+        return whole
+
+    inner, outer = box(1), box(_REACH)
+    return ((1 + RING_SHARE) * inner - RING_SHARE * outer).reshape(x.shape[0], -1).argmax(-1)

@@ -1,0 +1,214 @@
+"""The day-one model: how many Bragg spots a frame shows, on a detector never seen, without labels or training.
+
+`sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch,
+what lies around it and the statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its
+signal-to-noise ratio, as defined there, is at least `min_snr`. The number of visible spots is a sum of independent choices
+(Poisson-binomial), and a frame's score is the probability that there are at least `min_spots`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.errors import UserError
+from sfxjax.spots.candidates import BLOCK, CANDIDATES, NOISE_BLOCK, Candidates, find_candidates
+from sfxjax.spots.frame_pixels import frame_pixels
+
+MIN_SNR = 6.0
+MIN_SPOTS = 4
+MANY_SPOTS = 10
+# A place of this probability counts as a spot where single spots are listed.
+SPOT_PROBABILITY = 0.5
+WEIGHTS = Path(__file__).with_name("day_one.npz")
+_COUNTED = 24
+
+Weights = dict[str, jax.Array]
+
+
+class FrameSpots(NamedTuple):
+    """What a frame shows.
+
+    Attributes:
+        score: probability of at least `min_spots` visible spots.
+        many: probability of at least 10.
+        expected: expected number.
+        fourth: signal-to-noise ratio of the `min_spots`-th strongest spot, 0 where there are fewer.
+        ss: (n,) rows of the candidates' centroids, of (panel, ss, fs) stacks with panel * height added.
+        fs: (n,) columns.
+        signal_to_noise: (n,) falling.
+        probability: (n,) of being a Bragg spot.
+        signal: (n,) sum over 3 x 3 pixels above the background, detector units.
+    """
+
+    score: float
+    many: float
+    expected: float
+    fourth: float
+    ss: np.ndarray
+    fs: np.ndarray
+    signal_to_noise: np.ndarray
+    probability: np.ndarray
+    signal: np.ndarray
+
+    def spots(self, min_snr: float = MIN_SNR) -> np.ndarray:
+        """Return which candidates are visible spots, bool (n,)."""
+        return (self.probability >= SPOT_PROBABILITY) & (self.signal_to_noise >= min_snr)
+
+
+def features(found: Candidates) -> jax.Array:
+    """Return what the network reads of each candidate, (n, features) float32."""
+    count = found.ss.shape[0]
+    ratio = jnp.maximum(found.signal_to_noise, 0.1)
+    peak = jnp.maximum(jnp.max(jnp.where(found.live, found.patch, 0)[:, 4:9, 4:9], (1, 2)), 1.0)
+    noise = jnp.arcsinh(found.patch / 2).reshape(count, -1)
+    shape = (found.patch / peak[:, None, None]).clip(-1, 1.5).reshape(count, -1)
+    lost = (~found.live).astype(jnp.float32).reshape(count, -1)
+    context = jnp.log(found.context + 1).reshape(count, -1)
+    relative = (found.context / ratio[:, None, None]).clip(0, 2).reshape(count, -1)
+    near = jnp.sort(found.context.reshape(count, -1), axis=1)[:, ::-1][
+        :, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])
+    ]
+    # Opposite places that are as bright tell lines and rings.
+    middle = found.patch
+    pairs = jnp.minimum(middle, middle[:, ::-1, ::-1]) / peak[:, None, None]
+    line = jnp.stack(
+        [
+            pairs[:, 2:11, 2:11].at[:, 2:7, 2:7].set(-1).max((1, 2)),
+            pairs.at[:, 1:12, 1:12].set(-1).max((1, 2)),
+        ],
+        -1,
+    )
+    ratios = jnp.log(near + 1) - jnp.log(ratio + 1)[:, None]
+    scalars = found.scalars.clip(-5, 5)
+    return jnp.concatenate(
+        [noise, shape, lost, context, relative, ratios, line.clip(-1, 1), scalars, jnp.log(ratio)[:, None]], 1
+    )
+
+
+def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
+    """Return the log odds of each candidate's being a Bragg spot.
+
+    Args:
+        weights: of `load_weights`.
+        inputs: (n, features).
+    """
+    hidden = (inputs - weights["mean"]) / weights["deviation"]
+    layer = 0
+    while f"kernel{layer}" in weights:
+        hidden = hidden @ weights[f"kernel{layer}"] + weights[f"bias{layer}"]
+        if f"kernel{layer + 1}" in weights:
+            hidden = jax.nn.gelu(hidden)
+        layer += 1
+    return hidden[:, 0]
+
+
+def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Array:
+    """Return the probabilities of 0, 1, ... most - 1, and of at least most, independent choices, (most + 1,)."""
+    start = jnp.zeros(most + 1).at[0].set(1.0)
+
+    def step(state: jax.Array, p: jax.Array) -> tuple[jax.Array, None]:
+        moved = jnp.concatenate([jnp.zeros(1), state[:-1] * p])
+        # The last entry keeps all that reaches it.
+        stay = (state * (1 - p)).at[-1].set(state[-1])
+        return stay + moved, None
+
+    return jax.lax.scan(step, start, probability)[0]
+
+
+@jax.jit
+def _judge(
+    weights: Weights, values: jax.Array, counting: jax.Array, integers: jax.Array, min_snr: jax.Array
+) -> Any:
+    found = find_candidates(values, counting, integers)
+    probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
+    visible = jnp.where(found.signal_to_noise >= min_snr, probability, 0)
+    return count_distribution(visible), visible.sum(), found, probability
+
+
+def find_spots(
+    frame: np.ndarray,
+    mask: np.ndarray | None = None,
+    *,
+    weights: Weights | None = None,
+    min_snr: float = MIN_SNR,
+    min_spots: int = MIN_SPOTS,
+) -> FrameSpots:
+    """Find the spots of a whole frame.
+
+    Args:
+        frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
+        mask: bool of that shape, True where a pixel counts; or None.
+        weights: of the network; by default those shipped.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit, at most 24.
+
+    Raises:
+        UserError: a number makes no sense, or the mask does not fit.
+    """
+    if not 1 <= min_spots <= _COUNTED:
+        raise UserError(f"min_spots of {min_spots} makes no sense: give 1 to {_COUNTED}")
+    if mask is not None and mask.shape != frame.shape:
+        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
+    weights = load_weights() if weights is None else weights
+    separator = NOISE_BLOCK - frame.shape[-2] % NOISE_BLOCK
+    ready = frame_pixels(frame, mask, separator)
+    values = padded(ready.values)
+    counts, expected, found, probability = jax.device_get(
+        _judge(weights, values, ready.counting, ready.integers, min_snr)
+    )
+    use = found.signal_to_noise > 0
+    ss = found.ss[use]
+    if frame.ndim > 2:
+        tall = frame.shape[-2] + separator
+        ss = ss - np.floor((ss + 0.5) / tall) * separator
+    result = FrameSpots(
+        float(counts[min_spots:].sum()),
+        float(counts[MANY_SPOTS:].sum()),
+        float(expected),
+        0.0,
+        ss,
+        found.fs[use],
+        found.signal_to_noise[use],
+        probability[use],
+        found.signal[use],
+    )
+    ratios = result.signal_to_noise[result.probability >= SPOT_PROBABILITY]
+    return result._replace(fourth=float(ratios[min_spots - 1]) if len(ratios) >= min_spots else 0.0)
+
+
+def padded(values: np.ndarray) -> np.ndarray:
+    """Fill a frame up to multiples of 24, and to a place for each candidate, with pixels that tell nothing."""
+    height, width = values.shape
+    columns = -(-width // NOISE_BLOCK)
+    rows = max(-(-height // NOISE_BLOCK), -(-CANDIDATES * BLOCK**2 // (columns * NOISE_BLOCK**2)))
+    more = rows * NOISE_BLOCK - height, columns * NOISE_BLOCK - width
+    if more == (0, 0):
+        return values
+    return np.pad(values, ((0, more[0]), (0, more[1])), constant_values=np.nan)
+
+
+@cache
+def load_weights(path: Path = WEIGHTS) -> Weights:
+    """Read weights; nothing is unpickled.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: jnp.asarray(stored[name], jnp.float32) for name in stored.files if name != "card"}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: the day-one model cannot be read ({error}); install sfxjax anew") from error
+
+
+def model_card(path: Path = WEIGHTS) -> dict[str, Any]:
+    """Return what is known of the shipped weights: how they were made, and how they did."""
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(json.loads(str(stored["card"])))

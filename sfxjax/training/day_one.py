@@ -1,0 +1,227 @@
+"""Makes the weights of the day-one model from a seed: simulates frames of all kinds, and learns which candidates are Bragg spots.
+
+    python -m train.day_one --out sfxjax/spots/day_one.npz
+
+`CONDITIONS` name single conditions to judge it by, on frames of other seeds; training draws from the same simulation.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sfxjax.command_line import new_parser
+from sfxjax.files import atomic_write_bytes
+from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
+from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
+from sfxjax.spots.day_one import features, padded, spot_logits
+from sfxjax.spots.frame_pixels import frame_pixels
+
+FRAMES = 1600
+WIDTHS = (64, 32)
+STEPS = 6000
+BATCH = 1024
+# A candidate is a spot if one of at least this ratio lies within so many pixels and spot sizes of it.
+LEAST_RATIO = 2.5
+NEAR = 2.0
+# Candidates of a frame that are learnt from: all spots, and the most striking others.
+KEPT = 96
+
+# Names of conditions, each as a change to what is drawn.
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "counting 0.03": {"detector": "counting", "level": 0.03, "parts": ()},
+    "counting 0.3": {"detector": "counting", "level": 0.3, "parts": ()},
+    "counting 3": {"detector": "counting", "level": 3.0, "parts": ()},
+    "counting 30": {"detector": "counting", "level": 30.0, "parts": ()},
+    "integrating 2000": {"detector": "integrating", "level": 2000.0, "parts": ()},
+    "photons 1": {"detector": "photons", "level": 1.0, "parts": ()},
+    "analogue 3": {"detector": "analogue", "level": 3.0, "parts": ()},
+    "eight bit": {"detector": "eight_bit", "parts": ()},
+    "wide spots": {"spot_size": 1.3, "parts": ()},
+    "very wide spots": {"spot_size": 2.2, "parts": ()},
+    "sharp spots": {"spot_size": 0.4, "parts": ()},
+    "gaps of 0": {"gaps": "zero", "level": 100.0, "detector": "integrating", "parts": ()},
+    "gaps of a constant": {"gaps": "constant", "level": 50.0, "detector": "counting", "parts": ()},
+    "hot pixels": {"parts": ("hot_pixels",)},
+    "smooth rings": {"parts": ("smooth_rings",)},
+    "grainy rings": {"parts": ("grainy_rings",)},
+    "small angle": {"parts": ("small_angle",)},
+    "jet streak": {"parts": ("jet_streak",)},
+    "shadow and stop": {"parts": ("shadow", "beam_stop", "film_step")},
+    "panel edges": {"parts": ("panel_edges",), "gaps": "zero"},
+    "cosmic rays": {"parts": ("cosmic_rays", "scratches")},
+    "bad pixels": {"parts": ("dead_pixels", "flickering_pixels", "bad_blocks")},
+    "dark with defects": {
+        "detector": "counting",
+        "level": 0.01,
+        "parts": ("noisy_areas", "hot_pixels", "bad_blocks"),
+    },
+    "noisy areas": {"parts": ("noisy_areas",)},
+    "uneven response": {"parts": ("uneven_response",)},
+    "salt": {"parts": ("salt_spots",)},
+}
+
+
+# Shares of frames that show one condition alone, such as few photons, so that none is rare.
+SINGLE = 0.3
+
+
+def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
+    frames = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        condition: dict[str, Any] = {}
+        if rng.random() < SINGLE:
+            condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
+        frames.append(draw_frame(rng, Condition(**condition)))
+    return frames
+
+
+def candidates_of(frame: SimulatedFrame) -> Candidates:
+    """Find a simulated frame's candidates, as arrays on the host."""
+    ready = frame_pixels(frame.values)
+    return jax.device_get(find_candidates(padded(ready.values), ready.counting, ready.integers))
+
+
+def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:
+    """Tell which candidates are true spots, float (n,): 1 or 0."""
+    seen = frame.signal_to_noise >= LEAST_RATIO
+    if not seen.any():
+        return np.zeros(len(found.ss))
+    places = frame.places[seen]
+    away = np.hypot(found.ss[:, None] - places[:, 0], found.fs[:, None] - places[:, 1]).min(1)
+    return (away <= NEAR + 0.5 * float(frame.condition.spot_size or 1)).astype(np.float32)
+
+
+def simulate_candidates(
+    frames: int, seed: int, processes: int = 2
+) -> tuple[Candidates, np.ndarray, np.ndarray]:
+    """Simulate frames and return candidates of theirs, whether each is a spot, and the frame it is of."""
+    rows: list[Candidates] = []
+    truths: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
+    step = 20
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        plans = [[(seed, i) for i in range(k, min(k + step, frames))] for k in range(0, frames, step)]
+        number = 0
+        for batch in pool.map(_frames, plans):
+            for frame in batch:
+                found = candidates_of(frame)
+                truth = are_spots(frame, found)
+                rng = np.random.default_rng([seed, 7, number])
+                striking = found.signal_to_noise + 3 * rng.random(len(truth))
+                striking[found.signal_to_noise < 3] = 0
+                chosen = np.argsort(-striking)[:KEPT]
+                rows.append(Candidates(*(np.asarray(part)[chosen] for part in found)))  # type: ignore[arg-type]
+                truths.append(truth[chosen])
+                numbers.append(np.full(len(chosen), number))
+                number += 1
+    joined = Candidates(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))  # type: ignore[arg-type]
+    use = joined.signal_to_noise >= 3
+    return (
+        Candidates(*(part[use] for part in joined)),
+        np.concatenate(truths)[use],
+        np.concatenate(numbers)[use],
+    )
+
+
+def _turned(found: Candidates, turn: jax.Array) -> Candidates:
+    """Turn or mirror patches and what lies around them; `turn` is 0 to 7."""
+
+    def apply(array: jax.Array) -> jax.Array:
+        array = jnp.where(turn & 1, array[:, ::-1], array)
+        array = jnp.where(turn & 2, array[:, :, ::-1], array)
+        return jnp.where(turn & 4, array.swapaxes(1, 2), array)
+
+    return found._replace(patch=apply(found.patch), live=apply(found.live), context=apply(found.context))
+
+
+def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Fit the network to candidates whose truth is known."""
+    some = np.random.default_rng(seed).permutation(len(truth))[:20000]
+    sample = np.asarray(features(Candidates(*(part[some] for part in found))))
+    rng = np.random.default_rng(seed)
+    sizes = [sample.shape[1], *WIDTHS, 1]
+    weights: dict[str, Any] = {"mean": sample.mean(0), "deviation": sample.std(0) + 0.1}
+    for layer, (n, m) in enumerate(pairwise(sizes)):
+        weights[f"kernel{layer}"] = rng.normal(0, np.sqrt(1.5 / n), (n, m)).astype(np.float32)
+        weights[f"bias{layer}"] = np.zeros(m, np.float32)
+    fixed = {name: jnp.asarray(weights.pop(name)) for name in ("mean", "deviation")}
+    schedule = optax.cosine_decay_schedule(2e-3, steps)
+    optimiser = optax.adamw(schedule, weight_decay=3e-3)
+    state = optimiser.init(weights)
+
+    @jax.jit
+    def step(weights: Any, state: Any, batch: Candidates, truth: jax.Array, turn: jax.Array) -> Any:
+        def loss(weights: Any) -> jax.Array:
+            logits = spot_logits({**fixed, **weights}, features(_turned(batch, turn)))
+            return optax.sigmoid_binary_cross_entropy(logits, truth).mean()
+
+        value, gradient = jax.value_and_grad(loss)(weights)
+        updates, state = optimiser.update(gradient, state, weights)
+        return optax.apply_updates(weights, updates), state, value
+
+    # Averaged over the last steps, weights generalise better.
+    averaged = None
+    for number in range(steps):
+        chosen = rng.integers(0, len(truth), BATCH)
+        batch = Candidates(*(part[chosen] for part in found))
+        weights, state, value = step(weights, state, batch, truth[chosen], int(rng.integers(8)))
+        if number >= steps * 3 // 4:
+            averaged = (
+                weights
+                if averaged is None
+                else jax.tree.map(lambda a, b: 0.995 * a + 0.005 * b, averaged, weights)
+            )
+        if number % 1000 == 999:
+            print(f"step {number + 1}: loss {float(value):.4f}", flush=True)
+    return {name: np.asarray(value) for name, value in {**fixed, **(averaged or weights)}.items()}
+
+
+def save(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
+    """Write weights, as 16-bit floats but for the inputs' scale, and their card."""
+    small = {
+        name: value if name in ("mean", "deviation") else value.astype(np.float16)
+        for name, value in weights.items()
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, card=np.array(json.dumps(card)), **small)  # type: ignore[arg-type]
+    atomic_write_bytes(path, content.getvalue())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = new_parser("train.day_one", "Make the weights of the day-one model from a seed.")
+    parser.add_argument("--out", type=Path, required=True, help="file for the weights, .npz")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"frames to simulate (default: {FRAMES})")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"of fitting (default: {STEPS})")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    chosen = parser.parse_args(arguments)
+    found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
+    print(
+        f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots",
+        flush=True,
+    )
+    weights = fit(found, truth, chosen.seed, chosen.steps)
+    card = {
+        "frames": chosen.frames,
+        "seed": chosen.seed,
+        "steps": chosen.steps,
+        "candidates": len(truth),
+        "trained_on": "simulated frames of sfxjax.simulate.conditions only",
+        "patch": PATCH,
+        "context": CONTEXT,
+    }
+    save(chosen.out, weights, card)
+    print(f"written: {chosen.out}")

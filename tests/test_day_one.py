@@ -1,0 +1,150 @@
+"""The day-one model: whole frames of any detector to spots and a number of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sfxjax.errors import UserError
+from sfxjax.simulate.artefacts import LIGHT, READING
+from sfxjax.simulate.conditions import Condition, draw_frame
+from sfxjax.spots.candidates import find_candidates, significance
+from sfxjax.spots.day_one import WEIGHTS, count_distribution, find_spots, model_card, padded
+from sfxjax.spots.frame_pixels import frame_pixels
+
+PLACES = [(40.3, 50.6), (100.2, 61.4), (150.0, 160.3), (60.7, 170.2), (181.4, 30.8), (20.1, 120.5)]
+
+
+def _frame(level: float, height: float, seed: int = 0, shape: tuple[int, int] = (216, 192)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    ss, fs = np.indices(shape)
+    mean = np.full(shape, level)
+    for y, x in PLACES if height else ():
+        mean += height * np.exp(-0.5 * ((ss - y) ** 2 + (fs - x) ** 2) / 0.9**2)
+    return rng.poisson(mean).astype(np.uint16)
+
+
+def test_number_of_spots_is_the_sum_of_independent_choices():
+    rng = np.random.default_rng(1)
+    p = rng.random(30)
+    found = np.asarray(count_distribution(p, 12))
+    exact = np.array([1.0])
+    for one in p:
+        exact = np.convolve(exact, [1 - one, one])
+    np.testing.assert_allclose(found[:12], exact[:12], atol=1e-6)
+    np.testing.assert_allclose(found[12], exact[12:].sum(), atol=1e-5)
+
+
+def test_significance_is_that_of_poisson_counts_and_of_a_normal_variable_in_the_limit():
+    # Counts of which chance gives as many or more as rarely as a normal variable exceeds the ratio.
+    for expected, counts in ((0.5, 8), (3.0, 18), (30.0, 70)):
+        chance = stats.poisson.sf(counts - 1, expected) - 0.5 * stats.poisson.pmf(counts, expected)
+        found = float(significance(counts - expected, expected**0.5, 1.0))
+        assert found == pytest.approx(stats.norm.isf(chance), rel=0.06)
+    assert float(significance(600.0, 100.0, 1e-3)) == pytest.approx(6, rel=1e-3)
+
+
+@pytest.mark.parametrize("level", [0.3, 3.0, 300.0])
+def test_spots_are_found_to_a_fraction_of_a_pixel_and_noise_is_none(level):
+    # Well above the threshold of sight: a ratio of about 9.
+    height = 10 + 8 * level**0.5
+    hit, miss = find_spots(_frame(level, height)), find_spots(_frame(level, 0))
+    assert hit.score > 0.9 and miss.score < 0.1
+    visible = hit.spots()
+    for y, x in PLACES:
+        assert np.hypot(hit.ss[visible] - y, hit.fs[visible] - x).min() < 0.5
+    assert miss.spots().sum() <= 1
+    assert hit.fourth > 6 > miss.fourth
+
+
+def test_panels_give_the_same_spots_as_an_image():
+    frame = _frame(3.0, 30.0)
+    whole = find_spots(frame)
+    panels = find_spots(np.stack([_frame(3.0, 0.0, 5), frame]))
+    assert panels.spots().sum() == whole.spots().sum()
+    y, x = PLACES[0]
+    chosen = panels.spots()
+    assert np.hypot(panels.ss[chosen] - 216 - y, panels.fs[chosen] - x).min() < 0.5
+
+
+def test_what_the_user_calls_visible_decides():
+    frame = _frame(300.0, 120.0)
+    assert find_spots(frame, min_snr=6).score > 0.9 > 0.1 > find_spots(frame, min_snr=500).score
+    assert find_spots(frame, min_spots=len(PLACES) + 4).score < 0.5
+    with pytest.raises(UserError, match="min_spots"):
+        find_spots(frame, min_spots=0)
+    with pytest.raises(UserError, match="mask"):
+        find_spots(frame, np.ones((3, 3), bool))
+
+
+@pytest.mark.parametrize(
+    ("fill", "dtype"),
+    [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)],
+)
+def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
+    frame = _frame(300.0, 0).astype(dtype)
+    frame[90:100], frame[:, 60:66] = fill, fill
+    ready = frame_pixels(frame)
+    assert np.isnan(ready.values[90:100]).mean() > 0.95 and np.isnan(ready.values[:, 60:66]).mean() > 0.95
+    # Pixels that happen to read as much are live.
+    assert np.isfinite(np.delete(ready.values, np.s_[90:100], 0)[:, :60]).mean() > 0.99
+    assert find_spots(frame).score < 0.1
+
+
+def test_frames_without_a_number_and_frames_of_zeros_show_nothing():
+    for frame in (
+        np.full((100, 90), np.nan, np.float32),
+        np.zeros((100, 90), np.int32),
+        np.full((64, 64), 7),
+    ):
+        found = find_spots(frame)
+        assert found.score < 0.01 and np.isfinite(found.expected)
+
+
+def test_hot_pixels_are_no_spots():
+    frame = _frame(300.0, 0)
+    rng = np.random.default_rng(3)
+    frame[rng.integers(0, 216, 40), rng.integers(0, 192, 40)] += 2000
+    assert find_spots(frame).score < 0.1
+
+
+def test_candidates_do_not_depend_on_the_offset_of_an_integrating_detector():
+    frame = _frame(300.0, 100.0)
+    one, other = (
+        find_candidates(padded(frame_pixels(frame + offset).values), False, True) for offset in (1000, 1500)
+    )
+    np.testing.assert_allclose(one.signal_to_noise[:6], other.signal_to_noise[:6], rtol=2e-3)
+
+
+def test_every_part_of_the_simulation_can_be_drawn_from_a_seed():
+    for name in (*LIGHT, *READING):
+        one, other = (
+            draw_frame(np.random.default_rng(4), Condition(parts=(name,), shape=(240, 264))) for _ in range(2)
+        )
+        assert one.values.shape == (240, 264)
+        np.testing.assert_array_equal(one.values, other.values)
+        assert len(one.places) == len(one.signal_to_noise)
+
+
+def test_simulated_truth_is_what_the_finder_measures():
+    measured, truth = [], []
+    for seed in range(6):
+        frame = draw_frame(
+            np.random.default_rng(seed),
+            Condition(detector="counting", level=20.0, spots=15, spot_size=0.8, parts=(), gaps="none"),
+        )
+        ready = frame_pixels(frame.values)
+        found = find_candidates(padded(ready.values), ready.counting, ready.integers)
+        for (y, x), ratio in zip(frame.places, frame.signal_to_noise, strict=True):
+            away = np.hypot(np.asarray(found.ss) - y, np.asarray(found.fs) - x)
+            if ratio > 8 and away.min() < 1.5:
+                measured.append(float(found.signal_to_noise[away.argmin()]))
+                truth.append(ratio)
+    assert len(truth) > 30
+    assert np.median(np.array(measured) / truth) == pytest.approx(1, abs=0.15)
+
+
+def test_weights_are_small_and_have_a_card():
+    assert WEIGHTS.stat().st_size < 1_000_000
+    assert model_card()["candidates"] > 10_000
