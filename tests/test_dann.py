@@ -184,6 +184,19 @@ def test_other_settings_do_not_go_into_the_same_folder(copied, capsys) -> None:
     assert contents(copied) == before
 
 
+@pytest.mark.parametrize("format", [None, 1])
+def test_a_run_of_another_version_is_refused(format: int | None, copied, capsys) -> None:
+    settings = json.loads((copied / "settings.json").read_text())
+    settings |= {"format": format}
+    if format is None:
+        del settings["format"]
+    (copied / "settings.json").write_text(json.dumps(settings))
+    before = contents(copied)
+    line = complaint(capsys, *SIMULATED_SETS, "--out", copied)
+    assert "another version of sfxjax" in line and "train again" in line
+    assert contents(copied) == before
+
+
 @pytest.mark.parametrize("file", ["settings.json", "checkpoints"])
 def test_damaged_files_of_a_run_are_named(file: str, copied, capsys) -> None:
     if file == "settings.json":

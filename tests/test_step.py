@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from sfxjax.models.networks import DomainAdversarialNetwork, rotate_flip
 from sfxjax.models.stem import BaseConfig
@@ -113,6 +116,47 @@ def test_two_devices_train_as_one() -> None:
         ends.append((first_replica(state), losses))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-3), *ends)
     assert int(ends[0][0].step) == len(draw.strength)
+
+
+@pytest.mark.filterwarnings("error:.*(pmap|shard_map):DeprecationWarning")
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_pmap_trains_as_shard_map_does(steps_per_call: int) -> None:
+    """The same body mapped by `jax.shard_map` over the same two devices, with each device's own dropout."""
+    devices = jax.local_devices()[:2]
+    # A shape of its own, so that no other test has compiled it before warnings are errors.
+    config = replace(CONFIG, features=6, dropout=0.2)
+    data, optimizer = domains(), optax.adam(1e-2)
+    draw = split_over_devices(drawn(data), 2)
+    state = new_state(config, optimizer, data.source[:1], seed=1)
+    body = training_step(config, optimizer, "shards")
+
+    def shard(state, data, draw):
+        def one(state, indices):
+            key = jax.random.fold_in(jax.random.fold_in(KEY, state.step), jax.lax.axis_index("shards"))
+            return body(state, data, indices, key)
+
+        return jax.lax.scan(one, state, jax.tree.map(lambda leaf: leaf[0], draw))
+
+    everywhere, divided = PartitionSpec(), PartitionSpec("shards")
+    # Gradients, statistics and losses are averaged in the body, which the check of replication would average again.
+    by_shard_map = jax.shard_map(
+        shard,
+        mesh=Mesh(np.array(devices), ("shards",)),
+        in_specs=(everywhere, everywhere, divided),
+        out_specs=everywhere,
+        check_vma=False,
+    )
+    expected, expected_losses = jax.jit(by_shard_map)(state, data, draw)
+    run = mapped_steps(config, optimizer, devices, steps_per_call)
+    found, losses = run(replicate(state, devices), replicate(data, devices), draw, KEY)
+    assert int(expected.step) == 3
+    np.testing.assert_allclose(losses.label, expected_losses.label, rtol=1e-5)
+    np.testing.assert_allclose(losses.domain, expected_losses.domain, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), first_replica(found), expected
+    )
+    for copy in jax.tree.leaves(found):
+        np.testing.assert_array_equal(copy[0], copy[1])
 
 
 def test_mapped_steps_are_the_body_one_after_the_other() -> None:

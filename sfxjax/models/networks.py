@@ -168,14 +168,11 @@ class DomainAdversarialNetwork(nn.Module):
         config: shape of the base.
         axis_name: mapped axis over which batch statistics are averaged, or None.
         frozen: number of levels of the base that do not train, see `ConvolutionalBase`.
-        conditional: the domain classifier sees the features once for each class, weighted by the probability that the label
-            classifier gives the class, so that each class is aligned with the same class (Long et al., NeurIPS 2018, Eq. 3).
     """
 
     config: BaseConfig = BaseConfig()
     axis_name: str | None = None
     frozen: int = 0
-    conditional: bool = False
 
     def setup(self) -> None:
         """Build the parts; `base` and `label_head` are those of `HitClassifier`."""
@@ -200,12 +197,7 @@ class DomainAdversarialNetwork(nn.Module):
             flax.errors.ScopeParamShapeError: the maps have another number of channels than the weights are for.
         """
         features = self.base(maps, train=train)
-        logits = self.label_head(features)
-        seen = gradient_reversal(features, strength)
-        if self.conditional:
-            positive = jax.nn.sigmoid(jax.lax.stop_gradient(logits))[:, None]
-            seen = jnp.concatenate([positive * seen, (1 - positive) * seen], axis=-1)
-        return logits, self.domain_head(seen)
+        return self.label_head(features), self.domain_head(gradient_reversal(features, strength))
 
 
 def parameter_count(params: Any) -> int:

@@ -1,6 +1,8 @@
 """Ways to carry a network to a set without labels: what each asks of the target's frames.
 
 `METHODS` names them. All train on the source's labels; they differ in what they make of the target.
+Batch statistics of the target alone (Li et al. 2017) and conditional DANN with a smoothed task loss (Long et al. 2018,
+Rangwani et al. 2022) are not among them: both did worse than carrying over untouched, see `bench/results/reductions.md`.
 """
 
 from __future__ import annotations
@@ -38,12 +40,7 @@ class Adaptation:
 
 METHODS: dict[str, Adaptation] = {
     "carried_over": Adaptation("carried over, untouched", None),
-    "target_statistics": Adaptation("the target's own batch statistics", LossConfig("statistics")),
     "dann": Adaptation("DANN", LossConfig("dann", joint_statistics=True)),
-    "conditional_smooth": Adaptation(
-        "conditional DANN, smoothed task loss",
-        LossConfig("conditional", sharpness=0.02, joint_statistics=True),
-    ),
     "class_confusion": Adaptation(
         "minimum class confusion", LossConfig("class_confusion", joint_statistics=True), strength=0.5
     ),

@@ -40,7 +40,7 @@ from sfxjax.training.step import LossConfig
 
 RECIPE = TrainingConfig(objective=LossConfig(matched_classes=True))
 SOURCE_ONLY = "source_only"
-HEADS = "learning_curves.png"
+LEARNING_CURVES = "learning_curves.png"
 
 
 def read_plans(
@@ -84,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sets = sets_of(plan, described)
     results = run(plan, sets, out)
     simulated = " (simulated sets)" if results["simulated"] else ""
-    heads_title = f"DANN {plan.source} -> {plan.target}{simulated}"
+    title = f"DANN {plan.source} -> {plan.target}{simulated}"
     if writes():
-        plot_learning_curves(read_log(out), results["epoch_kept"], heads_title, out / HEADS)
+        plot_learning_curves(read_log(out), results["epoch_kept"], title, out / LEARNING_CURVES)
     before = run(alone, sets, alone_out)
     pair = TABLE_5.get((plan.source, str(plan.target)))
     show(
@@ -99,5 +99,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if pair is None
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
     )
-    print(f"the label and domain classifiers by epoch: {out / HEADS}")
+    print(f"the label and domain classifiers by epoch: {out / LEARNING_CURVES}")
     print_next_step(out, began)

@@ -9,7 +9,7 @@ import numpy as np
 from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
 
 RECALLS = (0.90, 0.95, 0.99)
-# A network whose recall exceeds its false alarms by less tells nothing of shares.
+# A network whose recall exceeds its false alarms by less says nothing about the fraction of positives.
 LEAST_DIFFERENCE = 0.3
 
 
@@ -62,15 +62,15 @@ def logit_bias(positive: np.ndarray, scores: np.ndarray) -> float:
 
 
 def positive_fraction(recall: float, false_alarms: float, called: float) -> float:
-    """Estimate the share of positives among frames without labels, from how often a network calls frames positive.
+    """Estimate the fraction of positives among frames without labels, from how often a network calls frames positive.
 
     Args:
-        recall: share of labelled positives called positive, or their mean probability.
+        recall: fraction of labelled positives called positive, or their mean probability.
         false_alarms: the same of labelled negatives.
         called: the same of the frames without labels.
 
     Returns:
-        Share from 0.1 to 0.9; 0.5 where the network hardly tells the classes apart.
+        Fraction from 0.1 to 0.9; 0.5 where the network hardly tells the classes apart.
 
     References:
         Lipton et al., ICML 2018, for two classes.

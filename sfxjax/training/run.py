@@ -34,6 +34,7 @@ from sfxjax.training.loop import TrainingResult, Validation, check_classes, fit
 from sfxjax.training.scores import LOG, write_scores
 from sfxjax.training.step import Domains
 
+FORMAT = 2  # of a run's folder: raise it whenever what lies there changes its names or meaning
 SETTINGS = "settings.json"
 RESULTS = "results.json"
 SCORES = "scores.h5"
@@ -209,7 +210,7 @@ def _map_logits(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) 
 
 
 def check_folder(out: Path, plan: RunConfig) -> None:
-    """Raise a UserError unless a folder is new, or of a run with these settings."""
+    """Raise a UserError unless a folder is new, or of a run with these settings by this version's format."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is not a folder; name another with --out")
     try:
@@ -218,10 +219,16 @@ def check_folder(out: Path, plan: RunConfig) -> None:
         return
     except ValueError as error:
         raise UserError(f"{out / SETTINGS} is damaged ({error}); name another folder with --out") from error
-    if earlier != json.loads(json.dumps(plan.to_json())):
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        raise UserError(f"{out} holds a run of another version of sfxjax; delete it and train again")
+    if earlier != json.loads(json.dumps(_settings(plan))):
         raise UserError(
             f"{out} holds a run with other settings; name another folder with --out, or delete it"
         )
+
+
+def _settings(plan: RunConfig) -> dict[str, Any]:
+    return {"format": FORMAT} | plan.to_json()
 
 
 def finished(plan: RunConfig, out: Path) -> dict[str, Any] | None:
@@ -265,7 +272,7 @@ def train_and_test(
     check_classes(training_data(plan, sets)[0].positive)
     # Only now, so that data found wanting can be mended without another --out.
     if writes():
-        atomic_write_json(out / SETTINGS, plan.to_json())
+        atomic_write_json(out / SETTINGS, _settings(plan))
     outcome = train(plan, sets, out / "checkpoints", advance)
 
     logits = {

@@ -25,7 +25,7 @@ from sfxjax.training.losses import class_confusion, domain_loss, label_loss, pse
 Array = jax.Array | np.ndarray
 
 
-Adaptation = Literal["dann", "conditional", "class_confusion", "statistics"]
+Adaptation = Literal["dann", "class_confusion"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,7 @@ class LossConfig:
 
     Attributes:
         adaptation: what is asked of unlabelled target frames. "dann": features that a domain classifier cannot tell
-            from the source's; "conditional": the same for each class apart (Long et al., NeurIPS 2018);
-            "class_confusion": predictions that are not torn between the classes (Jin et al., ECCV 2020);
-            "statistics": nothing, they only get batch statistics of their own (Li et al., ICLR workshop 2017).
-        sharpness: radius of the smoothed task loss; the label loss's gradient is taken that far uphill (Foret et al., ICLR 2021;
-            for domain adaptation Rangwani et al., ICML 2022). 0 for the plain loss.
+            from the source's; "class_confusion": predictions that are not torn between the classes (Jin et al., ECCV 2020).
         joint_statistics: normalise both domains by the statistics of one batch that holds both, and keep one set of running
             ones. Where the sets differ in their fraction of hits, statistics of their own would call that a difference of
             the frames. Otherwise each domain has its own.
@@ -49,14 +45,13 @@ class LossConfig:
     """
 
     adaptation: Adaptation = "dann"
-    sharpness: float = 0.0
     joint_statistics: bool = False
     matched_classes: bool = False
     frozen: int = 0
 
     def network(self, config: BaseConfig, axis_name: str | None = None) -> DomainAdversarialNetwork:
         """Build the network that this objective trains."""
-        return DomainAdversarialNetwork(config, axis_name, self.frozen, self.adaptation == "conditional")
+        return DomainAdversarialNetwork(config, axis_name, self.frozen)
 
 
 DANN = LossConfig()
@@ -210,7 +205,7 @@ def training_step(
             )
             return label, domain_logit, changed.get("batch_stats", {})
 
-        def both(params: Any) -> tuple[Losses, dict[str, Any]]:
+        def losses_and_statistics(params: Any) -> tuple[Losses, dict[str, Any]]:
             if target is None:
                 label, _, source_stats = heads(params, "source", source, keys[0])
                 return Losses(label_loss(label, positive, draw.fraction), jnp.zeros(())), {
@@ -231,28 +226,17 @@ def training_step(
             on_labels = label_loss(label, positive, draw.fraction)
             if pseudo_labels is not None:
                 on_labels = on_labels + pseudo_label_loss(on_target, pseudo_labels)
-            if objective.adaptation in ("dann", "conditional"):
+            if objective.adaptation == "dann":
                 adaptation_loss = domain_loss(from_source, from_target)
-            elif objective.adaptation == "class_confusion":
-                adaptation_loss = jnp.asarray(draw.strength) * class_confusion(on_target)
             else:
-                adaptation_loss = jnp.zeros(())
+                adaptation_loss = jnp.asarray(draw.strength) * class_confusion(on_target)
             return Losses(on_labels, adaptation_loss), stats
 
         def loss(params: Any) -> tuple[jax.Array, tuple[Any, Losses]]:
-            losses, stats = both(params)
+            losses, stats = losses_and_statistics(params)
             return losses.label + losses.domain, (stats, losses)
 
         gradient, (batch_stats, losses) = jax.grad(loss, has_aux=True)(state.params)
-        if objective.sharpness:
-            label_gradient = jax.grad(lambda params: both(params)[0].label)
-            here = label_gradient(state.params)
-            length = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(here)))
-            reach = objective.sharpness / (length + 1e-12)
-            uphill = jax.tree.map(lambda leaf, slope: leaf + reach * slope, state.params, here)
-            gradient = jax.tree.map(
-                lambda full, flat, up: full - flat + up, gradient, here, label_gradient(uphill)
-            )
         if axis_name is not None:
             gradient, batch_stats, losses = jax.lax.pmean((gradient, batch_stats, losses), axis_name)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
