@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,12 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no reference data beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Let go of a module's compiled programs after it: each takes mappings of memory, of which a process may have so many."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()

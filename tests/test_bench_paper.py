@@ -136,6 +136,7 @@ def made(tmp_path_factory):
         yield root, options
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_was_run_and_says_what_was_not(made) -> None:
     root, _ = made
     page = (root / "results" / "report.html").read_text()
@@ -148,6 +149,7 @@ def test_the_page_holds_what_was_run_and_says_what_was_not(made) -> None:
     )
 
 
+@pytest.mark.slow
 def test_cells_hold_the_counts_of_the_runs_own_scores(made) -> None:
     root, _ = made
     record = json.loads((root / "results" / "cells.json").read_text())
@@ -164,6 +166,7 @@ def test_cells_hold_the_counts_of_the_runs_own_scores(made) -> None:
     assert set(run.scores) == set(SETS)
 
 
+@pytest.mark.slow
 def test_the_same_command_trains_nothing_again(made, monkeypatch) -> None:
     root, options = made
     monkeypatch.setattr(paper, "train_and_test", lambda *_: pytest.fail("trained again"))
@@ -174,6 +177,7 @@ def test_the_same_command_trains_nothing_again(made, monkeypatch) -> None:
     assert load_model(root / "runs" / "dann-full-LN83-LO19-seed0").reduction is None
 
 
+@pytest.mark.slow
 def test_runs_of_other_frames_are_not_mixed_in(made, capsys) -> None:
     _, options = made
     other = [*options, "--frames", "220"]

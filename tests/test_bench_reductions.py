@@ -185,6 +185,7 @@ def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) 
     assert "other frames" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_is_trained_on_and_screens(tmp_path: Path, capsys) -> None:
     out = tmp_path / "run"
     few = ["--frames", "60", "--labels", "20", "--epochs", "2", "--steps", "3", "--batch", "8"]
@@ -198,6 +199,7 @@ def test_a_file_is_trained_on_and_screens(tmp_path: Path, capsys) -> None:
     assert len((tmp_path / "screened" / "frames.csv").read_text().splitlines()) == 61
 
 
+@pytest.mark.slow
 def test_transfer_moves_only_what_it_should(tmp_path: Path, capsys) -> None:
     """The two steps of the paper's Fig. 3 through the command: the base of step one is the source's, bit by bit."""
     few = [

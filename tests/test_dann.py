@@ -310,6 +310,7 @@ def test_data_that_cannot_be_used(damage: str, good_sets, tmp_path, capsys) -> N
     )
 
 
+@pytest.mark.slow
 def test_frames_smaller_than_the_crop_are_padded(tmp_path) -> None:
     data = write_sets(tmp_path / "data", side=723)
     out = tmp_path / "out"

@@ -72,6 +72,7 @@ def work(port: int, process: int, folder: Path) -> None:
     (folder / f"{process}.json").write_text(json.dumps(result.history))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     import jax
 

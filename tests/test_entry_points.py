@@ -98,6 +98,7 @@ def test_a_format_is_screened_and_found_in_a_folder(environment: dict[str, str],
     assert without.returncode == 2 and "no file in this folder may hold frames" in without.stderr
 
 
+@pytest.mark.slow
 def test_a_reduction_is_trained_on_and_its_model_screens(environment: dict[str, str], tmp_path: Path) -> None:
     short = ["--frames", 40, "--labels", 24, "--epochs", 1, "--steps", 2, "--batch", 8]
     options = ["--dataset", "LN83", "--reduction", "column_maxima", *short, "--out", tmp_path / "run"]

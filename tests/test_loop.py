@@ -107,6 +107,7 @@ def test_the_share_drawn_lies_halfway_to_the_median_of_the_last_estimates() -> N
     assert fraction_to_draw([]) == 0.5
 
 
+@pytest.mark.slow
 def test_the_kept_epoch_has_the_lowest_source_loss_of_the_last_quarter(tmp_path) -> None:
     training, validation = data()
     recipe = dataclasses.replace(RECIPE, epochs=8)
@@ -185,6 +186,7 @@ def test_validation_against_numpy(finished) -> None:
     assert got["target_fraction"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_targets_share_of_positives_is_found_whatever_its_own_statistics(finished) -> None:
     _, validation = data()
     rng = np.random.default_rng(4)

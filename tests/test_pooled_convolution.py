@@ -145,7 +145,9 @@ class FlaxBase(nn.Module):
     ("config", "shape"),
     [
         (BaseConfig(channels=(4, 6), dropout=0.0), (6, 18, 18, 2)),
-        (BaseConfig(dimensions=1, channels=(4, 6, 5), dropout=0.0), (6, 36, 1)),
+        pytest.param(
+            BaseConfig(dimensions=1, channels=(4, 6, 5), dropout=0.0), (6, 36, 1), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_base_is_that_of_flax_layers(config: BaseConfig, shape: tuple[int, ...]) -> None:

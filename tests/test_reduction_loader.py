@@ -298,6 +298,7 @@ def test_a_model_names_the_code_that_made_its_vectors_and_does_not_run_it(tmp_pa
         load_model(folder)
 
 
+@pytest.mark.slow
 def test_models_of_the_library_need_nothing_given(tmp_path: Path) -> None:
     vectors = save_model(tmp_path / "vectors", trained_on("rwd"))
     whole = save_model(tmp_path / "whole", trained_on(None))
@@ -333,6 +334,7 @@ def test_damaged_names_of_reductions_end_in_a_line(tmp_path: Path) -> None:
             load_model(folder)
 
 
+@pytest.mark.slow
 def test_the_example_screens_a_run(tmp_path: Path) -> None:
     """As a researcher's file does: trained elsewhere, a model and ten lines beside it."""
     example = tmp_path / EXAMPLE.name

@@ -70,7 +70,8 @@ def test_a_growing_file_is_followed_to_its_end(tmp_path: Path, model: Path, swmr
     np.testing.assert_allclose(cases.scores(tmp_path / "o"), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("files", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [3, 1])
 def test_two_processes_share_a_run(tmp_path: Path, model: Path, files: int) -> None:
     data = cases.frames(12, 724)
     data[5] = 0

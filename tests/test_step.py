@@ -263,6 +263,7 @@ def test_cross_entropy_against_optax() -> None:
     assert cross_entropy(logits, truth) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_scanned_in_one_call_are_those_of_many_calls() -> None:
     devices = jax.local_devices()[:1]
     data, optimizer = domains(), optax.adam(1e-2)

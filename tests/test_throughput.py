@@ -229,6 +229,7 @@ def test_compare_takes_no_number_for_no_number() -> None:
             stages.compare("x", fast, [1.0, np.nan], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_blocks_in_bfloat16_give_nearly_the_same_logits() -> None:
     model = stages.random_model(BaseConfig(channels=(4, 4)), None)
     frames = np.stack([preprocess(frame) for frame in cases.frames(4, 724)])

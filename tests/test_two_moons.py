@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import flax.linen as nn
 import numpy as np
+import pytest
 from sklearn.datasets import make_moons
 
 from sfxjax.models.gradient_reversal import gradient_reversal
@@ -70,6 +71,7 @@ def accuracy_on_target(adapted: bool, seed: int) -> float:
     return float(np.mean((logits > 0) == truth))
 
 
+@pytest.mark.slow
 def test_plain_training_fails_on_the_turned_moons_and_dann_does_not() -> None:
     plain = [accuracy_on_target(False, seed) for seed in range(3)]
     adapted = [accuracy_on_target(True, seed) for seed in range(3)]

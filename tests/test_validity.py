@@ -121,12 +121,23 @@ def odd_frames(dtype: Any, seed: int) -> np.ndarray:
     return frames
 
 
-@pytest.mark.parametrize("reduction", SEEDS)
+CASES = [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, True)]
+
+
 @pytest.mark.parametrize(
-    ("dtype", "masked"), [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, True)]
+    ("dtype", "masked", "reduction"),
+    [
+        pytest.param(
+            *case,
+            name,
+            marks=() if case == CASES[0] or name == "row_wise_decomposition" else pytest.mark.slow,
+        )
+        for case in CASES
+        for name in SEEDS
+    ],
 )
 def test_preprocessing_then_the_model_is_what_the_screener_gives(
-    reduction: str | None, dtype: Any, masked: bool
+    dtype: Any, masked: bool, reduction: str | None
 ) -> None:
     frames = odd_frames(dtype, SEEDS[reduction])
     mask = np.random.default_rng(4).random((CROP, CROP)) > 0.002 if masked else None
