@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sfxjax.errors import run_main
+from sfxjax.screen.__main__ import main as screen
 from sfxjax.screen.spots import main
 
 
@@ -56,6 +57,49 @@ def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:
         assert np.hypot(*(places - [20 + 22 * k, 30 + 37 * k]).T).min() < 0.5
     assert len((tmp_path / "out" / "hits.lst").read_text().splitlines()) == 4
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["hit"] == 4
+
+
+def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
+    run: Path, tmp_path: Path
+) -> None:
+    assert main([str(run), "--out", str(tmp_path / "spots"), "--no-report"]) == 0
+    assert screen([str(run), "--out", str(tmp_path / "screen"), "--write-hits"]) == 0
+    for name in ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt"):
+        assert (tmp_path / "screen" / name).read_text() == (tmp_path / "spots" / name).read_text()
+    assert not (tmp_path / "spots" / "report.html").exists()
+    report = (tmp_path / "screen" / "report.html").read_text()
+    # Two headings show the four hits: those with most spots, and those drawn as misses none.
+    circled = [part.count("<circle") for part in report.split("<figure>")[1:]]
+    assert [abs(count - 12) <= 1 for count in circled[:4]] == [True] * 4 and "<h2>Misses" in report
+    wanted = [row for row in rows(tmp_path / "spots" / "spots.csv") if row["event"] == "//2"][:12]
+    with h5py.File(tmp_path / "screen" / "hits.cxi") as file:
+        result = file["entry_1/result_1"]
+        assert result["nPeaks"][:].tolist() == [
+            sum(
+                row["file"] == name.decode() and row["event"] == event.decode()
+                for row in rows(tmp_path / "spots" / "spots.csv")
+            )
+            for name, event in zip(
+                file["entry_1/screening/file"][:], file["entry_1/screening/event"][:], strict=True
+            )
+        ]
+        second = [result[name][1, : result["nPeaks"][1]] for name in ("peakYPosRaw", "peakXPosRaw")]
+        np.testing.assert_allclose(second[0][:12], [float(row["ss"]) for row in wanted], atol=0.006)
+        np.testing.assert_allclose(second[1][:12], [float(row["fs"]) for row in wanted], atol=0.006)
+        assert (result["peakTotalIntensity"][1, : result["nPeaks"][1]] > 300).all()
+        stored = file["entry_1/data_1/data"][1]
+        for ss, fs in zip(*second, strict=True):
+            assert stored[round(float(ss)), round(float(fs))] > 150
+
+
+def test_options_of_the_other_way_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in (
+        (["--recall", "0.9"], "--recall goes with --model"),
+        (["--model", "x", "--min-snr", "5"], "--min-snr goes without --model"),
+    ):
+        assert run_main(lambda options=options: screen([str(run), "--out", "none", *options])) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
 
 
 def test_the_users_numbers_decide(run: Path, tmp_path: Path) -> None:

@@ -8,18 +8,36 @@ from pathlib import Path
 
 from sfxjax.command_line import new_parser
 from sfxjax.devices import add_join_arguments
-from sfxjax.errors import run_main
+from sfxjax.errors import UserError, run_main
+from sfxjax.screen.spots import add_spot_arguments, count_run
+
+# Options that mean nothing when a model is given, and when none is.
+SPOTS_ONLY = ("min_snr", "min_spots", "overwrite")
+MODEL_ONLY = (
+    "reduction",
+    "threshold",
+    "recall",
+    "geometry",
+    "beam_centre",
+    "follow",
+    "batch_size",
+    "readers",
+    "distributed",
+)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = new_parser(
         "sfxjax.screen",
-        "Tell the hits of a run from its misses and write lists of them.",
+        "Tell the hits of a run from its misses and write lists of them. Without --model nothing is trained.",
         epilog="Exit status: 0, or 1 if single frames could not be screened, or 2 if nothing could.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
-    parser.add_argument("--model", required=True, help="trained model, such as runs/dann-LN83-LO19")
+    parser.add_argument(
+        "--model",
+        help="trained model, such as runs/dann-LN83-LO19; without one the spots of whole frames are counted",
+    )
     parser.add_argument(
         "--reduction",
         metavar="FILE.py:FUNCTION",
@@ -46,6 +64,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     either.add_argument(
         "--threshold", type=float, help="score from which a frame is a hit (by default the model's)"
     )
+    add_spot_arguments(parser.add_argument_group("decision without --model"))
     either.add_argument(
         "--recall",
         type=float,
@@ -80,6 +99,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Screen what the command line names; returns the exit status."""
     options = parse_arguments(arguments)
+    needs = [name for name in (SPOTS_ONLY if options.model else MODEL_ONLY) if getattr(options, name)]
+    if needs:
+        option = "--" + needs[0].replace("_", "-")
+        with_or_without = (
+            "without --model" if options.model else "with --model: without one spots are counted"
+        )
+        raise UserError(f"{option} goes {with_or_without}; see --help")
+    if not options.model:
+        return count_run(options)
     # Imported late: the processes that read import this module too, and need neither JAX nor these.
     from sfxjax.screen.command import screen_run
 

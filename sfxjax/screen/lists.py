@@ -6,14 +6,16 @@ import csv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
-from sfxjax.screen.run import Run
+
+if TYPE_CHECKING:
+    from sfxjax.screen.run import Run
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"

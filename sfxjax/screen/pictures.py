@@ -73,6 +73,15 @@ def png_of_pixels(colours: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def jpeg_of_pixels(colours: np.ndarray) -> bytes:
+    """Encode (height, width, 3) uint8 pixels as a JPEG, which takes a fifth of a PNG where there is noise."""
+    from matplotlib import image
+
+    stream = io.BytesIO()
+    image.imsave(stream, colours, format="jpeg", pil_kwargs={"quality": 80})
+    return stream.getvalue()
+
+
 def png_of_figure(figure: Figure, dots_per_inch: int = 100) -> bytes:
     """Draw a matplotlib figure as a PNG."""
     stream = io.BytesIO()
@@ -80,6 +89,6 @@ def png_of_figure(figure: Figure, dots_per_inch: int = 100) -> bytes:
     return stream.getvalue()
 
 
-def data_address(png: bytes) -> str:
-    """Return the address that holds a PNG inside an HTML page."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def data_address(picture: bytes, kind: str = "png") -> str:
+    """Return the address that holds a picture, a PNG or else a "jpeg", inside an HTML page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

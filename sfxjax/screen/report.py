@@ -124,13 +124,13 @@ def write_report(
         findings: what to tell.
         means: see `class_means`.
     """
-    parts = [f"<h1>{_escaped(findings.title)}</h1>"]
-    parts += [f'<p class="warning">{_escaped(line)}</p>' for line in findings.warnings]
+    parts = [f"<h1>{escaped(findings.title)}</h1>"]
+    parts += [f'<p class="warning">{escaped(line)}</p>' for line in findings.warnings]
     rows = "".join(
-        f"<tr><th>{_escaped(key)}</th><td>{_escaped(value)}</td></tr>" for key, value in findings.facts
+        f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in findings.facts
     )
-    parts += [f"<table>{rows}</table>", "<h2>Hit rate over the run</h2>", _image(_rate_figure(findings))]
-    parts += ["<h2>Scores</h2>", _image(_histogram(findings))]
+    parts += [f"<table>{rows}</table>", "<h2>Hit rate over the run</h2>", image(rate_figure(findings))]
+    parts += ["<h2>Scores</h2>", image(_histogram(findings))]
     if means:
         parts.append("<h2>Mean images</h2><div>")
         for label, (mean, frames) in means.items():
@@ -149,9 +149,9 @@ def write_report(
     if findings.reasons:
         parts.append("<h2>Frames that could not be screened</h2><table>")
         for reason, count in findings.reasons.most_common(20):
-            parts.append(f"<tr><td>{count}</td><td>{_escaped(reason)}</td></tr>")
+            parts.append(f"<tr><td>{count}</td><td>{escaped(reason)}</td></tr>")
         parts.append("</table>")
-    atomic_write_text(path, _PAGE.format(title=_escaped(findings.title), body="\n".join(parts)))
+    atomic_write_text(path, page(findings.title, "\n".join(parts), NOTE))
 
 
 def chosen_frames(findings: Findings) -> list[tuple[str, np.ndarray]]:
@@ -171,15 +171,17 @@ def _log_odds(scores: np.ndarray) -> np.ndarray:
     return np.log(clipped / (1 - clipped))
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def figure_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """Return a figure of so many inches and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _rate_figure(findings: Findings) -> Figure:
-    figure, axes = _figure(9, 3)
+def rate_figure(findings: Findings) -> Figure:
+    """Draw the hit rate over the run."""
+    figure, axes = figure_axes(9, 3)
     rates = hit_rate(findings.labels)
     known = [block for block in rates if block["rate"] is not None]
     middles = [(block["first"] + block["last"]) / 2 for block in known]
@@ -196,7 +198,7 @@ def _rate_figure(findings: Findings) -> Figure:
 
 
 def _histogram(findings: Findings) -> Figure:
-    figure, axes = _figure(9, 3)
+    figure, axes = figure_axes(9, 3)
     scores = findings.scores[~np.isnan(findings.scores)]
     axes.hist(scores, bins=np.linspace(0, 1, 51), color="tab:blue")
     axes.axvline(findings.threshold, color="tab:red", label=f"threshold {findings.threshold:.4g}")
@@ -209,18 +211,32 @@ def _histogram(findings: Findings) -> Figure:
 
 
 def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
-    address, text = data_address(png_of_pixels(frame_picture(crop, good))), _escaped(caption)
+    address, text = data_address(png_of_pixels(frame_picture(crop, good))), escaped(caption)
     return f'<figure><img src="{address}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
-def _image(figure: Figure) -> str:
+def image(figure: Figure) -> str:
+    """Return a figure as an HTML image."""
     return f'<img class="plot" src="{data_address(png_of_figure(figure))}" alt="">'
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text as HTML shows it."""
     return html.escape(text.encode("utf-8", "replace").decode())
 
 
+def page(title: str, body: str, note: str) -> str:
+    """Return an HTML page that needs no other file.
+
+    Args:
+        title: of the page, plain text.
+        body: HTML.
+        note: what to know of the pictures, HTML.
+    """
+    return _PAGE.format(title=escaped(title), body=body, note=note)
+
+
+NOTE = "In the pictures dark is bright, and blue is masked; in those of frames the smooth background is subtracted."
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -235,12 +251,12 @@ th {{ font-weight: 600; white-space: nowrap; }} td {{ overflow-wrap: anywhere; }
 .warning {{ background: #fff3cd; border-left: 4px solid #d39e00; padding: .5em 1em; }}
 .plot {{ max-width: 100%; }}
 figure {{ display: inline-block; margin: 0 .8em 1em 0; width: 362px; max-width: 100%; }}
-figure img {{ width: 100%; image-rendering: pixelated; }} figcaption {{ font-size: .9em; color: #555; }}
+figure img, figure svg {{ width: 100%; image-rendering: pixelated; }} figcaption {{ font-size: .9em; color: #555; }}
 </style>
 </head>
 <body>
 {body}
-<p>In the pictures dark is bright, and blue is masked; in those of frames the smooth background is subtracted.
+<p>{note}
 A frame's place in its file stands in frames.csv.</p>
 </body>
 </html>

@@ -1,33 +1,69 @@
-"""Count the spots of every frame of a run, whole, on a detector never seen: `sfxjax spots FILES --out DIR`.
+"""Count the spots of every frame of a run, whole, on a detector never seen: `sfxjax screen FILES --out DIR`.
 
 Nothing is trained and no label is needed: a small network that comes with the package judges the places that stand out of their
 surroundings (`sfxjax.spots.day_one`). A frame is a hit where it probably shows `--min-spots` spots of at least `--min-snr`.
+`sfxjax spots` is the same under a name of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
+import numpy as np
+
 from sfxjax.command_line import new_parser
-from sfxjax.data.events import crystfel_line
+from sfxjax.compilation import keep_compiled
+from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.hits_file import write_hits
 from sfxjax.data.inputs import expand
 from sfxjax.data.read import FrameReader
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
+from sfxjax.screen.lists import ERROR, HIT, MISS
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 FRAME_COLUMNS = ("file", "event", "index", "score", "label", "spots", "fourth_snr", "reason")
 SPOT_COLUMNS = ("file", "event", "ss", "fs", "snr", "probability")
-HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
+MIN_SNR, MIN_SPOTS = 6.0, 4
+THRESHOLD = 0.5
+# CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
+RESULT = "/entry_1/result_1"
+
+
+@dataclass(frozen=True)
+class CountedFrame:
+    """A frame that was looked at.
+
+    Attributes:
+        stack: that holds it.
+        number: in the stack.
+        spots: what it shows, its visible spots alone; None where it could not be read.
+        reason: why not.
+    """
+
+    stack: FrameStack
+    number: int
+    spots: FrameSpots | None
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """HIT, MISS or ERROR."""
+        return ERROR if self.spots is None else HIT if self.spots.score >= THRESHOLD else MISS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,94 +79,197 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    add_spot_arguments(parser)
+    parser.add_argument("--write-hits", action="store_true", help="also write hits.cxi, with the spots")
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    return count_run(parser.parse_args(arguments))
+
+
+def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add what decides which frame is a hit, and whether lists may be replaced."""
     parser.add_argument(
-        "--min-snr", type=float, default=6.0, help="signal to noise from which a spot is visible"
+        "--min-snr", type=float, metavar="S", help=f"signal to noise a spot is visible from ({MIN_SNR:g})"
     )
-    parser.add_argument("--min-spots", type=int, default=4, help="visible spots from which a frame is a hit")
+    parser.add_argument(
+        "--min-spots", type=int, metavar="N", help=f"visible spots a frame is a hit from ({MIN_SPOTS})"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the lists of an earlier call")
-    chosen = parser.parse_args(arguments)
-    if not (0 < chosen.min_snr < 1e6 and 1 <= chosen.min_spots <= 24):
+
+
+def count_run(options: argparse.Namespace) -> int:
+    """Count the spots of a run's frames and write everything down.
+
+    Args:
+        options: of the command line, of this module or of `sfxjax.screen`.
+
+    Returns:
+        The exit status: 1 if single frames could not be read, else 0.
+
+    Raises:
+        UserError: a number makes no sense, the folder holds lists, or there are no frames.
+    """
+    min_snr = MIN_SNR if options.min_snr is None else options.min_snr
+    min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
+    if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
-    if (chosen.out / "frames.csv").exists() and not chosen.overwrite:
-        raise UserError(f"{chosen.out} holds lists already; name another --out, or give --overwrite")
-    files = expand(chosen.files)
-    options = ReadOptions(
-        chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
+    out: Path = options.out
+    if (out / "frames.csv").exists() and not options.overwrite:
+        raise UserError(f"{out} holds lists already; name another --out, or give --overwrite")
+    read = ReadOptions(
+        options.dataset,
+        options.mask,
+        options.mask_good,
+        good_bits=getattr(options, "good_bits", None),
+        bad_bits=getattr(options, "bad_bits", None),
+        allow_links=options.allow_links,
+        panels_apart=True,
     )
+    files = expand(options.files)
+    keep_compiled(getattr(options, "compilation_cache", False))
     print(device_line())
-    with FrameReader(options) as reader:
+    with FrameReader(read) as reader:
         stacks = [stack for name in files for stack in reader.stacks(name)]
         for stack in stacks:
             print(stack.describe())
             for note in stack.notes:
                 print(note)
-        frames = _count(reader, stacks, chosen.min_snr, chosen.min_spots)
-    if not frames:
-        raise UserError("there are no frames to look at")
-    labels = _write(chosen.out, frames, chosen.min_snr, chosen.min_spots)
+        total = sum(stack.frames for stack in stacks)
+        if not total:
+            raise UserError("there are no frames to look at")
+        frames = []
+        with progress("counting spots", total) as advance:
+            for frame in counted_frames(reader, stacks, min_snr, min_spots):
+                frames.append(frame)
+                advance(1)
+        written = _write(out, frames, min_snr, min_spots)
+        if options.write_hits:
+            written.insert(0, _write_hits(reader, out / "hits.cxi", frames))
+        if not options.no_report:
+            from sfxjax.screen.spots_report import write_spots_report
+
+            write_spots_report(out / "report.html", reader, frames, min_snr, min_spots)
+            written.insert(0, "report.html")
+    labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
     print(
-        f"{hits} hits among {len(labels) - errors} frames: probably {chosen.min_spots} spots or more of "
-        f"signal to noise {chosen.min_snr:g}; written to {chosen.out}: frames.csv, spots.csv, hits.lst, summary.json"
+        f"{hits} hits among {len(labels) - errors} frames: probably {min_spots} spots or more of "
+        f"signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
     )
     if errors:
-        print(f"{errors} frames could not be read; {chosen.out / 'frames.csv'} says why")
-    print(f"next: indexamajig -i {chosen.out / 'hits.lst'} -g FILE.geom -o {chosen.out / 'hits.stream'}")
+        print(f"{errors} frames could not be read; {out / 'frames.csv'} says why")
+    if hits:
+        print(f"next: indexamajig -i {out / 'hits.lst'} -g FILE.geom -o {out / 'hits.stream'}")
     return int(errors > 0)
 
 
-def _count(
+def counted_frames(
     reader: FrameReader, stacks: list[FrameStack], min_snr: float, min_spots: int
-) -> list[tuple[FrameStack, int, FrameSpots | None, str]]:
+) -> Iterator[CountedFrame]:
+    """Read frames one after the other, and count the spots of several at a time, a thread each.
+
+    Args:
+        reader: reads them.
+        stacks: of the run, in order.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit.
+    """
+    from sfxjax.mapping import cores, thread_pool
     from sfxjax.spots.day_one import find_spots
 
-    found: list[tuple[FrameStack, int, FrameSpots | None, str]] = []
-    with progress("counting spots", sum(stack.frames for stack in stacks)) as advance:
-        for stack in stacks:
-            mask = reader.whole_mask(stack)
-            for number in range(stack.frames):
-                spots, reason = None, ""
-                try:
-                    frame = reader.original(stack, number)
-                    spots = find_spots(frame, mask, min_snr=min_snr, min_spots=min_spots)
-                except (UserError, OSError, RuntimeError, ValueError) as error:
-                    reason = " ".join(str(error).split())
-                found.append((stack, number, spots, reason))
-                advance(1)
-    return found
+    threads = cores()
+
+    def count(stack: FrameStack, number: int, frame: np.ndarray, mask: np.ndarray | None) -> CountedFrame:
+        try:
+            spots = find_spots(frame, mask, min_snr=min_snr, min_spots=min_spots)
+        except UserError as error:
+            return CountedFrame(stack, number, None, str(error))
+        return CountedFrame(stack, number, spots.visible(min_snr))
+
+    waiting: deque[Any] = deque()
+    for stack in stacks:
+        mask = reader.whole_mask(stack)
+        for number in range(stack.frames):
+            try:
+                frame = reader.original(stack, number)
+            except (UserError, OSError, RuntimeError, ValueError) as error:
+                waiting.append(CountedFrame(stack, number, None, " ".join(str(error).split())))
+            else:
+                waiting.append(thread_pool(threads).submit(count, stack, number, frame, mask))
+            if len(waiting) > 2 * threads:
+                yield _result(waiting.popleft())
+    while waiting:
+        yield _result(waiting.popleft())
 
 
-def _write(
-    out: Path, frames: list[tuple[FrameStack, int, FrameSpots | None, str]], min_snr: float, min_spots: int
-) -> list[str]:
-    """Write the lists and return each frame's label."""
-    labels, rows, spot_rows, events = [], [], [], []
-    for index, (stack, number, spots, reason) in enumerate(frames):
-        event = stack.event(number)
-        label = ERROR if spots is None else HIT if spots.score >= 0.5 else MISS
-        labels.append(label)
-        numbers: tuple[Any, ...] = ("", label, "", "")
+def _result(frame: Any) -> CountedFrame:
+    return frame if isinstance(frame, CountedFrame) else frame.result()
+
+
+def _write(out: Path, frames: list[CountedFrame], min_snr: float, min_spots: int) -> list[str]:
+    """Write the lists; returns their names."""
+    rows, spot_rows = [], []
+    events: dict[str, list[str]] = {HIT: [], MISS: []}
+    for index, frame in enumerate(frames):
+        stack, spots = frame.stack, frame.spots
+        event = stack.event(frame.number)
+        numbers: tuple[Any, ...] = ("", ERROR, "", "")
         if spots is not None:
-            numbers = f"{spots.score:.6f}", label, f"{spots.expected:.2f}", f"{spots.fourth:.2f}"
-            for place in spots.spots(min_snr).nonzero()[0]:
-                values = (
-                    spots.ss[place],
-                    spots.fs[place],
-                    spots.signal_to_noise[place],
-                    spots.probability[place],
-                )
+            numbers = f"{spots.score:.6f}", frame.label, f"{spots.expected:.2f}", f"{spots.fourth:.2f}"
+            events[frame.label].append(f"{crystfel_line(stack.file, event)}\n")
+            for values in zip(spots.ss, spots.fs, spots.signal_to_noise, spots.probability, strict=True):
                 spot_rows.append((stack.file, event, *(f"{value:.2f}" for value in values)))
-        rows.append((stack.file, event, index, *numbers, reason))
-        if label == HIT:
-            events.append(f"{crystfel_line(stack.file, event)}\n")
+        rows.append((stack.file, event, index, *numbers, frame.reason))
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out / "spots.csv", _table(SPOT_COLUMNS, spot_rows))
-    atomic_write_text(out / "hits.lst", "".join(events))
+    atomic_write_text(out / "hits.lst", "".join(events[HIT]))
+    atomic_write_text(out / "misses.lst", "".join(events[MISS]))
+    atomic_write_text(out / "hits.expt", "".join(dials_experiments(_places(frames))))
+    labels = [frame.label for frame in frames]
     summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
     atomic_write_json(out / "summary.json", {**summary, "min_snr": min_snr, "min_spots": min_spots})
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", _table(FRAME_COLUMNS, rows))
-    return labels
+    return ["frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
+
+
+def _places(frames: list[CountedFrame]) -> Iterator[tuple[str, str, int | None]]:
+    """Give the hits as `dials_experiments` takes them: file, event and number in the file over all its stacks."""
+    before: dict[str, int] = {}
+    for stack, group in groupby(frames, key=lambda frame: frame.stack):
+        start = before.get(stack.file, 0)
+        for frame in group:
+            if frame.label == HIT:
+                several = stack.dataset or stack.stacked
+                yield stack.file, stack.event(frame.number), start + frame.number if several else None
+        before[stack.file] = start + stack.frames
+
+
+def _write_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> str:
+    """Write the hits' own pixels and their spots to a CXI file, as CrystFEL reads them with `--peaks=cxi`."""
+    places = [place for place, frame in enumerate(frames) if frame.label == HIT]
+    chosen = [
+        (stack, [frames[place].number for place in group])
+        for stack, group in groupby(places, key=lambda place: frames[place].stack)
+    ]
+    found = [frames[place].spots for place in places]
+    scores = [0.0 if spots is None else spots.score for spots in found]
+    most = max((len(spots.ss) for spots in found if spots is not None), default=0)
+    peaks = {name: np.zeros((len(found), most), np.float32) for name in ("X", "Y", "total")}
+    for row, spots in enumerate(found):
+        if spots is not None:
+            count = len(spots.ss)
+            for name, values in (("X", spots.fs), ("Y", spots.ss), ("total", spots.signal)):
+                peaks[name][row, :count] = values
+    with atomic_write(path) as temporary:
+        write_hits(reader, temporary, chosen, places, scores)
+        with h5py.File(temporary, "a") as file:
+            counts = [0 if spots is None else len(spots.ss) for spots in found]
+            file[f"{RESULT}/nPeaks"] = np.asarray(counts, np.int32)
+            # CrystFEL takes whole numbers for the middle of a pixel and adds half a pixel itself.
+            file[f"{RESULT}/peakXPosRaw"] = peaks["X"]
+            file[f"{RESULT}/peakYPosRaw"] = peaks["Y"]
+            file[f"{RESULT}/peakTotalIntensity"] = peaks["total"]
+    return path.name
 
 
 def _table(columns: tuple[str, ...], rows: list[Any]) -> str:

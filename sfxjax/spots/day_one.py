@@ -61,6 +61,12 @@ class FrameSpots(NamedTuple):
         """Return which candidates are visible spots, bool (n,)."""
         return (self.probability >= SPOT_PROBABILITY) & (self.signal_to_noise >= min_snr)
 
+    def visible(self, min_snr: float = MIN_SNR) -> FrameSpots:
+        """Return the same without the candidates that are no visible spots."""
+        kept = self.spots(min_snr)
+        names = ("ss", "fs", "signal_to_noise", "probability", "signal")
+        return self._replace(**{name: getattr(self, name)[kept] for name in names})
+
 
 def features(found: Candidates) -> jax.Array:
     """Return what the network reads of each candidate, (n, features) float32."""

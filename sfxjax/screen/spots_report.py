@@ -1,0 +1,147 @@
+"""The report of a count of spots: one HTML file with the frames that tell most, their spots circled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sfxjax.data.read import FrameReader
+from sfxjax.files import atomic_write_text
+from sfxjax.screen.lists import ERROR, HIT, MISS
+from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
+from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_figure
+from sfxjax.spots.frame_pixels import frame_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sfxjax.screen.spots import CountedFrame
+
+# Longest side of a picture, pixels.
+SIDE = 700
+# Frames of which the largest value of each pixel is shown.
+POWDER_FRAMES = 50
+
+
+def write_spots_report(
+    path: Path, reader: FrameReader, frames: list[CountedFrame], min_snr: float, min_spots: int
+) -> None:
+    """Write the report.
+
+    Args:
+        path: of the HTML file.
+        reader: reads the frames shown.
+        frames: of the run, in order.
+        min_snr: signal-to-noise ratio from which spots are visible.
+        min_spots: visible spots from which a frame is a hit.
+    """
+    labels = np.array([frame.label for frame in frames])
+    scores = np.array([np.nan if frame.spots is None else frame.spots.score for frame in frames])
+    expected = np.array([np.nan if frame.spots is None else frame.spots.expected for frame in frames])
+    hits, errors = int(np.sum(labels == HIT)), int(np.sum(labels == ERROR))
+    known = len(frames) - errors
+    facts = [
+        ("Result", f"{hits} hits among {known} frames ({100 * hits / max(known, 1):.1f} %)"),
+        ("A hit", f"probably shows {min_spots} spots or more of signal to noise {min_snr:g}"),
+        ("Files", ", ".join(dict.fromkeys(Path(frame.stack.file).name for frame in frames))[:300]),
+    ]
+    if errors:
+        facts.append(("Not read", f"{errors} frames; frames.csv says why"))
+    if hits:
+        facts.append(
+            ("Index the hits", f"indexamajig -i {path.parent / 'hits.lst'} -g FILE.geom -o hits.stream")
+        )
+    findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
+    rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
+    parts = [f"<h1>{findings.title}</h1>", f"<table>{rows}</table>"]
+    parts += ["<h2>Hit rate over the run</h2>", image(rate_figure(findings))]
+    parts += ["<h2>Spots a frame</h2>", image(_spots_figure(expected, labels))]
+    for heading, places in _chosen(scores, expected, labels):
+        if len(places):
+            parts.append(f"<h2>{heading}</h2><div>")
+            parts += [_picture(reader, frames[place], place) for place in places]
+            parts.append("</div>")
+    powder = _powder(reader, frames)
+    if powder is not None:
+        parts.append(f"<h2>Largest value of each pixel over {powder[1]} hits</h2><div>{powder[0]}</div>")
+    note = "In the pictures dark is bright, blue is masked, and the smooth background is subtracted; circles are spots."
+    atomic_write_text(path, page(findings.title, "\n".join(parts), note))
+
+
+def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Choose the frames to show: (heading, their places)."""
+    hits, misses = np.flatnonzero(labels == HIT), np.flatnonzero(labels == MISS)
+    ranked = hits[np.argsort(-expected[hits], kind="stable")]
+    known = np.flatnonzero(labels != ERROR)
+    doubtful = known[np.argsort(np.abs(scores[known] - 0.5), kind="stable")]
+    doubtful = doubtful[np.abs(scores[doubtful] - 0.5) < 0.49]
+    some = np.random.default_rng(0).permutation(misses)
+    strongest, weakest = ranked[:PICTURES], ranked[PICTURES:][::-1]
+    return [
+        ("Hits with the most spots", strongest),
+        ("Hits with the fewest spots", weakest[:PICTURES]),
+        ("Most doubtful frames", doubtful[:PICTURES]),
+        ("Misses, drawn at random", np.sort(some[:PICTURES])),
+    ]
+
+
+def _pixels(reader: FrameReader, frame: CountedFrame) -> np.ndarray:
+    """Read a frame, panels one below the other as their spots' places count, NaN where a pixel tells nothing."""
+    return frame_pixels(reader.original(frame.stack, frame.number), reader.whole_mask(frame.stack), 0).values
+
+
+def _picture(reader: FrameReader, frame: CountedFrame, place: int) -> str:
+    spots = frame.spots
+    assert spots is not None
+    where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"
+    caption = f"{where}: {frame.label}, {spots.expected:.1f} spots, score {spots.score:.3f}"
+    return _circled(_pixels(reader, frame), spots.fs, spots.ss, caption)
+
+
+def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str) -> str:
+    """Draw a frame with circles around places."""
+    height, width = values.shape
+    shrink = max(1, -(-max(height, width) // SIDE))
+    good = np.isfinite(values)
+    colours = frame_picture(flattened(np.nan_to_num(values), good), good, shrink)
+    address = data_address(jpeg_of_pixels(colours), "jpeg")
+    shown = width // shrink, height // shrink
+    radius = max(shown) / 60
+    circles = "".join(
+        f'<circle cx="{(x + 0.5) / shrink:.1f}" cy="{(y + 0.5) / shrink:.1f}" r="{radius:.1f}"/>'
+        for x, y in zip(fs, ss, strict=True)
+    )
+    text = escaped(caption)
+    return (
+        f'<figure><svg viewBox="0 0 {shown[0]} {shown[1]}" role="img" aria-label="{text}">'
+        f'<image href="{address}" width="{shown[0]}" height="{shown[1]}"/>'
+        f'<g fill="none" stroke="#d62728" stroke-width="{radius / 6:.2f}">{circles}</g></svg>'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _powder(reader: FrameReader, frames: list[CountedFrame]) -> tuple[str, int] | None:
+    """Draw the largest value of each pixel over hits of the first hit's shape."""
+    hits = [frame for frame in frames if frame.label == HIT]
+    hits = [frame for frame in hits if frame.stack.raw_shape == hits[0].stack.raw_shape]
+    if len(hits) < 2:
+        return None
+    chosen = [
+        hits[k] for k in np.linspace(0, len(hits) - 1, min(len(hits), POWDER_FRAMES)).round().astype(int)
+    ]
+    largest = _pixels(reader, chosen[0])
+    for frame in chosen[1:]:
+        largest = np.fmax(largest, _pixels(reader, frame))
+    return _circled(largest, (), (), "virtual powder"), len(chosen)
+
+
+def _spots_figure(expected: np.ndarray, labels: np.ndarray) -> Figure:
+    figure, axes = figure_axes(9, 3)
+    for label, colour in ((MISS, "grey"), (HIT, "tab:red")):
+        places = np.flatnonzero(labels == label)
+        axes.plot(places, np.maximum(expected[places], 0.05), ".", markersize=3, color=colour, label=label)
+    axes.set(xlabel="frame", ylabel="expected visible spots", yscale="log")
+    axes.legend(loc="best")
+    return figure
