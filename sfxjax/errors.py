@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 EXIT_USER_ERROR = 2
+EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -51,14 +53,15 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
 
     Meant for `sys.exit(run_main(main))` at the end of a module. `UserError`, a full disk, a refused or
     missing file and Ctrl-C each become one line `program: error: ...` on standard error; every other
-    exception is a fault of the program and keeps its traceback.
+    exception is a fault of the program: it shows its traceback, and the status is one that no program gives otherwise.
 
     Args:
         main: takes nothing and returns an exit status, None meaning 0.
         program: the name to print; by default the name of the running module or script.
 
     Returns:
-        `main`'s status; 2 for a fault of the input or the machine; 130 after Ctrl-C; 141 where nobody reads the output.
+        `main`'s status; 2 for a fault of the input or the machine; 70 for one of the program; 130 after Ctrl-C; 141 where nobody
+        reads the output.
     """
     try:
         status = main() or 0
@@ -76,9 +79,16 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
     except OSError as error:
         explanation = explain_os_error(error)
         if explanation is None:
-            raise
+            return _crashed()
         _complain(program, explanation)
+    except Exception:
+        return _crashed()
     return EXIT_USER_ERROR
+
+
+def _crashed() -> int:
+    traceback.print_exc()
+    return EXIT_CRASHED
 
 
 def command_name(module: str) -> str:

@@ -23,17 +23,17 @@ FOLDER_MARK = ".written-by-sfxjax"
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write, which replaces `path` once the body has ended well.
 
-    If the body fails, what it wrote is removed. The temporary path lies beside `path` and keeps its suffix,
-    because writers such as matplotlib choose the format by it. Missing parent folders are made. What is
-    written has reached the disk before the rename, so `path` always holds either the whole old content or the
-    whole new one.
+    If the body fails, what it wrote is removed. A link is replaced, not followed: what it points to may be
+    somebody's. The temporary path lies beside `path` and keeps its suffix, because writers such as matplotlib
+    choose the format by it. Missing parent folders are made. What is written has reached the disk before the
+    rename, so `path` always holds either the whole old content or the whole new one.
 
     Raises:
         UserError: `path` exists and is no regular file, or its parent is no folder.
         OSError: as the body, or the operating system, raises it.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    target = Path(os.path.realpath(Path(path).parent), Path(path).name)
+    if target.exists() and not target.is_file() and not target.is_symlink():
         raise UserError(f"{path} is not a regular file; name another output file")
     _make_parent(target)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sfxjax import files
-from sfxjax.errors import UserError, run_main
+from sfxjax.errors import EXIT_CRASHED, UserError, run_main
 from sfxjax.files import (
     atomic_folder,
     atomic_write,
@@ -103,11 +103,15 @@ def test_json_round_trip_and_no_nan(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == value
 
 
-def test_a_link_is_written_through(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_what_it_points_to_is_not(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("kept")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    atomic_write_text(tmp_path / "link", "x")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "x"
+    (tmp_path / "folder").symlink_to(tmp_path, target_is_directory=True)
+    for name in ("link", "folder/other"):
+        atomic_write_text(tmp_path / name, "x")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_text() == (tmp_path / "other").read_text() == "x"
+    assert (tmp_path / "real").read_text() == "kept"
 
 
 def test_a_device_or_folder_is_never_replaced(tmp_path: Path) -> None:
@@ -231,12 +235,15 @@ def test_faults_of_the_user_become_one_line(
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EIO, "I/O error")])
-def test_faults_of_the_program_keep_their_traceback(error: Exception) -> None:
+def test_faults_of_the_program_show_their_traceback_and_have_a_status_of_their_own(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     def main() -> None:
         raise error
 
-    with pytest.raises(type(error)):
-        run_main(main)
+    assert run_main(main) == EXIT_CRASHED == 70
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback") and type(error).__name__ in said
 
 
 @pytest.mark.parametrize(("value", "status"), [(None, 0), (0, 0), (3, 3)])

@@ -14,6 +14,7 @@ import screen_cases as cases
 
 from sfxjax.crop import CROP, padded_crop
 from sfxjax.data.frames import ReadOptions
+from sfxjax.data.hdf5 import opened_for
 from sfxjax.data.inputs import expand
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
@@ -330,9 +331,35 @@ def test_links_out_of_the_runs_folder_are_refused_unless_allowed(
         else:
             external = [(str(elsewhere / "x.raw"), 0, data.nbytes)]
             file.create_dataset(name, data.shape, data.dtype, external=external)
-    with pytest.raises(UserError, match="outside the run's folder"):
+    said = "pixels outside" if kind == "raw storage" else "outside the run's folder"
+    with pytest.raises(UserError, match=said):
         read(folder / "a.cxi")
     np.testing.assert_array_equal(read(folder / "a.cxi", allow_links=True)[1], central(data))
+
+
+@pytest.mark.parametrize("kind", ["virtual", "raw storage"])
+def test_what_lies_in_the_working_folder_is_no_part_of_a_run(
+    tmp_path: Path, data: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 looks for what is missing beside a file in the working folder, where the user's own files are."""
+    home, folder = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    folder.mkdir()
+    cases.write_cxi(home / "x-0.h5", data)
+    (home / "x.raw").write_bytes(data.tobytes())
+    name = "/entry_1/data_1/data"
+    with h5py.File(folder / "a.cxi", "w", libver="latest") as file:
+        if kind == "raw storage":
+            file.create_dataset(name, data.shape, data.dtype, external=[("x.raw", 0, data.nbytes)])
+        else:
+            layout = h5py.VirtualLayout(data.shape, data.dtype)
+            layout[:] = h5py.VirtualSource("x-0.h5", name, data.shape)
+            file.create_virtual_dataset(name, layout)
+    monkeypatch.chdir(home)
+    with pytest.raises(UserError, match="--allow-links"):
+        read(folder / "a.cxi")
+    # A pattern stands for every file that it may mean.
+    assert home / "x-0.h5" in opened_for(folder / "a.cxi", folder / "x-%b.h5")
 
 
 def test_frames_that_are_nowhere_known_are_asked_for_by_name(tmp_path: Path, data: np.ndarray) -> None:

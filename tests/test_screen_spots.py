@@ -102,6 +102,20 @@ def test_options_of_the_other_way_are_one_line(run: Path, capsys: pytest.Capture
         assert message in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--readers=2000", "--readers=-1", "--batch-size=0", "--batch-size=100000", "--follow=-3"),
+        *("--follow=nan", "--good-bits=-1", "--bad-bits=0", "--beam-centre=nan,1", "--beam-centre=1"),
+    ],
+)
+def test_options_out_of_range_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        screen(["run.h5", "--model", "x", "--out", "o", option])
+    assert stopped.value.code == 2
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_users_numbers_decide(run: Path, tmp_path: Path) -> None:
     main([str(run), "--out", str(tmp_path), "--min-spots", "20"])
     assert {row["label"] for row in rows(tmp_path / "frames.csv")} == {"MISS"}

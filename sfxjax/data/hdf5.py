@@ -7,6 +7,8 @@ a file from elsewhere then cannot make the reader open other files of the user's
 
 from __future__ import annotations
 
+import glob
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -103,9 +105,15 @@ class Files:
         own = Path(data.file.filename)
         seen.add((str(own), str(data.name)))
         for name, *_ in data.external or ():
-            self._permit(own, own.parent / _text(name), "external storage")
+            # HDF5 looks for it in the working folder, not beside the file: no folder makes it the run's own.
+            if not self.allow_links:
+                raise UserError(
+                    f"{own}: {data.name} keeps its pixels outside, in {_text(name)!r}; "
+                    "if you trust the file, give --allow-links"
+                )
         for source, source_name in virtual_sources(data):
-            self._permit(own, source, "a virtual data set")
+            for place in opened_for(own, source):
+                self._permit(own, place, "a virtual data set")
             if source.is_file() and "%" not in source_name:
                 inner = self.get(source, source_name)
                 if isinstance(inner, h5py.Dataset) and (str(source), str(inner.name)) not in seen:
@@ -163,6 +171,23 @@ def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
         (own if source.file_name == "." else own.parent / source.file_name, source.dset_name)
         for source in data.virtual_sources()
     ]
+
+
+def opened_for(own: Path, source: Path) -> list[Path]:
+    """List the files that HDF5 may open for a source of a virtual data set.
+
+    Where the named file is missing it takes a namesake beside the file, or in the working folder.
+    """
+    if source.is_file():
+        return [source]
+    relative = source.relative_to(own.parent) if source.is_relative_to(own.parent) else Path(source.name)
+    places = [source, own.parent / source.name, Path.cwd() / relative, Path.cwd() / source.name]
+    found = [source]
+    for place in places:
+        # A pattern such as part-%b.h5 stands for part-0.h5 and so on.
+        name = re.sub(r"%\w", "*", glob.escape(place.name))
+        found += [path for path in place.parent.glob(name) if path.is_file()] if place.parent.is_dir() else []
+    return found
 
 
 def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sfxjax.command_line import new_parser
@@ -76,15 +78,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     write.add_argument("--no-report", action="store_true", help="write neither report.html nor mean images")
     read.add_argument(
         "--follow",
-        type=float,
+        type=_seconds,
         nargs="?",
         const=60.0,
         metavar="S",
         help="the files are still being written: go on until nothing has come for S seconds (60)",
     )
     work = parser.add_argument_group("speed")
-    work.add_argument("--batch-size", type=int, metavar="N", help="frames scored at once")
-    work.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
+    work.add_argument("--batch-size", type=_whole(1, 65536), metavar="N", help="frames scored at once")
+    work.add_argument(
+        "--readers", type=_whole(1, 256), metavar="N", help="processes that read and decompress"
+    )
     work.add_argument(
         "--compilation-cache",
         action="store_true",
@@ -118,15 +122,43 @@ def _place(text: str) -> tuple[float, float]:
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no place such as 960.5,958.2") from None
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no place such as 960.5,958.2")
     return x, y
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return value
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1e7:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
 
 
 def _bits(text: str) -> int:
     try:
-        return int(text, 0)
+        value = int(text, 0)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x8005") from None
+        value = 0
+    if not 0 < value < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x8005")
+    return value
 
 
 if __name__ == "__main__":
