@@ -178,6 +178,7 @@ def test_the_same_command_trains_nothing_again(made, monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_runs_of_other_frames_are_not_mixed_in(made, capsys) -> None:
     _, options = made
     other = [*options, "--frames", "220"]

@@ -71,6 +71,7 @@ def own_set(folder: Path) -> list[str]:
     return ["--set", f"myrun={folder}/frames_*.h5", *values]
 
 
+@pytest.mark.slow
 def test_frames_of_ones_own_are_what_the_same_frames_of_cxidb76_are(simulated: Path, own: Path) -> None:
     """The layout, the type and the size of the file decide nothing of what a network reads."""
     described = sets_of_options([own_set(own)[1:]])["myrun"]
@@ -298,6 +299,7 @@ def test_a_table_that_is_wrong(text: str, message: str, tmp_path: Path) -> None:
         sets_of_options(table=tmp_path / "sets.toml")
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_fit_and_sets_without_any(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,6 +358,7 @@ def test_what_decides_a_set_is_recorded(own: Path, tmp_path: Path) -> None:
     assert seen[0] != seen[1] != seen[2]
 
 
+@pytest.mark.slow
 def test_names_that_there_are_not(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(lambda: supervised.main(["--dataset", "other", *own_set(own)])) == 2
     assert (

@@ -252,6 +252,7 @@ def trained_on(reduction: str | None) -> TrainedModel:
     return TrainedModel(config, variables | {"params": params}, reduction=reduction)
 
 
+@pytest.mark.slow
 def forget() -> None:
     """Go on as a new process would."""
     ORIGINS.clear()

@@ -357,7 +357,7 @@ def test_a_row_without_a_valid_pixel_gives_zero() -> None:
     assert np.all(np.asarray(preprocess_and_reduce(random_frames(1)[0], np.zeros_like(mask))) == 0)
 
 
-@pytest.mark.parametrize("masks", ["none", "shared", "own"])
+@pytest.mark.parametrize("masks", [pytest.param("none", marks=pytest.mark.slow), "shared", "own"])
 def test_a_batch_agrees_with_preprocess_then_reduce(masks: str) -> None:
     frames = random_frames()
     own = np.random.default_rng(4).random(frames.shape) > 0.001

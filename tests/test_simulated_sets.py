@@ -174,7 +174,7 @@ def recount(
     return place, np.where(hidden, 0, intensity * nine / noise)
 
 
-@pytest.mark.parametrize("shape", [(CROP, CROP), (1920, 1920)])
+@pytest.mark.parametrize("shape", [(CROP, CROP), pytest.param((1920, 1920), marks=pytest.mark.slow)])
 def test_truth_agrees_with_an_independent_recount(
     plan: ShotPlan, run: tuple[np.ndarray, Truth], shape: tuple[int, int]
 ) -> None:

@@ -121,6 +121,7 @@ def test_strength_of_a_spot_is_its_signal_to_noise() -> None:
     assert np.mean(strengths) == pytest.approx(9 * 100 * (1 - 9 / 121) / 30, rel=0.1)
 
 
+@pytest.mark.slow
 def grid(number: int, seed: int = 0) -> np.ndarray:
     """So many places at least 30 pixels apart, off the pixels' middles."""
     rng = np.random.default_rng(seed)

@@ -39,6 +39,7 @@ def crops() -> np.ndarray:
     return stages.random_frames(7, 724, 0)
 
 
+@pytest.mark.slow
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of few frames, so that stages are over soon."""
@@ -129,6 +130,7 @@ def test_a_wrong_fast_path_ends_the_run(
     assert found["stages"] == [] and len(found["wrong_answers"]) == 1
 
 
+@pytest.mark.slow
 def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
     normalized, _ = normalize_pixels(settle(frame, None, math.inf, False)[0])
     return normalized.at[300, 300].add(1e-3)

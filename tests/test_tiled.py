@@ -108,8 +108,17 @@ def close(result: Any, expected: Any) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize(
+    ("dtype", "masked"),
+    [
+        (np.uint16, False),
+        (np.uint16, True),
+        (np.int32, True),
+        (np.float32, True),
+        pytest.param(np.int32, False, marks=pytest.mark.slow),
+        pytest.param(np.float32, False, marks=pytest.mark.slow),
+    ],
+)
 def test_against_the_reference(dtype: type, masked: bool) -> None:
     frames: np.ndarray = crops().astype(dtype)
     mask = masks() if masked else None
