@@ -178,7 +178,6 @@ def test_the_same_command_trains_nothing_again(made, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_runs_of_other_frames_are_not_mixed_in(made, capsys) -> None:
     _, options = made
     other = [*options, "--frames", "220"]
@@ -186,6 +185,7 @@ def test_runs_of_other_frames_are_not_mixed_in(made, capsys) -> None:
     assert "other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sets_of_unequal_length_are_refused(tmp_path) -> None:
     lengths = {"LN83": 30, "LN84": 30, "LO19": 40}
     for name, frames in lengths.items():

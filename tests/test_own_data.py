@@ -71,7 +71,6 @@ def own_set(folder: Path) -> list[str]:
     return ["--set", f"myrun={folder}/frames_*.h5", *values]
 
 
-@pytest.mark.slow
 def test_frames_of_ones_own_are_what_the_same_frames_of_cxidb76_are(simulated: Path, own: Path) -> None:
     """The layout, the type and the size of the file decide nothing of what a network reads."""
     described = sets_of_options([own_set(own)[1:]])["myrun"]
@@ -90,6 +89,7 @@ def test_frames_of_ones_own_are_what_the_same_frames_of_cxidb76_are(simulated: P
         )
 
 
+@pytest.mark.slow
 def test_train_on_own_frames_and_screen_them(
     simulated: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,7 +299,6 @@ def test_a_table_that_is_wrong(text: str, message: str, tmp_path: Path) -> None:
         sets_of_options(table=tmp_path / "sets.toml")
 
 
-@pytest.mark.slow
 def test_labels_that_do_not_fit_and_sets_without_any(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +317,7 @@ def test_labels_that_do_not_fit_and_sets_without_any(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_taken_for_one_on_other_labels(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,7 +358,6 @@ def test_what_decides_a_set_is_recorded(own: Path, tmp_path: Path) -> None:
     assert seen[0] != seen[1] != seen[2]
 
 
-@pytest.mark.slow
 def test_names_that_there_are_not(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(lambda: supervised.main(["--dataset", "other", *own_set(own)])) == 2
     assert (
@@ -370,6 +369,7 @@ def test_names_that_there_are_not(own: Path, tmp_path: Path, capsys: pytest.Capt
         open_set(tmp_path / "sets.toml", "other")
 
 
+@pytest.mark.slow
 def test_measured_frames_are_trained_on_as_they_are_screened(shared: Path, tmp_path: Path) -> None:
     """Single images of a Pilatus, with gaps and values that mean none, labelled by their spots."""
     folder, reduction = shared / "data" / "real" / "l_cysteine", "soft_spot_counts"

@@ -252,13 +252,13 @@ def trained_on(reduction: str | None) -> TrainedModel:
     return TrainedModel(config, variables | {"params": params}, reduction=reduction)
 
 
-@pytest.mark.slow
 def forget() -> None:
     """Go on as a new process would."""
     ORIGINS.clear()
     reduction_loader._modules.clear()
 
 
+@pytest.mark.slow
 def test_a_model_names_the_code_that_made_its_vectors_and_does_not_run_it(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     path = write(

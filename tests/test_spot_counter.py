@@ -121,7 +121,6 @@ def test_strength_of_a_spot_is_its_signal_to_noise() -> None:
     assert np.mean(strengths) == pytest.approx(9 * 100 * (1 - 9 / 121) / 30, rel=0.1)
 
 
-@pytest.mark.slow
 def grid(number: int, seed: int = 0) -> np.ndarray:
     """So many places at least 30 pixels apart, off the pixels' middles."""
     rng = np.random.default_rng(seed)
@@ -129,6 +128,7 @@ def grid(number: int, seed: int = 0) -> np.ndarray:
     return rng.permutation(every)[:number] + rng.uniform(-0.5, 0.5, (number, 2))
 
 
+@pytest.mark.slow
 def test_planted_spots_are_counted_exactly() -> None:
     numbers = [0, 1, 4, 10, 150]
     frames = np.stack(

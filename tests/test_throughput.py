@@ -39,7 +39,6 @@ def crops() -> np.ndarray:
     return stages.random_frames(7, 724, 0)
 
 
-@pytest.mark.slow
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of few frames, so that stages are over soon."""
@@ -47,6 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages.Setting, "vectors", 32)
 
 
+@pytest.mark.slow
 def test_batches_under_way_together_score_as_single_frames(crops: np.ndarray) -> None:
     device = jax.local_devices()[:1]
     single = Screener(tiny_model(), batch_size=1, devices=device)
@@ -130,12 +130,12 @@ def test_a_wrong_fast_path_ends_the_run(
     assert found["stages"] == [] and len(found["wrong_answers"]) == 1
 
 
-@pytest.mark.slow
 def _off_by_little(frame: jax.Array, _: object) -> jax.Array:
     normalized, _ = normalize_pixels(settle(frame, None, math.inf, False)[0])
     return normalized.at[300, 300].add(1e-3)
 
 
+@pytest.mark.slow
 def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
     setting = stages.Setting(real=(cases.frames(1, 724), np.ones((724, 724), bool)))
     screener = Screener(setting.model_1d, batch_size=4, devices=[setting.device])
