@@ -79,6 +79,7 @@ def run(environment: dict[str, str], *arguments: object) -> subprocess.Completed
     return subprocess.run(call, capture_output=True, text=True, env=environment, cwd=REPOSITORY, check=False)
 
 
+@pytest.mark.slow
 def test_a_format_is_screened_and_found_in_a_folder(environment: dict[str, str], tmp_path: Path) -> None:
     model, frames = save_model(tmp_path / "model", cases.tiny_model()), cases.frames(5, 760)
     (tmp_path / "run").mkdir()

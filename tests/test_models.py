@@ -234,6 +234,7 @@ def test_masked_blocks_take_the_mean_of_the_others() -> None:
     assert np.all(np.isfinite(stem(jnp.zeros((1, 48, 48)), config)))
 
 
+@pytest.mark.slow
 def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
     from sfxjax.models.checkpoint import TrainedModel
     from sfxjax.models.networks import HitClassifier

@@ -105,6 +105,7 @@ def test_twenty_kills_of_two_thousand_frames(tmp_path: Path, model: Path) -> Non
     assert sum(0 < batches < 500 for batches in known) >= 10, known
 
 
+@pytest.mark.slow
 def test_a_journal_cut_anywhere_is_taken_up(tmp_path: Path, model: Path) -> None:
     run = cases.write_cxi(tmp_path / "a.cxi", cases.frames(9, 724))
     arguments = [run, "--model", model, "--out", tmp_path / "o", "--batch-size", "2", "--no-report"]

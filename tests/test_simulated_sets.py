@@ -204,6 +204,7 @@ def test_truth_agrees_with_an_independent_recount(
         assert int(np.sum(said & truth.in_crop[row])) == truth.count[row] == plan.spots[index]
 
 
+@pytest.mark.slow
 def test_whole_detector_holds_the_crop_in_its_middle(plan: ShotPlan) -> None:
     misses = np.flatnonzero((plan.spots == 0) & ~plan.blank)[:2]
     whole, _ = simulate(misses, plan, shape=(1920, 1920))
@@ -217,6 +218,7 @@ def test_whole_detector_holds_the_crop_in_its_middle(plan: ShotPlan) -> None:
     np.testing.assert_allclose(blurred[0][:, ::9, ::9], blurred[1][:, ::9, ::9], rtol=0.05, atol=30)
 
 
+@pytest.mark.slow
 def test_a_spot_at_the_threshold_stands_out_as_it_says() -> None:
     """Two thousand noisy images of one spot of signal to noise 6, in photons and in detector units."""
     level, count = 2500.0, 2000

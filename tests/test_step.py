@@ -119,7 +119,8 @@ def test_two_devices_train_as_one() -> None:
 
 
 @pytest.mark.filterwarnings("error:.*(pmap|shard_map):DeprecationWarning")
-@pytest.mark.parametrize("steps_per_call", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_pmap_trains_as_shard_map_does(steps_per_call: int) -> None:
     """The same body mapped by `jax.shard_map` over the same two devices, with each device's own dropout."""
     devices = jax.local_devices()[:2]

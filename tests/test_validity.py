@@ -130,9 +130,7 @@ CASES = [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, T
         pytest.param(
             *case,
             name,
-            marks=()
-            if name == "row_wise_decomposition" or (case == CASES[0] and name is None)
-            else pytest.mark.slow,
+            marks=() if name == "row_wise_decomposition" else pytest.mark.slow,
         )
         for case in CASES
         for name in SEEDS
