@@ -15,6 +15,7 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
 
 if TYPE_CHECKING:
+    from sfxjax.data.frames import FrameStack
     from sfxjax.screen.run import Run
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
@@ -57,7 +58,7 @@ def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
         with _text_file(out / name) as stream:
             stream.writelines(f"{line}\n" for line in _event_lines(run, named == label, complaints))
     with _text_file(out / "hits.expt") as stream:
-        stream.writelines(dials_experiments(_selected(run, named == HIT)))
+        stream.writelines(dials_experiments(selected(run.stacks, named == HIT)))
     return complaints
 
 
@@ -83,11 +84,19 @@ def _rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[obj
             index += 1
 
 
-def _selected(run: Run, wanted: np.ndarray) -> Iterator[tuple[str, str, int | None]]:
-    """Give (file, event, number in the file over all its stacks, or None for a file of one image)."""
+def selected(stacks: Iterable[FrameStack], wanted: np.ndarray) -> Iterator[tuple[str, str, int | None]]:
+    """Give the wanted frames of stacks, as `dials_experiments` takes them.
+
+    Args:
+        stacks: in the order of the run.
+        wanted: bool, one for each of their frames.
+
+    Yields:
+        The file, the event, and the number in the file over all its stacks, or None for a file of one image.
+    """
     index = 0
     before: dict[str, int] = {}
-    for stack in run.stacks:
+    for stack in stacks:
         start = before.get(stack.file, 0)
         for number in range(stack.frames):
             if wanted[index]:
@@ -101,7 +110,7 @@ def _selected(run: Run, wanted: np.ndarray) -> Iterator[tuple[str, str, int | No
 
 
 def _event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:
-    for file, event, _ in _selected(run, wanted):
+    for file, event, _ in selected(run.stacks, wanted):
         try:
             yield crystfel_line(file, event)
         except UserError as error:

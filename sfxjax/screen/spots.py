@@ -31,7 +31,7 @@ from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
-from sfxjax.screen.lists import ERROR, HIT, MISS
+from sfxjax.screen.lists import ERROR, HIT, MISS, selected
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -141,7 +141,7 @@ def count_run(options: argparse.Namespace) -> int:
             for frame in counted_frames(reader, stacks, min_snr, min_spots):
                 frames.append(frame)
                 advance(1)
-        written = _write(out, frames, min_snr, min_spots)
+        written = _write(out, stacks, frames, min_snr, min_spots)
         if options.write_hits:
             written.insert(0, _write_hits(reader, out / "hits.cxi", frames))
         if not options.no_report:
@@ -205,7 +205,9 @@ def _result(frame: Any) -> CountedFrame:
     return frame if isinstance(frame, CountedFrame) else frame.result()
 
 
-def _write(out: Path, frames: list[CountedFrame], min_snr: float, min_spots: int) -> list[str]:
+def _write(
+    out: Path, stacks: list[FrameStack], frames: list[CountedFrame], min_snr: float, min_spots: int
+) -> list[str]:
     """Write the lists; returns their names."""
     rows, spot_rows = [], []
     events: dict[str, list[str]] = {HIT: [], MISS: []}
@@ -223,25 +225,14 @@ def _write(out: Path, frames: list[CountedFrame], min_snr: float, min_spots: int
     atomic_write_text(out / "spots.csv", _table(SPOT_COLUMNS, spot_rows))
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))
     atomic_write_text(out / "misses.lst", "".join(events[MISS]))
-    atomic_write_text(out / "hits.expt", "".join(dials_experiments(_places(frames))))
     labels = [frame.label for frame in frames]
+    hits = selected(stacks, np.array(labels) == HIT)
+    atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
     summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
     atomic_write_json(out / "summary.json", {**summary, "min_snr": min_snr, "min_spots": min_spots})
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", _table(FRAME_COLUMNS, rows))
     return ["frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
-
-
-def _places(frames: list[CountedFrame]) -> Iterator[tuple[str, str, int | None]]:
-    """Give the hits as `dials_experiments` takes them: file, event and number in the file over all its stacks."""
-    before: dict[str, int] = {}
-    for stack, group in groupby(frames, key=lambda frame: frame.stack):
-        start = before.get(stack.file, 0)
-        for frame in group:
-            if frame.label == HIT:
-                several = stack.dataset or stack.stacked
-                yield stack.file, stack.event(frame.number), start + frame.number if several else None
-        before[stack.file] = start + stack.frames
 
 
 def _write_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> str:
