@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,9 +11,9 @@ from scipy import stats
 from sfxjax.errors import UserError
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, draw_frame
-from sfxjax.spots.candidates import find_candidates, significance
-from sfxjax.spots.day_one import WEIGHTS, count_distribution, find_spots, model_card, padded
-from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.candidates import _median_of_nine, find_candidates, significance
+from sfxjax.spots.day_one import WEIGHTS, count_distribution, find_spots, model_card
+from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, frame_pixels
 
 PLACES = [(40.3, 50.6), (100.2, 61.4), (150.0, 160.3), (60.7, 170.2), (181.4, 30.8), (20.1, 120.5)]
 
@@ -85,10 +87,10 @@ def test_what_the_user_calls_visible_decides():
 def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
     frame = _frame(300.0, 0).astype(dtype)
     frame[90:100], frame[:, 60:66] = fill, fill
-    ready = frame_pixels(frame)
-    assert np.isnan(ready.values[90:100]).mean() > 0.95 and np.isnan(ready.values[:, 60:66]).mean() > 0.95
+    values = frame_pixels(frame).floats()
+    assert np.isnan(values[90:100]).mean() > 0.95 and np.isnan(values[:, 60:66]).mean() > 0.95
     # Pixels that happen to read as much are live.
-    assert np.isfinite(np.delete(ready.values, np.s_[90:100], 0)[:, :60]).mean() > 0.99
+    assert np.isfinite(np.delete(values, np.s_[90:100], 0)[:, :60]).mean() > 0.99
     assert find_spots(frame).score < 0.1
 
 
@@ -112,7 +114,8 @@ def test_hot_pixels_are_no_spots():
 def test_candidates_do_not_depend_on_the_offset_of_an_integrating_detector():
     frame = _frame(300.0, 100.0)
     one, other = (
-        find_candidates(padded(frame_pixels(frame + offset).values), False, True) for offset in (1000, 1500)
+        find_candidates(frame_pixels(frame + offset)._replace(counting=False, integers=True))
+        for offset in (1000, 1500)
     )
     np.testing.assert_allclose(one.signal_to_noise[:6], other.signal_to_noise[:6], rtol=2e-3)
 
@@ -134,8 +137,7 @@ def test_simulated_truth_is_what_the_finder_measures():
             np.random.default_rng(seed),
             Condition(detector="counting", level=20.0, spots=15, spot_size=0.8, parts=(), gaps="none"),
         )
-        ready = frame_pixels(frame.values)
-        found = find_candidates(padded(ready.values), ready.counting, ready.integers)
+        found = find_candidates(frame_pixels(frame.values))
         for (y, x), ratio in zip(frame.places, frame.signal_to_noise, strict=True):
             away = np.hypot(np.asarray(found.ss) - y, np.asarray(found.fs) - x)
             if ratio > 8 and away.min() < 1.5:
@@ -148,3 +150,26 @@ def test_simulated_truth_is_what_the_finder_measures():
 def test_weights_are_small_and_have_a_card():
     assert WEIGHTS.stat().st_size < 1_000_000
     assert model_card()["candidates"] > 10_000
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int8, np.uint16, np.int32, np.uint32, np.int64, np.float32, ">f8"]
+)
+def test_a_frame_of_any_type_is_read_as_it_is_within_its_margin(dtype):
+    frame = np.random.default_rng(2).integers(1, 100, (3, 50, 70)).astype(dtype)
+    mask = np.random.default_rng(3).random(frame.shape) > 0.1
+    ready = frame_pixels(frame, mask, 6)
+    expected = np.full((3, 56, 70), np.nan)
+    expected[:, :50] = np.where(mask, frame, np.nan)
+    np.testing.assert_array_equal(ready.floats(), expected.reshape(-1, 70))
+    assert all((length - 2 * MARGIN) % NOISE_BLOCK == 0 for length in ready.values.shape)
+
+
+def test_the_median_of_neighbouring_blocks_is_that_of_those_known():
+    values = np.random.default_rng(4).random((9, 11)).astype(np.float32)
+    values[np.random.default_rng(5).random(values.shape) < 0.6] = np.nan
+    wide = np.pad(values, 1, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(wide, (3, 3)).reshape(9, 11, 9)
+    with warnings.catch_warnings(action="ignore"):
+        expected = np.nanmedian(around, -1)
+    np.testing.assert_allclose(_median_of_nine(values), expected, rtol=1e-6)

@@ -89,7 +89,9 @@ def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> lis
 
 def _pixels(reader: FrameReader, frame: CountedFrame) -> np.ndarray:
     """Read a frame, panels one below the other as their spots' places count, NaN where a pixel tells nothing."""
-    return frame_pixels(reader.original(frame.stack, frame.number), reader.whole_mask(frame.stack), 0).values
+    return frame_pixels(
+        reader.original(frame.stack, frame.number), reader.whole_mask(frame.stack), 0
+    ).floats()
 
 
 def _picture(reader: FrameReader, frame: CountedFrame, place: int) -> str:

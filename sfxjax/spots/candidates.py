@@ -13,25 +13,25 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sfxjax.fusion import fusion_barrier
-from sfxjax.mapping import on_cpu
+from sfxjax.mapping import map_leading, on_cpu
+from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels, never
 from sfxjax.spots.signal_to_noise import windows
 
 BLOCK = 8
-NOISE_BLOCK = 24
 CANDIDATES = 384
 PATCH = 13
 CONTEXT = 9
 # Places closer than this many pixels are one.
 SAME_SPOT = 4.0
 _REACH = 3
-_MARGIN = 12
 OVER_MEAN_DEVIATION = 1.2533
 RING_SHARE = 9 / 40
 # Variance of the response over that of a pixel, of pixels that vary independently.
@@ -51,6 +51,7 @@ class Candidates(NamedTuple):
         patch: (n, 13, 13) pixels around it above the background in units of the pixels' noise, 0 where they tell nothing.
         live: (n, 13, 13) bool.
         context: (n, 9, 9) signal-to-noise of the blocks around.
+        highest: (n, 41) the highest of these, falling: the last is their median.
         scalars: (n, 6): counts of the background, noise over Poisson's, live share around, typical response around,
             noise here over that of the nine blocks, contrast to the background.
     """
@@ -62,6 +63,7 @@ class Candidates(NamedTuple):
     patch: jax.Array
     live: jax.Array
     context: jax.Array
+    highest: jax.Array
     scalars: jax.Array
 
 
@@ -81,45 +83,52 @@ def significance(signal: jax.Array, noise: jax.Array, photon: jax.Array | float)
     return jnp.sqrt(jnp.maximum(jnp.where(ratio < 1e-2, small, large), 0))
 
 
-@partial(jax.jit, static_argnames=("count",))
-def find_candidates(
-    values: jax.Array, counting: jax.Array, integers: jax.Array, count: int = CANDIDATES
-) -> Candidates:
-    """Find the places of a frame that may be spots.
+@jax.jit
+def find_candidates(pixels: FramePixels) -> Candidates:
+    """Find the places of a frame that may be spots: `CANDIDATES`, or as many as it has blocks."""
+    rows, columns = ((length - 2 * MARGIN) // NOISE_BLOCK for length in pixels.values.shape)
+    width = columns * NOISE_BLOCK
+    count = min(CANDIDATES, rows * columns * (NOISE_BLOCK // BLOCK) ** 2)
+    integers, counting = pixels.integers, pixels.counting
 
-    Args:
-        values: (ss, fs) float32, multiples of 24, NaN where a pixel tells nothing.
-        counting: bool, whether integers count photons.
-        integers: bool, whether values are integers.
-        count: how many to return.
-    """
-    height, width = values.shape
-    rows, columns = height // NOISE_BLOCK, width // NOISE_BLOCK
-    tiles = values.reshape(rows, NOISE_BLOCK, width)
+    def read(cut: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Cut a part out: its values as float32, and which of them count."""
+        stored = cut(jnp.asarray(pixels.values))
+        x = stored.astype(jnp.float32)
+        floating = jnp.issubdtype(stored.dtype, jnp.floating)
+        live = jnp.isfinite(x) if floating else stored != never(stored.dtype)
+        for place in range(pixels.invalid.shape[0]):
+            live &= x != pixels.invalid[place]
+        if pixels.mask is not None:
+            live &= cut(jnp.asarray(pixels.mask))
+        return x, live
 
-    def moments(tile: jax.Array) -> jax.Array:
-        live = ~jnp.isnan(tile)
-        x = jnp.where(live, tile, 0)
-        # Rows first: a CPU adds them many columns at a time.
-        by = [part.sum(0).reshape(columns, NOISE_BLOCK).sum(1) for part in (live.astype(jnp.float32), x)]
-        return jnp.stack(by)
+    def strip(place: jax.Array, margin: int) -> tuple[jax.Array, jax.Array]:
+        start = MARGIN - margin + place * NOISE_BLOCK, MARGIN - margin
+        return read(lambda a: jax.lax.dynamic_slice(a, start, (NOISE_BLOCK + 2 * margin, width + 2 * margin)))
 
-    sums = jax.lax.map(moments, tiles)
+    def moments(place: jax.Array) -> jax.Array:
+        x, live = strip(place, 0)
+        return jnp.stack([in_blocks(live.astype(jnp.float32)), in_blocks(jnp.where(live, x, 0))])
+
+    def in_blocks(strip: jax.Array) -> jax.Array:
+        # Row by row: a CPU adds many columns at a time.
+        return _over_rows(jnp.add, strip).reshape(columns, NOISE_BLOCK).sum(1)
+
+    sums = map_leading(moments, jnp.arange(rows))
     live, total = sums[:, 0], sums[:, 1]
     mean, around = _filled_mean(total, live)
     least = jnp.where(integers, 0.29, 1e-6)
-    bare = jnp.pad(values, _REACH, constant_values=jnp.nan)
     means = jnp.pad(jnp.repeat(mean, NOISE_BLOCK, axis=1), ((0, 0), (_REACH, _REACH)), mode="edge")
     # Not known to the compiler to hold.
     true = jnp.isfinite(total[0, 0]) if on_cpu() else None
 
     def respond(place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        tile = jax.lax.dynamic_slice_in_dim(bare, place * NOISE_BLOCK, NOISE_BLOCK + 2 * _REACH)
         level = jax.lax.dynamic_index_in_dim(means, place, keepdims=False)
 
         def load() -> jax.Array:
-            deviation = tile - level
-            return jnp.where(jnp.isnan(deviation), 0, deviation)
+            x, live = strip(place, _REACH)
+            return jnp.where(live, x - level, 0)
 
         x = fusion_barrier(true, load)
 
@@ -139,14 +148,15 @@ def find_candidates(
         n = NOISE_BLOCK // BLOCK
 
         def gather(response: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return response.reshape(n, BLOCK, width).max(1), jnp.abs(response).sum(0)
+            blocks = [_over_rows(jnp.maximum, response[BLOCK * k : BLOCK * (k + 1)]) for k in range(n)]
+            return jnp.stack(blocks), _over_rows(jnp.add, jnp.abs(response))
 
         rows_highest, rows_size = fusion_barrier(true, gather, response)
         highest = rows_highest.reshape(n, width // BLOCK, BLOCK).max(2)
         size = rows_size.reshape(columns, NOISE_BLOCK).sum(1)
         return highest, size
 
-    highest, size = jax.lax.map(respond, jnp.arange(rows))
+    highest, size = map_leading(respond, jnp.arange(rows))
     highest = highest.reshape(rows * 3, columns * 3)
     share = live / NOISE_BLOCK**2
     own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
@@ -169,11 +179,10 @@ def find_candidates(
     bs, bf = block // (columns * 3), block % (columns * 3)
 
     context = windows(jnp.pad(ratio, CONTEXT // 2), bs, bf, CONTEXT)
-    edge = BLOCK + 2 * _MARGIN
-    padded = jnp.pad(values, _MARGIN, constant_values=jnp.nan)
-    wide = windows(padded, bs * BLOCK, bf * BLOCK, edge)
+    highest_around = jax.lax.top_k(context.reshape(count, -1), CONTEXT**2 // 2 + 1)[0]
+    edge = BLOCK + 2 * MARGIN
+    wide, alive = read(lambda a: windows(a, bs * BLOCK, bf * BLOCK, edge))
     here_mean, here_noise, here_own = (a[bs // 3, bf // 3] for a in (mean, noise, jnp.nan_to_num(own)))
-    alive = ~jnp.isnan(wide)
     x = jnp.where(alive, wide - here_mean[:, None, None], 0)
     middle = _place_of_highest(x)
     ss0, fs0 = middle // BLOCK, middle % BLOCK
@@ -181,7 +190,7 @@ def find_candidates(
 
     def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
         def one(a: jax.Array, s: jax.Array, f: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(a, (s + _MARGIN - margin, f + _MARGIN - margin), (size, size))
+            return jax.lax.dynamic_slice(a, (s + MARGIN - margin, f + MARGIN - margin), (size, size))
 
         return jax.vmap(one)(array, ss0, fs0)
 
@@ -202,7 +211,7 @@ def find_candidates(
             jnp.log10((here_noise / photon) ** 2 + 0.1),
             jnp.log(here_noise / jnp.sqrt(RESPONSE_VARIANCE * jnp.maximum(counts, 0.01)) / photon),
             around[bs // 3, bf // 3],
-            jnp.median(context.reshape(count, -1), axis=1) / 3,
+            highest_around[:, -1] / 3,
             jnp.log((here_own + 0.1 * here_noise) / here_noise),
             background / per_pixel / 5,
         ],
@@ -211,8 +220,8 @@ def find_candidates(
     ss, fs = bs * BLOCK + ss0 + dss, bf * BLOCK + fs0 + dfs
     # A spot on the border of two blocks is found in both: the stronger counts, of equals the first.
     close = jnp.hypot(ss[:, None] - ss, fs[:, None] - fs) < SAME_SPOT
-    known = jnp.any(close & (jnp.arange(count)[:, None] > jnp.arange(count)), axis=1)
-    own_ratio = jnp.where(known, 0, best)
+    doubled = jnp.any(close & (jnp.arange(count)[:, None] > jnp.arange(count)), axis=1)
+    own_ratio = jnp.where(doubled, 0, best)
     order = jnp.argsort(-own_ratio)
     found = Candidates(
         ss,
@@ -222,9 +231,15 @@ def find_candidates(
         patch / per_pixel[:, None, None],
         live_patch,
         context,
+        highest_around,
         scalars,
     )
     return jax.tree.map(lambda part: part[order], found)
+
+
+def _over_rows(combine: Callable[..., jax.Array], rows: jax.Array) -> jax.Array:
+    """Combine the rows of (n, width) to one, in a single loop over the columns."""
+    return reduce(combine, list(rows))
 
 
 def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -241,16 +256,24 @@ def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Arra
 def _median_of_nine(values: jax.Array) -> jax.Array:
     """Median over each block's 3 x 3 neighbourhood of what is known; NaN where nothing is."""
     rows, columns = values.shape
-    padded = jnp.pad(values, 1, constant_values=jnp.nan)
-    shifts = jnp.stack([padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
-    return jnp.nanmedian(shifts, axis=0)
+    padded = jnp.pad(jnp.where(jnp.isnan(values), jnp.inf, values), 1, constant_values=jnp.inf)
+    nine = [padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+    known: Any = sum(jnp.isfinite(part).astype(jnp.int32) for part in nine)
+    # Sorted by exchanges of neighbours (odd-even transposition), which is many times as fast as a general sort.
+    for turn in range(9):
+        for k in range(turn % 2, 8, 2):
+            nine[k], nine[k + 1] = jnp.minimum(nine[k], nine[k + 1]), jnp.maximum(nine[k], nine[k + 1])
+    ordered = jnp.stack(nine)
+    places = jnp.stack([jnp.maximum(known - 1, 0) // 2, known // 2])
+    middle = jnp.take_along_axis(ordered, places, 0).mean(0)
+    return jnp.where(known > 0, middle, jnp.nan)
 
 
 def _place_of_highest(x: jax.Array) -> jax.Array:
     """Index in the inner 8 x 8 of the highest response, of (n, edge, edge)."""
 
     def box(reach: int) -> Any:
-        start = _MARGIN - reach
+        start = MARGIN - reach
         size = BLOCK + 2 * reach
         part = x[:, start : start + size, start : start + size]
         by_row: Any = sum(part[:, k : k + BLOCK] for k in range(2 * reach + 1))

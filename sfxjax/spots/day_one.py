@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.spots.candidates import BLOCK, CANDIDATES, NOISE_BLOCK, Candidates, find_candidates
-from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.candidates import Candidates, find_candidates
+from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels
 
 MIN_SNR = 6.0
 MIN_SPOTS = 4
@@ -78,9 +78,7 @@ def features(found: Candidates) -> jax.Array:
     lost = (~found.live).astype(jnp.float32).reshape(count, -1)
     context = jnp.log(found.context + 1).reshape(count, -1)
     relative = (found.context / ratio[:, None, None]).clip(0, 2).reshape(count, -1)
-    near = jnp.sort(found.context.reshape(count, -1), axis=1)[:, ::-1][
-        :, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])
-    ]
+    near = found.highest[:, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])]
     # Opposite places that are as bright tell lines and rings.
     middle = found.patch
     pairs = jnp.minimum(middle, middle[:, ::-1, ::-1]) / peak[:, None, None]
@@ -129,13 +127,12 @@ def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Arra
 
 
 @jax.jit
-def _judge(
-    weights: Weights, values: jax.Array, counting: jax.Array, integers: jax.Array, min_snr: jax.Array
-) -> Any:
-    found = find_candidates(values, counting, integers)
+def _judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array) -> tuple[jax.Array, ...]:
+    found = find_candidates(pixels)
     probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
     visible = jnp.where(found.signal_to_noise >= min_snr, probability, 0)
-    return count_distribution(visible), visible.sum(), found, probability
+    counts = count_distribution(visible)
+    return counts, visible.sum(), found.ss, found.fs, found.signal_to_noise, probability, found.signal
 
 
 def find_spots(
@@ -164,13 +161,10 @@ def find_spots(
         raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
     weights = load_weights() if weights is None else weights
     separator = NOISE_BLOCK - frame.shape[-2] % NOISE_BLOCK
-    ready = frame_pixels(frame, mask, separator)
-    values = padded(ready.values)
-    counts, expected, found, probability = jax.device_get(
-        _judge(weights, values, ready.counting, ready.integers, min_snr)
-    )
-    use = found.signal_to_noise > 0
-    ss = found.ss[use]
+    judged = jax.device_get(_judge(weights, frame_pixels(frame, mask, separator), min_snr))
+    counts, expected, *candidates = judged
+    use = candidates[2] > 0
+    ss, *others = (part[use] for part in candidates)
     if frame.ndim > 2:
         tall = frame.shape[-2] + separator
         ss = ss - np.floor((ss + 0.5) / tall) * separator
@@ -180,24 +174,10 @@ def find_spots(
         float(expected),
         0.0,
         ss,
-        found.fs[use],
-        found.signal_to_noise[use],
-        probability[use],
-        found.signal[use],
+        *others,
     )
     ratios = result.signal_to_noise[result.probability >= SPOT_PROBABILITY]
     return result._replace(fourth=float(ratios[min_spots - 1]) if len(ratios) >= min_spots else 0.0)
-
-
-def padded(values: np.ndarray) -> np.ndarray:
-    """Fill a frame up to multiples of 24, and to a place for each candidate, with pixels that tell nothing."""
-    height, width = values.shape
-    columns = -(-width // NOISE_BLOCK)
-    rows = max(-(-height // NOISE_BLOCK), -(-CANDIDATES * BLOCK**2 // (columns * NOISE_BLOCK**2)))
-    more = rows * NOISE_BLOCK - height, columns * NOISE_BLOCK - width
-    if more == (0, 0):
-        return values
-    return np.pad(values, ((0, more[0]), (0, more[1])), constant_values=np.nan)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A frame of any detector, whole: as float32 with NaN where a pixel tells nothing, and what kind of noise it has.
+"""A frame of any detector, whole: which of its pixels tell nothing, and what kind of noise it has.
 
 A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is the
 largest value of an unsigned type, or the smallest of a signed one; where it is -1 or -2 in a frame of integers with no other
@@ -8,7 +8,7 @@ the one value that fills whole areas, as the gaps of assembled panels do.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,20 +22,54 @@ RUN = 12
 # So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
 CLIPPED = 0.1
 SAMPLED_ROWS = 5
+# A frame's margin and its filling up are for `sfxjax.spots.candidates`, which measures noise in blocks of so many pixels squared.
+MARGIN = 12
+NOISE_BLOCK = 24
+ALIGNMENT = 64
 
 
 class FramePixels(NamedTuple):
-    """A frame made ready.
+    """A frame made ready, with a margin of `MARGIN` pixels around it, and filled up to multiples of `NOISE_BLOCK`.
 
     Attributes:
-        values: (ss, fs) float32, NaN where a pixel tells nothing; panels lie one below the other, rows of NaN between them.
+        values: (ss, fs) with the margin, as stored, or float32 where JAX has no such type; panels lie one below the other, with
+            rows between them. Margin, filling and these rows hold what `never` gives.
+        mask: bool of that shape, True where a pixel counts; None: everywhere.
+        invalid: float32 (1,) of unsigned types, (5,) of others: further values that tell nothing; NaN where there are fewer.
         counting: whether it counts photons: integers, of which one is one photon.
         integers: whether all values are whole numbers.
+        height: of the frame without margin and filling.
+        width: likewise.
     """
 
     values: np.ndarray
+    mask: np.ndarray | None
+    invalid: np.ndarray
     counting: bool
     integers: bool
+    height: int
+    width: int
+
+    def floats(self) -> np.ndarray:
+        """Return the frame without its margin as float32, NaN where a pixel tells nothing."""
+        inner = np.s_[MARGIN : MARGIN + self.height, MARGIN : MARGIN + self.width]
+        stored = self.values[inner]
+        values = stored.astype(np.float32)
+        dead = ~np.isfinite(values) if stored.dtype.kind == "f" else stored == never(stored.dtype)
+        for value in self.invalid[np.isfinite(self.invalid)]:
+            dead |= values == value
+        if self.mask is not None:
+            dead |= ~self.mask[inner]
+        values[dead] = np.nan
+        return values
+
+
+def never(dtype: np.dtype) -> Any:
+    """Return the value of a type of `FramePixels.values` that tells nothing in any frame."""
+    if dtype.kind == "f":
+        return np.nan
+    limits = np.iinfo(dtype)
+    return np.asarray(limits.max if dtype.kind == "u" else limits.min, dtype)
 
 
 def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: int = 8) -> FramePixels:
@@ -62,42 +96,55 @@ def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: i
     for value in bad:
         known &= sample != value
     good = sample[known]
+    stored = _as_jax_has(frame)
+    values, height = _with_margin(stored, never(stored.dtype), separator)
+    ready = FramePixels(values, None, _listed(bad, values.dtype), False, integers, height, frame.shape[-1])
+    if mask is not None:
+        ready = ready._replace(mask=_with_margin(mask.astype(bool), False, separator)[0])
     if good.size == 0:
-        return FramePixels(np.full(_stacked_shape(frame, separator), np.nan, np.float32), False, integers)
+        return ready._replace(mask=np.zeros(values.shape, bool))
     if not integers:
         integers = bool(np.all(good[:4096] == np.round(good[:4096])) and np.all(good == np.round(good)))
-    sentinel = (good == -1) | (good == -2)
-    negative = np.mean((good < 0) & ~sentinel)
+    negative = 0.0
+    if frame.dtype.kind != "u":
+        sentinel = (good == -1) | (good == -2)
+        negative = float(np.mean((good < 0) & ~sentinel))
+        if integers and negative <= NOISE_FRACTION:
+            bad += [-1, -2]
+            good = good[~sentinel]
     noisy = negative > NOISE_FRACTION
-    if integers and not noisy and frame.dtype.kind != "u":
-        bad += [-1, -2]
-        good = good[~sentinel]
-    positive = good[good != 0]
+    # A quarter of them tell as well.
+    positive = good[::4][good[::4] != 0]
     typical = float(np.median(positive)) if positive.size else 0.0
-    if not noisy and typical >= FAR_FROM_ZERO and negative < NOISE_FRACTION:
+    if not noisy and typical >= FAR_FROM_ZERO:
         bad.append(0)
     counting = bool(integers and not noisy and _counts_photons(sample, known, bad))
     if not counting and not noisy and 0 not in bad and not (good < 0).any() and np.mean(good == 0) > CLIPPED:
         bad.append(0)
     gap = _gap_value(sample, bad, typical >= FAR_FROM_ZERO)
-    values = _stacked(frame, separator)
-    for value in bad:
-        values[values == np.float32(value)] = np.nan
-    if frame.dtype.kind == "f":
-        values[np.isinf(values)] = np.nan
     if gap is not None:
-        same = values == np.float32(gap)
-        # A live pixel may read as much: only runs are gaps.
-        run = same.copy()
-        run[:, 2:-2] &= same[:, :-4] & same[:, 4:]
-        whole = run.copy()
-        for shift in (1, 2):
-            whole[:, shift:] |= run[:, :-shift]
-            whole[:, :-shift] |= run[:, shift:]
-        values[whole & same] = np.nan
-    if mask is not None:
-        values[~(_stacked(mask.astype(np.float32), separator) > 0)] = np.nan
-    return FramePixels(values, counting, integers)
+        live = ~_in_runs(values == np.asarray(gap).astype(values.dtype))
+        ready = ready._replace(mask=live if ready.mask is None else ready.mask & live)
+    return ready._replace(invalid=_listed(bad, values.dtype), counting=counting, integers=integers)
+
+
+def _listed(values: list[float], dtype: np.dtype) -> np.ndarray:
+    """List invalid values but those that never count, in an array of one length for all frames of a type."""
+    others = [value for value in values if dtype.kind == "f" or value != never(dtype)]
+    listed = np.full(1 if dtype.kind == "u" else 5, np.nan, np.float32)
+    listed[: len(others)] = others
+    return listed
+
+
+def _in_runs(same: np.ndarray) -> np.ndarray:
+    """Keep what is True in runs of five along fs, or next to them: a live pixel may read as much as a gap."""
+    run = same.copy()
+    run[:, 2:-2] &= same[:, :-4] & same[:, 4:]
+    whole = run.copy()
+    for shift in (1, 2):
+        whole[:, shift:] |= run[:, :-shift]
+        whole[:, :-shift] |= run[:, shift:]
+    return whole & same
 
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
@@ -154,17 +201,29 @@ def _gap_value(sample: np.ndarray, bad: list[float], with_zero: bool) -> float |
     return float(values[best]) if close.size == 0 or counts[best] > 4 * close.max() else None
 
 
-def _stacked_shape(frame: np.ndarray, separator: int) -> tuple[int, int]:
-    if frame.ndim == 2:
-        return frame.shape[0], frame.shape[1]
-    panels = int(np.prod(frame.shape[:-2]))
-    return panels * (frame.shape[-2] + separator), frame.shape[-1]
+def _as_jax_has(frame: np.ndarray) -> np.ndarray:
+    """Convert a frame to a type that JAX has by default and that has a value for "nothing"."""
+    dtype = frame.dtype
+    if dtype.kind in "ui" and dtype.itemsize == 1:
+        return frame.astype(f"{dtype.kind}2")
+    if dtype.kind in "ui" and dtype.itemsize < 8:
+        return frame.astype(dtype.newbyteorder("="), copy=False)
+    return frame.astype(np.float32, copy=False)
 
 
-def _stacked(frame: np.ndarray, separator: int) -> np.ndarray:
-    if frame.ndim == 2:
-        return frame.astype(np.float32)
+def _with_margin(frame: np.ndarray, nothing: Any, separator: int) -> tuple[np.ndarray, int]:
+    """Put panels one below the other, with rows between them and a margin around; also tells the height without margin."""
     panels = frame.reshape(-1, *frame.shape[-2:])
-    values = np.full((len(panels), panels.shape[1] + separator, panels.shape[2]), np.nan, np.float32)
-    values[:, : panels.shape[1]] = panels
-    return values.reshape(-1, panels.shape[2])
+    tall = panels.shape[1] + separator if frame.ndim > 2 else panels.shape[1]
+    height, width = len(panels) * tall, panels.shape[2]
+    filled = [2 * MARGIN + -(-length // NOISE_BLOCK) * NOISE_BLOCK for length in (height, width)]
+    # Aligned so that JAX reads it where it is, on a CPU.
+    buffer = np.empty(filled[0] * filled[1] * frame.itemsize + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    whole = buffer[start : buffer.size - ALIGNMENT + start].view(frame.dtype).reshape(filled)
+    whole[:MARGIN], whole[MARGIN + height :] = nothing, nothing
+    whole[:, :MARGIN], whole[:, MARGIN + width :] = nothing, nothing
+    inner = whole[MARGIN : MARGIN + height, MARGIN : MARGIN + width].reshape(len(panels), tall, width)
+    inner[:, panels.shape[1] :] = nothing
+    inner[:, : panels.shape[1]] = panels
+    return whole, height

@@ -25,7 +25,7 @@ from sfxjax.command_line import new_parser
 from sfxjax.files import atomic_write_bytes
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
-from sfxjax.spots.day_one import features, padded, spot_logits
+from sfxjax.spots.day_one import features, spot_logits
 from sfxjax.spots.frame_pixels import frame_pixels
 
 FRAMES = 1600
@@ -90,8 +90,7 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
 
 def candidates_of(frame: SimulatedFrame) -> Candidates:
     """Find a simulated frame's candidates, as arrays on the host."""
-    ready = frame_pixels(frame.values)
-    return jax.device_get(find_candidates(padded(ready.values), ready.counting, ready.integers))
+    return jax.device_get(find_candidates(frame_pixels(frame.values)))
 
 
 def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:
