@@ -31,7 +31,7 @@ def read(path: Path, dtype: Any = np.uint16, **options: Any) -> tuple[list[str],
         events, crops, reasons = [], [], []
         for source in reader.stacks(str(path)):
             mask = reader.static_mask(source)
-            for number, (crop, own, reason) in enumerate(
+            for number, (crop, own, reason, _) in enumerate(
                 reader.read(source, range(source.frames), np.dtype(dtype))
             ):
                 events.append(source.event(number))
@@ -220,7 +220,7 @@ def test_a_virtual_cxi_of_extra_data_is_assembled(tmp_path: Path) -> None:
     assert (source.layout, source.frames, source.frame_masks) == ("EuXFEL virtual CXI", 2, paths["mask_path"])
     image, (row, column) = geometry.position_modules(stacked[:, 0])
     wanted = image[row - CROP // 2 :, column - CROP // 2 :][:CROP, :CROP]
-    crop, mask, reason = read_frames[0]
+    crop, mask, reason, _ = read_frames[0]
     assert not reason
     assert crop is not None
     assert mask is not None

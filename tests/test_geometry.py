@@ -13,7 +13,8 @@ import screen_cases as cases
 from sfxjax.crop import CROP
 from sfxjax.data.formats.cbf import open_cbf
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.geometry import Geometry, Panel, parse_geometry, read_geometry
+from sfxjax.data.geometry import Geometry, Panel
+from sfxjax.data.geometry_file import parse_geometry, read_geometry
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 
@@ -262,7 +263,7 @@ def test_panels_of_a_cbf_are_assembled_by_its_axes(tmp_path: Path) -> None:
     with FrameReader(ReadOptions()) as reader:
         (source,) = reader.stacks(str(tmp_path / "a.cbf"))
         mask = reader.static_mask(source)
-        ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
+        ((crop, *_),) = reader.read(source, [0], np.dtype(np.int32))
     expected = np.full((CROP, CROP), -1)
     middle = CROP // 2
     expected[middle - 40 : middle - 20, middle + 10 : middle + 40] = panels[0]
@@ -287,7 +288,7 @@ def test_a_cspads_quadrants_in_a_cbf_are_assembled_by_their_sections(tmp_path: P
     with FrameReader(ReadOptions()) as reader:
         (source,) = reader.stacks(str(tmp_path / "q.cbf"))
         mask = reader.static_mask(source)
-        ((crop, _, _),) = reader.read(source, [0], np.dtype(np.int32))
+        ((crop, *_),) = reader.read(source, [0], np.dtype(np.int32))
     assert source.raw_shape == (8, 20, 60)
     expected = np.full((CROP, CROP), -1)
     middle = CROP // 2
@@ -321,7 +322,7 @@ def test_sixty_four_panels_with_and_without_an_axis_of_frames(
     path = cases.write_cxi(tmp_path / "c.cxi", panels[None] if frame_axis else panels)
     with FrameReader(ReadOptions(geometry=str(tmp_path / "c.geom"))) as reader:
         (source,) = reader.stacks(str(path))
-        ((crop, _, reason),) = reader.read(source, [0], np.dtype(np.uint16))
+        ((crop, _, reason, _),) = reader.read(source, [0], np.dtype(np.uint16))
         mask = reader.static_mask(source)
     assert (source.frames, source.event(0), reason) == (1, "//0" if frame_axis else "//", "")
     assert crop is not None
@@ -358,7 +359,7 @@ def test_masks_and_flagged_values_of_a_geometry_are_left_out(tmp_path: Path) -> 
         (source,) = reader.stacks(str(path))
         shared = reader.static_mask(source)
         assert shared is not None
-        for number, (_, mask, reason) in enumerate(reader.read(source, range(2), np.dtype(np.uint16))):
+        for number, (_, mask, reason, _) in enumerate(reader.read(source, range(2), np.dtype(np.uint16))):
             assert not reason
             assert mask is not None
             expected = (index >= 0) & good[number].reshape(-1)[np.maximum(index, 0)]

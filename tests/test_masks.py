@@ -14,8 +14,8 @@ from sfxjax.errors import UserError
 GOOD = np.array([[True, False, True], [True, True, True]])
 
 
-def stored(path: Path, name: str, values: np.ndarray) -> str:
-    with h5py.File(path, "w") as file:
+def stored(path: Path, name: str, values: np.ndarray, mode: str = "w") -> str:
+    with h5py.File(path, mode) as file:
         file[name] = values
     return f"{path}:{name}"
 
@@ -40,6 +40,7 @@ def test_bit_fields_follow_crystfels_rule(good_bits: int | None, bad_bits: int |
         ("m.h5", "/entry_1/instrument_1/detector_1/mask_shared", 0),
         ("m.h5", "/entry/instrument/detector/pixel_mask", 0),
         ("staticMask.h5", "/entry_1/data_1/mask", 1),
+        ("staticMask_r0012.h5", "/entry_1/data_1/mask", 1),
     ],
 )
 def test_a_known_format_settles_the_polarity(
@@ -47,6 +48,12 @@ def test_a_known_format_settles_the_polarity(
 ) -> None:
     values = np.where(GOOD, good_value, 1 - good_value).astype(np.uint8)
     text = stored(tmp_path / name, dataset, values)
+    if name == "m.h5":  # A mask beside the frames is CXI's.
+        stored(tmp_path / name, "/entry_1/data_1/data", np.zeros((2, *GOOD.shape)), "a")
+        text_alone = stored(tmp_path / "alone.h5", dataset, values)
+        if dataset.endswith("/mask"):
+            with pytest.raises(UserError, match="--mask-good 0 or --mask-good 1"):
+                read_mask_file(text_alone)
     np.testing.assert_array_equal(read_mask_file(text), GOOD)
     # The path may be left out where there is one mask only; the user's word overrides the format's.
     np.testing.assert_array_equal(read_mask_file(str(tmp_path / name)), GOOD)
@@ -96,6 +103,32 @@ def test_a_mask_without_a_good_pixel_is_refused(tmp_path: Path) -> None:
     text = stored(tmp_path / "m.h5", "/entry_1/data_1/mask", np.ones((4, 4), np.uint8))
     with pytest.raises(UserError, match="--mask-good 1"):
         read_mask_file(text)
+
+
+def test_a_mask_alone_with_bits_of_cxi_is_known_and_its_marks_of_peaks_are_no_faults(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 8192], [16384, 2048, 256 | 8]], np.uint16)
+    text = stored(tmp_path / "m.h5", "/entry_1/data_1/mask", values)
+    np.testing.assert_array_equal(read_mask_file(text), [[True, False, True], [True, True, False]])
+
+
+def test_a_polarity_that_leaves_next_to_nothing_is_asked_about(tmp_path: Path) -> None:
+    values = np.ones((40, 40), np.uint8)
+    values[:, 0] = 0
+    text = stored(tmp_path / "m.h5", "/entry/instrument/detector/pixel_mask", values)
+    with pytest.raises(UserError, match="only 2.5 % of the pixels are good if 0 is good; give --mask-good 1"):
+        read_mask_file(text)
+    assert read_mask_file(text, 1).mean() == 0.975
+
+
+def test_large_gaps_are_found_whatever_their_share(tmp_path: Path) -> None:
+    data = cases.frames(20, 128)
+    data[:, 40:60] = 0
+    data[:, :, 100:110] = 7
+    bad, _ = find_bad_pixels(data.astype(np.float32) * 1e-3)
+    assert bad is not None
+    expected = np.zeros((128, 128), bool)
+    expected[40:60] = expected[:, 100:110] = True
+    np.testing.assert_array_equal(bad, expected)
 
 
 def test_dead_and_stuck_pixels_are_found_and_no_others() -> None:

@@ -58,7 +58,7 @@ def test_one_mask_a_frame(dtype: Any, places: Any, tmp_path: Path) -> None:
     masks = np.stack([np.roll(BAD, 3 * number, axis=0) for number in range(len(FRAMES))]).astype(dtype)
     with FrameReader(ReadOptions()) as reader:
         (stack,) = reader.stacks(str(write(tmp_path / "run.h5", FRAMES, masks, places)))
-        found = [mask for _, mask, _ in reader.read(stack, range(len(FRAMES)), np.dtype(np.int32))]
+        found = [mask for _, mask, *_ in reader.read(stack, range(len(FRAMES)), np.dtype(np.int32))]
     covered = padded_crop(np.ones(SHAPE, bool), np.dtype(bool))
     for mask, stored in zip(found, masks, strict=True):
         assert mask is not None

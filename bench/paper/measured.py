@@ -21,7 +21,7 @@ import jax
 from scipy.special import expit
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.batches import CropBatch, saturation
+from sfxjax.data.batches import CropBatch
 from sfxjax.data.labels import MISS
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
@@ -29,6 +29,7 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.evaluation.metrics import count
 from sfxjax.files import atomic_write_json
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.config import RunConfig
@@ -166,7 +167,7 @@ def _speed(model: TrainedModel, data: Path, name: str) -> float:
         frames = min(MOST_SCORED, len(frame_set))
         crops, mask = frame_set.crops(range(frames)), frame_set.mask_crop()
     screener = Screener(model)
-    limit = saturation(crops.dtype)
+    limit = type_limit(crops.dtype)
     batches = [
         CropBatch(crops[first : first + screener.batch_size], mask, limit, True)
         for first in range(0, frames, screener.batch_size)

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP, FRAME, central_crop
-from sfxjax.data.batches import saturation
 from sfxjax.mapping import map_frames
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import network_inputs
 from sfxjax.models.networks import ORIENTATIONS, HitClassifier, rotate_flip
 from sfxjax.models.stem import BaseConfig, stem
+from sfxjax.pixel_values import type_limit
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.validity import settle
@@ -243,7 +243,7 @@ def decision_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], t
     """List what `bench.throughput.timing.operations` counts from a raw crop to a logit."""
 
     def inputs(crop: jax.Array) -> jax.Array:
-        pixels, _ = settle(crop[0], None, saturation(crop.dtype), False)
+        pixels, _ = settle(crop[0], None, type_limit(crop.dtype), False)
         return network_inputs(pixels, [model.reduction], model.config)[0][0]
 
     return [(inputs, (one_frame(),), 1), *network_operations(model)]

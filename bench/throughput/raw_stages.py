@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP, FRAME
-from sfxjax.data.batches import saturation
 from sfxjax.mapping import map_frames
 from sfxjax.models.inputs import network_inputs
 from sfxjax.models.stem import BaseConfig, block_extrema
+from sfxjax.pixel_values import type_limit
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.preprocess.validity import settle
@@ -79,7 +79,7 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
 @jax.jit
 def _to_blocks(crops: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        pixels, _ = settle(crop, mask, saturation(crop.dtype), mask is not None)
+        pixels, _ = settle(crop, mask, type_limit(crop.dtype), mask is not None)
         return network_inputs(pixels, [None], BaseConfig(block=BLOCK, spot=SPOT))[0][0]
 
     return map_frames(one, crops, mask)
@@ -89,7 +89,7 @@ def _step_by_step(to: Target, crops: jax.Array, mask: jax.Array | None = None) -
     """Normalise whole frames by `sfxjax.preprocess.contrast`, which shares no code with the tiled path, and reduce those."""
 
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
-        pixels, _ = settle(crop, mask, saturation(crop.dtype), mask is not None)
+        pixels, _ = settle(crop, mask, type_limit(crop.dtype), mask is not None)
         valid = pixels.valid()
         assert valid is not None
         frame, window_valid = normalize_crop(pixels.values, valid), grown_mask(valid)

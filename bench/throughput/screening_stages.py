@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from sfxjax.crop import CROP, central_crop, padded_crop
-from sfxjax.data.batches import CropBatch, saturation
+from sfxjax.data.batches import CropBatch
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.stem import BaseConfig
+from sfxjax.pixel_values import type_limit
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
@@ -46,7 +47,7 @@ def screening(dimensions: int, setting: Setting) -> Work:
     """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
     model = setting.model_2d if dimensions == 2 else setting.model_1d
     screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
-    limit = saturation(np.dtype(np.uint16))
+    limit = type_limit(np.uint16)
     check_screener(screener, setting)
 
     def call(crops: jax.Array) -> Any:
@@ -71,7 +72,7 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
     model = setting.model_2d if dimensions == 2 else setting.model_1d
     screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
     frames = setting.crops if edge == CROP else setting.detector_frames
-    limit = saturation(frames[0].dtype)
+    limit = type_limit(frames[0].dtype)
     check_screener(screener, setting)
     # As many batches in a call as make filling and draining the queue small.
     rounds = 2 if setting.on_cpu else 16
@@ -116,7 +117,7 @@ def day_one(setting: Setting) -> Work:
 
 def check_screener(screener: Screener, setting: Setting) -> None:
     """Compare a screener's scores with those of one frame at a time, on random and on real frames."""
-    limit = saturation(np.dtype(np.uint16))
+    limit = type_limit(np.uint16)
     everywhere = np.ones((CROP, CROP), bool)
     sets = [("random", setting.crops[0][:COMPARED], everywhere, False)]
     if len(setting.real[0]):

@@ -31,7 +31,7 @@ class CropBatch:
     Attributes:
         crops: (n, 724, 724), on the host, not to be changed until they are scored; or a full batch on the devices.
         mask: bool (724, 724) or (n, 724, 724), False where a pixel does not count; or None.
-        limits: value from which a pixel is saturated, one or (n,).
+        limits: value from which a pixel tells nothing, one or (n,).
         negatives_invalid: whether negative pixels mean "no value", one or (n,).
         count: frames to return; None: n.
     """
@@ -49,6 +49,7 @@ def crop_batch(
     shared: Sequence[np.ndarray | None],
     own: np.ndarray | None,
     masked: Sequence[bool],
+    limits: Sequence[float],
 ) -> CropBatch:
     """Put together what decides which pixels of crops count: the same for screening and training.
 
@@ -58,6 +59,7 @@ def crop_batch(
         shared: of each frame the mask that its stack has for all frames, bool (724, 724), or None. Equal ones are one object.
         own: bool (size, 724, 724), masks of single frames, or None; it is changed.
         masked: whether each frame's stack comes with a mask.
+        limits: of each frame the value from which pixels tell nothing.
     """
     mask = shared[0]
     if own is not None or any(one is not mask for one in shared):
@@ -65,17 +67,10 @@ def crop_batch(
         for place, one in enumerate(shared):
             if one is not None:
                 mask[place] &= one
-    limits = np.array([saturation(np.dtype(stack.dtype)) for stack in stacks], np.float32)
     negatives = np.array(
         [has or stack.negatives_bad for has, stack in zip(masked, stacks, strict=True)], bool
     )
-    return CropBatch(crops, mask, limits, negatives, len(stacks))
-
-
-def saturation(dtype: np.dtype | type) -> float:
-    """Return the value from which a pixel of this type is saturated: an unsigned type's largest, else infinity."""
-    dtype = np.dtype(dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize > 1 else np.inf
+    return CropBatch(crops, mask, np.array(limits, np.float32), negatives, len(stacks))
 
 
 def overlapped(

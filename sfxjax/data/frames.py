@@ -35,6 +35,11 @@ class FrameStack:
         missing: (first frame, last frame, file) of a virtual data set whose file is not there.
         notes: what the user should be told.
         format: name in `sfxjax.data.formats.known_formats` of what reads it; empty for HDF5 files.
+        frame_axis: axis of the data set that counts the frames.
+        mask_bits: bits of the masks in the file that are faults; None: all are.
+        limit: value from which pixels are invalid by the file's word; None: it says nothing.
+        depths: numbers of bits that the file says the detector counts with.
+        not_good: numbers of the frames that the file itself calls no good frames.
     """
 
     file: str
@@ -54,6 +59,11 @@ class FrameStack:
     missing: tuple[tuple[int, int, str], ...] = ()
     notes: tuple[str, ...] = ()
     format: str = ""
+    frame_axis: int = 0
+    mask_bits: int | None = None
+    limit: float | None = None
+    depths: tuple[int, ...] = ()
+    not_good: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"FrameStack({self.describe()})"
@@ -81,7 +91,7 @@ class FrameStack:
     def from_json(cls, fields: dict[str, Any]) -> FrameStack:
         """Make a stack of what `to_json` gave."""
         fields = dict(fields)
-        for key in ("raw_shape", "shape", "centre", "notes"):
+        for key in ("raw_shape", "shape", "centre", "notes", "depths", "not_good"):
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
         return cls(**fields)

@@ -1,27 +1,25 @@
-"""Where a detector's panels lie, from CrystFEL geometry files, and the assembly of their pixels to one image.
+"""Where a detector's panels lie, and the assembly of their pixels to one image.
 
 A panel pixel (ss, fs) lies at `corner + (fs + 1/2) fs_vector + (ss + 1/2) ss_vector` in pixels from the beam,
 x along columns and y along rows of the assembled image. Each pixel of the image takes the value of the panel
 pixel that covers its centre; what no panel covers is a gap. (White et al., J. Appl. Cryst. 45:335, 2012, and the
-CrystFEL manual page crystfel_geometry.)
+CrystFEL manual page crystfel_geometry.) `sfxjax.data.geometry_file` reads CrystFEL's files.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.errors import UserError, explain_os_error
+from sfxjax.errors import UserError
 
-_VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")
-_COMPARISONS = {"lessthan": np.less, "morethan": np.greater, "equal": np.equal}
-_MOST_MASKS = 8
-_NOT_PANELS = ("rigid_group", "group_", "bad")
+COMPARISONS = {"lessthan": np.less, "morethan": np.greater, "equal": np.equal}
+
+# (comparison, value): a pixel that compares so with the value is bad.
+Flags = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Panel:
         corner: (x, y) of the first pixel's corner, pixels from the beam.
         fs_vector: (x, y) of one step along fast scan, pixels.
         ss_vector: (x, y) of one step along slow scan, pixels.
+        flags: which values mark its bad pixels.
+        edge: rows and columns along its edges that are bad (CrystFEL's mask_edge_pixels).
     """
 
     name: str
@@ -47,16 +47,62 @@ class Panel:
     corner: tuple[float, float]
     fs_vector: tuple[float, float]
     ss_vector: tuple[float, float]
+    flags: Flags = ()
+    edge: int = 0
+
+    @property
+    def begin(self) -> tuple[int, int]:
+        """(ss, fs) of its first pixel in the data block, where CrystFEL counts."""
+        return self.first[self.ss_axis], self.first[self.fs_axis]
+
+    def view(self, frame: np.ndarray) -> np.ndarray:
+        """Return its part of an array of the stored frame's shape, (ss, fs), sharing memory."""
+        place: list[int | slice] = list(self.first)
+        for axis, length in ((self.ss_axis, self.size[0]), (self.fs_axis, self.size[1])):
+            place[axis] = slice(self.first[axis], self.first[axis] + length)
+        part = frame[tuple(place)]
+        return part if self.ss_axis < self.fs_axis else part.T
 
 
 @dataclass(frozen=True)
 class BadRegion:
-    """A region of bad pixels: x and y in pixels from the beam, or fs and ss of a panel, both ends included."""
+    """A region of bad pixels, both ends included.
 
+    Attributes:
+        name: as the geometry gives it.
+        panel: that it lies in; empty: any.
+        in_panel: fs and ss of the data block are given, else x and y in pixels from the beam.
+        low: (fs, ss) or (x, y).
+        high: (fs, ss) or (x, y).
+    """
+
+    name: str
     panel: str
     in_panel: bool
     low: tuple[float, float]
     high: tuple[float, float]
+
+    def mark(self, panel: Panel, good: np.ndarray) -> None:
+        """Set its pixels to False.
+
+        Args:
+            panel: one of the detector's.
+            good: bool (ss, fs) of that panel, changed.
+        """
+        if self.panel not in ("", panel.name):
+            return
+        if self.in_panel:
+            spans = []
+            for low, high, begin in zip(self.low[::-1], self.high[::-1], panel.begin, strict=True):
+                spans.append(slice(max(math.ceil(low) - begin, 0), max(math.floor(high) + 1 - begin, 0)))
+            good[spans[0], spans[1]] = False
+            return
+        ss, fs = (np.arange(length) + 0.5 for length in good.shape)
+        inside = np.ones(good.shape, bool)
+        for k in (0, 1):
+            place = panel.corner[k] + fs * panel.fs_vector[k] + (ss * panel.ss_vector[k])[:, None]
+            inside &= (place >= self.low[k]) & (place <= self.high[k])
+        good[inside] = False
 
 
 @dataclass(frozen=True)
@@ -85,14 +131,16 @@ class Geometry:
         data: path of the frames, with `%` for a part that varies; None: not given.
         masks: of bad pixels.
         bad_regions: of bad pixels.
-        flags: (comparison, value): pixels less than, more than or equal to a value are bad.
+        frame_axis: axis of the data set that counts the frames.
+        notes: what the file says of bad pixels and is not done here.
     """
 
     panels: tuple[Panel, ...]
     data: str | None = None
     masks: tuple[GeometryMask, ...] = ()
     bad_regions: tuple[BadRegion, ...] = ()
-    flags: tuple[tuple[str, float], ...] = ()
+    frame_axis: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def axes(self) -> int:
@@ -104,12 +152,55 @@ class Geometry:
         """The mask in the frames' own file, if there is one."""
         return next((mask for mask in self.masks if mask.file is None), None)
 
-    def flagged(self, pixels: np.ndarray) -> np.ndarray:
-        """Tell which pixels are bad by their value."""
-        bad = np.zeros(pixels.shape, bool)
-        for comparison, value in self.flags:
-            bad |= _COMPARISONS[comparison](pixels, value)
-        return bad
+    @property
+    def has_flags(self) -> bool:
+        """Whether values mark bad pixels of some panel."""
+        return any(panel.flags for panel in self.panels)
+
+    def good(self, raw_shape: tuple[int, ...]) -> np.ndarray:
+        """Tell which pixels of a stored frame lie in a panel, in no bad region and at no masked edge.
+
+        Args:
+            raw_shape: of a stored frame.
+
+        Returns:
+            bool of that shape.
+        """
+        good = np.zeros(raw_shape, bool)
+        for panel in self.panels:
+            inside = panel.view(good)
+            edge = panel.edge
+            inside[edge : panel.size[0] - edge, edge : panel.size[1] - edge] = True
+            for region in self.bad_regions:
+                region.mark(panel, inside)
+        return good
+
+    def numbers(self, raw_shape: tuple[int, ...]) -> np.ndarray:
+        """Return the number of the panel that each pixel of a stored frame lies in, int16 of its shape, -1 for none."""
+        numbers = np.full(raw_shape, -1, np.int16)
+        for number, panel in enumerate(self.panels):
+            panel.view(numbers)[:] = number
+        return numbers
+
+    def unflagged(self, pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Tell which pixels are not bad by their value.
+
+        Args:
+            pixels: of any shape, as stored.
+            numbers: of each pixel's panel, -1 for none.
+
+        Returns:
+            bool of that shape.
+        """
+        good = np.ones(pixels.shape, bool)
+        members: dict[Flags, list[int]] = {}
+        for number, panel in enumerate(self.panels):
+            members.setdefault(panel.flags, []).append(number)
+        for flags, panels in members.items():
+            here = np.isin(numbers, panels) if flags and len(members) > 1 else np.ones(1, bool)
+            for comparison, value in flags:
+                good &= ~(COMPARISONS[comparison](pixels, value) & here)
+        return good
 
     def check(self, raw_shape: tuple[int, ...], where: str) -> None:
         """Check that every panel lies inside frames of a shape.
@@ -136,13 +227,14 @@ class Geometry:
             size: side of the image, pixels; the beam is in its middle.
 
         Returns:
-            int64 (size, size): index into the flattened frame, -1 in gaps and bad regions.
+            int64 (size, size): index into the flattened frame, -1 in gaps, bad regions and masked edges.
         """
         index = np.full((size, size), -1, np.int64)
         strides = [math.prod(raw_shape[axis + 1 :]) for axis in range(len(raw_shape))]
+        good = self.good(raw_shape)
         for panel in self.panels:
             rows, columns, ss, fs = _covered(panel, size)
-            keep = ~self._bad(panel, rows, columns, ss, fs, size)
+            keep = panel.view(good)[ss, fs]
             first = sum(at * stride for at, stride in zip(panel.first, strides, strict=True))
             here = first + ss * strides[panel.ss_axis] + fs * strides[panel.fs_axis]
             index[rows[keep], columns[keep]] = here[keep]
@@ -160,27 +252,6 @@ class Geometry:
         width, height = np.ptp(np.array(corners), axis=0)
         return math.ceil(height - 1e-6), math.ceil(width - 1e-6)
 
-    def _bad(
-        self,
-        panel: Panel,
-        rows: np.ndarray,
-        columns: np.ndarray,
-        ss: np.ndarray,
-        fs: np.ndarray,
-        size: int,
-    ) -> np.ndarray:
-        bad = np.zeros(rows.shape, bool)
-        for region in self.bad_regions:
-            if region.in_panel:
-                if region.panel != panel.name:
-                    continue
-                first, second = fs, ss
-            else:
-                first, second = columns + 0.5 - size / 2, rows + 0.5 - size / 2
-            inside = (first >= region.low[0]) & (first <= region.high[0])
-            bad |= inside & (second >= region.low[1]) & (second <= region.high[1])
-        return bad
-
 
 def _covered(panel: Panel, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """List the image's pixels whose centre a panel covers: rows, columns, and ss and fs in the panel."""
@@ -197,146 +268,3 @@ def _covered(panel: Panel, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     fs, ss = np.floor(np.linalg.solve(matrix, places) + 1e-6).astype(np.int64)
     inside = (fs >= 0) & (fs < fast) & (ss >= 0) & (ss < slow)
     return rows[inside], columns[inside], ss[inside], fs[inside]
-
-
-def read_geometry(path: str | Path) -> Geometry:
-    """Read a CrystFEL geometry file.
-
-    Raises:
-        UserError: it is missing, or holds no panels that make sense.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    return parse_geometry(text, path)
-
-
-def parse_geometry(text: str, path: str | Path) -> Geometry:
-    """Read the text of a CrystFEL geometry file.
-
-    Args:
-        text: of it.
-        path: where it comes from, for messages.
-
-    Raises:
-        UserError: it holds no panels that make sense.
-    """
-    defaults: dict[str, str] = {}
-    named: dict[str, dict[str, str]] = {}
-    bad: dict[str, dict[str, str]] = {}
-    for line in text.splitlines():
-        key, equals, value = line.partition(";")[0].partition("=")
-        key, value = key.strip(), value.strip()
-        if not equals or not key:
-            continue
-        name, slash, field = key.rpartition("/")
-        if not slash:
-            defaults[key] = value
-        elif name.startswith("bad"):
-            bad.setdefault(name, {})[field] = value
-        elif not name.startswith(_NOT_PANELS):
-            # What stands before a panel's first line holds for it.
-            named.setdefault(name, dict(defaults))[field] = value
-    try:
-        panels = tuple(_panel(name, fields) for name, fields in named.items() if _is_used(fields))
-        regions = tuple(_region(fields) for fields in bad.values())
-        common = _common([fields for fields in named.values() if _is_used(fields)])
-        masks = _masks(common)
-        flags = tuple(
-            (name, float(common[f"flag_{name}"])) for name in _COMPARISONS if f"flag_{name}" in common
-        )
-    except (KeyError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: {error} is missing or wrong in this geometry file") from error
-    if not panels:
-        raise UserError(f"{path}: no panels in this geometry file")
-    if sum(mask.file is None for mask in masks) > 1:
-        raise UserError(f"{path}: only one mask in the frames' own file is read; leave the others out")
-    return Geometry(panels, common.get("data"), masks, regions, flags)
-
-
-def _common(panels: list[dict[str, str]]) -> dict[str, str]:
-    """Return what holds for all panels of where data and masks are and which values are bad."""
-    common = {}
-    for key in dict.fromkeys(key for fields in panels for key in fields):
-        if key == "data" or key.startswith(("mask", "flag_")):
-            if any(fields.get(key) != panels[0].get(key) for fields in panels):
-                raise ValueError(f"{key}, which differs between panels,")
-            common[key] = panels[0][key]
-    return common
-
-
-def _masks(fields: dict[str, str]) -> tuple[GeometryMask, ...]:
-    # Older files name their only mask without a number.
-    numbered = {"mask": "mask0_data", "mask_file": "mask0_file"}
-    numbered |= {"mask_good": "mask0_goodbits", "mask_bad": "mask0_badbits"}
-    fields = {numbered.get(key, key): value for key, value in fields.items()}
-    return tuple(
-        GeometryMask(
-            fields[f"mask{k}_data"],
-            fields.get(f"mask{k}_file"),
-            _bits(fields.get(f"mask{k}_goodbits")),
-            _bits(fields.get(f"mask{k}_badbits")),
-        )
-        for k in range(_MOST_MASKS)
-        if f"mask{k}_data" in fields
-    )
-
-
-def _is_used(fields: dict[str, str]) -> bool:
-    return fields.get("no_index", "0") in ("0", "false") and "min_fs" in fields
-
-
-def _panel(name: str, fields: dict[str, str]) -> Panel:
-    fast, slow = (
-        (int(float(fields[f"min_{axis}"])), int(float(fields[f"max_{axis}"]))) for axis in ("fs", "ss")
-    )
-    dims = _dims(fields) or ["ss", "fs"]
-    frame_dims = [dim for dim in dims if dim != "%"]
-    if "%" in dims[1:] or frame_dims.count("ss") != 1 or frame_dims.count("fs") != 1:
-        raise ValueError(f"dim of panel {name}")
-    first = []
-    for dim in frame_dims:
-        first.append(fast[0] if dim == "fs" else slow[0] if dim == "ss" else int(dim))
-    size = (slow[1] - slow[0] + 1, fast[1] - fast[0] + 1)
-    fs_vector, ss_vector = (
-        _vector(fields.get(axis, default)) for axis, default in (("fs", "x"), ("ss", "y"))
-    )
-    area = fs_vector[0] * ss_vector[1] - fs_vector[1] * ss_vector[0]
-    if min(size) < 1 or min(first) < 0 or max(size) > 2**20 or abs(area) < 0.1:
-        raise ValueError(f"extent or direction of panel {name}")
-    corner = (float(fields["corner_x"]), float(fields["corner_y"]))
-    if not all(map(math.isfinite, (*corner, *fs_vector, *ss_vector))) or max(map(abs, corner)) > 1e6:
-        raise ValueError(f"corner of panel {name}")
-    where = frame_dims.index("ss"), frame_dims.index("fs")
-    return Panel(name, tuple(first), *where, size, corner, fs_vector, ss_vector)
-
-
-def _dims(fields: dict[str, str]) -> list[str] | None:
-    dims: list[str] = []
-    while f"dim{len(dims)}" in fields:
-        dims.append(fields[f"dim{len(dims)}"].strip())
-    return dims or None
-
-
-def _vector(text: str) -> tuple[float, float]:
-    found = {"x": 0.0, "y": 0.0, "z": 0.0}
-    rest = _VECTOR_TERM.sub("", text).strip()
-    terms = _VECTOR_TERM.findall(text)
-    if rest or not terms:
-        raise ValueError(f"direction {text!r}")
-    for sign, number, axis in terms:
-        found[axis] += (-1 if sign == "-" else 1) * (float(number) if number else 1.0)
-    return found["x"], found["y"]
-
-
-def _region(fields: dict[str, str]) -> BadRegion:
-    in_panel = "min_fs" in fields
-    first, second = ("fs", "ss") if in_panel else ("x", "y")
-    low = (float(fields[f"min_{first}"]), float(fields[f"min_{second}"]))
-    high = (float(fields[f"max_{first}"]), float(fields[f"max_{second}"]))
-    return BadRegion(fields.get("panel", ""), in_panel, low, high)
-
-
-def _bits(text: str | None) -> int | None:
-    return None if text is None else int(text, 0)

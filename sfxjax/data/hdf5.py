@@ -139,8 +139,9 @@ class Files:
             if isinstance(link, h5py.SoftLink):
                 return self._walk(path, here, "/".join(filter(None, [link.path, rest])), left - 1)
             if isinstance(link, h5py.ExternalLink):
-                target = Path(here.file.filename).parent / _text(link.filename)
-                self._permit(Path(here.file.filename), target, f"the link {part}")
+                own = Path(here.file.filename)
+                target = linked(own, _text(link.filename))
+                self._permit(own, target, f"the link {part}")
                 if not target.is_file():
                     raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
                 wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
@@ -152,11 +153,28 @@ class Files:
         if self.allow_links or target == own:
             return
         real, root = target.resolve(), self.root.resolve()
-        if root not in real.parents:
+        # A link in a folder of links leads to the real file, and what lies beside that is the run's own.
+        if not {root, own.resolve().parent} & set(real.parents):
             raise UserError(
                 f"{own}: {what} points to {real}, outside the run's folder {root}; "
                 "if you trust the file, give --allow-links"
             )
+
+
+def linked(own: Path, name: str) -> Path:
+    """Return the file that a link in a file names.
+
+    Where that is missing it is, as HDF5 has it, the one of that bare name beside the file: a run that was copied keeps the paths
+    of where it was written. A file that is itself a symbolic link has its links' targets beside the real one.
+
+    Args:
+        own: the file that holds the link.
+        name: as the link has it.
+    """
+    real = own.resolve().parent
+    named = own.parent / name
+    places = [named, real / name, own.parent / Path(name).name, real / Path(name).name]
+    return next((place for place in places if place.is_file()), named)
 
 
 def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
@@ -168,7 +186,7 @@ def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
         return []
     own = Path(data.file.filename)
     return [
-        (own if source.file_name == "." else own.parent / source.file_name, source.dset_name)
+        (own if source.file_name == "." else linked(own, source.file_name), source.dset_name)
         for source in data.virtual_sources()
     ]
 
@@ -176,9 +194,11 @@ def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
 def opened_for(own: Path, source: Path) -> list[Path]:
     """List the files that HDF5 may open for a source of a virtual data set.
 
-    Where the named file is missing it takes a namesake beside the file, or in the working folder.
+    Where the named file is missing it takes a namesake beside the file, or in the working folder, and only then one beside the
+    real file that a symbolic link leads to.
     """
-    if source.is_file():
+    real = own.resolve().parent
+    if source.is_file() and (own.parent.resolve() == real or not source.is_relative_to(real)):
         return [source]
     relative = source.relative_to(own.parent) if source.is_relative_to(own.parent) else Path(source.name)
     places = [source, own.parent / source.name, Path.cwd() / relative, Path.cwd() / source.name]
@@ -193,16 +213,32 @@ def opened_for(own: Path, source: Path) -> list[Path]:
 def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
     """List (first frame, last frame, missing file) of a virtual data set: HDF5 silently fills such frames.
 
-    A source counts as missing where it does not lie beside the file, though HDF5 looks elsewhere too.
+    A source counts as missing where it does not lie beside the file, though HDF5 looks elsewhere too, or lacks the data set.
     """
     missing = []
-    folder = Path(data.file.filename).parent
+    own = Path(data.file.filename)
+    known: dict[tuple[Path, str], bool] = {}
     for source in data.virtual_sources() if data.is_virtual else ():
-        if source.file_name == "." or "%" in source.file_name or (folder / source.file_name).is_file():
+        if source.file_name == "." or "%" in source.file_name:
             continue
-        low, high = source.vspace.get_select_bounds()
-        missing.append((int(low[0]), int(high[0]), str(source.file_name)))
+        place = linked(own, source.file_name), source.dset_name
+        if place not in known:
+            known[place] = _holds(*place)
+        if not known[place]:
+            low, high = source.vspace.get_select_bounds()
+            missing.append((int(low[0]), int(high[0]), str(source.file_name)))
     return missing
+
+
+def _holds(path: Path, name: str) -> bool:
+    """Tell whether a file is there and holds a data set; a pattern of names counts as one."""
+    if not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "%" in name or name in file
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def need_filters(data: h5py.Dataset) -> None:
@@ -241,6 +277,10 @@ def _open_hdf5(path: Path, growing: bool) -> h5py.File:
         reason = first_line(error)
         if "truncated" in reason:
             raise UserError(f"{path}: the file is cut short; fetch it again ({reason})") from error
+        if any(words in reason for words in ("SWMR", "open for write", "consistency flags")):
+            raise UserError(
+                f"{path}: another program writes it; give --follow to read what it writes, or wait until it is closed ({reason})"
+            ) from error
         if "signature not found" in reason:
             raise UserError(f"{path}: not an HDF5 file") from error
         explained = explain_os_error(error, path) if isinstance(error, OSError) else None

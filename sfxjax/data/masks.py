@@ -1,4 +1,4 @@
-"""Masks of bad pixels, whose polarity differs from program to program and is never pseudo_labels.
+"""Masks of bad pixels, whose polarity differs from program to program and is never guessed.
 
 Everywhere in this package a mask is bool, True where a pixel is good.
 """
@@ -6,11 +6,14 @@ Everywhere in this package a mask is bool, True where a pixel is good.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
+from scipy import ndimage
 
 from sfxjax.data.hdf5 import Files
 from sfxjax.errors import UserError, explain_os_error
@@ -18,12 +21,40 @@ from sfxjax.errors import UserError, explain_os_error
 # Frames looked at for pixels that never change or always saturate, and how few tell nothing.
 BAD_PIXEL_FRAMES = 32
 FEWEST_FRAMES = 16
-# Beyond this share the constant pixels are no defect: counting detectors read 0 in most pixels.
-MOST_CONSTANT = 0.02
+# A pixel may stay as it is by chance with this probability.
+BY_CHANCE = 1e-6
+# A mask that leaves less of the pixels is taken for one of the other polarity.
+FEWEST_GOOD = 0.05
 
-# Names of the data sets whose values CXI, NXmx and EuXFEL define: 0 is good, each bit a fault.
-_ZERO_IS_GOOD = {"mask_shared", "pixel_mask"}
+# Names of data sets whose values NXmx, CXI and EuXFEL define: 0 is good, each bit a fault.
+ZERO_IS_GOOD = ("pixel_mask", "mask_shared", "pixelmask")
 _CXI_MASKS = ("/entry_1/data_1/mask", "/entry_1/image_1/mask", "/entry_1/instrument_1/detector_1/mask")
+# Of the bits of CXI and Cheetah these are no faults: outside the resolution limits, corrected, peak, background corrected.
+CXI_FAULTS = 0xFFFFFFFF & ~(0x100 | 0x800 | 0x2000 | 0x4000)
+
+
+@dataclass(frozen=True)
+class LoadedMask:
+    """A mask from a file.
+
+    Attributes:
+        good: bool, True = good.
+        where: file and data set.
+        meaning: of its values, in words.
+    """
+
+    good: np.ndarray
+    where: str
+    meaning: str
+
+
+def meaning(good_value: int, good_bits: int | None = None, bad_bits: int | None = None) -> str:
+    """Say which values of a mask are good, for arguments as `good_pixels` has them."""
+    if good_bits is None and bad_bits is None:
+        return "0 is good" if good_value == 0 else "0 is bad"
+    parts = [f"bits {good_bits:#x} of good pixels are set"] if good_bits else []
+    parts += [f"bits {bad_bits:#x} are bad"] if bad_bits or not good_bits else []
+    return ", ".join(parts).replace("bits None", "no bits")
 
 
 def good_pixels(
@@ -53,6 +84,11 @@ def good_pixels(
     return finite & ((bits & wanted) == wanted) & ((bits & unwanted) == 0)
 
 
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without its axes of length 1."""
+    return tuple(length for length in shape if length != 1)
+
+
 def split_mask_name(text: str) -> tuple[Path, str | None]:
     """Split FILE[:PATH]; a file whose own name has a colon is taken as it is if it exists."""
     if Path(text).is_file() or ":" not in text:
@@ -61,7 +97,12 @@ def split_mask_name(text: str) -> tuple[Path, str | None]:
     return Path(name), inner
 
 
-def read_mask_file(
+def read_mask_file(text: str, mask_good: int | None = None) -> np.ndarray:
+    """Read a mask, True = good, as `load_mask` does."""
+    return load_mask(text, mask_good).good
+
+
+def load_mask(
     text: str,
     mask_good: int | None = None,
     good_bits: int | None = None,
@@ -69,11 +110,12 @@ def read_mask_file(
     *,
     allow_links: bool = False,
     read_image: Callable[[Path], np.ndarray] | None = None,
-) -> np.ndarray:
-    """Read a mask, True = good, of any number of axes.
+) -> LoadedMask:
+    """Read a mask of any number of axes.
 
-    The polarity is `mask_good`; else that of the format: an `.npz` file's bool array `good`; data sets called
-    `mask_shared` or `pixel_mask`, or a CXI file's `mask`: 0 is good; psocake's `staticMask.h5`: 1 is good.
+    The polarity is `mask_good`; else that of the format: an `.npz` file's bool array `good`; data sets called `mask_shared` or
+    `pixel_mask`, or the `mask` in a CXI file of frames: 0 is good; psocake's `staticMask*.h5`: 1 is good. A `mask` alone in a
+    file of its own is written in both polarities, and is asked about unless its values are bits of CXI.
 
     Args:
         text: FILE or FILE:PATH, the path of an HDF5 data set or the name of an array in an .npz file.
@@ -84,7 +126,8 @@ def read_mask_file(
         read_image: reads an image file; None: image files are not taken.
 
     Raises:
-        UserError: the file is missing or damaged, is a pickle, holds no mask, or its polarity is not known.
+        UserError: the file is missing or damaged, is a pickle, holds no mask, its polarity is not known, or next to no pixel is
+            good.
     """
     path, inner = split_mask_name(text)
     try:
@@ -92,15 +135,15 @@ def read_mask_file(
             start = stream.read(16)
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    convention: int | None = None
+    convention: tuple[int, int | None] | None = None
     if h5py.is_hdf5(path):
         with Files(path.parent, allow_links) as files:
             values, name = _hdf5_mask(files, path, inner)
-        convention = _convention(path, name)
+            convention = _convention(files, path, name, values)
         where = f"{path}:{name}"
     elif start[:4] == b"PK\x03\x04" or start[:6] == b"\x93NUMPY":
         values, name = _numpy_mask(path, inner)
-        convention = 1 if name == "good" and values.dtype == bool else None
+        convention = (1, None) if name == "good" and values.dtype == bool else None
         where = f"{path}:{name}" if name else str(path)
     elif start[:1] == b"\x80" or path.suffix in (".pickle", ".pkl"):
         raise UserError(
@@ -114,62 +157,114 @@ def read_mask_file(
     if values.dtype.kind not in "biuf" or values.ndim < 2:
         raise UserError(f"{where}: {values.dtype} of shape {values.shape} is no mask")
     if good_bits is not None or bad_bits is not None:
-        return good_pixels(values, 0, good_bits, bad_bits)
-    if mask_good is None:
-        mask_good = convention
+        mask_good = 0
+    elif mask_good is None and convention is not None:
+        mask_good, bad_bits = convention
     if mask_good is None:
         raise UserError(
             f"{where}: whether 0 or 1 marks the good pixels is not settled by this file's format; "
             f"give --mask-good 0 or --mask-good 1 ({_zeros(values)})"
         )
-    good = good_pixels(values, mask_good)
-    if not good.any():
-        raise UserError(
-            f"{where}: no pixel is good where {mask_good} means good; give --mask-good {1 - mask_good}?"
+    good = good_pixels(values, mask_good, good_bits, bad_bits)
+    words = meaning(mask_good, good_bits, bad_bits)
+    if np.mean(good) < FEWEST_GOOD:
+        share = (
+            f"only {100 * np.mean(good):.2g} % of the pixels are good" if good.any() else "no pixel is good"
         )
-    return good
+        raise UserError(f"{where}: {share} if {words}; give --mask-good {1 - mask_good}?")
+    return LoadedMask(good, where, words)
 
 
-def find_bad_pixels(crops: np.ndarray, good: np.ndarray | None = None) -> tuple[np.ndarray | None, str]:
-    """Find pixels that never change or always saturate over a run's first frames.
+def find_bad_pixels(
+    frames: Iterable[np.ndarray], good: np.ndarray | None = None
+) -> tuple[np.ndarray | None, str]:
+    """Find pixels that never change over a run's first frames though those around them do.
+
+    How often the neighbouring pixels stay as they are tells how often chance keeps a live one: always, where photons are rare,
+    and hardly ever elsewhere. So gaps of any size are found, and dark areas of counting detectors are not.
 
     Args:
-        crops: (n, ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal frames count once.
-        good: (ss, fs) bool of pixels already known; None: all good.
+        frames: of one shape, (..., ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal or empty frames count once.
+        good: bool of that shape, pixels already known; None: all good.
 
     Returns:
-        bool (ss, fs), True where a pixel is bad, or None where nothing was found or the frames cannot tell;
-        and a line for the user, empty if nothing was found.
+        bool of that shape, True where a pixel is bad, or None where nothing was found or the frames cannot tell; and a line for
+        the user, empty if nothing was found.
     """
-    crops = crops[:BAD_PIXEL_FRAMES]
-    if crops.dtype.kind == "f":
-        crops = crops[np.isfinite(crops).any(axis=(1, 2))]
-    crops = crops[[bool(frame.any()) for frame in crops]] if len(crops) else crops
-    if len(crops) < FEWEST_FRAMES or len({frame[::16, ::16].tobytes() for frame in crops}) < FEWEST_FRAMES:
+    first: np.ndarray | None = None
+    equal = np.zeros((), np.uint8)
+    seen: set[bytes] = set()
+    for frame, _ in zip(frames, range(BAD_PIXEL_FRAMES), strict=False):
+        if not frame.any() or (frame.dtype.kind == "f" and not np.isfinite(frame).any()):
+            continue
+        sample = frame[..., ::16, ::16].tobytes()
+        if sample in seen:
+            continue
+        seen.add(sample)
+        if first is None:
+            first, equal = frame.copy(), np.zeros(frame.shape, np.uint8)
+        else:
+            equal += frame == first
+    if first is None or len(seen) < FEWEST_FRAMES:
         return None, ""
-    usable = np.ones(crops.shape[1:], bool) if good is None else good
-    constant = (crops.max(0) == crops.min(0)) & usable
-    saturated = np.zeros_like(constant)
-    if crops.dtype.kind in "iu":
-        saturated = (crops.min(0) == np.iinfo(crops.dtype).max) & usable
-    share = constant.sum() / max(usable.sum(), 1)
-    if share > MOST_CONSTANT:
-        constant = saturated
-    bad = constant | saturated
+    again = len(seen) - 1
+    usable = np.ones(first.shape, bool) if good is None else good
+    constant = (equal == again) & usable
+    if not constant.any():
+        return None, ""
+    rows = (-1, first.shape[-1])
+    bad = _unlike_neighbours(
+        constant.reshape(rows),
+        (usable & ~constant).reshape(rows),
+        equal.reshape(rows) / np.float32(again),
+        again,
+    ).reshape(first.shape)
     if not bad.any():
         return None, ""
-    unchanged = int((bad & ~saturated).sum())
+    top = np.iinfo(first.dtype).max if first.dtype.kind in "iu" else np.inf
+    saturated = int((bad & (first == top)).sum())
     return bad, (
-        f"{unchanged} pixels never change and {int(saturated.sum())} always saturate over the first "
-        f"{len(crops)} frames: masked"
+        f"{int(bad.sum()) - saturated} pixels never change and {saturated} always saturate over the first "
+        f"{len(seen)} frames: masked"
     )
 
 
-def _convention(path: Path, name: str) -> int | None:
-    if path.name == "staticMask.h5":
-        return 1
-    if PurePosixPath(name).name in _ZERO_IS_GOOD or name in _CXI_MASKS:
-        return 0
+def _unlike_neighbours(constant: np.ndarray, live: np.ndarray, stays: np.ndarray, again: int) -> np.ndarray:
+    """Tell which areas of constant pixels lie among live ones that would not stay so by chance.
+
+    Args:
+        constant: bool (rows, fs).
+        live: bool of that shape, pixels to compare with.
+        stays: how often each pixel is as in the first frame, 0 to 1.
+        again: frames compared with the first.
+    """
+    areas, count = ndimage.label(constant, np.ones((3, 3)))
+    near = np.where(live, ndimage.maximum_filter(areas, 3), 0).ravel()
+    pixels = np.bincount(near, minlength=count + 1)
+    overall = float(stays[live].mean()) if live.any() else 1.0
+    sums = np.bincount(near, stays.ravel(), count + 1)
+    average = np.where(pixels > 0, sums / np.maximum(pixels, 1), overall)
+    bad: np.ndarray = (average**again < BY_CHANCE)[areas] & constant
+    return bad
+
+
+def cxi_faults(files: Files, path: Path, dtype: np.dtype) -> int | None:
+    """Return the bits that are faults in masks of this type in a CXI file; None: all are, as in EuXFEL's masks."""
+    wide = dtype.kind in "iu" and dtype.itemsize > 1
+    return CXI_FAULTS if wide and files.get(path, "/entry_1/trainId") is None else None
+
+
+def _convention(files: Files, path: Path, name: str, values: np.ndarray) -> tuple[int, int | None] | None:
+    """Return the value of good pixels and the bits that are faults by the format; None: it does not say."""
+    if fnmatch(path.name.lower(), "staticmask*.h5"):
+        return 1, None
+    faults = cxi_faults(files, path, values.dtype) if name.startswith("/entry_1/") else None
+    if PurePosixPath(name).name in ZERO_IS_GOOD:
+        return 0, faults
+    if name in _CXI_MASKS:
+        beside = files.get(path, str(PurePosixPath(name).with_name("data")))
+        bits = values.dtype.kind in "iu" and bool(np.any((values != 0) & (values != 1)))
+        return (0, faults) if beside is not None or bits else None
     return None
 
 

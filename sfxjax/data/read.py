@@ -6,20 +6,53 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from sfxjax.crop import CROP, crop_window
-from sfxjax.data.formats import format_name, known_formats, read_image
+from sfxjax.data.formats import format_name, known_formats
 from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.geometry import Geometry, read_geometry
+from sfxjax.data.geometry import Geometry
+from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.hdf5 import Files, first_line
-from sfxjax.data.masks import good_pixels, read_mask_file
+from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.pixel_values import value_limit
 
 MOST_OPEN_FILES = 64
+
+
+class ReadCrop(NamedTuple):
+    """A crop that was read, or why it was not.
+
+    Attributes:
+        crop: (724, 724), or None where it cannot be read.
+        mask: the frame's own mask of that shape, if it has one.
+        reason: why it cannot be read, empty if it can.
+        limit: value from which its pixels tell nothing.
+    """
+
+    crop: np.ndarray | None
+    mask: np.ndarray | None
+    reason: str
+    limit: float
+
+
+class WholeFrame(NamedTuple):
+    """A frame as stored.
+
+    Attributes:
+        pixels: of the stack's `raw_shape`.
+        mask: bool of that shape, True where a pixel counts; or None.
+        limit: value from which pixels tell nothing.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    limit: float
 
 
 class FrameReader:
@@ -33,10 +66,10 @@ class FrameReader:
         self.options = options
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
-        self._mask_files: dict[str, np.ndarray] = {}
         self._geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
+        self._masks = StackMasks(options, self._geometry, self.dataset)
 
     def __enter__(self) -> FrameReader:
         return self
@@ -69,7 +102,7 @@ class FrameReader:
             found = [replace(stack, file=name, format=kind) for stack in found]
             geometry = own if geometry is None else geometry
             if geometry is not None:
-                found = [_assembled(stack, geometry, name) for stack in found]
+                found = [self._assembled(stack, geometry, name) for stack in found]
             for stack in found:
                 if len(stack.raw_shape) > 2 and geometry is None and not self.options.panels_apart:
                     raise UserError(
@@ -84,12 +117,30 @@ class FrameReader:
                 self._geometries[(stack.file, stack.dataset)] = geometry
         return [self._centred(stack) for stack in found]
 
+    def shared_mask(self, stack: FrameStack) -> SharedMask:
+        """Return what all frames of a stack leave out, see `StackMasks.shared`."""
+        return self._masks.shared(stack)
+
     def whole_mask(self, stack: FrameStack) -> np.ndarray | None:
         """Return the mask that all frames of a stack share, bool of the stored frames' shape, True = valid; or None."""
-        mask: np.ndarray | None = None
-        for values in self._shared_masks(stack):
-            mask = values if mask is None else mask & values
-        return mask
+        return self._masks.shared(stack).good
+
+    def whole(self, stack: FrameStack, frame: int) -> WholeFrame:
+        """Read a frame as stored, with the mask that it shares with others and its own.
+
+        Raises:
+            UserError, OSError, RuntimeError, ValueError: it cannot be read.
+        """
+        pixels = self.original(stack, frame)
+        mask = self.whole_mask(stack)
+        if stack.frame_masks and not self._masks.replaced(stack):
+            masks = self.dataset(stack, stack.frame_masks)
+            own = self._masks.frame(stack, np.asarray(masks[_place(stack, frame)]))
+            mask = own if mask is None else mask & own
+        if self._geometry is not None and self._geometry.has_flags:
+            unflagged = self._geometry.unflagged(pixels, self._geometry.numbers(stack.raw_shape))
+            mask = unflagged if mask is None else mask & unflagged
+        return WholeFrame(pixels, mask, self._limit(stack, pixels))
 
     def is_simulated(self, name: str) -> bool:
         """Tell whether a file says that its frames were not measured."""
@@ -126,36 +177,30 @@ class FrameReader:
             UserError: a mask does not fit the frames, is damaged, or its polarity is not known.
         """
         good = self.covered(stack)
-        for values in self._shared_masks(stack):
-            here = self._mask_crop(stack, values)
+        shared = self.whole_mask(stack)
+        if shared is not None:
+            here = self._mask_crop(stack, shared)
             good = here if good is None else good & here
         if good is not None and not good.any():
-            given = self.options.mask or "its mask"
-            raise UserError(f"{stack.file}: no pixel of the crop is good; check {given}")
+            lines = "; ".join(self.shared_mask(stack).lines)
+            raise UserError(f"{stack.file}: no pixel of the crop is good; check its mask ({lines})")
         return None if good is not None and good.all() else good
 
-    def read(
-        self, stack: FrameStack, frames: Iterable[int], dtype: np.dtype
-    ) -> Iterator[tuple[np.ndarray | None, np.ndarray | None, str]]:
+    def read(self, stack: FrameStack, frames: Iterable[int], dtype: np.dtype) -> Iterator[ReadCrop]:
         """Read crops one after the other.
 
         Args:
             stack: as `stacks` gave it.
             frames: numbers from 0.
             dtype: of the crops.
-
-        Yields:
-            The crop (724, 724), or None where it cannot be read; the frame's own mask of that shape, if it
-            has one; and why it cannot be read, empty if it can.
         """
         for frame in frames:
             try:
-                crop, mask = self._read(stack, frame, dtype)
-                yield crop, mask, ""
+                yield self._read(stack, frame, dtype)
             except UserError as error:
-                yield None, None, str(error)
+                yield ReadCrop(None, None, str(error), math.inf)
             except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
-                yield None, None, f"cannot be read: {first_line(error)}"
+                yield ReadCrop(None, None, f"cannot be read: {first_line(error)}", math.inf)
 
     def original(self, stack: FrameStack, frame: int) -> np.ndarray:
         """Return a frame as stored.
@@ -163,56 +208,61 @@ class FrameReader:
         Raises:
             UserError, OSError, RuntimeError, ValueError: it cannot be read.
         """
+        _refuse_missing(stack, frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
-        data = self.dataset(stack)
-        return np.asarray(data[frame] if stack.stacked else data[()])
+        return np.asarray(self.dataset(stack)[_place(stack, frame)])
 
-    def _read(self, stack: FrameStack, frame: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
-        for first, last, name in stack.missing:
-            if first <= frame <= last:
-                raise UserError(f"the file {name} with this frame is missing")
+    def _read(self, stack: FrameStack, frame: int, dtype: np.dtype) -> ReadCrop:
+        _refuse_missing(stack, frame)
         if stack.format:
             image = known_formats()[stack.format].read(stack, frame)
             if image.shape != stack.raw_shape:
                 raise UserError("the image has changed its shape")
-            crop = self._crop(image, stack, dtype)
+            crop = self._crop(image, stack)
         else:
-            crop = self._crop(self.dataset(stack), stack, dtype, frame)
+            crop = self._crop(self.dataset(stack), stack, frame)
         good = None
-        if stack.frame_masks:
-            masks = self.dataset(stack, stack.frame_masks)
-            values = self._crop(masks, stack, masks.dtype, frame, fill=1)
-            good = good_pixels(values, 0, *self._bits())
-        if self._geometry is not None and self._geometry.flags:
-            unflagged = ~self._geometry.flagged(crop)
+        if stack.frame_masks and not self._masks.replaced(stack):
+            good = self._masks.frame(stack, self._crop(self.dataset(stack, stack.frame_masks), stack, frame))
+        if self._geometry is not None and self._geometry.has_flags:
+            numbers = self._geometry.numbers(stack.raw_shape).reshape(-1)
+            index = self._index(stack)
+            unflagged = self._geometry.unflagged(
+                crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1)
+            )
             good = unflagged if good is None else good & unflagged
-        return crop, good
+        return ReadCrop(_cast(crop, dtype), good, "", self._limit(stack, crop))
+
+    def _limit(self, stack: FrameStack, pixels: np.ndarray) -> float:
+        return value_limit(pixels, math.inf if stack.limit is None else stack.limit, stack.depths)
 
     def _crop(
-        self,
-        data: h5py.Dataset | np.ndarray,
-        stack: FrameStack,
-        dtype: np.dtype,
-        frame: int | None = None,
-        fill: int = 0,
+        self, data: h5py.Dataset | np.ndarray, stack: FrameStack, frame: int | None = None
     ) -> np.ndarray:
-        """Cut the crop out of a data set, of which only the part needed is read, or out of an image."""
-        place = (frame,) if stack.stacked and frame is not None else ()
+        """Cut the crop out of a data set, of which only the part needed is read, or out of an image; elsewhere it is 0."""
+
+        def place(*slices: int | slice) -> tuple[int | slice, ...]:
+            whole = list(slices)
+            if stack.stacked and frame is not None:
+                whole += [slice(None)] * (len(stack.raw_shape) - len(whole))
+                whole.insert(stack.frame_axis, frame)
+            return tuple(whole)
+
         if stack.assembled:
             index = self._index(stack)
             first, last = self._needed(stack)
-            pixels = data[(*place, slice(first, last))]
+            pixels = np.asarray(data[place(slice(first, last))])
             offset = first * math.prod(stack.raw_shape[1:])
-            taken = np.asarray(pixels).reshape(-1)[np.maximum(index - offset, 0)]
-            return _cast(np.where(index >= 0, taken, taken.dtype.type(fill)), dtype)
+            taken = pixels.reshape(-1)[np.maximum(index - offset, 0)]
+            return np.where(index >= 0, taken, taken.dtype.type(0))
         window = crop_window(stack.shape, stack.centre)
         panel = (0,) * (len(stack.raw_shape) - 2)
-        pixels = data[(*place, *panel, window.rows, window.columns)]
+        pixels = np.asarray(data[place(*panel, window.rows, window.columns)])
         if window.whole:
-            return _cast(pixels, dtype)
-        crop = np.full((CROP, CROP), fill, dtype)
-        crop[window.to_rows, window.to_columns] = _cast(pixels, dtype)
+            return pixels
+        crop = np.zeros((CROP, CROP), pixels.dtype)
+        crop[window.to_rows, window.to_columns] = pixels
         return crop
 
     def _index(self, stack: FrameStack) -> np.ndarray:
@@ -281,62 +331,38 @@ class FrameReader:
             return replace(stack, centre=None, notes=(*stack.notes, note))
         return stack
 
-    def _bits(self) -> tuple[int | None, int | None]:
-        """Return goodbits and badbits of the mask in the frames' file: the user's, else the geometry's."""
-        options = self.options
-        own = None if self._geometry is None else self._geometry.own_mask
-        if options.good_bits is None and options.bad_bits is None and own is not None:
-            return own.good_bits, own.bad_bits
-        return options.good_bits, options.bad_bits
-
     def _mask_crop(self, stack: FrameStack, values: np.ndarray) -> np.ndarray:
-        """Cut the crop out of a mask of stored or assembled frames."""
-        if values.shape != stack.raw_shape and values.shape != stack.shape:
-            found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, stack.raw_shape))
-            raise UserError(f"the mask has {found} pixels, the frames of {stack.file} {wanted}")
+        """Cut the crop out of a mask of stored frames."""
         if stack.assembled:
             index = self._index(stack)
-            if values.size != math.prod(stack.raw_shape):
-                raise UserError(f"the mask must have the shape of the stored frames of {stack.file}")
-            return values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
+            here: np.ndarray = values.reshape(-1)[np.maximum(index, 0)] & (index >= 0)
+            return here
         window = crop_window(stack.shape, stack.centre)
         good = np.zeros((CROP, CROP), bool)
         image = values.reshape(stack.shape)
         good[window.to_rows, window.to_columns] = image[window.rows, window.columns]
         return good
 
-    def _shared_masks(self, stack: FrameStack) -> Iterator[np.ndarray]:
-        """Give each mask that holds for all frames, True = good."""
-        options, path = self.options, Path(stack.file)
-        for named in self._geometry.masks if self._geometry is not None else ():
-            if named.file is not None and options.geometry is not None:
-                file = Path(options.geometry).parent / named.file
-                bits = named.good_bits, named.bad_bits
-                yield self._read_mask(f"{file}:{named.data}", None if bits != (None, None) else 0, bits)
-        if stack.mask_dataset:
-            data = self.dataset(stack, stack.mask_dataset)
-            try:
-                values = np.asarray(data[()])
-            except (OSError, RuntimeError, ValueError) as error:
-                raise UserError(f"{path}: {stack.mask_dataset} is damaged ({first_line(error)})") from error
-            yield good_pixels(values, 0, *self._bits()).reshape(stack.raw_shape)
-        if options.mask is not None:
-            mask = self._read_mask(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
-            while mask.ndim > len(stack.raw_shape) and mask.shape[0] == 1:
-                mask = mask[0]
-            yield mask
-
-    def _read_mask(self, text: str, mask_good: int | None, bits: tuple[int | None, int | None]) -> np.ndarray:
-        if text not in self._mask_files:
-            self._mask_files[text] = read_mask_file(
-                text, mask_good, *bits, allow_links=self.options.allow_links, read_image=read_image
-            )
-        return self._mask_files[text]
+    def _assembled(self, stack: FrameStack, geometry: Geometry, where: str) -> FrameStack:
+        geometry.check(stack.raw_shape, where)
+        stack = replace(stack, notes=(*stack.notes, *geometry.notes))
+        if self.options.panels_apart:
+            return stack
+        return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
 
 
-def _assembled(stack: FrameStack, geometry: Geometry, where: str) -> FrameStack:
-    geometry.check(stack.raw_shape, where)
-    return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
+def _refuse_missing(stack: FrameStack, frame: int) -> None:
+    """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
+    for first, last, name in stack.missing:
+        if first <= frame <= last:
+            raise UserError(f"the file {name} with this frame is missing")
+    if frame in stack.not_good:
+        raise UserError("the file's is_good_frame says that it is no good frame")
+
+
+def _place(stack: FrameStack, frame: int) -> tuple[int | slice, ...]:
+    """Return where a frame lies in its data set."""
+    return (*(slice(None),) * stack.frame_axis, frame) if stack.stacked else ()
 
 
 def _cast(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:

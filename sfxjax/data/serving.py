@@ -64,8 +64,9 @@ def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> t
     if request["do"] == "stacks":
         return [stack.to_json() for stack in reader.stacks(request["file"])], b""
     if request["do"] == "mask":
-        good = reader.static_mask(FrameStack.from_json(request["stack"]))
-        return None, b"" if good is None else good.tobytes()
+        stack = FrameStack.from_json(request["stack"])
+        good = reader.static_mask(stack)
+        return list(reader.shared_mask(stack).lines), b"" if good is None else good.tobytes()
     if request["do"] == "read":
         return _read(reader, request, view), b""
     return _OTHER_REQUESTS[request["do"]](reader, request), b""
@@ -82,16 +83,18 @@ def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dic
     dtype = np.dtype(request["dtype"])
     crops, masks = _slot_arrays(view, request["slot"], dtype)
     reasons: list[str] = []
+    limits: list[float] = []
     masked = False
     for fields, numbers in request["frames"]:
         stack = FrameStack.from_json(fields)
-        for crop, good, reason in reader.read(stack, numbers, dtype):
+        for crop, good, reason, limit in reader.read(stack, numbers, dtype):
             place = len(reasons)
             crops[place] = 0 if crop is None else crop
             masks[place] = True if good is None else good
             masked = masked or good is not None
             reasons.append(reason)
-    return {"reasons": reasons, "masked": masked}
+            limits.append(limit)
+    return {"reasons": reasons, "masked": masked, "limits": limits}
 
 
 def _slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

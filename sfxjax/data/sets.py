@@ -134,28 +134,33 @@ class FrameSet:
         """
         wanted = _numbers(indices, len(self))
         for begin in range(0, len(wanted), size):
-            crops, own = self._read(wanted[begin : begin + size])
+            crops, own, limits = self._read(wanted[begin : begin + size])
             stacks = [self._frames[number][0] for number in wanted[begin : begin + size]]
             masks = [self._masks[self._key(stack)] for stack in stacks]
-            yield crop_batch(crops, stacks, masks, own, [self._has_mask(stack) for stack in stacks])
+            masked = [self._has_mask(stack) for stack in stacks]
+            yield crop_batch(crops, stacks, masks, own, masked, limits)
 
-    def _read(self, indices: Sequence[int] | np.ndarray | range) -> tuple[np.ndarray, np.ndarray | None]:
+    def _read(
+        self, indices: Sequence[int] | np.ndarray | range
+    ) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
         wanted = _numbers(indices, len(self))
         crops = np.zeros((len(wanted), CROP, CROP), self.dtype)
         masks: np.ndarray | None = None
+        limits = []
         for place, number in enumerate(wanted):
             stack, frame = self._frames[number]
-            crop, mask, reason = next(self._reader.read(stack, [frame], self.dtype))
+            crop, mask, reason, limit = next(self._reader.read(stack, [frame], self.dtype))
             if crop is None:
                 raise UserError(
                     f"{stack.file}: frame {number} (counted from 0) of {self.name} is damaged; "
                     f"fetch the file again ({reason})"
                 )
             crops[place] = crop
+            limits.append(limit)
             if mask is not None:
                 masks = np.ones(crops.shape, bool) if masks is None else masks
                 masks[place] = mask
-        return crops, masks
+        return crops, masks, limits
 
     def _read_masks(self) -> dict[tuple[str, str], np.ndarray | None]:
         masks: dict[tuple[str, str], np.ndarray | None] = {}
@@ -175,10 +180,10 @@ class FrameSet:
         crops = [
             crop
             for stack, number in self._frames[:BAD_PIXEL_FRAMES]
-            for crop, _, _ in self._reader.read(stack, [number], self.dtype)
+            for crop, *_ in self._reader.read(stack, [number], self.dtype)
             if crop is not None
         ]
-        bad, _ = find_bad_pixels(np.array(crops), shared) if crops else (None, "")
+        bad, _ = find_bad_pixels(crops, shared)
         if bad is None:
             return masks
         found = ~bad if shared is None else shared & ~bad

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -41,12 +42,14 @@ class Batch:
         crops: (size, 724, 724), zeros after the last frame and where a frame could not be read.
         masks: bool (size, 724, 724), the frames' own masks, or None if no frame has one.
         reasons: why a frame could not be read, empty where it could.
+        limits: of each frame the value from which its pixels tell nothing.
     """
 
     frames: list[Frame]
     crops: np.ndarray
     masks: np.ndarray | None
     reasons: list[str]
+    limits: list[float]
 
 
 class Readers:
@@ -81,15 +84,15 @@ class Readers:
         found, _ = self._readers[0].call({"do": "stacks", "file": name}, name)
         return [FrameStack.from_json(fields) for fields in found]
 
-    def static_mask(self, stack: FrameStack) -> np.ndarray | None:
-        """Return the good pixels that all frames of a stack share; see `FrameReader.static_mask`.
+    def static_mask(self, stack: FrameStack) -> tuple[np.ndarray | None, list[str]]:
+        """Return the good pixels that all frames of a stack share, see `FrameReader.static_mask`, and lines about them.
 
         Raises:
             UserError: as there.
         """
         request = {"do": "mask", "stack": stack.to_json()}
-        _, content = self._readers[0].call(request, stack.file)
-        return np.frombuffer(content, bool).reshape(CROP, CROP) if content else None
+        lines, content = self._readers[0].call(request, stack.file)
+        return np.frombuffer(content, bool).reshape(CROP, CROP) if content else None, lines
 
     def forget(self) -> None:
         """Have every reader close its files, so that files that have grown are opened anew."""
@@ -145,20 +148,22 @@ class Readers:
         crops = np.zeros((size, CROP, CROP), dtype)
         masks: np.ndarray | None = None
         reasons: list[str] = []
+        limits: list[float] = []
         upcoming = [*units, *(unit for _, more in later for unit in more)]
         for position, (number, begin, wanted) in enumerate(units):
             # Keep every reader busy: ask for the units that follow before waiting for this one.
             for ahead, _, frames_ahead in upcoming[position : position + len(self._readers) * SLOTS]:
                 self._readers[ahead % len(self._readers)].ask(ahead, frames_ahead, dtype)
             reader = self._readers[number % len(self._readers)]
-            pixels, good, said = reader.take(number, wanted, dtype)
+            pixels, good, said, least = reader.take(number, wanted, dtype)
             crops[begin : begin + len(wanted)] = pixels
             if good is not None:
                 if masks is None:
                     masks = np.ones((size, CROP, CROP), bool)
                 masks[begin : begin + len(wanted)] = good
             reasons += said
-        return Batch(frames, crops, masks, reasons)
+            limits += least
+        return Batch(frames, crops, masks, reasons, limits)
 
 
 class _Reader:
@@ -210,15 +215,15 @@ class _Reader:
 
     def take(
         self, number: int, frames: list[Frame], dtype: np.dtype
-    ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-        """Wait for a unit: crops, masks or None, reasons. The arrays are valid until the next `ask`."""
+    ) -> tuple[np.ndarray, np.ndarray | None, list[str], list[float]]:
+        """Wait for a unit: crops, masks or None, reasons, limits. The arrays are valid until the next `ask`."""
         if number not in self._asked:
             self.ask(number, frames, dtype)
         slot = self._slots[number]
         try:
-            reasons, masked = self._reply(len(frames))
+            reasons, masked, limits = self._reply(len(frames))
         except _Gone:
-            reasons, masked = self._one_by_one(frames, dtype, slot)
+            reasons, masked, limits = self._one_by_one(frames, dtype, slot)
             del self._asked[number], self._slots[number]
             with contextlib.suppress(_Gone):
                 for later, (more, kind) in self._asked.items():
@@ -226,31 +231,37 @@ class _Reader:
         else:
             del self._asked[number], self._slots[number]
         crops, masks = _slot_arrays(self._view, slot, dtype)
-        return crops[: len(frames)], masks[: len(frames)] if masked else None, reasons
+        return crops[: len(frames)], masks[: len(frames)] if masked else None, reasons, limits
 
-    def _one_by_one(self, frames: list[Frame], dtype: np.dtype, slot: int) -> tuple[list[str], bool]:
+    def _one_by_one(
+        self, frames: list[Frame], dtype: np.dtype, slot: int
+    ) -> tuple[list[str], bool, list[float]]:
         crops, masks = _slot_arrays(self._view, slot, dtype)
         kept: list[tuple[np.ndarray, np.ndarray]] = []
-        reasons = []
+        reasons: list[str] = []
+        limits: list[float] = []
         for frame in frames:
             try:
                 self._send(_read_request([frame], dtype, slot))
-                said, masked = self._reply(1)
+                said, masked, least = self._reply(1)
                 reasons += said
+                limits += least
                 good = masks[0].copy() if masked else np.ones((CROP, CROP), bool)
                 kept.append((crops[0].copy(), good))
             except _Gone as error:
                 reasons.append(f"reading it {error}")
+                limits.append(math.inf)
                 kept.append((np.zeros((CROP, CROP), dtype), np.ones((CROP, CROP), bool)))
         for place, (crop, good) in enumerate(kept):
             crops[place], masks[place] = crop, good
-        return reasons, True
+        return reasons, True, limits
 
-    def _reply(self, count: int) -> tuple[list[str], bool]:
+    def _reply(self, count: int) -> tuple[list[str], bool, list[float]]:
         reply = json.loads(self._receive(self._timeout))
         if "error" in reply:
-            return [str(reply["error"])] * count, False
-        return list(reply["value"]["reasons"]), bool(reply["value"]["masked"])
+            return [str(reply["error"])] * count, False, [math.inf] * count
+        value = reply["value"]
+        return list(value["reasons"]), bool(value["masked"]), [float(x) for x in value["limits"]]
 
     def _send(self, request: dict[str, Any]) -> None:
         if self._pipe is None:

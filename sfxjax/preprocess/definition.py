@@ -20,9 +20,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sfxjax.crop import CROP, central_crop
-from sfxjax.data.batches import saturation
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_frames
+from sfxjax.pixel_values import marked, type_limit
 from sfxjax.preprocess.contrast import (
     Array,
     Floor,
@@ -54,8 +54,8 @@ def preprocess(
             frame. None: no masked pixels, and negative pixels count as 0.
         window: see `local_contrast_normalize`.
         floor: see `local_contrast_normalize`, in units of the frame's standard deviation.
-        limit: pixels at or above this value are saturated and do not count. None: an unsigned type's largest value, if it has
-            16 bits or more; infinity: no limit.
+        limit: pixels at or above this value do not count. None: by the type and, of arrays on the host, by each frame's own
+            values, as `sfxjax.pixel_values` says; infinity: no limit.
         return_valid: also return where all 25 pixels of a window are valid.
 
     Returns:
@@ -95,7 +95,9 @@ def check_frames(
     crops = central_crop(frames)
     if not (jnp.issubdtype(frames.dtype, jnp.integer) or jnp.issubdtype(frames.dtype, jnp.floating)):
         raise UserError(f"frames of dtype {frames.dtype} are not real numbers; give integers or floats")
-    limit = saturation(frames.dtype) if limit is None else float(limit)
+    if limit is None and not isinstance(crops, jax.Array):
+        crops = marked(crops)
+    limit = type_limit(crops.dtype) if limit is None else float(limit)
     crops = storable(crops)
     if mask is None:
         return crops, None, limit

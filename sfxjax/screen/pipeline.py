@@ -248,7 +248,12 @@ class Screening:
         stacks = [stack for stack, _ in batch.frames]
         shared = [self._good(stack) for stack in stacks]
         return crop_batch(
-            batch.crops, stacks, shared, batch.masks, [self._has_mask(stack) for stack in stacks]
+            batch.crops,
+            stacks,
+            shared,
+            batch.masks,
+            [self._has_mask(stack) for stack in stacks],
+            batch.limits,
         )
 
     def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
@@ -282,7 +287,11 @@ class Screening:
         if key not in self._masks:
             if self._reason_without_reading(stack):
                 return
-            good = self.readers.static_mask(stack)
+            good, lines = self.readers.static_mask(stack)
+            for line in lines:
+                if line not in self.run.masks:
+                    self.run.masks.append(line)
+                    self._say_once(line)
             # Equal masks are one object, so that a batch of single images has one mask.
             for known in self._masks.values():
                 if known is not None and good is not None and np.array_equal(known, good):

@@ -22,12 +22,14 @@ class Run:
         failed: why a file could not be opened, by its name; it stands in `stacks` as one frame.
         results: what is known of the frames.
         bad_pixels: the line about pixels found bad, empty if none.
+        masks: lines about what leaves out how many pixels.
     """
 
     stacks: list[FrameStack] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     results: Results = field(default_factory=Results)
     bad_pixels: str = ""
+    masks: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(stack.frames for stack in self.stacks)

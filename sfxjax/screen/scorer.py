@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sfxjax.crop import CROP, padded_crop
-from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped, saturation
+from sfxjax.crop import CROP, crop_window, padded_crop
+from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
 from sfxjax.devices import pinned_array
@@ -28,6 +28,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.pixel_values import value_limit
 from sfxjax.screen.program import _compiled, _mesh, _shapes
 
 # A frame is an error where fewer of its crop's unmasked pixels than this fraction can be used.
@@ -144,7 +145,8 @@ class Screener:
                 f"a mask of {good.dtype} and shape {good.shape} does not fit frames of shape {frames.shape}; "
                 "give bool, True = good"
             )
-        limit, negatives_bad = saturation(frames.dtype), mask is not None
+        window = crop_window(frames.shape[1:])
+        shown = frames[:, window.rows, window.columns]
         crops = padded_crop(frames, pixel_type([frames.dtype.str]))
         good = None if good is None else padded_crop(good, np.dtype(bool))
         if good is None and min(frames.shape[1:]) < CROP:
@@ -157,7 +159,8 @@ class Screener:
         for begin in range(0, len(crops), self.batch_size):
             piece = slice(begin, begin + self.batch_size)
             own = good[piece] if good is not None and good.ndim == 3 else good
-            batches.append(CropBatch(crops[piece], own, limit, negatives_bad))
+            limits = np.array([value_limit(frame) for frame in shown[piece]], np.float32)
+            batches.append(CropBatch(crops[piece], own, limits, mask is not None))
         parts = [scores for _, scores in self.score_batches(batches)]
         return Scores(
             np.concatenate([part.scores for part in parts]) if parts else np.empty(0, np.float32),

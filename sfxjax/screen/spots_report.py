@@ -89,9 +89,8 @@ def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> lis
 
 def _pixels(reader: FrameReader, frame: CountedFrame) -> np.ndarray:
     """Read a frame, panels one below the other as their spots' places count, NaN where a pixel tells nothing."""
-    return frame_pixels(
-        reader.original(frame.stack, frame.number), reader.whole_mask(frame.stack), 0
-    ).floats()
+    pixels, mask, limit = reader.whole(frame.stack, frame.number)
+    return frame_pixels(pixels, mask, 0, limit).floats()
 
 
 def _picture(reader: FrameReader, frame: CountedFrame, place: int) -> str:

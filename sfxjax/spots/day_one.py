@@ -139,6 +139,7 @@ def find_spots(
     frame: np.ndarray,
     mask: np.ndarray | None = None,
     *,
+    limit: float | None = None,
     weights: Weights | None = None,
     min_snr: float = MIN_SNR,
     min_spots: int = MIN_SPOTS,
@@ -148,6 +149,7 @@ def find_spots(
     Args:
         frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
         mask: bool of that shape, True where a pixel counts; or None.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixel_values`.
         weights: of the network; by default those shipped.
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit, at most 24.
@@ -161,7 +163,7 @@ def find_spots(
         raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
     weights = load_weights() if weights is None else weights
     separator = NOISE_BLOCK - frame.shape[-2] % NOISE_BLOCK
-    judged = jax.device_get(_judge(weights, frame_pixels(frame, mask, separator), min_snr))
+    judged = jax.device_get(_judge(weights, frame_pixels(frame, mask, separator, limit), min_snr))
     counts, expected, *candidates = judged
     use = candidates[2] > 0
     ss, *others = (part[use] for part in candidates)

@@ -1,7 +1,7 @@
 """A frame of any detector, whole: which of its pixels tell nothing, and what kind of noise it has.
 
-A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is the
-largest value of an unsigned type, or the smallest of a signed one; where it is -1 or -2 in a frame of integers with no other
+A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is from
+the limit of `sfxjax.pixel_values` on, or the smallest of a signed type; where it is -1 or -2 in a frame of integers with no other
 negative values to speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds
 the one value that fills whole areas, as the gaps of assembled panels do.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from sfxjax.pixel_values import value_limit
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NOISE_FRACTION = 0.005
@@ -72,13 +74,16 @@ def never(dtype: np.dtype) -> Any:
     return np.asarray(limits.max if dtype.kind == "u" else limits.min, dtype)
 
 
-def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: int = 8) -> FramePixels:
+def frame_pixels(
+    frame: np.ndarray, mask: np.ndarray | None = None, separator: int = 8, limit: float | None = None
+) -> FramePixels:
     """Make a frame ready to look for spots in.
 
     Args:
         frame: (ss, fs) or (panel, ss, fs), any real type.
         mask: bool of that shape, True where a pixel counts; or None.
         separator: rows put between panels.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `value_limit`.
 
     Returns:
         `FramePixels`; a pixel's row in it is panel * (ss + separator) + ss.
@@ -92,7 +97,13 @@ def frame_pixels(frame: np.ndarray, mask: np.ndarray | None = None, separator: i
             bad.append(limits.max)
         if frame.dtype.kind == "i":
             bad.append(limits.min)
+    limit = value_limit(frame) if limit is None else limit
     known = np.isfinite(sample) if frame.dtype.kind == "f" else np.ones(sample.shape, bool)
+    if np.isfinite(limit):
+        below = frame < limit
+        if not below.all():
+            known &= below.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
+            mask = below if mask is None else mask & below
     for value in bad:
         known &= sample != value
     good = sample[known]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.hdf5_stack import describe_stack, find_masks, first_data_set
+from sfxjax.data.formats.hdf5_stack import Masks, describe_stack, find_masks, first_data_set
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import Files
+from sfxjax.data.masks import cxi_faults
 
 CXI_DATA = "/entry_1/data_1/data"
 CXI_DETECTOR = "/entry_1/instrument_1/detector_1"
@@ -27,7 +28,13 @@ def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list
         masks = find_masks(files, path, assembled, names)
         return [
             describe_stack(
-                path, assembled, CXI_ASSEMBLED, "Cheetah CXI, assembled images", options, masks=masks
+                path,
+                assembled,
+                CXI_ASSEMBLED,
+                "Cheetah CXI, assembled images",
+                options,
+                masks=masks,
+                mask_bits=_faults(files, path, masks),
             )
         ]
     masks = find_masks(
@@ -41,7 +48,13 @@ def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list
             f"{CXI_DETECTOR}/mask",
         ),
     )
-    return [describe_stack(path, data, dataset, _cxi_writer(files, path, data), options, masks=masks)]
+    writer, faults = _cxi_writer(files, path, data), _faults(files, path, masks)
+    return [describe_stack(path, data, dataset, writer, options, masks=masks, mask_bits=faults)]
+
+
+def _faults(files: Files, path: Path, masks: Masks) -> int | None:
+    mask = files.dataset(path, masks.single or masks.shared) if masks.single or masks.shared else None
+    return None if mask is None else cxi_faults(files, path, mask.dtype)
 
 
 def _cxi_writer(files: Files, path: Path, data: h5py.Dataset) -> str:

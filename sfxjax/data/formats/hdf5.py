@@ -10,10 +10,13 @@ from typing import Any
 import h5py
 
 from sfxjax.data.formats import cxi, cxidb76, nexus
+from sfxjax.data.formats.detector import complete
+from sfxjax.data.formats.generic import image_sets, only_frames
 from sfxjax.data.formats.hdf5_stack import describe_stack
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files
+from sfxjax.data.masks import without_ones
 from sfxjax.errors import UserError
 
 # The first that knows a file has it.
@@ -35,28 +38,49 @@ def hdf5_stacks(
         UserError: there are no frames, or more than one data set could be meant.
     """
     path = Path(name)
+    stacks = _found(files, path, options, geometry)
+    return _placed(files, complete(files, path, stacks), geometry, options)
+
+
+def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | None) -> list[FrameStack]:
+    axis = 0 if geometry is None else geometry.frame_axis
     if options.dataset is None and geometry is not None and geometry.data is not None:
         # The geometry's path, unless this file keeps its frames elsewhere.
         named: list[FrameStack] = []
-        with contextlib.suppress(UserError):
-            named = _named(files, path, replace(options, dataset=geometry.data))
+        with contextlib.suppress(_NoDataSet):
+            named = _named(files, path, replace(options, dataset=geometry.data), axis)
         if named:
-            return _placed(files, named, geometry, options)
+            return named
     if options.dataset is not None:
-        return _placed(files, _named(files, path, options), geometry, options)
+        return _named(files, path, options, axis)
     for layout in LAYOUTS:
         stacks = layout.find(files, path, options)
         if stacks:
-            return _placed(files, stacks, geometry, options)
-    candidates = _candidates(files.open(path))
-    found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
-    raise UserError(f"{path}: no frames where known layouts have them; name them with --dataset ({found})")
+            return stacks
+    clear = only_frames(files, path, options)
+    if clear:
+        stacks = _named(files, path, replace(options, dataset=clear), axis)
+        note = f"{path}: no known layout; its frames are taken from {clear}, where alone they can be"
+        return [replace(stacks[0], notes=(*stacks[0].notes, note)), *stacks[1:]]
+    raise UserError(
+        f"{path}: no frames where known layouts have them; name them with --dataset ({_holds(files, path)})"
+    )
+
+
+def _holds(files: Files, path: Path) -> str:
+    candidates = [f"{name} {'x'.join(map(str, shape))}" for name, shape in image_sets(files, path).items()]
+    candidates = candidates or _candidates(files.open(path))
+    return f"it holds {', '.join(candidates[:6])}" if candidates else "it holds no stack of images"
+
+
+class _NoDataSet(UserError):
+    """The file holds no data set of the name."""
 
 
 def _placed(
     files: Files, stacks: list[FrameStack], geometry: Geometry | None, options: ReadOptions
 ) -> list[FrameStack]:
-    """TrainingResult a geometry to the frames; without one, refuse frames of several panels."""
+    """Apply a geometry to the frames; without one, refuse frames of several panels."""
     placed = []
     for stack in stacks:
         where = f"{stack.file}: {stack.dataset}"
@@ -71,10 +95,14 @@ def _placed(
         if stack.stacked and stack.frames and geometry.axes == len(stack.raw_shape) + 1:
             # One frame of several panels, where a stack of frames was supposed.
             raw_shape = (stack.frames, *stack.raw_shape)
-            stack = replace(stack, raw_shape=raw_shape, frames=1, stacked=False)
+            stack = replace(stack, raw_shape=raw_shape, frames=1, stacked=False, frame_axis=0)
         geometry.check(stack.raw_shape, where)
         stack = _masked(files, stack, geometry)
-        placed.append(replace(stack, assembled=True, shape=geometry.extent(), centre=None))
+        if not placed:
+            stack = replace(stack, notes=(*stack.notes, *geometry.notes))
+        if not options.panels_apart:
+            stack = replace(stack, assembled=True, shape=geometry.extent(), centre=None)
+        placed.append(stack)
     return placed
 
 
@@ -86,12 +114,17 @@ def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
     name = "/" + mask.data.replace("%", stack.event_path).strip("/")
     data = files.dataset(Path(stack.file), name)
     if data is None:
-        note = f"{stack.file}: the mask {name} of the geometry is not in it"
-        return replace(stack, mask_dataset="", frame_masks="", notes=(*stack.notes, note))
-    if data.shape == stack.raw_shape:
+        raise UserError(
+            f"{stack.file}: the mask {name} that the geometry names is not in it; leave it out of the geometry, or "
+            "name the right one"
+        )
+    if without_ones(data.shape or ()) == without_ones(stack.raw_shape):
         return replace(stack, mask_dataset=name, frame_masks="")
-    if stack.stacked and data.shape[1:] == stack.raw_shape and data.shape[0] >= stack.frames:
-        return replace(stack, mask_dataset="", frame_masks=name)
+    axis = stack.frame_axis
+    if stack.stacked and data.ndim == len(stack.raw_shape) + 1:
+        one = (*data.shape[:axis], *data.shape[axis + 1 :])
+        if one == stack.raw_shape and data.shape[axis] >= stack.frames:
+            return replace(stack, mask_dataset="", frame_masks=name)
     found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, stack.raw_shape))
     raise UserError(f"{stack.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
 
@@ -106,16 +139,14 @@ def _known(files: Files, path: Path, options: ReadOptions, name: str) -> list[Fr
     return []
 
 
-def _named(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
+def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> list[FrameStack]:
     pattern = "/" + (options.dataset or "").strip("/")
     if "%" not in pattern:
         data = files.dataset(path, pattern)
         if data is None:
-            candidates = _candidates(files.open(path))
-            found = f"it holds {', '.join(candidates)}" if candidates else "it holds no stack of images"
-            raise UserError(f"{path}: no data set {pattern}; {found}")
-        known = _known(files, path, options, pattern)
-        return known or [describe_stack(path, data, pattern, "HDF5", options)]
+            raise _NoDataSet(f"{path}: no data set {pattern}; {_holds(files, path)}")
+        known = _known(files, path, options, pattern) if axis == 0 else []
+        return known or [describe_stack(path, data, pattern, "HDF5", options, frame_axis=axis)]
     head, _, tail = pattern.partition("%")
     folder, _, prefix = head.rpartition("/")
     group = files.get(path, folder or "/")
@@ -128,9 +159,13 @@ def _named(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
                 dataset = f"{head}{event}{tail}"
                 data = files.dataset(path, dataset)
                 if data is not None:
-                    stacks.append(describe_stack(path, data, dataset, "HDF5", options, event_path=event))
+                    stacks.append(
+                        describe_stack(
+                            path, data, dataset, "HDF5", options, event_path=event, frame_axis=axis
+                        )
+                    )
     if not stacks:
-        raise UserError(f"{path}: no data set fits {pattern}")
+        raise _NoDataSet(f"{path}: no data set fits {pattern}; {_holds(files, path)}")
     return stacks
 
 

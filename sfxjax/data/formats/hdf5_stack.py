@@ -10,7 +10,11 @@ import numpy as np
 
 from sfxjax.data.frames import FrameStack, ReadOptions, check_size
 from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
+from sfxjax.data.masks import without_ones
 from sfxjax.errors import UserError
+
+# Strips of so few rows or columns are no frames.
+MOST_NARROW = 64
 
 
 def describe_stack(
@@ -24,6 +28,8 @@ def describe_stack(
     masks: Masks | None = None,
     centre: tuple[float, float] | None = None,
     negatives_bad: bool = False,
+    frame_axis: int = 0,
+    mask_bits: int | None = None,
 ) -> FrameStack:
     """Describe the frames of a data set.
 
@@ -37,23 +43,28 @@ def describe_stack(
         masks: data sets of a mask that all frames share, and of one mask a frame; empty where there is none.
         centre: (x, y) of the beam, pixels, if the file says it.
         negatives_bad: negative pixels mean "no value" in this layout.
+        frame_axis: axis that counts the frames, if there are several.
+        mask_bits: bits of the masks that are faults; None: all are.
 
     Raises:
-        UserError: the data set holds no frames.
+        UserError: the data set holds no frames, or its axes are in another order.
     """
     where = f"{path}: {dataset}"
     if data.shape is None or not 2 <= data.ndim <= 4:
         size = "no" if data.shape is None else f"{data.ndim}"
         raise UserError(f"{where} has {size} axes, where frames have 2 to 4; name the frames with --dataset")
     stacked = data.ndim > 2
-    raw_shape = tuple(int(length) for length in (data.shape[1:] if stacked else data.shape))
+    frame_axis = frame_axis if stacked and frame_axis < data.ndim else 0
+    raw_shape = tuple(int(n) for axis, n in enumerate(data.shape) if not (stacked and axis == frame_axis))
     check_size(raw_shape, data.dtype, where)
-    frames = int(data.shape[0]) if stacked else 1
+    frames = int(data.shape[frame_axis]) if stacked else 1
+    if data.ndim == 3 and frame_axis == 0:
+        _check_order(data.shape, where)
     if frames > MAX_FRAMES:
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
     masks = Masks() if masks is None else masks
     notes = masks.notes
-    written = _written_frames(data) if stacked else frames
+    written = _written_frames(data) if stacked and frame_axis == 0 else frames
     if written < frames:
         notes += (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
     return FrameStack(
@@ -72,7 +83,22 @@ def describe_stack(
         negatives_bad=negatives_bad,
         missing=tuple(missing_virtual_frames(data)),
         notes=notes,
+        frame_axis=frame_axis,
+        mask_bits=mask_bits,
     )
+
+
+def _check_order(shape: tuple[int, ...], where: str) -> None:
+    """Refuse strips: "frames" of far fewer rows or columns than there are of them."""
+    narrow = 1 if shape[1] <= shape[2] else 2
+    others = [length for axis, length in enumerate(shape) if axis != narrow]
+    if shape[narrow] < MOST_NARROW and min(others) > 4 * max(shape[narrow], 16):
+        order = ("dim0 = ss, dim1 = %, dim2 = fs", "dim0 = ss, dim1 = fs, dim2 = %")[narrow - 1]
+        size = "x".join(map(str, shape))
+        raise UserError(
+            f"{where}: of the shape {size} would be {shape[0]} frames of {shape[1]}x{shape[2]} pixels; if it is "
+            f"{shape[narrow]} frames of {others[0]}x{others[1]}, say so with a --geometry that has {order}"
+        )
 
 
 def first_data_set(files: Files, path: Path, names: tuple[str, ...]) -> tuple[str, h5py.Dataset | None]:
@@ -99,11 +125,18 @@ class Masks(NamedTuple):
 
 
 def find_masks(
-    files: Files, path: Path, data: h5py.Dataset, names: tuple[str, ...], *, single: bool = True
+    files: Files,
+    path: Path,
+    data: h5py.Dataset,
+    names: tuple[str, ...],
+    *,
+    single: bool = True,
+    raw_shape: tuple[int, ...] | None = None,
 ) -> Masks:
     """Find the masks of a stack of frames: one for all and one a frame are told apart by their shape.
 
-    Axes of length 1 do not matter. A mask of another shape, or not of numbers, is not used, which a note says.
+    Axes of length 1 do not matter. A mask of another shape, not of numbers, or behind a link to a missing file is not used, which
+    a note says.
 
     Args:
         files: opens the file.
@@ -111,32 +144,34 @@ def find_masks(
         data: the frames.
         names: where masks may be, the first that fits of either kind being taken.
         single: whether a mask for each frame counts the frames of this data set; not where several data sets hold them.
+        raw_shape: of a frame; None: the data set's, without its first axis.
     """
     frame = data.shape[1:] if data.ndim >= 3 else data.shape
+    frame = frame if raw_shape is None else raw_shape
     found = {"shared": "", "single": ""}
     notes = []
     for name in names:
-        mask = files.dataset(path, name)
+        try:
+            mask = files.dataset(path, name)
+        except UserError as error:
+            notes.append(f"the mask {name} is not used: {error}")
+            continue
         if mask is None or mask.shape is None:
             continue
         kind = ""
         if mask.dtype.kind in "biuf":
-            if _without_ones(mask.shape) == _without_ones(frame):
+            if without_ones(mask.shape) == without_ones(frame):
                 kind = "shared"
             elif data.ndim >= 3 and mask.shape[1:] == frame and single and len(mask) >= len(data):
                 kind = "single"
         if kind:
             found[kind] = found[kind] or name
-        elif mask.dtype.kind in "biuf" and not any(found.values()):
+        elif mask.dtype.kind in "biuf" and mask.size > 1:
             here, there = ("x".join(map(str, shape)) for shape in (mask.shape, frame))
             notes.append(
                 f"{path}: the mask {name} of shape {here} is not used: the frames have {there} pixels"
             )
     return Masks(found["shared"], found["single"], () if any(found.values()) else tuple(notes))
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(length for length in shape if length != 1)
 
 
 def _written_frames(data: h5py.Dataset) -> int:

@@ -1,4 +1,4 @@
-"""NXmx and DECTRIS masters: `/entry/data/data`, or `/entry/data/data_000001` and its followers."""
+"""NXmx and DECTRIS masters: `/entry/data/data`, or `/entry/data/data_000001` and its followers, SLS: `data_f000000000000`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sfxjax.errors import UserError
 NEXUS_DATA = "/entry/data"
 NEXUS_DETECTOR = "/entry/instrument/detector"
 
-_NUMBERED = re.compile(r"data_\d+")
+_NUMBERED = re.compile(r"data_f?\d+")
 
 
 def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
@@ -32,13 +32,14 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
             names = sorted(key for key in group if _NUMBERED.fullmatch(key))
             parts = [(f"{NEXUS_DATA}/{key}", key) for key in names]
     stacks: list[FrameStack] = []
+    missing: list[str] = []
     for dataset, event in parts:
         try:
             stack = files.dataset(path, dataset)
         except UserError as error:
             # DECTRIS masters list the files that the writer had room for, written or not.
-            if "is missing" in str(error) and stacks:
-                stacks[-1] = replace(stacks[-1], notes=(*stacks[-1].notes, str(error)))
+            if "is missing" in str(error) and len(parts) > 1:
+                missing.append(str(error))
                 continue
             raise
         if stack is None:
@@ -60,6 +61,10 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
                 negatives_bad=True,
             )
         )
+    if missing and not stacks:
+        raise UserError(missing[0])
+    if missing:
+        stacks[0] = replace(stacks[0], notes=(*stacks[0].notes, *missing))
     return stacks
 
 

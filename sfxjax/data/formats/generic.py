@@ -1,0 +1,91 @@
+"""Files of no known layout whose frames are clear all the same: one stack of images, or one image in each of many groups."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import h5py
+
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.hdf5 import Files
+from sfxjax.errors import UserError
+
+# Smaller images are none of a detector's.
+LEAST_SIDE = 64
+_NO_FRAMES = re.compile(
+    r"mask|gain|pedestal|dark|bad|flat|error|variance|weight|background|mean|sum|average|map", re.I
+)
+_MOST_VISITED = 20_000
+_DEEPEST = 8
+
+
+def only_frames(files: Files, path: Path, options: ReadOptions) -> str:
+    """Return the path of the only data set, or of a family of them with `%`, that can be frames; empty where that is not clear.
+
+    Links are followed as far as the user allows it.
+    """
+    images = image_sets(files, path)
+    stacks = [name for name, shape in images.items() if len(shape) > 2]
+    if stacks:
+        return stacks[0] if len(stacks) == 1 else ""
+    if len(images) <= 1 or len(set(images.values())) > 1:
+        return next(iter(images), "") if len(images) == 1 else ""
+    return _family(list(images))
+
+
+def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:
+    """List the data sets that may hold frames, each once, with their shapes."""
+    found: dict[str, tuple[int, ...]] = {}
+    seen: set[object] = set()
+    groups: list[tuple[str, int]] = [("", 0)]
+    left = _MOST_VISITED
+    while groups and left > 0:
+        name, depth = groups.pop(0)
+        try:
+            group = files.get(path, name or "/")
+        except UserError:
+            continue
+        if not isinstance(group, h5py.Group):
+            continue
+        for key in group:
+            left -= 1
+            inner = f"{name}/{key}"
+            try:
+                item = files.get(path, inner)
+                if isinstance(item, h5py.Group) and depth < _DEEPEST:
+                    address = h5py.h5o.get_info(item.id)
+                    if (address.fileno, address.addr) not in seen:
+                        seen.add((address.fileno, address.addr))
+                        groups.append((inner, depth + 1))
+                elif isinstance(item, h5py.Dataset) and _may_be_frames(inner, item):
+                    address = h5py.h5o.get_info(item.id)
+                    if (address.fileno, address.addr) not in seen:
+                        seen.add((address.fileno, address.addr))
+                        found[inner] = item.shape
+            except UserError:
+                continue
+    return found
+
+
+def _may_be_frames(name: str, data: h5py.Dataset) -> bool:
+    return (
+        data.shape is not None
+        and 2 <= data.ndim <= 4
+        and data.dtype.kind in "iuf"
+        and min(data.shape[-2:]) >= LEAST_SIDE
+        and not _NO_FRAMES.search(PurePosixPath(name).name)
+    )
+
+
+def _family(names: list[str]) -> str:
+    """Return the pattern of paths that differ in one part alone, with `%` for it; empty where they differ in more."""
+    parts = [PurePosixPath(name).parts for name in names]
+    if len({len(some) for some in parts}) > 1:
+        return ""
+    differ = [place for place, some in enumerate(zip(*parts, strict=True)) if len(set(some)) > 1]
+    if len(differ) != 1:
+        return ""
+    pattern = list(parts[0])
+    pattern[differ[0]] = "%"
+    return "/" + "/".join(pattern[1:])

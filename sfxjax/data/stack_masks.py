@@ -1,0 +1,205 @@
+"""Which pixels of a stack of frames are left out in all its frames: by masks in the files, the user's, and the geometry's.
+
+Everything that leaves pixels out, and everything that could not, has a line for the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sfxjax.data.formats import read_image
+from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.geometry import Geometry, GeometryMask
+from sfxjax.data.hdf5 import first_line
+from sfxjax.data.masks import (
+    FEWEST_GOOD,
+    LoadedMask,
+    good_pixels,
+    load_mask,
+    meaning,
+    split_mask_name,
+    without_ones,
+)
+from sfxjax.errors import UserError
+
+MOST_KEPT = 4
+
+
+@dataclass(frozen=True)
+class SharedMask:
+    """What all frames of a stack leave out.
+
+    Attributes:
+        good: bool of the stored frames' shape, False where a pixel does not count; None: all count.
+        lines: what leaves out how many pixels, for the user.
+    """
+
+    good: np.ndarray | None
+    lines: tuple[str, ...]
+
+
+class StackMasks:
+    """Reads the masks of stacks.
+
+    Args:
+        options: what the user says about the files.
+        geometry: that the options name.
+        dataset: opens a data set of a stack's file, by its path.
+    """
+
+    def __init__(
+        self,
+        options: ReadOptions,
+        geometry: Geometry | None,
+        dataset: Callable[[FrameStack, str], h5py.Dataset],
+    ) -> None:
+        self._options = options
+        self._geometry = geometry
+        self._dataset = dataset
+        self._kept: dict[tuple[object, ...], SharedMask] = {}
+        self._files: dict[tuple[object, ...], LoadedMask] = {}
+
+    def shared(self, stack: FrameStack) -> SharedMask:
+        """Return what all frames of a stack leave out.
+
+        Raises:
+            UserError: a mask does not fit the frames, is missing or damaged, its polarity is not known, or it leaves next to no
+                pixel.
+        """
+        own = (stack.file, stack.mask_dataset, stack.frame_masks)
+        key = (stack.raw_shape, stack.event_path, stack.mask_bits, *(own if any(own[1:]) else ()))
+        if key not in self._kept:
+            while len(self._kept) >= MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self._read(stack)
+        return self._kept[key]
+
+    def frame(self, stack: FrameStack, values: np.ndarray) -> np.ndarray:
+        """Return the good pixels of what a frame's own mask holds, bool of its shape."""
+        return good_pixels(values, *self._own_convention(stack))
+
+    def replaced(self, stack: FrameStack) -> bool:
+        """Tell whether the user names a mask in the frames' own file, which then takes the place of those found there."""
+        if self._options.mask is None or stack.format:
+            return False
+        path = split_mask_name(self._options.mask)[0]
+        return path.is_file() and path.samefile(stack.file)
+
+    def _read(self, stack: FrameStack) -> SharedMask:
+        good: np.ndarray | None = None
+        lines: list[str] = []
+
+        def leave_out(values: np.ndarray, what: str) -> None:
+            nonlocal good
+            fitted = _fitted(values, stack, what)
+            lines.append(f"{what}: {left_out(fitted)}")
+            good = fitted if good is None else good & fitted
+
+        geometry, options = self._geometry, self._options
+        if geometry is not None:
+            inside = geometry.good(stack.raw_shape)
+            if not inside.all():
+                leave_out(inside, f"geometry {options.geometry}, outside its panels or in bad regions")
+            if geometry.has_flags:
+                lines.append(f"geometry {options.geometry}: pixels are also left out by its flag values")
+            for named in geometry.masks:
+                if named.file is not None:
+                    mask = self._of_geometry(named, stack)
+                    leave_out(mask.good, f"mask {mask.where} of the geometry ({mask.meaning})")
+        if not self.replaced(stack):
+            for name in filter(None, (stack.mask_dataset, stack.frame_masks)):
+                own = self._of_file(stack, name)
+                if own is not None:
+                    leave_out(*own)
+        if options.mask is not None:
+            mask = self._load(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
+            leave_out(mask.good, f"mask {mask.where} ({mask.meaning})")
+        if good is not None and not good.any():
+            raise UserError(f"{stack.file}: no pixel is left by the masks together: {'; '.join(lines)}")
+        return SharedMask(None if good is None or good.all() else good, tuple(lines))
+
+    def _of_file(self, stack: FrameStack, name: str) -> tuple[np.ndarray, str] | None:
+        """Return a mask in the frames' own file that all share, with its name; of those of single frames check the first."""
+        convention = self._own_convention(stack)
+        data = self._dataset(stack, name)
+        single = name == stack.frame_masks
+        if single and not stack.frames:
+            return None
+        try:
+            values = np.asarray(data[(*(slice(None),) * stack.frame_axis, 0) if single else ()])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"{stack.file}: {name} is damaged ({first_line(error)})") from error
+        good = good_pixels(values, *convention)
+        words = meaning(*convention)
+        if np.mean(good) < FEWEST_GOOD:
+            raise UserError(
+                f"{stack.file}: its mask {name} leaves {100 * np.mean(good):.2g} % of the pixels if {words}; "
+                f"{_way_out(convention, self._options.mask_good)}"
+            )
+        if not single:
+            return good, f"mask {name} in the frames' file ({words})"
+        # What each frame leaves out is read with it.
+        what = (
+            f"a mask of each frame, {name} in the frames' file ({words}): of the first frame {left_out(good)}"
+        )
+        return np.ones(stack.raw_shape, bool), f"{what}; of all frames together"
+
+    def _own_convention(self, stack: FrameStack) -> tuple[int, int | None, int | None]:
+        """Return what masks in the frames' file mean, as `good_pixels` takes it: the user's word, the geometry's, the layout's."""
+        options = self._options
+        own = None if self._geometry is None else self._geometry.own_mask
+        if options.mask is None or self.replaced(stack):
+            if (options.good_bits, options.bad_bits) != (None, None):
+                return 0, options.good_bits, options.bad_bits
+            if options.mask_good is not None:
+                return options.mask_good, None, None
+        if own is not None and (own.good_bits, own.bad_bits) != (None, None):
+            return 0, own.good_bits, own.bad_bits
+        return 0, None, stack.mask_bits
+
+    def _of_geometry(self, named: GeometryMask, stack: FrameStack) -> LoadedMask:
+        """Read a mask that the geometry keeps in a file: in the working folder, as CrystFEL has it, or beside the geometry."""
+        assert named.file is not None and self._options.geometry is not None
+        places = [Path(named.file), Path(self._options.geometry).parent / named.file]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"{self._options.geometry}: its mask file {named.file} is neither in the working folder nor beside the geometry"
+            )
+        bits = named.good_bits, named.bad_bits
+        name = named.data.replace("%", stack.event_path)
+        return self._load(f"{found}:{name}", None if bits != (None, None) else 0, bits)
+
+    def _load(self, text: str, mask_good: int | None, bits: tuple[int | None, int | None]) -> LoadedMask:
+        key = (text, mask_good, bits)
+        if key not in self._files:
+            allow = self._options.allow_links
+            self._files[key] = load_mask(text, mask_good, *bits, allow_links=allow, read_image=read_image)
+        return self._files[key]
+
+
+def left_out(good: np.ndarray) -> str:
+    """Say how many pixels a mask leaves out."""
+    count = int(good.size - np.count_nonzero(good))
+    return f"{count:,} of {good.size:,} pixels ({100 * count / max(good.size, 1):.2g} %) left out"
+
+
+def _fitted(values: np.ndarray, stack: FrameStack, what: str) -> np.ndarray:
+    """Give a mask the shape of the stored frames; axes of length 1 do not matter."""
+    if without_ones(values.shape) != without_ones(stack.raw_shape):
+        found, wanted = ("x".join(map(str, shape)) for shape in (values.shape, stack.raw_shape))
+        raise UserError(f"{what}: the mask has {found} pixels, the frames of {stack.file} {wanted}")
+    return values.reshape(stack.raw_shape)
+
+
+def _way_out(convention: tuple[int, int | None, int | None], given: int | None) -> str:
+    if given is not None:
+        return f"give --mask-good {1 - given}?"
+    if convention[1:] != (None, None):
+        return "give the bits of faults with --bad-bits, or --mask-good 1 if 1 marks the good pixels"
+    return "give --mask-good 1 if 1 marks the good pixels"

@@ -1,0 +1,108 @@
+"""Which values of a pixel mean "no value" without a mask: the one rule of readers, screening, training and spot finding.
+
+Detectors write their largest number into gaps, and one less into dead pixels: 2^n - 1 and 2^n - 2 of the n bits that they count
+with, often in integers that are wider, or in floats (DECTRIS, NXmx; nexusformat/definitions issue 1258). Such values lie above
+all others, so one limit leaves them out: a pixel counts where it is below it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
+DEPTHS = (16, 32)
+# So many pixels that share a frame's highest value are no chance, if few others come near it.
+MANY = 24
+RARER = 4
+
+
+def type_limit(dtype: np.dtype | type) -> float:
+    """Return the value from which a pixel of this type tells nothing, infinity for types without one.
+
+    Integers of 16 bits and more end with the numbers that stand for gaps and dead pixels: the last two of unsigned ones, the last
+    of signed ones.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "iu" or dtype.itemsize < 2:
+        return math.inf
+    return float(np.iinfo(dtype).max) - (1 if dtype.kind == "u" else 0)
+
+
+def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[int] = ()) -> float:
+    """Return the value from which the pixels of a frame tell nothing.
+
+    That is the least of: what the type and the file declare; 2^n - 2, where the highest value is that or one more, for n of 16,
+    32 and the depths that the file names; and the highest value itself where many pixels hold it and few come near it.
+
+    Args:
+        frame: of any shape and real type.
+        declared: value from which pixels are invalid by the file's own word.
+        depths: numbers of bits that the file says the detector counts with.
+
+    Returns:
+        The limit, infinity for none.
+    """
+    limit = min(type_limit(frame.dtype), declared)
+    if frame.dtype.kind not in "iuf" or frame.size == 0:
+        return limit
+    for _ in range(2):  # Gaps first, dead pixels, one less, then.
+        highest = _highest(frame, limit)
+        if not highest > 0:
+            return limit
+        for depth in (*DEPTHS, *depths):
+            if highest in _ends(depth, frame.dtype):
+                return float(2**depth - 2)
+        if not _is_no_value(frame, highest):
+            return limit
+        limit = highest
+    return limit
+
+
+def _highest(frame: np.ndarray, limit: float) -> float:
+    """Return the highest finite value below a limit, -1 where there is none."""
+    highest = frame.max()
+    if not highest < limit or not np.isfinite(highest):
+        kept = frame[(frame < limit) & np.isfinite(frame)]
+        highest = kept.max() if kept.size else -1
+    return float(highest)
+
+
+def _ends(depth: int, dtype: np.dtype) -> tuple[float, float]:
+    kind = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    with np.errstate(over="ignore"):
+        return float(kind.type(2**depth - 1)), float(kind.type(2**depth - 2))
+
+
+def _is_no_value(frame: np.ndarray, highest: float) -> bool:
+    """Tell whether a frame's highest value stands far above the others in many pixels, as no measured one does."""
+    held = int(np.count_nonzero(frame == highest))
+    if held < MANY:
+        return False
+    near = int(np.count_nonzero((frame >= highest / 2) & (frame < highest)))
+    # In a frame of single photons the highest value is common too; then nothing lies between it and 0.
+    return held > RARER * near and bool(np.any((frame > 0) & (frame < highest / 2)))
+
+
+def marked(frames: np.ndarray) -> np.ndarray:
+    """Return frames in which every pixel that tells nothing by its value has one that its type alone tells to mean so.
+
+    Args:
+        frames: (..., ss, fs).
+
+    Returns:
+        The same array where nothing is to be changed; else a copy, of 16 bits where it had 8: `type_limit` or not a number.
+    """
+    limit = type_limit(frames.dtype)
+    flat = frames.reshape(-1, *frames.shape[-2:])
+    least = [value_limit(frame) for frame in flat]
+    if all(own == limit for own in least):
+        return frames
+    kept = flat.astype(np.uint16) if frames.dtype.itemsize == 1 and frames.dtype.kind == "u" else flat.copy()
+    none = np.nan if kept.dtype.kind == "f" else np.iinfo(kept.dtype).max
+    for frame, own in zip(kept, least, strict=True):
+        if own < limit:
+            frame[frame >= own] = none
+    return kept.reshape(frames.shape)
