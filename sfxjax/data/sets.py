@@ -35,7 +35,8 @@ class FrameSet:
         dtype: of the crops.
         labels: int8 (frames,): MISS, MAYBE, HIT or UNLABELLED.
         simulated: whether a file says that its frames were not measured.
-        notes: what the user should be told of the files.
+        notes: what the user should be told of the files and of what leaves pixels out.
+        bad_pixels: the line about pixels found bad, empty if none.
     """
 
     def __init__(self, description: SetDescription) -> None:
@@ -47,6 +48,7 @@ class FrameSet:
         self.description = description
         self.name = description.name
         self.path = Path(description.files[0])
+        self.bad_pixels = ""
         self._reader = FrameReader(description.read)
         try:
             self.stacks = [stack for name in description.files for stack in self._reader.stacks(name)]
@@ -65,6 +67,8 @@ class FrameSet:
                 raise UserError(f"{self.path}: there are no frames")
             self.simulated = any(self._reader.is_simulated(name) for name in description.files)
             self._masks = self._read_masks()
+            lines = [line for stack in self.stacks for line in self._reader.shared_mask(stack).lines]
+            self.notes = (*self.notes, *dict.fromkeys(lines), *([self.bad_pixels] if self.bad_pixels else []))
             self.labels = np.full(len(self), UNLABELLED, np.int8)
             if description.labels is not None:
                 frames = [(stack.file, stack.event(number)) for stack, number in self._frames]
@@ -183,7 +187,7 @@ class FrameSet:
             for crop, *_ in self._reader.read(stack, [number], self.dtype)
             if crop is not None
         ]
-        bad, _ = find_bad_pixels(crops, shared)
+        bad, self.bad_pixels = find_bad_pixels(crops, shared)
         if bad is None:
             return masks
         found = ~bad if shared is None else shared & ~bad

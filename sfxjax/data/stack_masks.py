@@ -150,7 +150,7 @@ class StackMasks:
         return np.ones(stack.raw_shape, bool), f"{what}; of all frames together"
 
     def _own_convention(self, stack: FrameStack) -> tuple[int, int | None, int | None]:
-        """Return what masks in the frames' file mean, as `good_pixels` takes it: the user's word, the geometry's, the layout's."""
+        """Return what masks in the frames' file mean, as `good_pixels` takes it: by the user, the geometry, the layout."""
         options = self._options
         own = None if self._geometry is None else self._geometry.own_mask
         if options.mask is None or self.replaced(stack):

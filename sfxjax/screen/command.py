@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.frames import ReadOptions, describe_all
-from sfxjax.data.inputs import expand
+from sfxjax.data.inputs import find_files
 from sfxjax.devices import device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import compare
@@ -28,6 +28,8 @@ from sfxjax.screen.pipeline import Screening, ScreenOptions
 from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
 
 EXIT_FRAMES_FAILED = 1
+# So many frames of equal scores are no chance.
+FEWEST_ALIKE = 4
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
 POLL_SECONDS = 1.0
 LIST_SECONDS = 30.0
@@ -45,7 +47,7 @@ def screen_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: nothing can be screened.
     """
-    files = expand(options.files)
+    inputs = find_files(options.files)
     read = ReadOptions(
         dataset=options.dataset,
         mask=options.mask,
@@ -64,7 +66,9 @@ def screen_run(options: argparse.Namespace) -> int:
     model = load_model(options.model, reduction=options.reduction)
     _say(device_line())
     threshold, decided = _threshold(options, model)
-    chosen = ScreenOptions(tuple(files), options.out, read, options.batch_size, options.readers, process)
+    chosen = ScreenOptions(
+        inputs.files, options.out, read, options.batch_size, options.readers, process, inputs.notes
+    )
     with Screening(model, chosen, _say) as screening:
         _open(screening, options)
         with _Progress(screening, threshold) as progress:
@@ -105,7 +109,8 @@ def _follow(screening: Screening, threshold: float, options: argparse.Namespace,
             write_lists(options.out, screening.run, threshold)
             last_lists = now
         time.sleep(min(POLL_SECONDS, options.follow / 4))
-        screening.files = tuple(expand(options.files))
+        inputs = find_files(options.files)
+        screening.files, screening.notes = inputs.files, inputs.notes
         frames = len(screening.run)
         if screening.find_frames() > frames:
             last_news = time.monotonic()
@@ -143,7 +148,9 @@ def write_everything(
     for line in write_lists(out, run, threshold):
         _say(line)
     written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
-    warnings = _strange_frames(screening, model)
+    for line in run.value_lines():
+        _say(line)
+    warnings = [*_equal_scores(scores), *_strange_frames(screening, model)]
     for line in warnings:
         _say(line)
     counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
@@ -161,7 +168,11 @@ def write_everything(
         "threshold_is": decided,
         "model": str(options.model),
         "files": [_readable(line) for line in describe_all(run.stacks)],
+        "masks": [_readable(line) for line in run.masks],
+        "values_left_out": run.value_lines(),
         "bad_pixels": run.bad_pixels,
+        "notes": [_readable(line) for line in (*screening.notes, *run.notes())],
+        "unreadable": {_readable(name): _readable(why) for name, why in run.failed.items()},
         "warnings": warnings,
         "hit_rate_over_the_run": hit_rate(named),
     }
@@ -251,6 +262,17 @@ class _Progress:
         self._bar.update(self._task, advance=count, rate=rate, hits=share)
 
 
+def _equal_scores(scores: np.ndarray) -> list[str]:
+    """Say where no frame differs from another, which no run of frames does."""
+    known = scores[~np.isnan(scores)]
+    if len(known) < FEWEST_ALIKE or np.ptp(known) > 1e-6:
+        return []
+    return [
+        f"all {len(known)} frames have the same score, {known[0]:.4g}: something other than the frames decides it; look at "
+        "the mask and the data set"
+    ]
+
+
 def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
     """Say where the run's frames do not look like those the model was trained on."""
     trained: Any = model.trained_on.get("frame_statistics")
@@ -295,10 +317,13 @@ def _facts(
     facts.append(("Model", str(options.model)))
     if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
         facts.append(("Trained on", "simulated set frames"))
-    if options.mask:
-        facts.append(("Mask", str(options.mask)))
-    if screening.run.bad_pixels:
-        facts.append(("Bad pixels", screening.run.bad_pixels))
+    run = screening.run
+    facts.append(("Masks", "; ".join(run.masks[:6]) or "none in the files, and none given"))
+    facts += [("Values left out", line) for line in run.value_lines()]
+    if run.bad_pixels:
+        facts.append(("Bad pixels", run.bad_pixels))
+    facts += [("Note", note) for note in (*screening.notes, *run.notes())[:10]]
+    facts += [("Not read", f"{name}: {why}") for name, why in list(run.failed.items())[:10]]
     if counts[ERROR]:
         facts.append(("Not screened", f"{counts[ERROR]} frames"))
     if counts[HIT]:

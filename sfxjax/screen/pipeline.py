@@ -16,6 +16,7 @@ from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.pixel_values import type_limit
 from sfxjax.screen.journal import Journal
 from sfxjax.screen.run import Run, unreadable
 from sfxjax.screen.scorer import Screener
@@ -39,6 +40,7 @@ class ScreenOptions:
         batch_size: frames scored at once; None: by the device.
         readers: processes that read; None: by the machine.
         process: this process's number and how many there are, if several machines share the screening.
+        notes: what of the folders given was left out, and why.
     """
 
     files: tuple[str, ...]
@@ -47,6 +49,7 @@ class ScreenOptions:
     batch_size: int | None = None
     readers: int | None = None
     process: tuple[int, int] = (0, 1)
+    notes: tuple[str, ...] = ()
 
 
 class Screening:
@@ -63,7 +66,7 @@ class Screening:
     ) -> None:
         self.options = options
         self.run = Run()
-        self.files = options.files
+        self.files, self.notes = options.files, options.notes
         self._say = say
         self._said: set[str] = set()
         self.screener = Screener(model, batch_size=options.batch_size)
@@ -131,6 +134,8 @@ class Screening:
         self.run.failed = {}
         if self.options.read.growing:
             self.readers.forget()
+        for note in self.notes:
+            self._say_once(note)
         for name in self.files:
             try:
                 found = self.readers.stacks(name)
@@ -187,6 +192,11 @@ class Screening:
             read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
         )
         for batch, found in scored:
+            self.run.limited.update(
+                limit
+                for (stack, _), limit in zip(batch.frames, batch.limits, strict=True)
+                if limit < type_limit(np.dtype(stack.dtype))
+            )
             reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
             scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
             kept = [place for place, reason in enumerate(reasons) if final or not reason]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Run:
         results: what is known of the frames.
         bad_pixels: the line about pixels found bad, empty if none.
         masks: lines about what leaves out how many pixels.
+        limited: frames whose pixels from a value on were left out, by that value.
     """
 
     stacks: list[FrameStack] = field(default_factory=list)
@@ -30,6 +32,7 @@ class Run:
     results: Results = field(default_factory=Results)
     bad_pixels: str = ""
     masks: list[str] = field(default_factory=list)
+    limited: Counter[float] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return sum(stack.frames for stack in self.stacks)
@@ -45,6 +48,17 @@ class Run:
         starts = np.cumsum([0, *(stack.frames for stack in self.stacks)])
         place = int(np.searchsorted(starts, index, side="right")) - 1
         return self.stacks[place], index - int(starts[place])
+
+    def notes(self) -> list[str]:
+        """Return what the files' readers say of them, each line once."""
+        return list(dict.fromkeys(note for stack in self.stacks for note in stack.notes))
+
+    def value_lines(self) -> list[str]:
+        """Say from which values on pixels were left out, besides the largest that their type has."""
+        return [
+            f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead or saturated pixels"
+            for limit, count in sorted(self.limited.items())
+        ]
 
     def scores(self) -> np.ndarray:
         """Return float32 (frames,), NaN for errors."""

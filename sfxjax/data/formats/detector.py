@@ -47,7 +47,8 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
             data = files.dataset(path, stack.dataset)
             assert data is not None
             masks = Masks()
-            if not (stack.mask_dataset or stack.frame_masks or stack.notes):
+            said = any("the mask " in note for note in stack.notes)
+            if not (stack.mask_dataset or stack.frame_masks or said):
                 masks = _masks(files, path, data, groups, stack, len(stacks) == 1)
             known[key] = masks, *_limits(files, path, groups), _not_good(files, path, groups, stack)
         masks, limit, depths, notes, not_good = known[key]
