@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
-DEPTHS = (16, 32)
+DEPTHS = (16, 31, 32)
 # So many pixels that share a frame's highest value are no chance, if few others come near it.
 MANY = 24
 RARER = 4
@@ -22,11 +22,11 @@ RARER = 4
 def type_limit(dtype: np.dtype | type) -> float:
     """Return the value from which a pixel of this type tells nothing, infinity for types without one.
 
-    Integers of 16 bits and more end with the numbers that stand for gaps and dead pixels: the last two of unsigned ones, the last
-    of signed ones.
+    Unsigned integers of 16 bits and more end with the two numbers that stand for gaps and dead pixels, signed ones of 32 and more
+    with one. In 16 bits with a sign the last number is a saturated pixel's, which is a spot's as a rule, and counts.
     """
     dtype = np.dtype(dtype)
-    if dtype.kind not in "iu" or dtype.itemsize < 2:
+    if dtype.kind not in "iu" or dtype.itemsize < (2 if dtype.kind == "u" else 4):
         return math.inf
     return float(np.iinfo(dtype).max) - (1 if dtype.kind == "u" else 0)
 
@@ -35,7 +35,7 @@ def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[
     """Return the value from which the pixels of a frame tell nothing.
 
     That is the least of: what the type and the file declare; 2^n - 2, where the highest value is that or one more, for n of 16,
-    32 and the depths that the file names; and the highest value itself where many pixels hold it and few come near it.
+    31, 32 and the depths that the file names; and the highest value itself where many pixels hold it and few come near it.
 
     Args:
         frame: of any shape and real type.
@@ -93,14 +93,15 @@ def marked(frames: np.ndarray) -> np.ndarray:
         frames: (..., ss, fs).
 
     Returns:
-        The same array where nothing is to be changed; else a copy, of 16 bits where it had 8: `type_limit` or not a number.
+        The same array where nothing is to be changed; else a copy, as float32 where the type has no such value.
     """
     limit = type_limit(frames.dtype)
     flat = frames.reshape(-1, *frames.shape[-2:])
     least = [value_limit(frame) for frame in flat]
     if all(own == limit for own in least):
         return frames
-    kept = flat.astype(np.uint16) if frames.dtype.itemsize == 1 and frames.dtype.kind == "u" else flat.copy()
+    whole = frames.dtype.kind == "f" or math.isfinite(limit)
+    kept = flat.copy() if whole else flat.astype(np.float32)
     none = np.nan if kept.dtype.kind == "f" else np.iinfo(kept.dtype).max
     for frame, own in zip(kept, least, strict=True):
         if own < limit:

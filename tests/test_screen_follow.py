@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.models.checkpoint import save_model
+from sfxjax.data.frames import ReadOptions
+from sfxjax.models.checkpoint import load_model, save_model
+from sfxjax.screen.pipeline import Screening, ScreenOptions
 from sfxjax.screen.scorer import Screener
 
 
@@ -109,3 +111,31 @@ def test_two_processes_share_a_run(tmp_path: Path, model: Path, files: int) -> N
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     journals = [tmp_path / "two" / f"screening.journal.{number}" for number in range(2)]
     assert all(len(journal.read_bytes().splitlines()) > 2 for journal in journals)
+
+
+def test_bad_pixels_are_found_once_there_are_enough_frames_and_the_first_are_scored_again(
+    tmp_path: Path, model: Path
+) -> None:
+    data = cases.frames(20, 724)
+    data[:, 100:140, 300:420] = np.random.default_rng(5).integers(600, 2000, (40, 120))
+    screening = Screening(
+        load_model(model),
+        ScreenOptions((str(tmp_path / "run.cxi"),), tmp_path / "o", ReadOptions(growing=True), 4, 1),
+    )
+    whole = Screener(cases.tiny_model(), batch_size=4).screen(data).scores
+    assert not np.allclose(whole[:10], Screener(cases.tiny_model(), batch_size=4).screen(data[:10]).scores)
+    cases.write_cxi(tmp_path / "run.cxi", data[:10])
+    with screening:
+        screening.open()
+        screening.score(final=False)
+        assert screening.left() == 0 and not screening.run.bad_pixels
+        cases.write_cxi(tmp_path / "run.cxi", data)
+        assert screening.find_frames() == 20
+        screening.find_bad_pixels()
+        assert screening.left() == 20 and "4800 pixels never change" in screening.run.bad_pixels
+        screening.score()
+        np.testing.assert_allclose(screening.run.scores(), whole, rtol=1e-5)
+    # The pixels found are recorded with the scores: a later start takes both up.
+    with Screening(load_model(model), screening.options) as again:
+        again.open()
+        assert again.left() == 0 and again.run.bad_pixels == screening.run.bad_pixels

@@ -42,8 +42,8 @@ def reference(crop: np.ndarray, good: np.ndarray, floor: float = 1.0) -> tuple[n
     """Normalise in float64; 0 where a window holds a pixel that does not count, and where it holds none."""
     if good.any() and crop[good].mean() >= 50:
         good = good & (crop != 0)
-    if crop.dtype.kind == "u":
-        good = good & (crop < np.iinfo(crop.dtype).max)
+    # The last two values of 16 bits stand for gaps and dead pixels, in wider types too.
+    good = good & (crop < 65534)
     whole = minimum_filter(good, 5)[2:-2, 2:-2]
     values = crop.astype(np.float64)
     if not good.any() or values[good].max() == values[good].min():

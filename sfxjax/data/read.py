@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from sfxjax.crop import CROP, crop_window
+from sfxjax.data.centre import centred
 from sfxjax.data.formats import format_name, known_formats
 from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
@@ -115,10 +116,10 @@ class FrameReader:
             if stack.assembled:
                 assert geometry is not None
                 self._geometries[(stack.file, stack.dataset)] = geometry
-        return [self._centred(stack) for stack in found]
+        return [centred(stack, self.options.centre) for stack in found]
 
     def shared_mask(self, stack: FrameStack) -> SharedMask:
-        """Return what all frames of a stack leave out, see `StackMasks.shared`."""
+        """See `StackMasks.shared`."""
         return self._masks.shared(stack)
 
     def whole_mask(self, stack: FrameStack) -> np.ndarray | None:
@@ -154,8 +155,7 @@ class FrameReader:
         else:
             value = files.open(path).attrs.get("simulated", False)
         # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
-        mark = np.asarray(value)
-        return mark.dtype.kind not in "biuf" or bool(np.all(mark))
+        return np.asarray(value).dtype.kind not in "biuf" or bool(np.all(value))
 
     def covered(self, stack: FrameStack) -> np.ndarray | None:
         """Return where the crop holds pixels of the detector, bool (724, 724); None: everywhere."""
@@ -310,26 +310,6 @@ class FrameReader:
         if root not in self._files:
             self._files[root] = Files(root, self.options.allow_links, self.options.growing)
         return self._files[root]
-
-    def _centred(self, stack: FrameStack) -> FrameStack:
-        """Decide where the crop's centre is: by the option, or by the file where that makes sense."""
-        if stack.assembled:
-            if self.options.centre is not None:
-                raise UserError("the geometry places the beam already; leave out --beam-centre")
-            return stack
-        if self.options.centre is not None:
-            crop_window(stack.shape, self.options.centre)
-            return replace(stack, centre=self.options.centre)
-        if stack.centre is None:
-            return stack
-        x, y = stack.centre
-        if not (np.isfinite(x) and np.isfinite(y)):
-            return replace(stack, centre=None)
-        inside = 0 < x < stack.shape[1] and 0 < y < stack.shape[0]
-        if not inside or (min(stack.shape) >= CROP and not crop_window(stack.shape, (x, y)).whole):
-            note = f"{stack.file}: its beam centre ({x:.1f}, {y:.1f}) is too far out; the centre is cropped"
-            return replace(stack, centre=None, notes=(*stack.notes, note))
-        return stack
 
     def _mask_crop(self, stack: FrameStack, values: np.ndarray) -> np.ndarray:
         """Cut the crop out of a mask of stored frames."""

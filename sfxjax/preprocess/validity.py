@@ -4,7 +4,7 @@ A pixel does not count where
 
 1. the mask forbids it;
 2. its value is NaN or infinite;
-3. it is saturated: at or above a limit, by default the largest value of an unsigned type of 16 bits or more;
+3. it is at or above a limit: that of gaps, dead and saturated pixels, see `sfxjax.pixel_values`;
 4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 detector units. Behind a beam stop, in a
    hole or in a gap between panels detectors write 0, and its rim is as sharp as a spot; where the mean is high no live pixel
    reads 0;

@@ -19,7 +19,6 @@ MODEL_ONLY = (
     "reduction",
     "threshold",
     "recall",
-    "geometry",
     "beam_centre",
     "follow",
     "batch_size",
@@ -58,7 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     read.add_argument(
         "--bad-bits", type=_bits, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
     )
-    read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry of a detector of many panels")
+    read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry: its masks, and places of panels")
     read.add_argument("--beam-centre", type=_place, metavar="X,Y", help="pixel on which the crop is centred")
     read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")

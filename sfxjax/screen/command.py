@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.frames import ReadOptions, describe_all
+from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.inputs import find_files
 from sfxjax.devices import device_line, join_processes
 from sfxjax.errors import UserError
@@ -59,6 +60,8 @@ def screen_run(options: argparse.Namespace) -> int:
         allow_links=options.allow_links,
         growing=options.follow is not None,
     )
+    if options.geometry is not None:
+        read_geometry(options.geometry)  # Its mistakes are told here, not by a reader.
     if options.distributed and options.follow is not None:
         raise UserError("--follow and --distributed do not go together; follow the files with one process")
     process = join_processes(options)
@@ -114,6 +117,7 @@ def _follow(screening: Screening, threshold: float, options: argparse.Namespace,
         frames = len(screening.run)
         if screening.find_frames() > frames:
             last_news = time.monotonic()
+        screening.find_bad_pixels()
         progress.update_total()
     screening.score(progress.done)
 
@@ -225,7 +229,7 @@ class _Progress:
     """The bar: frames done, frames a second, hit rate so far, time left."""
 
     def __init__(self, screening: Screening, threshold: float) -> None:
-        self._run = screening.run
+        self._screening, self._run = screening, screening.run
         self._threshold = np.float32(threshold)
         scores = screening.run.scores()
         self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
@@ -249,8 +253,11 @@ class _Progress:
         self._bar.stop()
 
     def update_total(self) -> None:
-        """Take in that the run has grown."""
-        self._bar.update(self._task, total=len(self._run))
+        """Take in that the run has grown, or that frames are to be scored again."""
+        scores = self._run.scores()
+        self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
+        done = len(self._run) - self._screening.left()
+        self._bar.update(self._task, total=len(self._run), completed=done)
 
     def done(self, count: int, scores: np.ndarray) -> None:
         """Take in that frames are done, with their scores as far as they are known."""

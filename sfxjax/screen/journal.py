@@ -53,6 +53,11 @@ class Results:
         self._done[key][first:last] = True
         self._reasons.setdefault(key, {}).update({first + at: why for at, why in reasons.items()})
 
+    def clear(self) -> None:
+        """Forget every frame."""
+        for columns in (self._scores, self._done, self._statistics, self._reasons):
+            columns.clear()  # type: ignore[attr-defined]
+
     def is_done(self, stack: FrameStack, frame: int) -> bool:
         """Tell whether a frame is known."""
         done = self._done.get((stack.file, stack.dataset))
@@ -107,12 +112,14 @@ class Journal:
     Attributes:
         resumed: frames that were known already.
         replaced: whether a journal of another command was there.
+        bad_pixels: the last record of `add_bad_pixels`; None: there is none.
     """
 
     def __init__(self, path: Path, command: dict[str, Any], results: Results):
         self.results = results
         self.resumed = 0
         self.replaced = False
+        self.bad_pixels: dict[str, Any] | None = None
         self.path = path
         self._others: dict[Path, int] = {}
         self._header = header = _line({"format": FORMAT, "command": command})
@@ -141,7 +148,7 @@ class Journal:
         """
         for path in paths:
             _, records, _ = _read(path, self._header)
-            self._take(records[self._others.get(path, 0) :])
+            self._take(records[self._others.get(path, 0) :], own=False)
             self._others[path] = len(records)
 
     def close(self) -> None:
@@ -188,6 +195,16 @@ class Journal:
         self._write(_line(segments))
         self._put(segments)
 
+    def add_bad_pixels(self, record: dict[str, Any]) -> None:
+        """Record which pixels were found bad, ready for JSON: what was scored before is not known any more."""
+        self._write(_line({"bad_pixels": record}))
+        self._forget(record)
+
+    def _forget(self, record: dict[str, Any]) -> None:
+        self.bad_pixels = record
+        self.results.clear()
+        self.resumed = 0
+
     def _write(self, line: bytes) -> None:
         written = 0
         while written < len(line):
@@ -210,8 +227,12 @@ class Journal:
             # Some network file systems have no locks.
             return
 
-    def _take(self, records: list[Any]) -> None:
+    def _take(self, records: list[Any], own: bool = True) -> None:
         for segments in records:
+            if isinstance(segments, dict):
+                if own:
+                    self._forget(segments["bad_pixels"])
+                continue
             self.resumed += sum(len(segment["scores"]) for segment in segments)
             self._put(segments)
 

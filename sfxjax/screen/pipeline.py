@@ -5,28 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
-from sfxjax.data.frames import FrameStack, ReadOptions, describe_all, pixel_type
-from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels, split_mask_name
+from sfxjax.data.frames import FrameStack, ReadOptions, pixel_type
+from sfxjax.data.masks import BAD_PIXEL_FRAMES, split_mask_name
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.pixel_values import type_limit
+from sfxjax.screen.bad_pixels import BadPixels
 from sfxjax.screen.journal import Journal
 from sfxjax.screen.run import Run, unreadable
 from sfxjax.screen.scorer import Screener
+from sfxjax.screen.sources import NO_MASK, described, notes_of
 
 if TYPE_CHECKING:
     from sfxjax.models.checkpoint import TrainedModel
 
 JOURNAL = "screening.journal"
-# Files, and notes about them, that the terminal is told of.
-MOST_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Screening:
 
         self._digest = model_digest(model)
         self._journal: Journal | None = None
-        self._bad: np.ndarray | None = None
+        self._bad = BadPixels()
         self._masks: dict[tuple[str, str], np.ndarray | None] = {}
 
     def __enter__(self) -> Screening:
@@ -98,6 +99,9 @@ class Screening:
         readable = [stack for stack in self.run.stacks if stack.file not in self.run.failed]
         if not any(stack.frames for stack in readable):
             raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
+        if not self.run.masks:
+            self.run.masks.append(NO_MASK)
+            self._say_once(NO_MASK)
         out = self.options.out
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder; name another output folder")
@@ -110,7 +114,10 @@ class Screening:
             self._say(f"{out} holds a screening of other files or options: starting anew")
         if self._journal.resumed:
             self._say(f"{self._journal.resumed} frames are known from an earlier start: going on")
-        self._find_bad_pixels(readable)
+        if self._journal.bad_pixels is not None:
+            self._bad.take(self._journal.bad_pixels)
+            self.run.bad_pixels = self._bad.line
+        self.find_bad_pixels()
 
     def collect(self) -> None:
         """Take up what other processes of this screening have found."""
@@ -134,8 +141,6 @@ class Screening:
         self.run.failed = {}
         if self.options.read.growing:
             self.readers.forget()
-        for note in self.notes:
-            self._say_once(note)
         for name in self.files:
             try:
                 found = self.readers.stacks(name)
@@ -149,27 +154,10 @@ class Screening:
                 found = [unreadable(name)]
             stacks += found
         self.run.stacks = stacks
-        self._describe()
-        return len(self.run)
-
-    def _describe(self) -> None:
-        """Say what was found, of many files only the first."""
-        readable = [stack for stack in self.run.stacks if stack.file not in self.run.failed]
-        files = list(dict.fromkeys(stack.file for stack in readable))
-        for line in describe_all([stack for stack in readable if stack.file in files[:MOST_LINES]]):
+        failed = {} if self.options.read.growing else self.run.failed
+        for line in described(self.run, [*self.notes, *notes_of(self.run, failed)]):
             self._say_once(line)
-        if len(files) > MOST_LINES:
-            rest = [stack for stack in readable if stack.file in set(files[MOST_LINES:])]
-            layouts = ", ".join(sorted({stack.layout for stack in rest}))
-            frames = sum(stack.frames for stack in rest)
-            self._say_once(f"and {len(files) - MOST_LINES} more files ({layouts}) with {frames} frames")
-        notes = [note for stack in readable for note in stack.notes]
-        if not self.options.read.growing:
-            notes += [f"{name} cannot be screened: {reason}" for name, reason in self.run.failed.items()]
-        for note in notes[:MOST_LINES]:
-            self._say_once(note)
-        if len(notes) > MOST_LINES:
-            self._say_once(f"and {len(notes) - MOST_LINES} more such notes")
+        return len(self.run)
 
     def score(
         self,
@@ -313,32 +301,22 @@ class Screening:
             self._masks[key] = good
 
     def _good(self, stack: FrameStack) -> np.ndarray | None:
-        good = self._mask(stack)
-        if self._bad is None:
-            return good
-        key = ("", str(id(good)))
-        if key not in self._masks:
-            self._masks[key] = ~self._bad if good is None else good & ~self._bad
-        return self._masks[key]
+        return self._bad.without(self._mask(stack))
 
     def _has_mask(self, stack: FrameStack) -> bool:
         return bool(self.options.read.mask or stack.mask_dataset or stack.frame_masks)
 
-    def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
-        if any(self._has_mask(stack) for stack in readable):
+    def find_bad_pixels(self) -> None:
+        """Look for bad pixels where no mask tells them, once there are enough frames; what was scored before is scored again."""
+        assert self._journal is not None
+        readable = [stack for stack in self.run.stacks if not self._reason_without_reading(stack)]
+        if not readable or any(self._has_mask(stack) for stack in readable):
             return
-        frames = [frame for frame in self.run.frames() if not self._reason_without_reading(frame[0])][
-            :BAD_PIXEL_FRAMES
-        ]
-        dtype = pixel_type([stack.dtype for stack in readable])
-        crops = [
-            batch.crops[: len(batch.frames)] for batch in self.readers.batches([frames], len(frames), dtype)
-        ]
-        good = self._mask(frames[0][0])
-        self._bad, line = find_bad_pixels(np.concatenate(crops), good)
-        if line:
-            self.run.bad_pixels = line
-            self._say_once(f"no mask given: {line}")
+        frames = ((stack, number) for stack in readable for number in range(stack.frames))
+        if self._bad.find(self.readers, list(islice(frames, BAD_PIXEL_FRAMES)), self._mask(readable[0])):
+            self._journal.add_bad_pixels(self._bad.to_json())
+            self.run.bad_pixels = self._bad.line
+            self._say_once(f"no mask given: {self._bad.line}")
 
     def _command(self) -> dict[str, Any]:
         """Describe what decides the scores."""

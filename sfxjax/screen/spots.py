@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,17 @@ import numpy as np
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.events import crystfel_line, dials_experiments
-from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.hits_file import write_hits
-from sfxjax.data.inputs import expand
-from sfxjax.data.read import FrameReader
+from sfxjax.data.inputs import find_files
+from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
+from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.lists import ERROR, HIT, MISS, selected
+from sfxjax.screen.sources import Sources
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -78,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--mask", metavar="FILE[:PATH]", help="mask of bad pixels, of the stored frames' shape"
     )
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    parser.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry, for its masks and bad regions")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     add_spot_arguments(parser)
     parser.add_argument("--write-hits", action="store_true", help="also write hits.cxi, with the spots")
@@ -121,33 +125,32 @@ def count_run(options: argparse.Namespace) -> int:
         options.mask_good,
         good_bits=getattr(options, "good_bits", None),
         bad_bits=getattr(options, "bad_bits", None),
+        geometry=getattr(options, "geometry", None),
         allow_links=options.allow_links,
         panels_apart=True,
     )
-    files = expand(options.files)
+    inputs = find_files(options.files)
     keep_compiled(getattr(options, "compilation_cache", False))
     print(device_line())
     with FrameReader(read) as reader:
-        stacks = [stack for name in files for stack in reader.stacks(name)]
-        for stack in stacks:
-            print(stack.describe())
-            for note in stack.notes:
-                print(note)
-        total = sum(stack.frames for stack in stacks)
-        if not total:
-            raise UserError("there are no frames to look at")
+        sources = Sources(reader)
+        sources.open(inputs)
+        for line in sources.lines():
+            print(line)
         frames = []
-        with progress("counting spots", total) as advance:
-            for frame in counted_frames(reader, stacks, min_snr, min_spots):
+        with progress("counting spots", len(sources.run)) as advance:
+            for frame in counted_frames(sources, min_snr, min_spots):
                 frames.append(frame)
                 advance(1)
-        written = _write(out, stacks, frames, min_snr, min_spots)
+        for line in sources.run.value_lines():
+            print(line)
+        written = _write(out, sources, frames, min_snr, min_spots)
         if options.write_hits:
             written.insert(0, _write_hits(reader, out / "hits.cxi", frames))
         if not options.no_report:
             from sfxjax.screen.spots_report import write_spots_report
 
-            write_spots_report(out / "report.html", reader, frames, min_snr, min_spots)
+            write_spots_report(out / "report.html", sources, frames, min_snr, min_spots)
             written.insert(0, "report.html")
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
@@ -158,18 +161,17 @@ def count_run(options: argparse.Namespace) -> int:
     if errors:
         print(f"{errors} frames could not be read; {out / 'frames.csv'} says why")
     if hits:
-        print(f"next: indexamajig -i {out / 'hits.lst'} -g FILE.geom -o {out / 'hits.stream'}")
+        geometry = shlex.quote(read.geometry or "FILE.geom")
+        lst, stream = shlex.quote(str(out / "hits.lst")), shlex.quote(str(out / "hits.stream"))
+        print(f"next: indexamajig -i {lst} -g {geometry} -o {stream}")
     return int(errors > 0)
 
 
-def counted_frames(
-    reader: FrameReader, stacks: list[FrameStack], min_snr: float, min_spots: int
-) -> Iterator[CountedFrame]:
+def counted_frames(sources: Sources, min_snr: float, min_spots: int) -> Iterator[CountedFrame]:
     """Read frames one after the other, and count the spots of several at a time, a thread each.
 
     Args:
-        reader: reads them.
-        stacks: of the run, in order.
+        sources: reads them.
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit.
     """
@@ -178,23 +180,26 @@ def counted_frames(
 
     threads = cores()
 
-    def count(stack: FrameStack, number: int, frame: np.ndarray, mask: np.ndarray | None) -> CountedFrame:
+    def count(stack: FrameStack, number: int, frame: WholeFrame) -> CountedFrame:
         try:
-            spots = find_spots(frame, mask, min_snr=min_snr, min_spots=min_spots)
+            spots = find_spots(
+                frame.pixels, frame.mask, limit=frame.limit, min_snr=min_snr, min_spots=min_spots
+            )
         except UserError as error:
             return CountedFrame(stack, number, None, str(error))
         return CountedFrame(stack, number, spots.visible(min_snr))
 
     waiting: deque[Any] = deque()
-    for stack in stacks:
-        mask = reader.whole_mask(stack)
+    for stack in sources.run.stacks:
         for number in range(stack.frames):
             try:
-                frame = reader.original(stack, number)
+                frame = sources.read(stack, number)
             except (UserError, OSError, RuntimeError, ValueError) as error:
                 waiting.append(CountedFrame(stack, number, None, " ".join(str(error).split())))
             else:
-                waiting.append(thread_pool(threads).submit(count, stack, number, frame, mask))
+                if frame.limit < type_limit(frame.pixels.dtype):
+                    sources.run.limited[frame.limit] += 1
+                waiting.append(thread_pool(threads).submit(count, stack, number, frame))
             if len(waiting) > 2 * threads:
                 yield _result(waiting.popleft())
     while waiting:
@@ -206,7 +211,7 @@ def _result(frame: Any) -> CountedFrame:
 
 
 def _write(
-    out: Path, stacks: list[FrameStack], frames: list[CountedFrame], min_snr: float, min_spots: int
+    out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
 ) -> list[str]:
     """Write the lists; returns their names."""
     rows, spot_rows = [], []
@@ -226,10 +231,24 @@ def _write(
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))
     atomic_write_text(out / "misses.lst", "".join(events[MISS]))
     labels = [frame.label for frame in frames]
-    hits = selected(stacks, np.array(labels) == HIT)
+    run = sources.run
+    hits = selected(run.stacks, np.array(labels) == HIT)
     atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
     summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
-    atomic_write_json(out / "summary.json", {**summary, "min_snr": min_snr, "min_spots": min_spots})
+    atomic_write_json(
+        out / "summary.json",
+        {
+            **summary,
+            "min_snr": min_snr,
+            "min_spots": min_spots,
+            "files": describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
+            "masks": run.masks,
+            "values_left_out": run.value_lines(),
+            "bad_pixels": run.bad_pixels,
+            "notes": sources.notes,
+            "unreadable": run.failed,
+        },
+    )
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", _table(FRAME_COLUMNS, rows))
     return ["frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]

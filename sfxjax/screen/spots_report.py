@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfxjax.data.read import FrameReader
 from sfxjax.files import atomic_write_text
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
@@ -17,6 +16,7 @@ from sfxjax.spots.frame_pixels import frame_pixels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sfxjax.screen.sources import Sources
     from sfxjax.screen.spots import CountedFrame
 
 # Longest side of a picture, pixels.
@@ -26,13 +26,13 @@ POWDER_FRAMES = 50
 
 
 def write_spots_report(
-    path: Path, reader: FrameReader, frames: list[CountedFrame], min_snr: float, min_spots: int
+    path: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
 ) -> None:
     """Write the report.
 
     Args:
         path: of the HTML file.
-        reader: reads the frames shown.
+        sources: reads the frames shown, and tells what was left out.
         frames: of the run, in order.
         min_snr: signal-to-noise ratio from which spots are visible.
         min_spots: visible spots from which a frame is a hit.
@@ -46,12 +46,20 @@ def write_spots_report(
         ("Result", f"{hits} hits among {known} frames ({100 * hits / max(known, 1):.1f} %)"),
         ("A hit", f"probably shows {min_spots} spots or more of signal to noise {min_snr:g}"),
         ("Files", ", ".join(dict.fromkeys(Path(frame.stack.file).name for frame in frames))[:300]),
+        *(("Masks", line) for line in sources.run.masks[:6]),
+        *(("Values left out", line) for line in sources.run.value_lines()),
+        *((("Bad pixels", sources.run.bad_pixels),) if sources.run.bad_pixels else ()),
+        *(("Note", note) for note in sources.notes[:10]),
     ]
     if errors:
         facts.append(("Not read", f"{errors} frames; frames.csv says why"))
     if hits:
         facts.append(
-            ("Index the hits", f"indexamajig -i {path.parent / 'hits.lst'} -g FILE.geom -o hits.stream")
+            (
+                "Index the hits",
+                f"indexamajig -i {path.parent / 'hits.lst'} "
+                f"-g {sources.reader.options.geometry or 'FILE.geom'} -o hits.stream",
+            )
         )
     findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
     rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
@@ -61,9 +69,9 @@ def write_spots_report(
     for heading, places in _chosen(scores, expected, labels):
         if len(places):
             parts.append(f"<h2>{heading}</h2><div>")
-            parts += [_picture(reader, frames[place], place) for place in places]
+            parts += [_picture(sources, frames[place], place) for place in places]
             parts.append("</div>")
-    powder = _powder(reader, frames)
+    powder = _powder(sources, frames)
     if powder is not None:
         parts.append(f"<h2>Largest value of each pixel over {powder[1]} hits</h2><div>{powder[0]}</div>")
     note = "In the pictures dark is bright, blue is masked, and the smooth background is subtracted; circles are spots."
@@ -87,18 +95,18 @@ def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> lis
     ]
 
 
-def _pixels(reader: FrameReader, frame: CountedFrame) -> np.ndarray:
+def _pixels(sources: Sources, frame: CountedFrame) -> np.ndarray:
     """Read a frame, panels one below the other as their spots' places count, NaN where a pixel tells nothing."""
-    pixels, mask, limit = reader.whole(frame.stack, frame.number)
+    pixels, mask, limit = sources.read(frame.stack, frame.number)
     return frame_pixels(pixels, mask, 0, limit).floats()
 
 
-def _picture(reader: FrameReader, frame: CountedFrame, place: int) -> str:
+def _picture(sources: Sources, frame: CountedFrame, place: int) -> str:
     spots = frame.spots
     assert spots is not None
     where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"
     caption = f"{where}: {frame.label}, {spots.expected:.1f} spots, score {spots.score:.3f}"
-    return _circled(_pixels(reader, frame), spots.fs, spots.ss, caption)
+    return _circled(_pixels(sources, frame), spots.fs, spots.ss, caption)
 
 
 def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str) -> str:
@@ -123,7 +131,7 @@ def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str) -> str:
     )
 
 
-def _powder(reader: FrameReader, frames: list[CountedFrame]) -> tuple[str, int] | None:
+def _powder(sources: Sources, frames: list[CountedFrame]) -> tuple[str, int] | None:
     """Draw the largest value of each pixel over hits of the first hit's shape."""
     hits = [frame for frame in frames if frame.label == HIT]
     hits = [frame for frame in hits if frame.stack.raw_shape == hits[0].stack.raw_shape]
@@ -132,9 +140,9 @@ def _powder(reader: FrameReader, frames: list[CountedFrame]) -> tuple[str, int] 
     chosen = [
         hits[k] for k in np.linspace(0, len(hits) - 1, min(len(hits), POWDER_FRAMES)).round().astype(int)
     ]
-    largest = _pixels(reader, chosen[0])
+    largest = _pixels(sources, chosen[0])
     for frame in chosen[1:]:
-        largest = np.fmax(largest, _pixels(reader, frame))
+        largest = np.fmax(largest, _pixels(sources, frame))
     return _circled(largest, (), (), "virtual powder"), len(chosen)
 
 

@@ -1,0 +1,129 @@
+"""What the default way of screening reads: the run's stacks, what leaves pixels out of them, and words about both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from sfxjax.data.frames import FrameStack, describe_all
+from sfxjax.data.inputs import Inputs
+from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
+from sfxjax.data.read import FrameReader, WholeFrame
+from sfxjax.errors import UserError
+from sfxjax.screen.run import Run, unreadable
+
+NO_MASK = "no mask in the files and none given: pixels are left out by their values alone"
+# Lines about the files and their masks that the terminal is told of.
+MOST_LINES = 10
+# Whole frames looked at for bad pixels.
+_LOOKED_AT = 20
+_UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
+
+
+def notes_of(run: Run, failed: dict[str, str]) -> list[str]:
+    """Return what is to be said of a run's files: what their readers noted, and why some of them cannot be read."""
+    return [*run.notes(), *(f"{name} cannot be screened: {reason}" for name, reason in failed.items())]
+
+
+def described(run: Run, notes: list[str]) -> list[str]:
+    """Say what a run holds, and the notes about it, of many files and notes only the first."""
+    readable = [stack for stack in run.stacks if stack.file not in run.failed]
+    files = list(dict.fromkeys(stack.file for stack in readable))
+    shown = set(files[:MOST_LINES])
+    lines = describe_all([stack for stack in readable if stack.file in shown])
+    if len(files) > MOST_LINES:
+        rest = [stack for stack in readable if stack.file not in shown]
+        layouts = ", ".join(sorted({stack.layout for stack in rest}))
+        frames = sum(stack.frames for stack in rest)
+        lines.append(f"and {len(files) - MOST_LINES} more files ({layouts}) with {frames} frames")
+    lines += notes[:MOST_LINES]
+    if len(notes) > MOST_LINES:
+        lines.append(f"and {len(notes) - MOST_LINES} more such notes")
+    return lines
+
+
+@dataclass
+class Sources:
+    """The frames of a run, and which of their pixels count.
+
+    Attributes:
+        reader: reads them.
+        run: the stacks, why files cannot be read, and lines about masks and bad pixels.
+        notes: about the files, for the user.
+    """
+
+    reader: FrameReader
+    run: Run = field(default_factory=Run)
+    notes: list[str] = field(default_factory=list)
+    _bad: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
+
+    def open(self, inputs: Inputs) -> None:
+        """Look at the files.
+
+        Raises:
+            UserError: none can be read, or a mask or a geometry does not fit.
+        """
+        run = self.run
+        for name in inputs.files:
+            try:
+                found = self.reader.stacks(name)
+                lines = [line for stack in found for line in self.reader.shared_mask(stack).lines]
+            except UserError as error:
+                if len(inputs.files) == 1:
+                    raise
+                run.failed[name], found, lines = str(error), [unreadable(name)], []
+            run.stacks += found
+            run.masks += [line for line in dict.fromkeys(lines) if line not in run.masks]
+        readable = [stack for stack in run.stacks if stack.file not in run.failed]
+        if not any(stack.frames for stack in readable):
+            raise UserError(next(iter(run.failed.values()), "there are no frames to look at"))
+        self.notes = [*inputs.notes, *notes_of(run, run.failed)]
+        if not run.masks:
+            run.masks.append(NO_MASK)
+        self._find_bad_pixels(readable)
+
+    def lines(self) -> list[str]:
+        """Return what the terminal is told."""
+        bad = [f"no mask given: {self.run.bad_pixels}"] if self.run.bad_pixels else []
+        return [*described(self.run, self.notes), *self.run.masks[:MOST_LINES], *bad]
+
+    def read(self, stack: FrameStack, number: int) -> WholeFrame:
+        """Read a frame, with the pixels found bad among those left out.
+
+        Raises:
+            UserError, OSError, RuntimeError, ValueError: it cannot be read.
+        """
+        if stack.file in self.run.failed:
+            raise UserError(self.run.failed[stack.file])
+        frame = self.reader.whole(stack, number)
+        bad = self._bad.get(stack.raw_shape)
+        if bad is None:
+            return frame
+        return frame._replace(mask=~bad if frame.mask is None else frame.mask & ~bad)
+
+    def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
+        """Find pixels that never change where no mask tells the bad ones, over the first frames of the first shape."""
+        first = readable[0]
+        stacks = [stack for stack in readable if stack.raw_shape == first.raw_shape]
+        masked = self.reader.options.mask or any(
+            stack.mask_dataset or stack.frame_masks for stack in readable
+        )
+        if masked or sum(stack.frames for stack in stacks) < FEWEST_FRAMES:
+            return
+
+        def frames() -> Iterator[np.ndarray]:
+            for stack in stacks:
+                for number in range(stack.frames):
+                    try:
+                        yield self.reader.original(stack, number)
+                    except _UNREADABLE:
+                        continue
+
+        bad, self.run.bad_pixels = find_bad_pixels(
+            islice(frames(), _LOOKED_AT), self.reader.whole_mask(first)
+        )
+        if bad is not None:
+            self._bad[first.raw_shape] = bad
