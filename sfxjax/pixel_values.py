@@ -101,8 +101,8 @@ def marked(frames: np.ndarray) -> np.ndarray:
     if all(own == limit for own in least):
         return frames
     whole = frames.dtype.kind == "f" or math.isfinite(limit)
-    kept = flat.copy() if whole else flat.astype(np.float32)
-    none = np.nan if kept.dtype.kind == "f" else np.iinfo(kept.dtype).max
+    kept: np.ndarray = flat.astype(frames.dtype if whole else np.float32)
+    none = np.nan if kept.dtype.kind == "f" else np.iinfo(frames.dtype).max
     for frame, own in zip(kept, least, strict=True):
         if own < limit:
             frame[frame >= own] = none
