@@ -1,11 +1,11 @@
 """Labels of frames, by experts or by counted spots, and the files that hold them.
 
-A frame with ten spots or more is a hit, one with four to nine a maybe, one with three or fewer a miss. Three kinds of files are
-read:
+A frame with ten spots or more is a hit, one with four to nine a maybe, one with three or fewer a miss. These files are read:
 
 - CXIDB 76's text: one line `r0095_2000.h5 [1] MISS` a frame, in order, counted from 1;
 - CSV with the columns `file`, `event` and `label` (hit, maybe or miss) or `spots` (how many);
-- the `frames.csv` that a screening writes, which is such a CSV; its errors are frames without a label.
+- the `frames.csv` that a screening writes, which is such a CSV; its errors are frames without a label;
+- what other programs know of the frames, see `sfxjax.data.label_sources`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.label_sources.counts import labels_of_counts
+from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write_text
+
+if TYPE_CHECKING:
+    from sfxjax.data.label_sources import LabelSource
 
 
 class Label(IntEnum):
@@ -57,7 +63,10 @@ def classify(spots: np.ndarray) -> np.ndarray:
 
 
 def read_labels(
-    path: str | Path, frames: Sequence[tuple[str, str]], file_name: str | None = None
+    path: str | Path,
+    frames: Sequence[tuple[str, str]],
+    file_name: str | None = None,
+    min_spots: int | None = None,
 ) -> np.ndarray:
     """Read the labels of frames from a file of one of the kinds that the module's text names.
 
@@ -65,6 +74,7 @@ def read_labels(
         path: of the file of labels.
         frames: (file, event) of each frame, the event as CrystFEL writes it, such as `//5`.
         file_name: the frames' file that every line of CXIDB 76's text must name; None takes any.
+        min_spots: spots of a finder from which a frame is a hit; None: as `sfxjax.data.label_sources.counts` says.
 
     Returns:
         int8 (frames,): MISS, MAYBE, HIT or UNLABELLED.
@@ -72,6 +82,13 @@ def read_labels(
     Raises:
         UserError: the file is missing, of no known kind, or does not fit the frames.
     """
+    source = _source(path)
+    if source is not None:
+        known = source.read(Path(path), Places(frames))
+        if known.counts is None:
+            return known.labels
+        of_counts = labels_of_counts(known.counts, str(path), min_spots)
+        return np.where(known.labels == UNLABELLED, of_counts, known.labels)
     lines = _lines(path)
     try:
         header, *rows = list(csv.reader(lines)) or [[]]
@@ -83,7 +100,7 @@ def read_labels(
     kinds = [column for column in ("label", "spots") if column in header]
     if "event" not in header or not kinds:
         raise UserError(f"{path}: columns {', '.join(header)}; file, event, and label or spots are needed")
-    places = _Places(frames)
+    places = Places(frames)
     labels = np.full(len(frames), UNLABELLED, np.int8)
     seen: dict[int, int] = {}
     for number, cells in enumerate(rows, start=2):
@@ -99,13 +116,22 @@ def read_labels(
         if place in seen:
             raise UserError(f"{where}: the frame of line {seen[place]} again")
         seen[place] = number
-        labels[place] = _label(row, kinds[0], where)
+        labels[place] = _label(row, kinds[0], where, min_spots)
     if (labels == UNLABELLED).all():
         raise UserError(f"{path}: no frame has a label; fill in the column {kinds[0]}, or leave the file out")
     return labels
 
 
-def _label(row: dict[str, str], kind: str, where: str) -> int:
+def _source(path: str | Path) -> LabelSource | None:
+    from sfxjax.data.label_sources import source_of
+
+    try:
+        return source_of(Path(path))
+    except OSError as error:
+        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+
+
+def _label(row: dict[str, str], kind: str, where: str, min_spots: int | None) -> int:
     # Programs that know no empty integers write 12.0.
     text = row[kind].removesuffix(".0")
     if kind == "spots":
@@ -113,6 +139,8 @@ def _label(row: dict[str, str], kind: str, where: str) -> int:
             return UNLABELLED
         if not text.isdecimal():
             raise UserError(f"{where}: {text!r} is no number of spots")
+        if min_spots is not None:
+            return HIT if int(text) >= min_spots else MISS
         return int(classify(np.asarray(min(int(text), 10**6))))
     word = text.upper()
     if word in _NO_LABEL:
@@ -122,44 +150,6 @@ def _label(row: dict[str, str], kind: str, where: str) -> int:
     if word not in LABEL_WORDS:
         raise UserError(f"{where}: {text!r} is none of {', '.join(LABEL_WORDS)}")
     return LABEL_WORDS.index(word)
-
-
-class _Places:
-    """Finds a frame by its file, as given, by its whole path or by its name alone, and its event."""
-
-    def __init__(self, frames: Sequence[tuple[str, str]]) -> None:
-        self._places: dict[tuple[str, str], int] = {}
-        for place, (file, event) in enumerate(frames):
-            self._places[file, _event(event)] = place
-            if not event:
-                # The only image of a file is its first as well.
-                self._places[file, "//0"] = place
-        self._files: tuple[dict[str, set[str]], ...] = ({}, {}, {})
-        for file in dict.fromkeys(file for file, _ in frames):
-            for known, name in zip(self._files, _names(file), strict=True):
-                known.setdefault(name, set()).add(file)
-
-    def find(self, file: str, event: str, where: str) -> int:
-        for known, name in zip(self._files, _names(file), strict=True):
-            files = known.get(name, set())
-            if len(files) > 1:
-                raise UserError(f"{where}: {len(files)} files are named {name}; write the paths of the files")
-            for only in files:
-                if (only, _event(event)) in self._places:
-                    return self._places[only, _event(event)]
-            if files:
-                break
-        raise UserError(f"{where}: there is no frame {event} in {file}")
-
-
-def _names(file: str) -> tuple[str, str, str]:
-    path = Path(file)
-    return file, str(path.resolve()), path.name
-
-
-def _event(text: str) -> str:
-    """Write an event in one way: `//5` and `5` are the same frame."""
-    return text if "//" in text or not text else f"//{text}"
 
 
 def parse_annotations(path: str | Path, expected_frames: int, file_name: str | None = None) -> np.ndarray:

@@ -40,6 +40,7 @@ _KEYS = {
     "dataset": str,
     "geometry": str,
     "beam_centre": list,
+    "min_spots": int,
 }
 
 
@@ -53,6 +54,7 @@ class SetDescription:
         labels: file of labels, see `sfxjax.data.labels`; None: the frames have none.
         read: what the user says about the files.
         label_name: the frames' file that labels of CXIDB 76 must name.
+        min_spots: spots of a finder from which a frame is a hit; None: read off its counts.
     """
 
     name: str
@@ -60,6 +62,7 @@ class SetDescription:
     labels: str | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
     label_name: str | None = None
+    min_spots: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what decides the set's frames and labels, as JSON values.
@@ -78,7 +81,8 @@ class SetDescription:
         digest = None
         if self.labels is not None and Path(self.labels).is_file():
             digest = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()[:16]
-        return {"files": files, "labels": digest, "read": asdict(self.read)}
+        own = {} if self.min_spots is None else {"min_spots": self.min_spots}
+        return {"files": files, "labels": digest, "read": asdict(self.read), **own}
 
 
 def sets_in(folder: str | Path | None, names: Sequence[str]) -> dict[str, SetDescription]:
@@ -233,6 +237,10 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
     ):
         raise UserError(f"the beam centre of the set {name!r} is not x,y such as 960.5,958.2")
 
+    min_spots = fields.get("min_spots")
+    if min_spots is not None and min_spots < 1:
+        raise UserError(f"min_spots={min_spots} of the set {name!r} makes no sense: give 1 or more")
+
     def place(key: str) -> str | None:
         return None if fields.get(key) is None else str(folder / fields[key])
 
@@ -252,6 +260,7 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
             geometry=place("geometry"),
             centre=None if centre is None else (float(centre[0]), float(centre[1])),
         ),
+        min_spots=min_spots,
     )
 
 

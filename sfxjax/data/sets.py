@@ -72,7 +72,9 @@ class FrameSet:
             self.labels = np.full(len(self), UNLABELLED, np.int8)
             if description.labels is not None:
                 frames = [(stack.file, stack.event(number)) for stack, number in self._frames]
-                self.labels = read_labels(description.labels, frames, description.label_name)
+                self.labels = read_labels(
+                    description.labels, frames, description.label_name, description.min_spots
+                )
         except BaseException:
             self.close()
             raise
