@@ -50,6 +50,31 @@ def test_values_that_are_no_number_do_not_count() -> None:
     assert (~valid_pixels(frame)).sum() == 3 and not valid_pixels(frame)[3, :3].any()
 
 
+@pytest.mark.parametrize("gap", [-1, -2, -10000])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_gaps_of_one_negative_value_do_not_count_without_a_mask(dtype: Any, gap: int) -> None:
+    frame = some_frame(dtype, 3)
+    frame[10:14] = gap
+    frame[20:24] = -1
+    np.testing.assert_array_equal(valid_pixels(frame), frame >= 0)
+    # Where many values are negative they are noise, and count.
+    noise = np.random.default_rng(3).normal(0, 20, (40, 60)).round().astype(dtype)
+    assert valid_pixels(noise).mean() > 0.99
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e-3, 1e-2, 1e6, 2.0**60])
+@pytest.mark.parametrize("mean", [3, 80])
+def test_the_unit_of_floats_decides_nothing(factor: float, mean: float) -> None:
+    frame = np.random.default_rng(1).poisson(mean, (320, 300)).astype(np.float32)
+    frame[40:60] = 0
+    scaled = (frame * factor).astype(np.float32)
+    np.testing.assert_array_equal(valid_pixels(scaled), valid_pixels(frame))
+    limit = np.float32(frame.max() * factor)
+    np.testing.assert_array_equal(
+        valid_pixels(scaled, limit=float(limit)), valid_pixels(frame, limit=float(frame.max()))
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_zeros_count_in_dark_frames_alone(dtype: Any) -> None:
     bright, dark = some_frame(dtype), some_frame(dtype, 3)
@@ -61,8 +86,8 @@ def test_zeros_count_in_dark_frames_alone(dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
 def test_negative_pixels_mean_no_value_where_a_mask_says_so_and_else_0(dtype: Any) -> None:
     frame = some_frame(dtype, 3)
-    frame[2, 3:9] = -1
-    frame[4, 4] = -2
+    frame[2, 3:9] = [-3, -4, -5, -6, -7, -7]
+    frame[4, 4:6] = -1, -2
     np.testing.assert_array_equal(valid_pixels(frame, negatives=True), frame >= 0)
     pixels, _ = settle(jnp.asarray(frame), None, np.inf, False)
     assert valid_pixels(frame).all()

@@ -8,10 +8,14 @@ A pixel does not count where
 4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 detector units. Behind a beam stop, in a
    hole or in a gap between panels detectors write 0, and its rim is as sharp as a spot; where the mean is high no live pixel
    reads 0;
-5. it is negative, where negative values mean "no value": in frames that come with a mask or of a layout that says so. Elsewhere
-   a negative pixel counts as 0, as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a
-   pedestal (more than 5 % of the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight
-   times their mean, which the normalisation does not see, and only what is still negative then does not count.
+5. it is negative, where negative values mean "no value": in frames that come with a mask or of a layout that says so, and where
+   next to no pixel has another negative value than -1, -2 and the lowest, as gaps have. Elsewhere a negative pixel counts as 0,
+   as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a pedestal (more than 5 % of
+   the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight times their mean, which
+   the normalisation does not see, and only what is still negative then does not count.
+
+Floats can be of any unit: where their noise tells that one photon is far less or far more than 1 they are scaled by a power of
+two, which changes nothing but that the 50 of rule 4 means the same.
 
 `settle` decides this for one crop; `Pixels` is the outcome, which `sfxjax.preprocess.tiled` reads tile by tile.
 """
@@ -32,6 +36,13 @@ NOISE_FRACTION = 0.05
 NOISE_DEPTH = 8
 # A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
 LEAST_MEAN_WITHOUT_ZEROS = 50.0
+
+
+# Of frames with gaps of -1, -2 or a lowest value at most this fraction of the negative pixels has another value.
+OTHER_NEGATIVES = 0.1
+# Exponents of 2 of the variance over the mean of float frames that are taken as they are.
+NATURAL_UNITS = (-2, 8)
+_UNIT_ROWS = 16
 
 
 # NumPy, since no JAX array may be made before several processes are joined.
@@ -142,6 +153,7 @@ def settle(
     Returns:
         The pixels; and what they tell of the frame.
     """
+    crop, limit, unit = _in_natural_units(crop, mask, limit)
     values, kept = crop, mask
     limited: jax.Array | float | None = None if isinstance(limit, float) and limit == math.inf else limit
     if not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
@@ -163,8 +175,35 @@ def settle(
     counting = moments.others + jnp.where(zeros_count, moments.zeros, 0)
     # Masked pixels stand for the lowest value, and are at the highest where all others are too.
     at_largest = jnp.where(with_number > 0, jnp.minimum(highest.times / jnp.maximum(with_number, 1), 1), 0)
-    facts = Facts(counting / jnp.maximum(unmasked, 1), at_largest, highest.value)
+    facts = Facts(counting / jnp.maximum(unmasked, 1), at_largest, highest.value / unit)
     return pixels, facts
+
+
+def _in_natural_units(
+    crop: jax.Array, mask: jax.Array | None, limit: jax.Array | float
+) -> tuple[jax.Array, jax.Array | float, jax.Array | float]:
+    """Scale floats of an odd unit by a power of two: the crop, its limit, and the factor.
+
+    The unit is the variance over the mean, which is that of one photon, from the differences of neighbouring pixels.
+    """
+    if crop.dtype != jnp.float32:
+        return crop, limit, 1.0
+    rows = crop[::_UNIT_ROWS]
+    known = jnp.isfinite(rows) & (rows != 0) & (rows < limit)
+    known = known if mask is None else known & mask[::_UNIT_ROWS]
+    top = jnp.max(jnp.where(known, jnp.abs(rows), 0))
+    near_one = jnp.where(known, rows / jnp.where(top > 0, top, 1), 0)
+    pairs = known[:, 1:] & known[:, :-1]
+    difference = jnp.sum(jnp.where(pairs, jnp.abs(jnp.diff(near_one, axis=1)), 0)) / jnp.maximum(
+        pairs.sum(), 1
+    )
+    mean = jnp.sum(jnp.abs(near_one)) / jnp.maximum(known.sum(), 1)
+    deviation = difference * (math.sqrt(math.pi) / 2)
+    exponent = jnp.round(2 * jnp.log2(deviation) - jnp.log2(mean) + jnp.log2(top))
+    odd = jnp.isfinite(exponent) & ((exponent < NATURAL_UNITS[0]) | (exponent > NATURAL_UNITS[1]))
+    factor = jnp.ldexp(jnp.float32(1), jnp.where(odd, jnp.clip(-exponent, -120, 120), 0).astype(jnp.int32))
+    endless = isinstance(limit, float) and limit == math.inf
+    return crop * factor, limit if endless else limit * factor, factor
 
 
 def _count(valid: jax.Array) -> jax.Array:
@@ -198,6 +237,8 @@ def _without_negatives(
         bottom = NOISE_DEPTH * jnp.sum(jnp.where(noise, values, 0)) / jnp.maximum(jnp.sum(noise), 1)
         bottom = jnp.where(noisy, jnp.floor(bottom) if integers else bottom, 0)
         kept = counting & ((values >= bottom) | ~(noisy | jnp.asarray(negatives_invalid)))
+        gaps = counting & (values < 0) & (sentinel | (values == lowest))
+        kept &= ~(gaps & ~noisy & (jnp.sum(noise) <= OTHER_NEGATIVES * jnp.sum(gaps)))
         # Integers wrap around and so come out right: the difference is not negative.
         step = (-bottom).astype(jnp.int32).astype(dtype) if integers else -bottom.astype(dtype)
         return jnp.where(values >= bottom, crop.astype(dtype) + step, 0), kept
