@@ -364,7 +364,7 @@ def test_masks_and_flagged_values_of_a_geometry_are_left_out(tmp_path: Path) -> 
             assert mask is not None
             expected = (index >= 0) & good[number].reshape(-1)[np.maximum(index, 0)]
             np.testing.assert_array_equal(mask & shared, expected)
-    with pytest.raises(UserError, match="mask0_badbits, which differs between panels"):
+    with pytest.raises(UserError, match="mask0_badbits differs between panels"):
         parse_geometry(text + "m1/mask0_badbits = 0x8\n", "g.geom")
 
 

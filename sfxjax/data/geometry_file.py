@@ -76,7 +76,7 @@ def parse_geometry(text: str, path: str | Path) -> Geometry:
     try:
         panels = tuple(_panel(name, fields, _flags(flags[name])) for name, fields in used.items())
         regions = tuple(_region(name, fields) for name, fields in bad.items())
-        common = _common(list(used.values()))
+        common = _common(list(used.values()), path)
         masks = _masks(common)
     except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error} is missing or wrong in this geometry file") from error
@@ -116,14 +116,15 @@ def _check_region(region: BadRegion, panels: tuple[Panel, ...], named: set[str],
         )
 
 
-def _common(panels: list[Fields]) -> Fields:
+def _common(panels: list[Fields], path: str | Path) -> Fields:
     """Return where frames and masks are, which must hold for all panels."""
     common = {}
     for key in dict.fromkeys(key for fields in panels for key in fields):
         if key == "data" or _MASK_KEY.fullmatch(key):
             if any(fields.get(key) != panels[0].get(key) for fields in panels):
-                raise ValueError(
-                    f"{key}, which differs between panels (panels in data sets of their own are not read),"
+                raise UserError(
+                    f"{path}: {key} differs between panels, which is not read; put all panels into one data set, and their "
+                    "masks into another of its shape"
                 )
             common[key] = panels[0][key]
     return common

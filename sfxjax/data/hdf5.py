@@ -141,9 +141,9 @@ class Files:
             if isinstance(link, h5py.ExternalLink):
                 own = Path(here.file.filename)
                 target = linked(own, _text(link.filename))
-                self._permit(own, target, f"the link {part}")
                 if not target.is_file():
                     raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
+                self._permit(own, target, f"the link {part}")
                 wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
                 return self._walk(target, self.open(target), wanted, left - 1)
             here = here[part]
@@ -155,8 +155,9 @@ class Files:
         real, root = target.resolve(), self.root.resolve()
         # A link in a folder of links leads to the real file, and what lies beside that is the run's own.
         if not {root, own.resolve().parent} & set(real.parents):
+            gone = "" if real.is_file() else " (which is missing)"
             raise UserError(
-                f"{own}: {what} points to {real}, outside the run's folder {root}; "
+                f"{own}: {what} points to {real}{gone}, outside the run's folder {root}; "
                 "if you trust the file, give --allow-links"
             )
 

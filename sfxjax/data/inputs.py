@@ -20,10 +20,55 @@ LIST_SUFFIXES = (".lst",)
 # What a screening writes beside its lists.
 OWN_NAMES = ("class_means.h5",)
 OWN_GROUP = "/entry_1/screening"
-# Files of frames that nothing here reads; others in a folder are passed over in silence.
-FOREIGN_SUFFIXES = (
-    *(".img", ".edf", ".osc", ".sfrm", ".smv", ".raw", ".mrc", ".emd", ".npy", ".xtc", ".xtc2"),
-    *(".h5.gz", ".h5.bz2", ".cbf.xz", ".cbf.zst", ".tif.xz", ".tif.zst", ".h5.part", ".mccd.xz"),
+# What lies beside frames and holds none: other files in a folder that are not read are named.
+NO_FRAMES = (
+    *(
+        ".txt",
+        ".log",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".xml",
+        ".md",
+        ".html",
+        ".pdf",
+        ".dat",
+    ),
+    *(
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".svg",
+        ".gif",
+        ".geom",
+        ".lst",
+        ".stream",
+        ".expt",
+        ".refl",
+        ".cell",
+        ".mtz",
+        ".pdb",
+        ".hkl",
+    ),
+    *(
+        ".py",
+        ".sh",
+        ".ipynb",
+        ".npz",
+        ".pkl",
+        ".pickle",
+        ".ini",
+        ".cfg",
+        ".inp",
+        ".journal",
+        ".lock",
+        ".md5",
+        ".sha256",
+    ),
 )
 _PART = re.compile(r"(.*)_(?:data_)?\d+\.[^.]*")
 
@@ -97,11 +142,12 @@ def _in_folder(folder: Path, notes: list[str]) -> list[str]:
     entries = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
     mine = tuple(_suffixes())
     inside = sorted((str(entry) for entry in entries if entry.name.lower().endswith(mine)), key=natural_order)
-    others = [entry.name.lower() for entry in entries if not entry.name.lower().endswith(mine)]
-    foreign = Counter(suffix for name in others for suffix in FOREIGN_SUFFIXES if name.endswith(suffix))
+    others = [entry.name.lower() for entry in entries if not entry.name.lower().endswith((*mine, *NO_FRAMES))]
+    foreign = Counter("".join(Path(name).suffixes[-2:]) or "without a suffix" for name in others)
     if foreign:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(foreign.items()))
-        notes.append(f"{folder}: left out files of formats that are not read: {kinds}")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in foreign.most_common(6))
+        more = f" and {len(foreign) - 6} more kinds" if len(foreign) > 6 else ""
+        notes.append(f"{folder}: left out files of formats that are not read: {kinds}{more}")
     return _each_frame_once(inside, folder, notes)
 
 

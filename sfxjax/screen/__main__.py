@@ -50,7 +50,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--dataset", metavar="PATH", help="path of the frames in HDF5 files; %% stands for any name"
     )
     read.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
-    read.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    read.add_argument(
+        "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
+    )
     read.add_argument(
         "--good-bits", type=_bits, metavar="BITS", help="bits that good pixels have set, as 0x1"
     )

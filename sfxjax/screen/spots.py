@@ -43,6 +43,8 @@ FRAME_COLUMNS = ("file", "event", "index", "score", "label", "spots", "fourth_sn
 SPOT_COLUMNS = ("file", "event", "ss", "fs", "snr", "probability")
 MIN_SNR, MIN_SPOTS = 6.0, 4
 THRESHOLD = 0.5
+# So many frames that are all alike are no chance.
+FEWEST_ALIKE = 4
 # CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
 RESULT = "/entry_1/result_1"
 
@@ -80,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--mask", metavar="FILE[:PATH]", help="mask of bad pixels, of the stored frames' shape"
     )
-    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    parser.add_argument(
+        "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
+    )
     parser.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry, for its masks and bad regions")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     add_spot_arguments(parser)
@@ -154,6 +158,8 @@ def count_run(options: argparse.Namespace) -> int:
             written.insert(0, "report.html")
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
+    for line in warnings_of(frames):
+        print(line)
     print(
         f"{hits} hits among {len(labels) - errors} frames: probably {min_spots} spots or more of "
         f"signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
@@ -165,6 +171,26 @@ def count_run(options: argparse.Namespace) -> int:
         lst, stream = shlex.quote(str(out / "hits.lst")), shlex.quote(str(out / "hits.stream"))
         print(f"next: indexamajig -i {lst} -g {geometry} -o {stream}")
     return int(errors > 0)
+
+
+def warnings_of(frames: list[CountedFrame]) -> list[str]:
+    """Say where every frame shows spots, most of them in places where the others do too: those are no crystal's."""
+    known = [frame.spots for frame in frames if frame.spots is not None]
+    if len(known) < FEWEST_ALIKE or any(spots.score < THRESHOLD for spots in known):
+        return []
+    places = [
+        {(int(ss // 8), int(fs // 8)) for ss, fs in zip(spots.ss, spots.fs, strict=True)} for spots in known
+    ]
+    again = [
+        len(one & other) / max(len(one), 1)
+        for one, other in zip(places, places[1:] + places[:1], strict=True)
+    ]
+    if np.median(again) < 0.5:
+        return []
+    return [
+        f"all {len(known)} frames are hits, with {100 * np.median(again):.0f} % of the spots where the next frame has them too: "
+        "they may be the detector's; mask those places"
+    ]
 
 
 def counted_frames(sources: Sources, min_snr: float, min_spots: int) -> Iterator[CountedFrame]:
@@ -247,6 +273,7 @@ def _write(
             "bad_pixels": run.bad_pixels,
             "notes": sources.notes,
             "unreadable": run.failed,
+            "warnings": warnings_of(frames),
         },
     )
     # Last, since its presence tells a whole result.

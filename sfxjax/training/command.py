@@ -203,6 +203,9 @@ def prepared_set(
         progress(f"reading and pre-processing {title(frame_set)}", len(frame_set)) as advance,
     ):
         prepared = prepare(frame_set, reductions, base, advance=advance)
+        notes = () if frame_set.simulated else frame_set.notes
+    for note in notes:
+        print(f"{prepared.title()}: {note}")
     labelled = len(prepared.labelled)
     if not labelled:
         print(f"{prepared.title()}: no labels, so it is not tested on")

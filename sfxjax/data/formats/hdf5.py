@@ -55,6 +55,9 @@ def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | 
         return _named(files, path, options, axis)
     for layout in LAYOUTS:
         stacks = layout.find(files, path, options)
+        if stacks and geometry is not None and geometry.data is not None:
+            note = f"{path}: {geometry.data}, where the geometry has the frames, is not in it; {stacks[0].dataset} is read"
+            return [replace(stacks[0], notes=(*stacks[0].notes, note)), *stacks[1:]]
         if stacks:
             return stacks
     clear = only_frames(files, path, options)
