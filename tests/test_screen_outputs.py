@@ -23,6 +23,7 @@ from sfxjax.evaluation.recall import recall_bound, threshold_for_recall
 from sfxjax.models.checkpoint import save_model
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
+from sfxjax.screen.command import equal_scores
 from sfxjax.screen.report import hit_rate
 from sfxjax.screen.scorer import Screener
 
@@ -252,3 +253,35 @@ def test_the_hits_are_written_as_they_were_with_what_is_known_of_them(
     ]
     assert cases.screen(*again, "--threshold", threshold) == 0
     np.testing.assert_array_equal(cases.scores(tmp_path / "p"), cases.scores(tmp_path / "o")[hits])
+
+
+def test_equal_scores_of_all_frames_are_warned_of() -> None:
+    (line,) = equal_scores(np.array([0.25, np.nan, 0.25, 0.25, 0.25], np.float32))
+    assert line.startswith("all 4 frames have the same score, 0.25")
+    assert equal_scores(np.array([0.25, 0.25, 0.25, 0.26], np.float32)) == []
+    assert equal_scores(np.array([0.25, 0.25], np.float32)) == []
+
+
+def test_terminal_report_and_summary_name_masks_values_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_model(tmp_path / "tiny" / "model", cases.tiny_model()).parent
+    frames = cases.frames(3, 724, "uint32")
+    frames[:, 300:320] = 65535
+    (tmp_path / "run").mkdir()
+    with h5py.File(tmp_path / "run" / "x_master.h5", "w") as file:
+        file["/entry/data/data"] = frames
+        mask = np.zeros((724, 724), np.uint32)
+        mask[10:20, 10:30] = 1
+        file["/entry/instrument/ELE_D0/pixel_mask"] = mask
+    (tmp_path / "run" / "y.img").touch()
+    assert cases.screen(tmp_path / "run", "--model", model, "--out", tmp_path / "o", "--readers", "1") == 0
+    said = capsys.readouterr().out
+    report = (tmp_path / "o" / "report.html").read_text()
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
+    for words in (
+        "mask /entry/instrument/ELE_D0/pixel_mask in the frames' file (0 is good): 200 of 524,176 pixels",
+        "in 3 frames pixels of 65534 and more were left out",
+        "left out files of formats that are not read: 1 .img",
+    ):
+        assert words in said and words in report.replace("&#x27;", "'") and words in json.dumps(summary)

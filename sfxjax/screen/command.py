@@ -154,7 +154,7 @@ def write_everything(
     written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
     for line in run.value_lines():
         _say(line)
-    warnings = [*_equal_scores(scores), *_strange_frames(screening, model)]
+    warnings = [*equal_scores(scores), *_strange_frames(screening, model)]
     for line in warnings:
         _say(line)
     counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
@@ -269,7 +269,7 @@ class _Progress:
         self._bar.update(self._task, advance=count, rate=rate, hits=share)
 
 
-def _equal_scores(scores: np.ndarray) -> list[str]:
+def equal_scores(scores: np.ndarray) -> list[str]:
     """Say where no frame differs from another, which no run of frames does."""
     known = scores[~np.isnan(scores)]
     if len(known) < FEWEST_ALIKE or np.ptp(known) > 1e-6:
