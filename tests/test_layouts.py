@@ -75,6 +75,17 @@ def test_two_stacks_are_asked_about_and_those_behind_links_are_listed(tmp_path: 
         reader.stacks(str(path))
 
 
+def test_the_mask_in_the_file_that_a_link_leads_to_is_found(tmp_path: Path) -> None:
+    place = "/entry_0000/instrument/eiger"
+    write(tmp_path / "lima.h5", **{f"{place}/data": FRAMES, f"{place}/detector_information/pixel_mask": BAD})
+    path = write(
+        tmp_path / "scan.h5", **{"/1.1/measurement/eiger": h5py.ExternalLink("lima.h5", f"{place}/data")}
+    )
+    stack, good = mask_of(path)
+    assert stack.mask_dataset == f"{tmp_path}/lima.h5:{place}/detector_information/pixel_mask"
+    np.testing.assert_array_equal(good, BAD == 0)
+
+
 def test_a_mask_of_no_known_meaning_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "run.h5", **{"/entry/data/data": FRAMES, "/other/badmask": BAD})
     stack, good = mask_of(path)

@@ -29,8 +29,8 @@ class FrameStack:
         shape: (ss, fs) of one frame once its panels are assembled, pixels.
         assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) of the crop's centre, pixels from the first pixel's corner; None: the frame's centre.
-        mask_dataset: data set of a mask shared by all frames, in the same file; empty if there is none.
-        frame_masks: data set of one mask a frame, in the same file; empty if there is none.
+        mask_dataset: data set of a mask shared by all frames, in the same file, or FILE:/PATH; empty if there is none.
+        frame_masks: data set of one mask a frame, likewise; empty if there is none.
         negatives_bad: negative pixels mean "no value" in this layout.
         missing: (first frame, last frame, file) of a virtual data set whose file is not there.
         notes: what the user should be told.

@@ -162,6 +162,12 @@ class Files:
             )
 
 
+def located(path: Path, name: str) -> tuple[Path, str]:
+    """Return the file and the path of a data set named as /PATH, in a given file, or as FILE:/PATH, in another one."""
+    file, colon, inner = name.rpartition(":/")
+    return (Path(file), f"/{inner}") if colon else (path, name)
+
+
 def linked(own: Path, name: str) -> Path:
     """Return the file that a link in a file names.
 

@@ -18,7 +18,7 @@ from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.geometry_file import read_geometry
-from sfxjax.data.hdf5 import Files, first_line
+from sfxjax.data.hdf5 import Files, first_line, located
 from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.pixel_values import value_limit
@@ -293,10 +293,9 @@ class FrameReader:
         key = (stack.file, name)
         if key not in self._datasets:
             self._bound_open_files()
-            path = Path(stack.file)
-            data = self._opened(path).dataset(path, name)
+            data = self._opened(Path(stack.file)).dataset(*located(Path(stack.file), name))
             if data is None:
-                raise UserError(f"{path}: {name} is gone")
+                raise UserError(f"{stack.file}: {name} is gone")
             self._datasets[key] = data
         return self._datasets[key]
 

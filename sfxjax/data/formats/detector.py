@@ -18,7 +18,7 @@ import numpy as np
 
 from sfxjax.data.formats.hdf5_stack import Masks, find_masks
 from sfxjax.data.frames import FrameStack
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import Files, located
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
 
@@ -68,13 +68,30 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
 
 
 def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
-    """Give the paths of groups that may describe the detector of a data set, the nearest first."""
-    seen = set()
-    nearest = [str(PurePosixPath(dataset).parent)]
+    """Give the paths of groups that may describe the detector of a data set, the nearest first; see `located`.
+
+    Where the data set is a link into another file, that file's are among them.
+    """
+    places = [(path, dataset, "")]
     with contextlib.suppress(UserError):
         data = files.get(path, dataset)
-        if isinstance(data, h5py.Dataset) and data.name and data.file == files.open(path):
-            nearest.append(str(PurePosixPath(data.name).parent))
+        if isinstance(data, h5py.Dataset) and data.name:
+            other = Path(data.file.filename)
+            same = data.file == files.open(path)
+            places.append((path, data.name, "") if same else (other, data.name, f"{other}:"))
+    seen = set()
+    for file, name, prefix in places:
+        for group in (*_nearest(files, file, name), "/metadata"):
+            for below in _BELOW:
+                full = f"{prefix}{group.rstrip('/')}{below}"
+                if full not in seen:
+                    seen.add(full)
+                    yield full
+
+
+def _nearest(files: Files, path: Path, dataset: str) -> list[str]:
+    """List the group of a data set, and those of instruments and their parts in the entries of its file."""
+    nearest = [str(PurePosixPath(dataset).parent)]
     entry = PurePosixPath(dataset).parts[1:2]
     entries = [*entry, *(key for key in files.open(path) if key.startswith("entry") and key not in entry)]
     for name in entries[:8]:
@@ -86,12 +103,7 @@ def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
                     if isinstance(instrument, h5py.Group):
                         nearest.append(f"/{name}/{key}")
                         nearest += [f"/{name}/{key}/{inner}" for inner in list(instrument)[:64]]
-    for group in (*nearest, "/metadata"):
-        for below in _BELOW:
-            name = f"{group.rstrip('/')}{below}"
-            if name not in seen:
-                seen.add(name)
-                yield name
+    return nearest
 
 
 def _masks(
@@ -148,7 +160,7 @@ def _limits(
 def number(files: Files, path: Path, name: str) -> float | None:
     """Return the one number of a data set, or None where there is none."""
     with contextlib.suppress(UserError, OSError, RuntimeError, ValueError, TypeError, OverflowError):
-        data = files.get(path, name)
+        data = files.get(*located(path, name))
         if isinstance(data, h5py.Dataset) and data.size == 1 and data.dtype.kind in "iuf":
             return float(np.asarray(data[()]).reshape(()))
     return None
@@ -158,7 +170,7 @@ def _not_good(files: Files, path: Path, groups: list[str], stack: FrameStack) ->
     """Return the numbers of the frames that SwissFEL's `is_good_frame` calls not good."""
     for group in groups:
         with contextlib.suppress(UserError, OSError, RuntimeError, ValueError, TypeError):
-            data = files.dataset(path, f"{group}/is_good_frame")
+            data = files.dataset(*located(path, f"{group}/is_good_frame"))
             if data is not None and data.size == stack.frames and data.dtype.kind in "biu":
                 return tuple(np.flatnonzero(np.asarray(data[()]).reshape(-1) == 0).tolist())
     return ()

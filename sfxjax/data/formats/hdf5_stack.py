@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from sfxjax.data.frames import FrameStack, ReadOptions, check_size
-from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
+from sfxjax.data.hdf5 import MAX_FRAMES, Files, located, missing_virtual_frames
 from sfxjax.data.masks import without_ones
 from sfxjax.errors import UserError
 
@@ -152,7 +152,7 @@ def find_masks(
     notes = []
     for name in names:
         try:
-            mask = files.dataset(path, name)
+            mask = files.dataset(*located(path, name))
         except UserError as error:
             notes.append(f"the mask {name} is not used: {error}")
             continue
