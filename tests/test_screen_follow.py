@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.data.frames import ReadOptions
+from sfxjax.data.frames import ReadOptions, single_image
 from sfxjax.models.checkpoint import load_model, save_model
+from sfxjax.screen.journal import Journal, Results
 from sfxjax.screen.pipeline import Screening, ScreenOptions
 from sfxjax.screen.scorer import Screener
 
@@ -139,3 +140,18 @@ def test_bad_pixels_are_found_once_there_are_enough_frames_and_the_first_are_sco
     with Screening(load_model(model), screening.options) as again:
         again.open()
         assert again.left() == 0 and again.run.bad_pixels == screening.run.bad_pixels
+
+
+def test_bad_pixels_found_forget_no_results_of_other_processes(tmp_path: Path) -> None:
+    stack = single_image(tmp_path / "a.cbf", "CBF", (724, 724), np.dtype("i4"))
+    command = {"model": "m"}
+    other = Journal(tmp_path / "j.1", command, Results())
+    other.add([(stack, 0)], np.float32([0.5]), [""], np.zeros((1, 6), np.float32))
+    own = Journal(tmp_path / "j", command, Results())
+    own.read_others([tmp_path / "j.1"])
+    own.add_bad_pixels({"line": "some", "pixels": ""})
+    assert not own.results.is_done(stack, 0)
+    own.read_others([tmp_path / "j.1"])
+    assert own.results.is_done(stack, 0) and own.bad_pixels == {"line": "some", "pixels": ""}
+    other.close()
+    own.close()

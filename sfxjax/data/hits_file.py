@@ -131,7 +131,7 @@ def _metadata(
     frames = reader.dataset(stack)
     file = frames.file
     beside = stack.dataset.rpartition("/")[0]
-    length = len(frames) if stack.stacked else -1
+    length = len(frames) if stack.stacked and stack.frame_axis == 0 else -1
     per_frame: dict[str, h5py.Dataset] = {}
     others: dict[str, h5py.Dataset] = {}
 

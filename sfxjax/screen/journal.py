@@ -203,6 +203,7 @@ class Journal:
     def _forget(self, record: dict[str, Any]) -> None:
         self.bad_pixels = record
         self.results.clear()
+        self._others.clear()
         self.resumed = 0
 
     def _write(self, line: bytes) -> None:
