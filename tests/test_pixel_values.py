@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax.crop import CROP
+from sfxjax.crop import CROP, padded_crop
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
+from sfxjax.data.set_description import sets_of_options
+from sfxjax.data.sets import FrameSet
 from sfxjax.pixel_values import marked, type_limit, value_limit
 from sfxjax.preprocess import preprocess
 from sfxjax.spots.frame_pixels import frame_pixels
@@ -114,3 +116,18 @@ def test_what_the_file_says_of_its_detector(facts: dict[str, float], limit: floa
         assert reader.whole(stack, 1).limit == limit
     strange = "saturation_value" in facts and not facts["saturation_value"] > 0
     assert any("saturation_value is" in note and "not used" in note for note in stack.notes) == strange
+
+
+def test_training_reads_what_screening_reads(tmp_path: Path) -> None:
+    frames = np.stack([with_gaps(np.uint32, 65535, 65534, mean) for mean in (30, 40, 50)])
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[60:64] = 1
+    with h5py.File(tmp_path / "x_master.h5", "w") as file:
+        file["/entry/data/data_000001"], file["/entry/instrument/ELE_D0/pixel_mask"] = frames, mask
+    (described,) = sets_of_options([[f"mine={tmp_path}/x_master.h5"]]).values()
+    with FrameSet(described) as frame_set:
+        (batch,) = frame_set.batches(range(3), 3)
+        assert any("384 of 7,680 pixels" in note for note in frame_set.notes)
+    np.testing.assert_array_equal(batch.limits, 65534)
+    assert batch.mask is not None
+    np.testing.assert_array_equal(batch.mask, padded_crop(mask == 0, np.dtype(bool)))
