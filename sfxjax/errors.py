@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+
+from sfxjax.interrupts import ends_when_interrupted
 
 EXIT_USER_ERROR = 2
 EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+INTERRUPTED = "interrupted; give the same command to go on"
 
 _installed_name = ""
 
@@ -63,26 +69,55 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         `main`'s status; 2 for a fault of the input or the machine; 70 for one of the program; 130 after Ctrl-C; 141 where nobody
         reads the output.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files outside the terminal's encoding are shown, not a reason to end.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with ends_when_interrupted(lambda: _leave(program)) as pressed:
+        status = _status(main, program, pressed)
+        if pressed.is_set():
+            # Whatever it was taken for on its way. The interpreter's own end crashes where libraries are amid their work.
+            _leave(program)
+    return status
+
+
+def _leave(program: str | None) -> None:
+    _complain(program, INTERRUPTED)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _status(main: Callable[[], int | None], program: str | None, pressed: threading.Event) -> int:
     try:
         status = main() or 0
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        _complain(program, "interrupted")
+        if not pressed.is_set():
+            _complain(program, INTERRUPTED)
         return EXIT_INTERRUPTED
     except UserError as error:
         _complain(program, str(error))
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
         explanation = explain_os_error(error)
         if explanation is None:
             return _crashed()
         _complain(program, explanation)
-    except Exception:
-        return _crashed()
+    except Exception as error:
+        if "Unable to initialize backend" not in str(error):
+            return _crashed()
+        # What JAX says where JAX_PLATFORMS names what is not there.
+        chosen = os.environ.get("JAX_PLATFORMS", "")
+        _complain(
+            program,
+            f"JAX_PLATFORMS={chosen} cannot be had here ({str(error).splitlines()[0]}); unset it or set it to cpu",
+        )
     return EXIT_USER_ERROR
 
 

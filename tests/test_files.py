@@ -210,7 +210,7 @@ def test_cache_folder_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "status", "line"),
     [
         (UserError("bad\n  label"), 2, "dann: error: bad label"),
-        (KeyboardInterrupt(), 130, "dann: error: interrupted"),
+        (KeyboardInterrupt(), 130, "dann: error: interrupted; give the same command to go on"),
         (full_disk(Path("out")), 2, "dann: error: the disk is full: out; free"),
         (
             OSError("Can't write (errno = 28, error message = '...')"),

@@ -18,6 +18,7 @@ from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import first_line
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.interrupts import end_with
 
 # Frames asked for at once, and requests under way for each reader.
 UNIT = 8
@@ -35,9 +36,10 @@ _CROP_BYTES = 4 * CROP * CROP
 _SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
 
 
-def serve(pipe: Connection, options: str, memory: Any) -> None:
+def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> None:
     """Answer requests until the pipe closes; what a reader process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(lifeline)
     _limit_memory()
     view = np.frombuffer(memory, np.uint8)
     with FrameReader(ReadOptions.from_json(options)) as reader, contextlib.suppress(EOFError, OSError):

@@ -177,6 +177,7 @@ class _Reader:
         self._view: np.ndarray = np.frombuffer(memoryview(self._memory), np.uint8)
         self._process: Any = None
         self._pipe: Connection | None = None
+        self._lifeline: Connection | None = None
         self._asked: dict[int, tuple[list[Frame], np.dtype]] = {}
         self._slots: dict[int, int] = {}
 
@@ -300,11 +301,14 @@ class _Reader:
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
+        # Closed by the system when this process ends, however it does.
+        self._lifeline, end = self._context.Pipe()
         self._process = self._context.Process(
-            target=serve, args=(theirs, self._options.to_json(), self._memory), daemon=True
+            target=serve, args=(theirs, self._options.to_json(), self._memory, end), daemon=True
         )
         self._process.start()
         theirs.close()
+        end.close()
         self._pipe = ours
 
 

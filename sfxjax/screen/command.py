@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import compare
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
+from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
 from sfxjax.screen.lists import ERROR, HIT, MISS, labels, write_lists
 from sfxjax.screen.pipeline import Screening, ScreenOptions
@@ -74,7 +76,8 @@ def screen_run(options: argparse.Namespace) -> int:
     )
     with Screening(model, chosen, _say) as screening:
         _open(screening, options)
-        with _Progress(screening, threshold) as progress:
+        lists = partial(write_lists, options.out, screening.run, threshold)
+        with last_words(lists), _Progress(screening, threshold) as progress:
             if options.follow is None:
                 screening.score(progress.done)
             else:

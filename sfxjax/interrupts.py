@@ -1,0 +1,121 @@
+"""Ctrl-C that always ends a program within two seconds, and processes that end with the one that started them.
+
+Python acts upon Ctrl-C only between two of its own instructions: not while a program is compiled, nor while a library waits for a
+file server; and a program that is ended amid compiling can crash on its way out. Here a thread is told by the system itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Seconds in which a program may end in order after Ctrl-C, and in which its last words may be written.
+GRACE, LAST_WORDS = 0.8, 1.0
+
+_last_words: list[Callable[[], object]] = []
+_said = threading.Lock()
+
+
+@contextlib.contextmanager
+def last_words(action: Callable[[], object]) -> Iterator[None]:
+    """Have something done if the body is interrupted, such as writing the lists of what is known by then.
+
+    Args:
+        action: is called once, perhaps in another thread while the body still runs.
+    """
+    _last_words.append(action)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_last_words()
+        raise
+    finally:
+        if action in _last_words:
+            _last_words.remove(action)
+
+
+def say_last_words() -> None:
+    """Do what `last_words` was given, the latest first; what goes wrong in it is of no use to anybody any more."""
+    with _said:
+        while _last_words:
+            with contextlib.suppress(Exception):
+                _last_words.pop()()
+
+
+@contextlib.contextmanager
+def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event]:
+    """Call `leave` after Ctrl-C if the body has not ended by itself within a moment.
+
+    Only the main thread of a program can be interrupted; elsewhere this does nothing.
+
+    Args:
+        leave: ends the process.
+
+    Yields:
+        Whether Ctrl-C was pressed.
+    """
+    pressed, ended = threading.Event(), threading.Event()
+    try:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    except ValueError:
+        yield pressed
+        return
+
+    def watch() -> None:
+        while content := ours.recv(16):
+            if signal.SIGINT not in content:
+                continue
+            pressed.set()
+            if ended.wait(GRACE):
+                return
+            words = threading.Thread(target=say_last_words, daemon=True)
+            words.start()
+            words.join(LAST_WORDS)
+            if not ended.is_set():
+                leave()
+
+    thread = threading.Thread(target=watch, daemon=True, name="interrupts")
+    thread.start()
+    try:
+        yield pressed
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        thread.join()
+        ours.close()
+
+
+def end_with(lifeline: Any) -> None:
+    """Have this process ended by the system as soon as the other end of a pipe closes, whatever it waits for.
+
+    Args:
+        lifeline: a `multiprocessing` connection through which nothing is sent, whose other end the parent holds.
+    """
+    try:
+        import fcntl
+
+        owner, asynchronous = fcntl.F_SETOWN, os.O_ASYNC
+    except (ImportError, AttributeError):
+        threading.Thread(target=_wait_and_end, args=(lifeline,), daemon=True).start()
+        return
+    # Unless it is handled the signal ends a process, even one inside a library's call.
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline.fileno(), owner, os.getpid())
+    flags = fcntl.fcntl(lifeline.fileno(), fcntl.F_GETFL)
+    fcntl.fcntl(lifeline.fileno(), fcntl.F_SETFL, flags | asynchronous)
+    if lifeline.poll(0):
+        os._exit(1)
+
+
+def _wait_and_end(lifeline: Any) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        lifeline.poll(None)
+    os._exit(1)

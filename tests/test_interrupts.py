@@ -1,0 +1,121 @@
+"""Ctrl-C, closed pipes and ended parents: a program and its readers end at once and say how."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+SWALLOWS = """
+import sys, time
+from sfxjax.errors import run_main
+from sfxjax.interrupts import last_words
+
+def main():
+    with last_words(lambda: print("lists", flush=True)):
+        print("started", flush=True)
+        while True:
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                pass
+
+sys.exit(run_main(main, "screen"))
+"""
+
+READS = """
+import sys, time
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.workers import Readers
+from sfxjax.errors import run_main
+
+def main():
+    with Readers(ReadOptions()) as readers:
+        print("started", flush=True)
+        readers.stacks(sys.argv[1])
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, "screen"))
+"""
+
+
+def started(tmp_path: Path, program: str, *arguments: object) -> subprocess.Popen[str]:
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    process = subprocess.Popen(
+        [sys.executable, str(file), *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    return process
+
+
+def children(process: int) -> list[int]:
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in found.stdout.split()]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_interrupt_that_is_swallowed_ends_the_program_with_its_lists_and_130(tmp_path: Path) -> None:
+    process = started(tmp_path, SWALLOWS)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "lists\n")
+    assert err == "screen: error: interrupted; give the same command to go on\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_reader_that_hangs_ends_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "run.cxi")
+    process = started(tmp_path, READS, tmp_path / "run.cxi")
+    time.sleep(3)
+    readers = children(process.pid)
+    assert readers
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (130 if number == signal.SIGINT else -number), err
+    time.sleep(0.5)
+    assert not any(map(alive, readers))
+
+
+def test_a_closed_pipe_and_a_name_outside_the_encoding_are_no_tracebacks(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(REPOSITORY)}
+    program = "from sfxjax.errors import run_main; import sys; sys.exit(run_main(lambda: print('r\\xf6ntgen'), 'x'))"
+    shown = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "r\\xf6ntgen\n", "")
+    piped = f"{sys.executable} -m sfxjax.cli --help | true"
+    ended = subprocess.run(["bash", "-c", piped], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    program = "import sys, jax; from sfxjax.errors import run_main; sys.exit(run_main(lambda: jax.devices() and 0, 'x'))"
+    environment = os.environ | {"JAX_PLATFORMS": "nonsense", "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2 and ended.stderr.startswith("x: error: JAX_PLATFORMS=nonsense cannot be had")
+    assert "Traceback" not in ended.stderr
