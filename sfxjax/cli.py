@@ -15,6 +15,10 @@ from sfxjax.errors import UserError, called_as, run_main
 COMMANDS = {
     "screen": ("sfxjax.screen.__main__", "tell the hits of a run from its misses, and write lists of them"),
     "spots": ("sfxjax.screen.spots", "count the spots of every frame: no model to train, no labels"),
+    "label": (
+        "sfxjax.label.__main__",
+        "label frames in the browser, and fit the day-one model to the labels",
+    ),
     "train day_one": ("sfxjax.training.day_one", "train the network of `sfxjax spots`, from a seed"),
     "train dann": (
         "sfxjax.training.dann",

@@ -11,6 +11,7 @@ from pathlib import Path
 from sfxjax.command_line import new_parser
 from sfxjax.devices import add_join_arguments
 from sfxjax.errors import UserError, run_main
+from sfxjax.label.recalibration import FILE
 from sfxjax.screen.spots import add_spot_arguments, count_run
 
 # Options that mean nothing when a model is given, and when none is.
@@ -37,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
     parser.add_argument(
         "--model",
-        help="trained model, such as runs/dann-LN83-LO19; without one the spots of whole frames are counted",
+        help="trained model, such as runs/dann-LN83-LO19, or folder of `sfxjax label`; without one spots are counted",
     )
     parser.add_argument(
         "--reduction",
@@ -104,14 +105,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Screen what the command line names; returns the exit status."""
     options = parse_arguments(arguments)
-    needs = [name for name in (SPOTS_ONLY if options.model else MODEL_ONLY) if getattr(options, name)]
+    # A folder of `sfxjax label` holds the day-one model, fitted to labels: spots are counted as without a model.
+    of_labels = options.model is not None and (Path(options.model) / FILE).is_file()
+    if of_labels and (options.min_snr or options.min_spots):
+        raise UserError(
+            "--min-snr and --min-spots are those of the labelling; leave them out with its --model"
+        )
+    needs = [
+        name
+        for name in (SPOTS_ONLY if options.model and not of_labels else MODEL_ONLY)
+        if getattr(options, name)
+    ]
     if needs:
         option = "--" + needs[0].replace("_", "-")
         with_or_without = (
             "without --model" if options.model else "with --model: without one spots are counted"
         )
         raise UserError(f"{option} goes {with_or_without}; see --help")
-    if not options.model:
+    if not options.model or of_labels:
         return count_run(options)
     # Imported late: the processes that read import this module too, and need neither JAX nor these.
     from sfxjax.screen.command import screen_run

@@ -13,7 +13,7 @@ import io
 import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
+from sfxjax.label.recalibration import Recalibration, inputs_of, load
 from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.lists import ERROR, HIT, MISS, selected
@@ -58,17 +59,19 @@ class CountedFrame:
         number: in the stack.
         spots: what it shows, its visible spots alone; None where it could not be read.
         reason: why not.
+        threshold: score from which it is a hit.
     """
 
     stack: FrameStack
     number: int
     spots: FrameSpots | None
     reason: str = ""
+    threshold: float = THRESHOLD
 
     @property
     def label(self) -> str:
         """HIT, MISS or ERROR."""
-        return ERROR if self.spots is None else HIT if self.spots.score >= THRESHOLD else MISS
+        return ERROR if self.spots is None else HIT if self.spots.score >= self.threshold else MISS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,8 +119,12 @@ def count_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a number makes no sense, the folder holds lists, or there are no frames.
     """
+    fitted = load(Path(options.model)) if getattr(options, "model", None) else None
     min_snr = MIN_SNR if options.min_snr is None else options.min_snr
     min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
+    if fitted is not None:
+        min_snr, min_spots = fitted.min_snr, fitted.min_spots
+        print(f"the day-one model, fitted to {fitted.labels} labels; threshold {fitted.threshold:.3f}")
     if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
     out: Path = options.out
@@ -144,7 +151,7 @@ def count_run(options: argparse.Namespace) -> int:
         frames = []
         with progress("counting spots", len(sources.run)) as advance:
             for frame in counted_frames(sources, min_snr, min_spots):
-                frames.append(frame)
+                frames.append(frame if fitted is None else _recalibrated(frame, fitted))
                 advance(1)
         for line in sources.run.value_lines():
             print(line)
@@ -230,6 +237,14 @@ def counted_frames(sources: Sources, min_snr: float, min_spots: int) -> Iterator
                 yield _result(waiting.popleft())
     while waiting:
         yield _result(waiting.popleft())
+
+
+def _recalibrated(frame: CountedFrame, model: Recalibration) -> CountedFrame:
+    """Return a frame with its score by a model that was fitted to labels."""
+    if frame.spots is None:
+        return frame
+    score = float(model.probability(inputs_of([frame.spots]))[0])
+    return replace(frame, spots=frame.spots._replace(score=score), threshold=model.threshold)
 
 
 def _result(frame: Any) -> CountedFrame:

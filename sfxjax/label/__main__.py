@@ -1,0 +1,113 @@
+"""Label frames of a run in the browser: `sfxjax label FILES --out labels/`. See --help."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfxjax.command_line import new_parser
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.inputs import find_files
+from sfxjax.data.read import FrameReader
+from sfxjax.errors import UserError, run_main
+from sfxjax.progress import progress
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = new_parser(
+        "sfxjax.label", "Label frames of a run in the browser, and fit the day-one model to the labels."
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the labels and of the model"
+    )
+    parser.add_argument(
+        "--name", default="labels", help="of the labeller: each has a file, and their agreement is shown"
+    )
+    parser.add_argument(
+        "--audit", type=int, default=100, metavar="N", help="frames drawn at random to judge by"
+    )
+    parser.add_argument(
+        "--recall", type=float, default=0.95, metavar="R", help="recall to find a threshold for"
+    )
+    parser.add_argument("--port", type=int, default=0, help="of the page; 0: as the last time, or a free one")
+    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
+    parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
+    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    options = parser.parse_args(arguments)
+    if not (0 < options.recall < 1 and options.audit >= 0 and 0 <= options.port < 65536):
+        raise UserError("--recall lies between 0 and 1, --audit is 0 or more, --port from 0 to 65535")
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError("the page needs starlette and uvicorn: pip install 'sfxjax[label]'") from error
+    from sfxjax.label.server import application
+    from sfxjax.label.session import Session
+    from sfxjax.screen.sources import Sources
+    from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
+
+    read = ReadOptions(
+        options.dataset, options.mask, options.mask_good, allow_links=options.allow_links, panels_apart=True
+    )
+    with FrameReader(read) as reader:
+        sources = Sources(reader)
+        sources.open(find_files(options.files))
+        for line in sources.lines():
+            print(line)
+        counted = []
+        with progress("counting spots", len(sources.run)) as advance:
+            for frame in counted_frames(sources, MIN_SNR, MIN_SPOTS):
+                counted.append(frame)
+                advance(1)
+        session = Session(
+            sources, counted, options.out, options.name, options.audit, options.recall, MIN_SNR, MIN_SPOTS
+        )
+        if not session.frames:
+            raise UserError("no frame could be read")
+        listening, token = _address(options.out / f".{options.name}.address.json", options.port)
+        port = listening.getsockname()[1]
+        print(f"label at http://127.0.0.1:{port}/?token={token}", flush=True)
+        print(
+            f"next: sfxjax screen FILE --model {options.out} --out DIR (Ctrl-C ends the labelling)",
+            flush=True,
+        )
+        server = uvicorn.Server(uvicorn.Config(application(session, token, port), log_level="warning"))
+        server.run(sockets=[listening])
+    return 0
+
+
+def _address(path: Path, port: int) -> tuple[socket.socket, str]:
+    """Listen where the last call did, so that a page left open goes on, and return the token as well."""
+    token, before = secrets.token_urlsafe(24), 0
+    try:
+        known = json.loads(path.read_text())
+        token, before = str(known["token"]), int(known["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port or before))
+    except OSError as error:
+        if port:
+            raise UserError(f"port {port} is taken; name another --port") from error
+        listening.bind(("127.0.0.1", 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The token opens the page: it is for the owner's eyes alone.
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        json.dump({"token": token, "port": listening.getsockname()[1]}, stream)
+    return listening, token
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

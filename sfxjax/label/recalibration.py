@@ -1,0 +1,120 @@
+"""The day-one model's answers, recalibrated by a few labels: a logistic model that starts as the day-one model itself.
+
+The log odds of a positive are a weighted sum of four answers of the day-one model and a constant. A Gaussian prior holds the
+weights near those that leave its score as it is, so that no label changes nothing and ten labels change a little (maximum a
+posteriori logistic regression; Bishop, Pattern Recognition and Machine Learning, 2006, section 4.5).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import atomic_write_json
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
+
+FILE = "model.json"
+KIND = "sfxjax: day-one model fitted to labels"
+INPUTS = ("score", "many", "expected", "fourth")
+# Weights that leave the score's log odds as they are, the constant last: inputs are divided by `_SCALE`.
+_SCALE = 4.0
+_START = np.array([_SCALE, 0, 0, 0, 0])
+# Standard deviation of the prior.
+_WIDTH = np.array([2.0, 2, 2, 2, 3])
+# Probabilities nearer to 0 and 1 say the same.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """A fitted model.
+
+    Attributes:
+        weights: of `INPUTS` as `inputs_of` gives them, and the constant.
+        threshold: probability from which a frame is a hit.
+        min_snr: of the day-one model's count.
+        min_spots: of the day-one model's count.
+        labels: how many it was fitted to.
+    """
+
+    weights: tuple[float, ...] = tuple(_START)
+    threshold: float = 0.5
+    min_snr: float = 6.0
+    min_spots: int = 4
+    labels: int = 0
+
+    def probability(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the probability of a positive, (n,), of inputs (n, 4)."""
+        return expit(inputs @ np.array(self.weights[:-1]) + self.weights[-1])
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder of labels."""
+        atomic_write_json(folder / FILE, {"kind": KIND, **asdict(self)})
+
+
+def inputs_of(spots: Sequence[FrameSpots]) -> np.ndarray:
+    """Return what the model reads of frames, float (n, 4): log odds of the scores, logarithms of the numbers."""
+    values = np.array([[getattr(each, name) for name in INPUTS] for each in spots], float).reshape(-1, 4)
+    odds = logit(values[:, :2].clip(_LEAST, 1 - _LEAST)) / _SCALE
+    return np.concatenate([odds, np.log1p(values[:, 2:].clip(0))], 1)
+
+
+def fit(inputs: np.ndarray, positives: np.ndarray, min_snr: float = 6.0, min_spots: int = 4) -> Recalibration:
+    """Fit the model to labels.
+
+    Args:
+        inputs: (n, 4) of the labelled frames, of `inputs_of`.
+        positives: bool (n,), hit or maybe.
+        min_snr: that the frames were counted with.
+        min_spots: that the frames were counted with.
+    """
+    # Centred where few and many spots part, so that slopes and the constant do not stand for one another.
+    design = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
+    sign = np.where(positives, 1.0, -1.0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (design @ weights)
+        away = (weights - _START) / _WIDTH
+        value = np.logaddexp(0, -margin).sum() + 0.5 * (away**2).sum()
+        return value, -(sign * expit(-margin)) @ design + away / _WIDTH
+
+    found = minimize(loss, _START, jac=True, method="L-BFGS-B").x
+    return Recalibration(tuple(map(float, found)), 0.5, min_snr, min_spots, len(inputs))
+
+
+def load(folder: Path) -> Recalibration | None:
+    """Read the model of a folder of labels; None where the folder is of another kind.
+
+    Raises:
+        UserError: the model is damaged.
+    """
+    path = folder / FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path}: damaged ({error}); label again with the same --out, which writes it anew"
+        ) from error
+    try:
+        if content.pop("kind") != KIND or len(content["weights"]) != len(_START):
+            raise ValueError("of another kind")
+        model = Recalibration(**{**content, "weights": tuple(map(float, content["weights"]))})
+        if not np.isfinite([*model.weights, model.threshold, model.min_snr, model.min_spots]).all():
+            raise ValueError("a number is not finite")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a model of labels ({error})") from error
+    return model
