@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,15 @@ from sfxjax.models.networks import (
     HitClassifier,
     parameter_count,
 )
-from sfxjax.models.stem import BaseConfig, asinh_scaling, block_extrema, frame_noise, space_to_depth, stem
+from sfxjax.models.stem import (
+    BaseConfig,
+    asinh_scaling,
+    block_extrema,
+    frame_noise,
+    plain_base,
+    space_to_depth,
+    stem,
+)
 
 SMALL = BaseConfig(channels=(3, 4), features=5)
 
@@ -251,3 +261,47 @@ def test_a_trained_models_score_does_not_depend_on_how_the_frame_lies() -> None:
     logits = TrainedModel(config, variables).logits(frames)
     np.testing.assert_allclose(logits, logits[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(logits[0], np.mean(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_the_plain_network_has_the_size_that_its_docstring_tells() -> None:
+    config = plain_base()
+    maps = stem(jnp.zeros((1, 720, 720)), config)
+    params = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))["params"]
+    side, inputs, multiply_adds = 720 // config.block, 1, 0
+    for channels in config.channels:
+        multiply_adds += side * side * 9 * inputs * channels
+        side, inputs = side // 2, channels
+    multiply_adds += side * side * inputs * 32 + 32
+    text = " ".join((plain_base.__doc__ or "").split())
+    claimed = re.search(r"has ([\d,]+) parameters, ([\d,]+) of .* takes ([\d.]+) million multiply-adds", text)
+    assert claimed is not None
+    counts = [int(claimed[group].replace(",", "")) for group in (1, 2)]
+    assert counts == [parameter_count(params), parameter_count(params["label_head"])]
+    assert claimed[3] == f"{multiply_adds / 1e6:.1f}"
+
+
+def test_the_plain_network_is_convolution_normalisation_relu_and_pooling_of_the_pixels() -> None:
+    """Against the same layers from flax."""
+    config = dataclasses.replace(plain_base(2), channels=(3, 4), dropout=0.0)
+    image = jnp.asarray(frames(2, 32, 32))
+    maps = stem(image, config)
+    np.testing.assert_allclose(
+        maps[..., 0], np.asarray(image).reshape(2, 16, 2, 16, 2).mean((2, 4)), rtol=1e-4, atol=1e-6
+    )
+    variables = ConvolutionalBase(config).init(jax.random.key(1), maps)
+    values = maps
+    for level, channels in enumerate(config.channels):
+        name = f"convolution_{level}", f"normalization_{level}"
+        params, statistics = variables["params"], variables["batch_stats"]
+        values = nn.Conv(channels, (3, 3), use_bias=False).apply({"params": params[name[0]]}, values)
+        values, _ = nn.BatchNorm(use_running_average=False).apply(
+            {"params": params[name[1]], "batch_stats": statistics[name[1]]}, values, mutable=["batch_stats"]
+        )
+        values = nn.max_pool(nn.relu(values), (2, 2), (2, 2))
+    found, _ = ConvolutionalBase(config).apply(variables, maps, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(found, values.reshape(2, -1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_binning_that_does_not_divide_the_frame_is_refused() -> None:
+    with pytest.raises(UserError, match="--binning must be one of"):
+        plain_base(7)

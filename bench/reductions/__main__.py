@@ -60,7 +60,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", default=SETS, help=f"(default: {SETS})")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
     parser.add_argument("--frames", type=int, default=2000, help="of each simulated set (default: 2000)")
-    parser.add_argument("--simulated set-seed", type=int, default=0, help="of the simulation (default: 0)")
+    parser.add_argument("--simulation-seed", type=int, default=0, help="of the simulation (default: 0)")
     parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
     parser.add_argument(
         "--methods",

@@ -52,6 +52,8 @@ class ConvolutionalBase(nn.Module):
     over the frame, log(1 + sum) brings four spots and four hundred within reach of one classifier, and a fully connected
     layer with tanh bounds the features: a hit of 400 spots is no further from a miss than one of 40.
 
+    The plain network (`config.plain`) does none of this: plain ReLU, and the last block's values are the features.
+
     The default, for frames in blocks of 8 and with 8 and 16 channels, has 1,648 parameters and takes 3.5 million
     multiply-adds a frame; a single 3x3 layer of four channels at full resolution would take 19 million.
 
@@ -77,7 +79,7 @@ class ConvolutionalBase(nn.Module):
             train: use the batch's statistics and dropout.
 
         Returns:
-            (n, features) float32 in (-1, 1).
+            (n, features) float32 in (-1, 1); of the plain network as many as the last block has values, from 0.
         """
         config = self.config
         values = maps.astype(self.dtype)
@@ -86,7 +88,8 @@ class ConvolutionalBase(nn.Module):
             kernel = Kernel(
                 (3,) * config.dimensions + (values.shape[-1], channels), name=f"convolution_{level}"
             )
-            normalization = Normalization(channels, -2.0, self.axis_name, name=f"normalization_{level}")
+            start = 0.0 if config.plain else -2.0
+            normalization = Normalization(channels, start, self.axis_name, name=f"normalization_{level}")
             arguments = values, kernel().astype(self.dtype), normalization.rising()
             fixed = not train or level < self.frozen
             batch_last = not fixed and suits_batch_last(values)
@@ -95,11 +98,15 @@ class ConvolutionalBase(nn.Module):
             else:
                 pooled = pooled_convolution_and_moments(*arguments, batch_last=batch_last)
                 values = normalization(*pooled, batch_last=batch_last)
-            values = jnp.tanh(nn.relu(values).astype(self.dtype))
+            values = nn.relu(values).astype(self.dtype)
+            if not config.plain:
+                values = jnp.tanh(values)
             if level >= last - 1 and config.dropout > 0:
                 values = Dropout(config.dropout, name=f"dropout_{level}")(values, deterministic=fixed)
             if batch_last:
                 values = with_channels_last(values)
+        if config.plain:
+            return values.reshape(len(values), -1).astype(jnp.float32)
         counts = jnp.log1p(values.sum(axis=tuple(range(1, values.ndim - 1)), dtype=jnp.float32))
         fixed = not train or last + 1 < self.frozen
         normalize = nn.BatchNorm(momentum=MOMENTUM, axis_name=self.axis_name, name="normalization_counts")

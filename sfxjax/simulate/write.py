@@ -80,7 +80,7 @@ def simulate_set(
     _check_numbers(frames, seed, batch)
     target = Path(folder) / name
     _make_folder(target.parent)
-    with _alone(target, quiet):
+    with only_writer(target, quiet):
         _write_set(parameters, target, frames, seed, full, batch, compression, quiet)
     return target
 
@@ -112,7 +112,7 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
         # A set has its name only when it is whole, so looking for the folder is enough.
         if target.is_dir():
             continue
-        with _alone(target, quiet):
+        with only_writer(target, quiet):
             if not target.is_dir():
                 _write_set(parameters, target, frames, seed, False, 32, None, quiet)
     return root
@@ -279,7 +279,7 @@ def _fingerprint() -> str:
 
 
 @contextmanager
-def _alone(target: Path, quiet: bool) -> Iterator[None]:
+def only_writer(target: Path, quiet: bool) -> Iterator[None]:
     """Hold the lock on writing `target`, and remove what killed writers of it have left."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:

@@ -18,7 +18,6 @@ from sfxjax.training.adaptation import METHODS
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    heading,
     parse,
     parser_for,
     print_next_step,
@@ -27,10 +26,10 @@ from sfxjax.training.command import (
     read_sets,
     run,
     sets_of,
-    show,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_5
+from sfxjax.training.result_table import heading, show
 
 RECIPE = TrainingConfig(epochs=8)
 REDUCTION = "soft_spot_counts"
@@ -41,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     began = time.monotonic()
     parser = parser_for(
-        "train.adapt", "Train for a set without labels, by the recipe that did best.", RECIPE, two_sets=True
+        "train.adapt",
+        "Train for a set without labels, by the recipe that did best.",
+        RECIPE,
+        two_sets=True,
+        networks=False,
     )
     parser.add_argument(
         "--reduction", default=REDUCTION, metavar="NAME", help=f"or file.py:function (default: {REDUCTION})"

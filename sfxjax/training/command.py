@@ -22,22 +22,21 @@ from sfxjax.data.splits import labelled_split
 from sfxjax.devices import add_join_arguments, device_line, join_processes
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
-from sfxjax.models.stem import BaseConfig
+from sfxjax.models.stem import BaseConfig, plain_base
 from sfxjax.progress import progress
 from sfxjax.reductions.user_code import load_reduction
+from sfxjax.simulate.particles import PARTICLE_SETS, particle_set
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
-from sfxjax.training.published import Pair
 from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 SIMULATED_FRAMES = 2000
-METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 
 
 def parser_for(
-    program: str, description: str, recipe: TrainingConfig, *, two_sets: bool
+    program: str, description: str, recipe: TrainingConfig, *, two_sets: bool, networks: bool = True
 ) -> argparse.ArgumentParser:
     """Make a parser with the options that every training command has.
 
@@ -46,6 +45,7 @@ def parser_for(
         description: for the help.
         recipe: whose values are the defaults.
         two_sets: whether the command takes a source and a target, or one data set.
+        networks: whether it trains the plain network too.
     """
     parser = new_parser(program, description)
     if two_sets:
@@ -67,6 +67,13 @@ def parser_for(
         default=[],
         metavar="NAME=FILES",
         help="frames of your own: NAME=FILE, more files, labels=FILE, mask=FILE[:PATH], dataset=PATH, geometry=FILE",
+    )
+    parser.add_argument(
+        "--task",
+        choices=("sfx", "spi"),
+        default="sfx",
+        help=f"sfx: frames with Bragg spots; spi: shots with one particle, simulated sets {', '.join(PARTICLE_SETS)} "
+        "(default: sfx)",
     )
     parser.add_argument("--sets", metavar="FILE", help="TOML file with a table of such keys a set")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: under runs/)")
@@ -95,6 +102,19 @@ def parser_for(
         action="store_true",
         help="keep compiled programs for the next time; JAX_COMPILATION_CACHE_DIR does so for every command",
     )
+    if networks:
+        parser.add_argument(
+            "--network",
+            choices=("spots", "plain"),
+            default="spots",
+            help="spots: finds and counts spots; plain: convolutions from the pixels on, as the paper's (default: spots)",
+        )
+        parser.add_argument(
+            "--binning",
+            type=int,
+            default=4,
+            help="of the frames that a plain network reads, pixels; 1: the paper's (default: 4, for two cores)",
+        )
     together = parser.add_argument_group("several processes")
     add_join_arguments(
         together, "train one network with the other processes of jax.distributed, started by the same command"
@@ -140,9 +160,10 @@ def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: s
         raise UserError(
             "--learning-rate must be above 0, --strength not below 0, --seed from 0 to 2147483647"
         )
+    base = plain_base(chosen.binning) if getattr(chosen, "network", "spots") == "plain" else recipe.base
     return replace(
         recipe,
-        base=base_for(reduction, recipe.base),
+        base=base_for(reduction, base),
         epochs=chosen.epochs,
         steps_per_epoch=chosen.steps,
         batch=chosen.batch,
@@ -159,6 +180,14 @@ def read_sets(chosen: argparse.Namespace, *names: str) -> tuple[tuple[str, ...],
         UserError: there is no such set, or two are the same.
     """
     own = sets_of_options(chosen.set, chosen.sets)
+    if chosen.task == "spi":
+        if chosen.data is not None:
+            raise UserError(
+                "--data names CXIDB 76, which has no single particles; name your own frames with --set"
+            )
+        names = tuple(name if name in own else name.upper() for name in names)
+        for name in set(names) - set(own):
+            own[name] = particle_set(name, chosen.frames)
     known = tuple(name if name in own else cxidb76_name(name, tuple(own)) for name in names)
     if len(set(known)) < len(known):
         raise UserError("--source and --target are the same set; name two")
@@ -242,7 +271,13 @@ def data_of(described: Mapping[str, SetDescription]) -> dict[str, Any] | None:
 
 def sets_of(plan: RunConfig, described: Mapping[str, SetDescription]) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
-    return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames)
+    base = plan.recipe.base if plan.recipe.base.plain else None
+    return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames, base=base)
+
+
+def network_suffix(recipe: TrainingConfig) -> str:
+    """Return what a run's folder is called by, beside its method and sets: nothing for the default network."""
+    return "-plain" if recipe.base.plain else ""
 
 
 def run(plan: RunConfig, prepared: Callable[[], Mapping[str, PreparedSet]], out: Path) -> dict[str, Any]:
@@ -277,66 +312,6 @@ def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
         # The length of a set that is to be simulated is known.
         if plan.labelled not in (plan.data or {}):
             labelled_split(plan.labels, plan.frames)
-
-
-def show(
-    heading: str,
-    rows: list[tuple[str, dict[str, dict[str, Any]]]],
-    published: list[tuple[str, dict[str, Pair]]] = (),  # type: ignore[assignment]
-) -> None:
-    """Print a table of results, ours beside the paper's.
-
-    Args:
-        heading: above the table.
-        rows: title of a network, and what it was tested to by set.
-        published: title of a row, and the paper's figures by set.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    names = list(rows[0][1])
-    if not names:
-        print(f"{heading.partition(':')[0]}: no set with labels to test on")
-        return
-    table = Table(title=heading)
-    table.add_column("network")
-    for name in names:
-        each = rows[0][1][name]
-        which = f"all {each['frames']}" if each["first_frame"] == 0 else f"{each['frames']} test"
-        table.add_column(f"{name}, {which} frames", justify="right")
-        table.add_column("balanced", justify="right")
-    for network, tested in rows:
-        cells = []
-        for name in names:
-            parts = [tested[name][key] for key in ("recall", "miss_accuracy")]
-            cells.append(" / ".join(_interval(part) for part in parts))
-            cells.append(_number(tested[name]["balanced_accuracy"]["percent"]))
-        table.add_row(network, *cells)
-    for row, figures in published:
-        cells = []
-        for name in names:
-            pair = figures.get(name)
-            cells += (
-                ["", ""]
-                if pair is None
-                else [f"{pair.recall:.2f} / {pair.miss_accuracy:.2f}", f"{sum(pair) / 2:.1f}"]
-            )
-        table.add_row(row, *cells)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _interval(part: dict[str, Any]) -> str:
-    return "-" if part["percent"] is None else f"{part['percent']:.1f} ({part['low']:.1f}-{part['high']:.1f})"
-
-
-def heading(plan: RunConfig, results: dict[str, Any]) -> str:
-    """Return the heading of a run's table; simulated sets are named as such."""
-    what = "simulated sets" if results["simulated"] else "measured sets"
-    return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
 
 
 def print_next_step(out: Path, began: float) -> None:

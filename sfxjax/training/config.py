@@ -150,6 +150,8 @@ class RunConfig:
     def title(self) -> str:
         """Name the network for people."""
         what = TITLES[self.method] if self.reduction is None else f"{TITLES[self.method]} on {self.reduction}"
+        if self.recipe.base.plain:
+            what += ", plain network"
         return f"{what}, {self.source}" + ("" if self.target is None else f" -> {self.target}")
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sfxjax.data.set_description import SetDescription
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    heading,
+    network_suffix,
     parse,
     parser_for,
     print_next_step,
@@ -29,12 +29,12 @@ from sfxjax.training.command import (
     read_sets,
     run,
     sets_of,
-    show,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.distributed import writes
 from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import TABLE_5
+from sfxjax.training.result_table import heading, show
 from sfxjax.training.scores import read_log
 from sfxjax.training.step import LossConfig
 
@@ -67,7 +67,7 @@ def read_plans(
     plan = RunConfig(
         "dann", source, target, chosen.labels, reduction, recipe, data_of(described), chosen.frames
     )
-    suffix = "" if reduction is None else f"-{folder_name(reduction)}"
+    suffix = ("" if reduction is None else f"-{folder_name(reduction)}") + network_suffix(recipe)
     out = chosen.out or Path("runs") / f"dann-{source}-{target}{suffix}"
     alone = replace(plan, method="supervised" if reduction is None else "reduced", target=None)
     return {out: plan, out / SOURCE_ONLY: alone}, described

@@ -16,7 +16,7 @@ from sfxjax.models.stem import BaseConfig
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    heading,
+    network_suffix,
     parse,
     parser_for,
     print_next_step,
@@ -25,10 +25,10 @@ from sfxjax.training.command import (
     read_sets,
     run,
     sets_of,
-    show,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_4
+from sfxjax.training.result_table import heading, show
 
 # Wider than the default base: a network on vectors costs next to nothing.
 RECIPE = TrainingConfig(base=BaseConfig(dimensions=1, channels=(16, 32)))
@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = RunConfig(
         "reduced", name, None, chosen.labels, reduction, recipe, data_of(described), chosen.frames
     )
-    out = chosen.out or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}"
+    out = (
+        chosen.out
+        or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}{network_suffix(recipe)}"
+    )
     check_before_reading({out: plan})
     results = run(plan, sets_of(plan, described), out)
     published = (

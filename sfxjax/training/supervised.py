@@ -15,7 +15,7 @@ from pathlib import Path
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    heading,
+    network_suffix,
     parse,
     parser_for,
     print_next_step,
@@ -23,10 +23,10 @@ from sfxjax.training.command import (
     read_sets,
     run,
     sets_of,
-    show,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import TABLE_1, TABLE_2
+from sfxjax.training.result_table import heading, show
 
 RECIPE = TrainingConfig()
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (name,), described = read_sets(chosen, chosen.dataset)
     recipe = read_recipe(chosen, RECIPE, None)
     plan = RunConfig("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
-    out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}"
+    out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}{network_suffix(recipe)}"
     check_before_reading({out: plan})
     results = run(plan, sets_of(plan, described), out)
     published = {

@@ -16,7 +16,7 @@ from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
-    heading,
+    network_suffix,
     parse,
     parser_for,
     print_next_step,
@@ -24,11 +24,11 @@ from sfxjax.training.command import (
     read_sets,
     run,
     sets_of,
-    show,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import TABLE_3
+from sfxjax.training.result_table import heading, show
 from sfxjax.training.run import SCORES, base_variables
 from sfxjax.training.scores import read_scores
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parse(parser, arguments)
     (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     recipe = read_recipe(chosen, RECIPE, None)
-    out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}"
+    out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}{network_suffix(recipe)}"
     base = Path(chosen.base) if chosen.base else out / BASE_FOLDER
     data = data_of(described)
     plan = RunConfig(

@@ -1,0 +1,202 @@
+"""Do the paper's findings appear with a plain network? Convolutions from the pixels on, on simulated sets.
+
+    python -m bench.experiments.plain --seeds 1 --epochs 10
+
+trains on LN83 and LO19: with 1200 labels, with 200, by transfer and by DANN in both directions. On two busy cores that trained
+for 7.5 minutes at the default binning of 4x4 pixels; `--binning 1` reads all pixels, as the paper's networks do.
+A killed experiment goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sfxjax.errors import run_main
+from sfxjax.models.stem import plain_base
+from sfxjax.training import dann, supervised, transfer
+from sfxjax.training.command import prepared_sets, run
+from sfxjax.training.config import RunConfig
+from sfxjax.training.published import TABLE_1, TABLE_2, TABLE_3, TABLE_5
+
+from .record import markdown_table, parser_for, read, spread, tested, write
+
+PAIRS = (("LN83", "LO19"), ("LO19", "LN83"))
+FEW = 200
+TITLES = {
+    "many": "1200 labels, own set",
+    "few": "200 labels, own set",
+    "transfer": "transfer, 200 labels of the target",
+    "source_only": "1200 labels of the source, on the target",
+    "dann": "DANN, no label of the target",
+}
+# A loss or gain of recall smaller than this is none, per cent.
+LEAST = 1.0
+
+
+def plans(seed: int, binning: int, epochs: int | None, frames: int, runs: Path) -> dict[Path, RunConfig]:
+    """List the trainings of a seed by their folders; those that others start from come first."""
+
+    def recipe(of: Any) -> Any:
+        changed = replace(of.RECIPE, base=plain_base(binning), seed=seed)
+        return changed if epochs is None else replace(changed, epochs=epochs)
+
+    def folder(*words: str) -> Path:
+        return runs / "-".join([*words, f"binning{binning}", f"seed{seed}"])
+
+    found = {}
+    for name, _ in PAIRS:
+        for title, labels in (("many", None), ("few", FEW)):
+            found[folder(title, name)] = RunConfig(
+                "supervised", name, None, labels, None, recipe(supervised), None, frames
+            )
+    for source, target in PAIRS:
+        found[folder("transfer", source, target)] = RunConfig(
+            "transfer",
+            source,
+            target,
+            FEW,
+            None,
+            recipe(transfer),
+            None,
+            frames,
+            base=str(folder("many", source)),
+        )
+        found[folder("dann", source, target)] = RunConfig(
+            "dann", source, target, None, None, recipe(dann), None, frames
+        )
+    return found
+
+
+def cells(folder: Path, plan: RunConfig) -> list[dict[str, Any]]:
+    """Return the figures of a finished run on the last fifth of the sets that a row of the table is of."""
+    word = folder.name.partition("-")[0]
+    on = {word: plan.target or plan.source}
+    if word == "many":
+        on["source_only"] = next(target for source, target in PAIRS if source == plan.source)
+    return [
+        {"row": row, "source": plan.source, "tested": name, "seed": plan.recipe.seed, **tested(folder, name)}
+        for row, name in on.items()
+    ]
+
+
+def published(row: str) -> tuple[float, float]:
+    """Return the paper's mean recall and accuracy on misses of the same sets and pairs."""
+    pairs = {
+        "many": [TABLE_1[source, source] for source, _ in PAIRS],
+        "few": [TABLE_2[source] for source, _ in PAIRS],
+        "transfer": [TABLE_3[pair] for pair in PAIRS],
+        "source_only": [TABLE_1[pair] for pair in PAIRS],
+        "dann": [TABLE_5[pair][1] for pair in PAIRS],
+    }[row]
+    return sum(p.recall for p in pairs) / len(pairs), sum(p.miss_accuracy for p in pairs) / len(pairs)
+
+
+def mean_recalls(found: Sequence[dict[str, Any]], row: str, metric: str = "recall") -> list[float]:
+    """Return the mean of a row's figures over its sets, one a seed."""
+    seeds = sorted({cell["seed"] for cell in found})
+    values = [[c[metric]["percent"] for c in found if (c["row"], c["seed"]) == (row, seed)] for seed in seeds]
+    return [sum(some) / len(some) for some in values if some]
+
+
+def findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Judge the paper's findings by mean recalls; every seed has to agree, or seeds disagree.
+
+    Beside it the same difference of the balanced accuracies: a network that calls nearly all frames positive loses no recall.
+    """
+    recalls, balanced = (
+        {row: mean_recalls(found, row, m) for row in TITLES} for m in ("recall", "balanced_accuracy")
+    )
+
+    def gains(of: dict[str, list[float]], better: str, worse: str) -> list[float]:
+        return [a - b for a, b in zip(of[better], of[worse], strict=True)]
+
+    def judged(claim: str, better: str, worse: str) -> dict[str, str]:
+        agree = [gain >= LEAST for gain in gains(recalls, better, worse)]
+        verdict = "holds" if all(agree) else "seeds disagree" if any(agree) else "does not hold"
+        paper = (sum(published(better)) - sum(published(worse))) / 2
+        return {
+            "claim": claim,
+            "paper": f"{published(better)[0] - published(worse)[0]:+.1f}",
+            "ours": spread(gains(recalls, better, worse)),
+            "verdict": verdict,
+            "paper_balanced": f"{paper:+.1f}",
+            "ours_balanced": spread(gains(balanced, better, worse)),
+        }
+
+    return [
+        judged(claim, a, b)
+        for claim, a, b in (
+            ("recall that 200 labels from scratch lose against 1200", "many", "few"),
+            ("recall that transfer wins back with 200 labels", "transfer", "few"),
+            ("recall that the source-only network loses on the other set", "many", "source_only"),
+            ("recall that DANN wins back on the other set", "dann", "source_only"),
+        )
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = parser_for("plain", "The paper's findings with a plain network.")
+    parser.add_argument("--binning", type=int, default=4, help="of the frames, pixels (default: 4)")
+    parser.add_argument("--epochs", type=int, help="of every training (default: those of the commands)")
+    chosen = read(parser, arguments)
+    names = [source for source, _ in PAIRS]
+    base = plain_base(chosen.binning)
+    found: list[dict[str, Any]] = []
+    for seed in range(chosen.seeds):
+        for folder, plan in plans(seed, chosen.binning, chosen.epochs, chosen.frames, chosen.runs).items():
+            results = run(plan, lambda: prepared_sets(names, (None,), {}, chosen.frames, base=base), folder)
+            cost = {"training_seconds": results["training_seconds"], "epoch_kept": results["epoch_kept"]}
+            found += [cell | cost for cell in cells(folder, plan)]
+    rows = [
+        [
+            TITLES[row],
+            *(spread(mean_recalls(found, row, metric)) for metric in ("recall", "miss_accuracy")),
+            *(spread(mean_recalls(found, row, "balanced_accuracy")),),
+            *(f"{value:.1f}" for value in published(row)),
+        ]
+        for row in TITLES
+    ]
+    judged = findings(found)
+    seeds = f"{chosen.seeds} seed{'s' * (chosen.seeds > 1)}"
+    text = "\n\n".join(
+        [
+            f"**A plain network, as the paper describes it** (simulated sets LN83 and LO19 of {chosen.frames} frames, binned "
+            f"{chosen.binning}x{chosen.binning} pixels, {seeds}, per cent; mean over both directions, on the last fifth of "
+            "each set, ± the standard deviation over seeds; the paper's are of the real sets at full size)",
+            markdown_table(
+                ["network", "recall", "misses", "balanced", "paper: recall", "paper: misses"], rows
+            ),
+            markdown_table(
+                [
+                    "finding",
+                    "paper, points",
+                    "ours, points",
+                    "by recall",
+                    "balanced: paper",
+                    "balanced: ours",
+                ],
+                [
+                    [f[k] for k in ("claim", "paper", "ours", "verdict", "paper_balanced", "ours_balanced")]
+                    for f in judged
+                ],
+            ),
+        ]
+    )
+    record = {
+        "simulated": True,
+        "binning": chosen.binning,
+        "frames": chosen.frames,
+        "base": base.to_json(),
+        "findings": judged,
+        "cells": found,
+    }
+    write(chosen.results, "plain" if chosen.binning == 4 else f"plain-binning{chosen.binning}", record, text)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,71 @@
+"""The table a training command ends with: ours beside the paper's."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from sfxjax.training.config import RunConfig
+from sfxjax.training.published import Pair
+
+METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
+
+
+def show(
+    heading: str,
+    rows: list[tuple[str, dict[str, dict[str, Any]]]],
+    published: list[tuple[str, dict[str, Pair]]] = (),  # type: ignore[assignment]
+) -> None:
+    """Print a table of results, ours beside the paper's.
+
+    Args:
+        heading: above the table.
+        rows: title of a network, and what it was tested to by set.
+        published: title of a row, and the paper's figures by set.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(rows[0][1])
+    if not names:
+        print(f"{heading.partition(':')[0]}: no set with labels to test on")
+        return
+    table = Table(title=heading)
+    table.add_column("network")
+    for name in names:
+        each = rows[0][1][name]
+        which = f"all {each['frames']}" if each["first_frame"] == 0 else f"{each['frames']} test"
+        table.add_column(f"{name}, {which} frames", justify="right")
+        table.add_column("balanced", justify="right")
+    for network, tested in rows:
+        cells = []
+        for name in names:
+            parts = [tested[name][key] for key in ("recall", "miss_accuracy")]
+            cells.append(" / ".join(_interval(part) for part in parts))
+            cells.append(_number(tested[name]["balanced_accuracy"]["percent"]))
+        table.add_row(network, *cells)
+    for row, figures in published:
+        cells = []
+        for name in names:
+            pair = figures.get(name)
+            cells += (
+                ["", ""]
+                if pair is None
+                else [f"{pair.recall:.2f} / {pair.miss_accuracy:.2f}", f"{sum(pair) / 2:.1f}"]
+            )
+        table.add_row(row, *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _interval(part: dict[str, Any]) -> str:
+    return "-" if part["percent"] is None else f"{part['percent']:.1f} ({part['low']:.1f}-{part['high']:.1f})"
+
+
+def heading(plan: RunConfig, results: dict[str, Any]) -> str:
+    """Return the heading of a run's table; simulated sets are named as such."""
+    what = "simulated sets" if results["simulated"] else "measured sets"
+    return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
