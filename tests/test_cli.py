@@ -42,7 +42,10 @@ def test_the_version_needs_no_jax() -> None:
     [
         (["tain"], "sfxjax: error: no command 'tain'; did you mean train?\n"),
         (["train", "dan"], "sfxjax: error: no command 'train dan'; did you mean train dann?\n"),
-        (["--frames", "3"], "no command '--frames'; there are bench, label, screen, simulate, spots, train\n"),
+        (
+            ["--frames", "3"],
+            "no command '--frames'; there are bench, label, screen, simulate, spots, train\n",
+        ),
         (
             ["train", "dann", "--source", "LN83", "--target", "XX"],
             "sfxjax train dann: error: no set named 'XX'",

@@ -1,0 +1,99 @@
+"""The page to label in, in a real browser: labels by keys, a kill in the middle, nothing lost and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from sfxjax.label.store import final, read_records
+from sfxjax.simulate.conditions import Condition, draw_frame
+
+FRAMES = 40
+
+
+def start(run: Path, folder: Path) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "sfxjax.label", str(run), "--out", str(folder), "--audit", "10"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"http://127\S+", line):
+            return server, found[0]
+    raise AssertionError("the page did not open")
+
+
+def wait(true: Callable[[], Any]) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium and its driver"
+)
+def test_thirty_frames_by_keys_with_a_kill_in_the_middle(tmp_path: Path) -> None:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.common.by import By
+
+    rng = np.random.default_rng(3)
+    frames = [
+        draw_frame(rng, Condition("counting", 3.0, 0.8, spots, "none", (), (480, 480))).values
+        for spots in [0, 15] * (FRAMES // 2)
+    ]
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry/data/data"] = np.array(frames)
+    folder = tmp_path / "labels"
+    server, address = start(tmp_path / "run.h5", folder)
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        browser.get(address)
+        body = browser.find_element(By.TAG_NAME, "body")
+        wait(lambda: body.get_attribute("data-frame"))
+        for number in range(30):
+            shown = body.get_attribute("data-frame")
+            if number == 15:
+                server.kill()
+                server.wait()
+            body.send_keys("123"[number % 3])
+            if number == 15:
+                # The label waits in the browser until the same command is given again.
+                server, again = start(tmp_path / "run.h5", folder)
+                assert again == address
+            before = shown
+            wait(lambda before=before: body.get_attribute("data-frame") != before)
+        wait(lambda: body.get_attribute("data-labels") == "30")
+        records = read_records(folder / "labels.labels.jsonl")
+        assert len(records) == len(final(records)) == len({record.click for record in records}) == 30
+        assert [record.label for record in records] == ["HIT", "MAYBE", "MISS"] * 10
+        body.send_keys("u")
+        wait(lambda: body.get_attribute("data-labels") == "29")
+        assert browser.get_log("browser") == [] or all(
+            "ERR_CONNECTION_REFUSED" in entry["message"] or "favicon" in entry["message"]
+            for entry in browser.get_log("browser")
+        )
+        if pictures := os.environ.get("SFXJAX_PAGE_PICTURES"):
+            body.send_keys("s")
+            time.sleep(1)
+            browser.save_screenshot(f"{pictures}/label-1400.png")
+            browser.set_window_size(390, 900)
+            time.sleep(1)
+            browser.save_screenshot(f"{pictures}/label-390.png")
+    finally:
+        browser.quit()
+        server.kill()
