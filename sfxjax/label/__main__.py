@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="DIR", help="folder of the labels and of the model"
     )
     parser.add_argument(
+        "--model", choices=("day-one",), default="day-one", help="that is fitted to the labels"
+    )
+    parser.add_argument(
         "--name", default="labels", help="of the labeller: each has a file, and their agreement is shown"
     )
     parser.add_argument(
