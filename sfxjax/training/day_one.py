@@ -28,9 +28,9 @@ from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, spot_logits
 from sfxjax.spots.frame_pixels import frame_pixels
 
-FRAMES = 1600
-WIDTHS = (64, 32)
-STEPS = 6000
+FRAMES = 8000
+WIDTHS = (96, 48)
+STEPS = 16000
 BATCH = 1024
 # A candidate is a spot if one of at least this ratio lies within so many pixels and spot sizes of it.
 LEAST_RATIO = 2.5
@@ -73,7 +73,9 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 }
 
 
-# Shares of frames that show one condition alone, such as few photons, so that none is rare.
+SHAPES = ((480, 480), (216, 264), (720, 600))
+SHAPE_SHARES = (0.7, 0.15, 0.15)
+# Share of frames that show one condition alone, such as few photons, so that none is rare.
 SINGLE = 0.3
 
 
@@ -84,6 +86,7 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
         condition: dict[str, Any] = {}
         if rng.random() < SINGLE:
             condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
+        condition = {"shape": SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)], **condition}
         frames.append(draw_frame(rng, Condition(**condition)))
     return frames
 

@@ -1,0 +1,1 @@
+"""How the day-one model does on simulated conditions, one by one."""
