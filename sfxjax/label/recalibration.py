@@ -23,7 +23,7 @@ from sfxjax.files import atomic_write_json
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
-FILE = "model.json"
+FILE = "recalibration.json"
 KIND = "sfxjax: day-one model fitted to labels"
 INPUTS = ("score", "many", "expected", "fourth")
 # Weights that leave the score's log odds as they are, the constant last: inputs are divided by `_SCALE`.
