@@ -27,17 +27,17 @@ from sfxjax.reductions.row_wise import row_wise_decomposition
 from sfxjax.simulate.parameters import SIMULATED_SETS
 from sfxjax.simulate.sets import ShotPlan, plan_run, simulate_frames
 
-DATA_SET = "/entry_1/data_1/data"
+FRAMES_PATH = "/entry_1/data_1/data"
 SOURCE = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"
-HIT_SPOTS = 150  # visible spots aimed at in the simulated sets' hits
+SPOTS_IN_HITS = 150  # visible spots aimed at in the simulated sets' hits
 SAMPLE = 12  # hits and misses of each simulated set that are measured
-ZOOM = (slice(150, 300), slice(400, 550))
+ENLARGED = (slice(150, 300), slice(400, 550))
 MIDDLE = (slice(210, 510), slice(210, 510))  # of the pre-processed crop
-THRESHOLDS = (6, 10, 20, 50)
+HEIGHTS_COUNTED = (6, 10, 20, 50)
 INNER_RADIUS = 66  # pixels around the middle left out of all figures: the beam stop and its rim
 
 
-class Figures(NamedTuple):
+class Likeness(NamedTuple):
     """What is measured on one crop, or the median over several.
 
     Attributes:
@@ -67,9 +67,9 @@ def read_real(path: Path) -> np.ndarray:
     """
     try:
         with h5py.File(path, "r") as file:
-            frame = np.asarray(file[DATA_SET][0], np.float64)
+            frame = np.asarray(file[FRAMES_PATH][0], np.float64)
     except (OSError, KeyError) as error:
-        raise UserError(f"{path}: no frame at {DATA_SET}; name the HDF5 file of the real frame") from error
+        raise UserError(f"{path}: no frame at {FRAMES_PATH}; name the HDF5 file of the real frame") from error
     return np.asarray(central_crop(frame))
 
 
@@ -118,7 +118,7 @@ def peaks(crop: np.ndarray, variance_over_mean: float) -> np.ndarray:
     return height[found & off_stop(crop.shape)]
 
 
-def measure(crop: np.ndarray) -> Figures:
+def measure_likeness(crop: np.ndarray) -> Likeness:
     """Measure one crop in plain NumPy and SciPy, the same way whether real or simulated."""
     from scipy.ndimage import uniform_filter
 
@@ -136,21 +136,21 @@ def measure(crop: np.ndarray) -> Figures:
 
     heights = peaks(crop, spread**2)
     rows = vector(crop)[np.abs(np.arange(720) - 360) > INNER_RADIUS]
-    return Figures(
+    return Likeness(
         level=float(np.median(crop[far])),
         variance_over_mean=float(spread**2),
         neighbour_correlation=correlation(1),
         second_correlation=correlation(2),
         base_line=float(np.median(rows)),
         tallest_rows=float(np.percentile(rows, 95)),
-        spots=tuple(float(np.sum(heights > limit)) for limit in THRESHOLDS),
+        spots=tuple(float(np.sum(heights > limit)) for limit in HEIGHTS_COUNTED),
     )
 
 
-def median_of(figures: Sequence[Figures]) -> Figures:
+def median_of(figures: Sequence[Likeness]) -> Likeness:
     """Take the median of each figure over several crops."""
     medians = [np.median(values, axis=0).tolist() for values in zip(*figures, strict=True)]
-    return Figures._make([*medians[:-1], tuple(medians[-1])])
+    return Likeness._make([*medians[:-1], tuple(medians[-1])])
 
 
 def best_threshold(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
@@ -181,7 +181,7 @@ def best_threshold(name: str, frames: int, seed: int = 0) -> tuple[float, int]:
     return max(scores)
 
 
-def draw(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
+def draw_likeness(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
     """Draw each (title, crop) as a row: crop, zoom, after LCN, RWD vector.
 
     Raises:
@@ -196,7 +196,7 @@ def draw(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
     for (title, crop), (whole, zoom, normalised, rwd) in zip(rows, axes, strict=True):
         top = 1.75 * np.median(crop)
         whole.imshow(crop, cmap="gray", vmin=0, vmax=top)
-        part = crop[ZOOM]
+        part = crop[ENLARGED]
         middle = np.median(part)
         zoom.imshow(part, cmap="gray", vmin=0.8 * middle, vmax=1.5 * middle)
         normalised.imshow(np.asarray(preprocess(crop))[MIDDLE], cmap="gray", vmin=-0.3, vmax=0.6)
@@ -225,13 +225,13 @@ def _shrink(path: Path) -> None:
     fewer.save(path, optimize=True)
 
 
-def show(title: str, figures: Figures) -> None:
+def show_likeness(title: str, figures: Likeness) -> None:
     """Print the figures of one crop on a line."""
     spots = " ".join(f"{count:5.0f}" for count in figures.spots)
     print(
         f"{title:34s} level {figures.level:6.0f}  var/mean {figures.variance_over_mean:.3f}  correlation "
         f"{figures.neighbour_correlation:.2f} {figures.second_correlation:.2f}  RWD {figures.base_line:.2f} "
-        f"{figures.tallest_rows:.2f}  spots above {THRESHOLDS}: {spots}"
+        f"{figures.tallest_rows:.2f}  spots above {HEIGHTS_COUNTED}: {spots}"
     )
 
 
@@ -248,15 +248,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     real = read_real(chosen.real)
     rows = [("real frame", real)]
-    show("real frame", measure(real))
+    show_likeness("real frame", measure_likeness(real))
     for name in SIMULATED_SETS:
-        hits, misses = (simulate_examples(name, [spots] * SAMPLE, chosen.seed) for spots in (HIT_SPOTS, 2))
+        hits, misses = (
+            simulate_examples(name, [spots] * SAMPLE, chosen.seed) for spots in (SPOTS_IN_HITS, 2)
+        )
         for kind, crops in (("hit", hits), ("miss", misses)):
             title = f"simulated set {name}, {kind}"
             # Not the same shot in both rows.
             rows.append((title, crops[0 if kind == "hit" else 1]))
-            show(title, median_of([measure(crop) for crop in crops]))
-    draw(rows, chosen.out)
+            show_likeness(title, median_of([measure_likeness(crop) for crop in crops]))
+    draw_likeness(rows, chosen.out)
     print(f"wrote {chosen.out}")
     for name in SIMULATED_SETS if chosen.score_frames else ():
         score, threshold = best_threshold(name, chosen.score_frames, chosen.seed)

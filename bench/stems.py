@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.command_line import new_parser
-from sfxjax.data.batches import filled
+from sfxjax.data.batches import READ_BATCH, filled
 from sfxjax.data.sets import FrameSet, open_set
 from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError, run_main
@@ -40,13 +40,12 @@ from sfxjax.training.step import Domains
 from .throughput.stages import Setting, compiled, random_model
 from .throughput.timing import Timed, measure_in_turns
 
-DATA_SET = "LN83"
-READ_BATCH = 16
+TRAINED_SET = "LN83"
 FAIR_RECALL = 0.95
 
 
 # The default first.
-CANDIDATES = (
+STEMS = (
     BaseConfig(),
     BaseConfig(noise_normalised=False),
     BaseConfig(spot=1),
@@ -60,7 +59,7 @@ CANDIDATES = (
 )
 
 
-def describe(config: BaseConfig) -> str:
+def describe_stem(config: BaseConfig) -> str:
     """Name a base: its stem, what that adds up, in which units, and its channels."""
     words = f"{config.stem} {config.block}"
     if config.stem == "block_extrema":
@@ -81,13 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.frames < 50 or options.epochs < 1 or options.seconds <= 0:
         raise UserError("give at least 50 --frames, one of --epochs and more than no --seconds")
-    candidates = [config for config in CANDIDATES if describe(config).startswith(options.only)]
+    candidates = [config for config in STEMS if describe_stem(config).startswith(options.only)]
     if not candidates:
         raise UserError(
-            f"no candidate begins with {options.only!r}; there are {'; '.join(map(describe, CANDIDATES))}"
+            f"no candidate begins with {options.only!r}; there are {'; '.join(map(describe_stem, STEMS))}"
         )
     record = compare_stems(candidates, options.frames, options.epochs, options.seconds, options.labels)
-    show(record)
+    show_stems(record)
     if options.json is not None:
         atomic_write_json(options.json, record)
         print(f"written to {options.json}")
@@ -108,14 +107,14 @@ def compare_stems(
     Returns:
         The record, JSON-ready.
     """
-    with open_set(simulated_data([DATA_SET], frames), DATA_SET) as frame_set:
+    with open_set(simulated_data([TRAINED_SET], frames), TRAINED_SET) as frame_set:
         positive = frame_set.positives
         maps = all_maps(frame_set, candidates)
-    rates = speeds(candidates, seconds)
+    rates = stem_speeds(candidates, seconds)
     rows = []
     for config in candidates:
         began = time.monotonic()
-        row = {"stem": describe(config), **rates[config]} | trained(
+        row = {"stem": describe_stem(config), **rates[config]} | trained(
             config, maps[config.maps], positive, epochs, labels
         )
         rows.append(row | {"training_seconds": round(time.monotonic() - began, 1)})
@@ -126,7 +125,7 @@ def compare_stems(
         )
     device = jax.local_devices()[0]
     return {
-        "data_set": f"simulated set {DATA_SET}",
+        "data_set": f"simulated set {TRAINED_SET}",
         "frames": frames,
         "epochs": epochs,
         "labels": len(labelled_split(labels, frames).train),
@@ -192,7 +191,7 @@ def _logits(config: BaseConfig, variables: Any, maps: jax.Array) -> jax.Array:
     return TrainedModel(config, variables).map_logits(maps)
 
 
-def speeds(candidates: Sequence[BaseConfig], seconds: float) -> dict[BaseConfig, dict[str, Any]]:
+def stem_speeds(candidates: Sequence[BaseConfig], seconds: float) -> dict[BaseConfig, dict[str, Any]]:
     """Time each candidate from pre-processed frames on the device to logits, as screening uses it, and in one pass."""
     setting = Setting()
     frames = setting.normalized
@@ -216,7 +215,7 @@ def speeds(candidates: Sequence[BaseConfig], seconds: float) -> dict[BaseConfig,
     }
 
 
-def show(record: dict[str, Any]) -> None:
+def show_stems(record: dict[str, Any]) -> None:
     """Print the table as Markdown."""
     first = record["rows"][0]["rate"]["median"]
     print(

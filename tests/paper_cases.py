@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper.run_files import write_scores
-from bench.paper.runs import AS_PUBLISHED, Run, read_run
+from bench.paper.run_files import write_test_scores
+from bench.paper.runs import AS_PUBLISHED, TrainedRun, read_run
 from bench.paper.spots import write_spot_counters
 from sfxjax.training.published import PAIRS, SETS
 
@@ -51,7 +51,7 @@ def make_run(
         name: (1 / (1 + np.exp(-rng.normal(skill * np.where(label > 0, 1, -1), 1.0)))).astype(np.float32)
         for name, label in truth.items()
     }
-    write_scores(folder / "scores.h5", scores, truth)
+    write_test_scores(folder / "scores.h5", scores, truth)
     record = {
         "method": method,
         "source": source,
@@ -94,11 +94,11 @@ def exact_run(
             positive = fifth[label[fifth] > 0]
             share = lost if abroad is None or name == source else abroad
             scores[name][positive[: round(share * len(positive))]] = 0.2
-    write_scores(folder / "scores.h5", scores, truth)
+    write_test_scores(folder / "scores.h5", scores, truth)
     return folder
 
 
-def every_run(runs: Path, seeds: int = 2) -> list[Run]:
+def every_run(runs: Path, seeds: int = 2) -> list[TrainedRun]:
     """One run of every method, set, pair and seed that the tables ask for."""
     folders = []
     for seed in range(seeds):
@@ -122,8 +122,13 @@ def every_run(runs: Path, seeds: int = 2) -> list[Run]:
 
 
 def one(
-    runs: list[Run], method: str, source: str, target: str | None = None, split: str = "full", seed: int = 0
-) -> Run:
+    runs: list[TrainedRun],
+    method: str,
+    source: str,
+    target: str | None = None,
+    split: str = "full",
+    seed: int = 0,
+) -> TrainedRun:
     """The only run of these."""
     key = (method, source, target, split, seed)
     (run,) = [

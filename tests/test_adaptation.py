@@ -12,7 +12,7 @@ import pytest
 
 from sfxjax.models.networks import DomainAdversarialNetwork
 from sfxjax.models.stem import BaseConfig
-from sfxjax.training.adaptation import METHODS, adapt, find_pseudo_labels, rounds
+from sfxjax.training.adaptation import ADAPTATIONS, adapt, find_pseudo_labels, rounds
 from sfxjax.training.config import FROZEN, TRAINED, TrainingConfig, parts
 from sfxjax.training.loop import Validation
 from sfxjax.training.losses import class_confusion, pseudo_label_loss
@@ -122,7 +122,7 @@ def test_levels_that_rest_stay_bit_identical(frozen: int) -> None:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ADAPTATIONS)
 def test_every_way_trains_and_goes_on_from_its_checkpoints(method: str, tmp_path) -> None:
     data = domains()
     validation = Validation(data.source, data.positive > 0, data.target)
@@ -138,7 +138,7 @@ def test_every_way_trains_and_goes_on_from_its_checkpoints(method: str, tmp_path
 def test_self_training_takes_only_what_the_network_is_sure_of() -> None:
     data = domains()
     validation = Validation(data.source, data.positive > 0, data.target)
-    recipe = replace(RECIPE, objective=METHODS["self_training"].objective, epochs=6, steps_per_epoch=20)
+    recipe = replace(RECIPE, objective=ADAPTATIONS["self_training"].objective, epochs=6, steps_per_epoch=20)
     result = adapt(recipe, "dann", data, validation)
     pseudo_labels = find_pseudo_labels(recipe, result, np.asarray(data.source))
     variables = {"params": result.params, "batch_stats": result.batch_stats["source"]}

@@ -200,8 +200,8 @@ def test_the_three_methods_are_measured_in_processes_of_their_own() -> None:
     done = []
     found = paper_measured.measure_methods(Comparison(quick=True, frames=200), folder, done.append)
     assert done == [1, 1, 1]
-    assert [found[method]["labels"] for method in paper_measured.METHODS] == [40, 40, 0]
-    for method in paper_measured.METHODS:
+    assert [found[method]["labels"] for method in paper_measured.MEASURED_METHODS] == [40, 40, 0]
+    for method in paper_measured.MEASURED_METHODS:
         assert 0 <= found[method]["recall"] <= 100
         for key in ("preprocessing_seconds", "training_seconds", "frames_per_second", "peak_memory_mib"):
             assert found[method][key] > 0

@@ -14,15 +14,15 @@ from matplotlib.image import imread
 
 from bench.reductions import __main__ as bench
 from bench.reductions import cells as reduction_cells
-from bench.reductions.cells import Cell, append_cell, drawn_labels, planned, read_cells, run_cell
-from bench.reductions.tables import figures, tables
+from bench.reductions.cells import Cell, append_cell, drawn_labels, planned_cells, read_cells, run_cell
+from bench.reductions.tables import cell_figures, tables
 from sfxjax.data.set_description import CXIDB76
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model, read_checkpoint
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training import reduced, transfer
-from sfxjax.training.adaptation import METHODS
+from sfxjax.training.adaptation import ADAPTATIONS
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.step import new_state
@@ -124,7 +124,7 @@ def test_means_are_over_pairs_and_spreads_over_seeds() -> None:
         for seed in range(3)
         for place, pair in enumerate(pairs)
     ]
-    found = figures(cells)
+    found = cell_figures(cells)
     recalls = values[:, :, 0].mean(axis=1)
     assert found["recall"]["mean"] == pytest.approx(recalls.mean())
     assert found["recall"]["standard_deviation"] == pytest.approx(recalls.std(ddof=1))
@@ -134,10 +134,10 @@ def test_means_are_over_pairs_and_spreads_over_seeds() -> None:
 
 
 def test_no_target_label_is_planned_for() -> None:
-    cells = planned(
+    cells = planned_cells(
         ["row_wise_decomposition", "soft_spot_counts"],
         ["soft_spot_counts"],
-        list(METHODS),
+        list(ADAPTATIONS),
         ["LN83", "LO19"],
         [10],
         2,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from sfxjax.simulate.crystal import Geometry
+from sfxjax.simulate.crystal import BeamGeometry
 from sfxjax.simulate.detector import (
-    PATCH,
     POINT_SPREAD,
     SATURATION,
+    SPOT_HALF_WIDTH,
     Detector,
     Shot,
     add_spots,
@@ -25,7 +25,7 @@ from sfxjax.simulate.detector import (
     valid_pixels,
 )
 
-GEOMETRY = Geometry(wavelength=1.3, distance=120.0)
+GEOMETRY = BeamGeometry(wavelength=1.3, distance=120.0)
 PLAIN = Detector(gain=1.0, step_transmission=1.0, stop_arcs=0.0)
 SHAPE, CENTRE = (724, 724), (362.0, 362.0)
 
@@ -48,7 +48,7 @@ def shot(**changes: float | tuple[float, ...]) -> Shot:
 
 
 def photons(
-    detector: Detector = PLAIN, geometry: Geometry = GEOMETRY, **changes: float | tuple[float, ...]
+    detector: Detector = PLAIN, geometry: BeamGeometry = GEOMETRY, **changes: float | tuple[float, ...]
 ) -> np.ndarray:
     return np.asarray(background(shot(**changes), detector, geometry, *pixel_grid(SHAPE, CENTRE)), np.float64)
 
@@ -119,7 +119,7 @@ def test_spot_profile_has_the_given_widths_along_and_across_the_radius() -> None
     shares = np.asarray(shares, np.float64)
     np.testing.assert_allclose(shares.sum(axis=(1, 2)), 1, rtol=1e-5)
     np.testing.assert_array_equal(middle, np.round(np.asarray(position) + CENTRE))
-    offset = np.arange(-PATCH, PATCH + 1)
+    offset = np.arange(-SPOT_HALF_WIDTH, SPOT_HALF_WIDTH + 1)
     for place, share, pixel in zip(np.asarray(position, np.float64), shares, np.asarray(middle), strict=True):
         ss, fs = np.meshgrid(offset + pixel[0] - CENTRE[0], offset + pixel[1] - CENTRE[1], indexing="ij")
         mean = np.array([np.sum(share * ss), np.sum(share * fs)])
@@ -138,17 +138,19 @@ def test_added_spots_keep_their_photons_and_lose_what_falls_outside() -> None:
     shares /= shares.sum(axis=(1, 2), keepdims=True)
     strength = np.array([100.0, 50.0, 30.0, 20.0, 10.0])
     added = np.asarray(add_spots(jnp.ones((40, 30)), *map(jnp.asarray, (middle, shares, strength))))
-    expected = np.pad(np.ones((40, 30)), PATCH)
+    expected = np.pad(np.ones((40, 30)), SPOT_HALF_WIDTH)
     for (ss, fs), share, photons_of_spot in zip(middle, shares, strength, strict=True):
         expected[ss : ss + 9, fs : fs + 9] += share * photons_of_spot
-    np.testing.assert_allclose(added, expected[PATCH:-PATCH, PATCH:-PATCH], rtol=1e-5)
+    np.testing.assert_allclose(
+        added, expected[SPOT_HALF_WIDTH:-SPOT_HALF_WIDTH, SPOT_HALF_WIDTH:-SPOT_HALF_WIDTH], rtol=1e-5
+    )
     two = np.asarray(
         add_spots(jnp.zeros((40, 30)), *(jnp.asarray(x[:2]) for x in (middle, shares, strength)))
     )
     assert two.sum() == pytest.approx(150, rel=1e-5)
 
 
-def ring_radius(geometry: Geometry = GEOMETRY, **changes: float) -> int:
+def ring_radius(geometry: BeamGeometry = GEOMETRY, **changes: float) -> int:
     """Radius of the brightest pixel beyond the air scatter, pixels."""
     row = background(shot(**changes), PLAIN, geometry, jnp.zeros((1, 1)), jnp.arange(800.0)[None])
     return 150 + int(jnp.argmax(row[0, 150:]))
@@ -156,7 +158,7 @@ def ring_radius(geometry: Geometry = GEOMETRY, **changes: float) -> int:
 
 @pytest.mark.parametrize("distance", [100.0, 120.0, 150.0])
 def test_solvent_ring_stays_at_its_resolution_when_the_detector_moves(distance: float) -> None:
-    geometry = Geometry(wavelength=1.3, distance=distance)
+    geometry = BeamGeometry(wavelength=1.3, distance=distance)
     angle = np.arctan(ring_radius(geometry) * geometry.pixel_size / distance)
     # Water scatters most near 3.1 Angstrom.
     assert 2 * np.sin(angle / 2) / 1.3 == pytest.approx(1 / 3.1, rel=0.03)

@@ -9,15 +9,15 @@ import pytest
 from scipy import stats
 
 from sfxjax.simulate.crystal import (
+    BeamGeometry,
     Crystal,
-    Geometry,
     hashed_uniform,
     random_rotation,
     still_reflections,
     wilson_intensity,
 )
 
-GEOMETRY = Geometry(wavelength=1.3, distance=120.0)
+GEOMETRY = BeamGeometry(wavelength=1.3, distance=120.0)
 SMALL_CELL, LARGE_CELL = (88.0, 42.0, 52.0), (118.0, 311.0, 223.0)
 SEED = 7
 

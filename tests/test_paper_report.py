@@ -11,7 +11,7 @@ import pytest
 from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters
 
 from bench.paper.findings import FAILS, HOLDS, NOT_RUN, findings, goals, spot_counter_line
-from bench.paper.report import CURVES, FIGURES, OVERVIEW, write_report
+from bench.paper.report import CURVES, FIGURES, OVERVIEW, write_paper
 from bench.paper.runs import read_run
 from bench.paper.tables import TABLES, table_rows
 from sfxjax.errors import UserError
@@ -191,7 +191,7 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     for number, key in enumerate([*FIGURES, OVERVIEW, CURVES]):
         pictures[key] = tmp_path / f"{key}.png"
         pictures[key].write_bytes(b"\x89PNG" + bytes([number]) * 50)
-    write_report(
+    write_paper(
         tmp_path / "r.html", runs, figures=pictures, measured={"device": "<a machine>"}, notes=["one & two"]
     )
     page, text = read_page(tmp_path / "r.html")
@@ -210,7 +210,7 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
 
 
 def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", runs)
+    write_paper(tmp_path / "r.html", runs)
     page, _ = read_page(tmp_path / "r.html")
     assert page.headings[-1] == "How it was made"
     assert len(page.headings) == 2 + 7 + 1 + len(FIGURES) + 1
@@ -221,7 +221,7 @@ def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
 
 def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path, "supervised", "LN83", more={"simulated": False, "quick": True}))
-    write_report(tmp_path / "r.html", [run])
+    write_paper(tmp_path / "r.html", [run])
     page, _ = read_page(tmp_path / "r.html")
     assert "simulated" not in page.text
     assert all("CXIDB 76, quick" in heading for heading in page.headings[:-1])
@@ -230,7 +230,7 @@ def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
 
 
 def test_a_page_without_runs_says_so(tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", [])
+    write_paper(tmp_path / "r.html", [])
     page, _ = read_page(tmp_path / "r.html")
     assert all("not run" in heading for heading in page.headings[:-1])
     assert page.text.count("not run") > 2 * sum(len(TABLES) for _ in SETS)
@@ -240,7 +240,7 @@ def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", "supervised", "LN83")
     second = make_run(tmp_path / "b", "supervised", "LN83")
     with pytest.raises(UserError, match="same training"):
-        write_report(tmp_path / "r.html", [read_run(first), read_run(second)])
+        write_paper(tmp_path / "r.html", [read_run(first), read_run(second)])
     assert not (tmp_path / "r.html").exists()
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.paper.run_files import write_scores
+from bench.paper.run_files import write_test_scores
 from bench.paper.runs import cell_record, check_runs, read_run, spread
 from bench.paper.spots import run_spot_counter
 from bench.paper.tables import (
@@ -42,7 +42,7 @@ def test_scores_come_back_as_written(tmp_path: Path) -> None:
     labels = {"LN83": np.array([0, 1, 2, 0]), "LO19": np.array([2], np.int8)}
     more = {"frames": {"LN83": 4, "LO19": 1}, "split": "full"}
     folder = make_run(tmp_path, "supervised", "LN83", more=more)
-    write_scores(folder / "scores.h5", scores, labels)
+    write_test_scores(folder / "scores.h5", scores, labels)
     run = read_run(folder)
     assert set(run.scores) == set(run.classes) == {"LN83", "LO19"}
     for name in scores:
@@ -70,7 +70,7 @@ def test_scores_come_back_as_written(tmp_path: Path) -> None:
 )
 def test_scores_that_do_not_fit_are_not_written(scores, labels, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="LN83"):
-        write_scores(tmp_path / "scores.h5", scores, labels)
+        write_test_scores(tmp_path / "scores.h5", scores, labels)
     assert not list(tmp_path.iterdir())
 
 
@@ -153,7 +153,7 @@ def test_runs_that_cannot_share_a_table_are_refused(tmp_path: Path) -> None:
     other = make_run(tmp_path / "labels", "supervised", "LN84")
     truth = classes()
     truth["LO19"] = (truth["LO19"] + 1) % 3
-    write_scores(other / "scores.h5", {name: np.zeros(FRAMES, np.float32) for name in SETS}, truth)
+    write_test_scores(other / "scores.h5", {name: np.zeros(FRAMES, np.float32) for name in SETS}, truth)
     with pytest.raises(UserError, match="labels of LO19"):
         check_runs([first, read_run(other)])
 
@@ -198,7 +198,7 @@ def test_frames_that_were_not_scored_leave_the_cell_empty(tmp_path: Path) -> Non
     run = read_run(folder)
     scores = {"LN83": run.scores["LN83"].copy()}
     scores["LN83"][:160] = np.nan
-    write_scores(folder / "scores.h5", scores, {"LN83": run.classes["LN83"]})
+    write_test_scores(folder / "scores.h5", scores, {"LN83": run.classes["LN83"]})
     run = read_run(folder)
     assert cell_record(run, "LN83", "last") is not None
     assert cell_record(run, "LN83", "after_few") is None

@@ -15,13 +15,13 @@ from sfxjax.errors import UserError
 from sfxjax.simulate.particles import (
     PARTICLE_SETS,
     Kind,
+    detector_pixels,
     icosahedron,
     particle_set,
-    random_rotation,
+    random_orientation,
     read_kinds,
     simulate_shot,
     sphere,
-    valid_pixels,
 )
 from sfxjax.training import reduced
 
@@ -43,7 +43,7 @@ def test_the_projection_of_an_icosahedron_holds_its_volume_and_its_outline() -> 
     corners = np.concatenate([np.roll(corners, turn, axis=1) for turn in range(3)])
     # The inscribed sphere of an icosahedron of edge 2 has the radius golden^2 / sqrt(3).
     corners = corners * radius / (golden**2 / 3**0.5)
-    rotation = random_rotation(np.random.default_rng(2))
+    rotation = random_orientation(np.random.default_rng(2))
     turned = corners @ rotation.T
     along = np.arange(-60.0, 61.0)
     found = icosahedron(along[:, None], along[None, :], radius, rotation)
@@ -59,7 +59,7 @@ def test_particles_scatter_about_the_beam_alike_on_both_sides(name: str) -> None
     """Friedel's law: a projection is real, so opposite pixels expect the same; an empty shot has the background alone."""
     parameters = PARTICLE_SETS[name]
     frames = {kind: simulate_shot(np.random.default_rng(5), parameters, kind).astype(float) for kind in Kind}
-    valid = valid_pixels()
+    valid = detector_pixels()
     for kind, frame in frames.items():
         assert frame.min() == 0 and np.all(frame[~valid] == 0)
         if kind != Kind.NONE:

@@ -14,7 +14,7 @@ from bench.throughput.reference_pipelines import (
     scipy_preprocess,
     scipy_row_wise_decomposition,
     torch_classifier,
-    torch_inference,
+    torch_logits,
     torch_maps,
     torch_training_step,
 )
@@ -61,7 +61,7 @@ def test_torch_inference(network: tuple[BaseConfig, dict[str, Any], np.ndarray])
     config, variables, maps = network
     expected = np.asarray(jax.jit(HitClassifier(config).apply)(variables, maps))
     assert np.ptp(expected) > 0.01
-    infer = torch_inference(torch_classifier(config, variables))
+    infer = torch_logits(torch_classifier(config, variables))
     np.testing.assert_allclose(infer(torch_maps(maps)).numpy(), expected, atol=1e-4)
 
 

@@ -18,7 +18,7 @@ import screen_cases as cases
 from scipy.stats import binom
 
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import NAMES, compare, lattice_statistics, summarize
+from sfxjax.evaluation.domain_check import NAMES, compare_domains, lattice_statistics, summarize_domains
 from sfxjax.evaluation.recall import recall_bound, threshold_for_recall
 from sfxjax.models.checkpoint import save_model
 from sfxjax.preprocess.definition import preprocess
@@ -150,12 +150,12 @@ def test_statistics_do_not_know_hits_from_misses_but_know_another_detector() -> 
 
     # Trained on both kinds; then runs of one kind alone.
     both = np.concatenate([noise[:12], spots[:12]])
-    trained = json.loads(json.dumps(summarize(statistics(both))))
-    assert compare(statistics(spots[12:]), trained) == []
-    assert compare(statistics(noise[12:]), trained) == []
-    lines = compare(statistics(blurred), trained)
+    trained = json.loads(json.dumps(summarize_domains(statistics(both))))
+    assert compare_domains(statistics(spots[12:]), trained) == []
+    assert compare_domains(statistics(noise[12:]), trained) == []
+    lines = compare_domains(statistics(blurred), trained)
     assert any(line.startswith("correlation fast") for line in lines)
-    assert compare(np.full((5, len(NAMES)), np.nan), trained) == []
+    assert compare_domains(np.full((5, len(NAMES)), np.nan), trained) == []
 
 
 class Page(HTMLParser):
@@ -175,7 +175,7 @@ class Page(HTMLParser):
 
 def test_the_report_stands_alone_and_warns(tmp_path: Path, data: np.ndarray) -> None:
     run = cases.write_cxi(tmp_path / "<b>&.cxi", data)
-    strange = summarize(np.random.default_rng(0).normal(100, 1, (50, len(NAMES))))
+    strange = summarize_domains(np.random.default_rng(0).normal(100, 1, (50, len(NAMES))))
     model = make_model(tmp_path, frame_statistics=strange)
     threshold = float(np.nanmedian(Screener(cases.tiny_model()).scores(data)))
     assert cases.screen(run, "--model", model, "--out", tmp_path / "o", "--threshold", threshold) == 1

@@ -150,7 +150,7 @@ def recount(
     intensity = np.asarray(found.intensity, np.float64)
     kept = np.all((place >= 0) & (place < np.array(shape) - 1), axis=1) & (intensity > 0)
     place, intensity = place[kept], intensity[kept]
-    brightest = np.argsort(-intensity)[: simulated_sets.BRIGHTEST]
+    brightest = np.argsort(-intensity)[: simulated_sets.REFLECTIONS_DRAWN]
     place, intensity = place[brightest], intensity[brightest]
     pixel = np.round(place).astype(int)
     expected = np.asarray(

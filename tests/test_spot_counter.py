@@ -17,7 +17,7 @@ from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.spots.classical import (
     READ_BATCH,
-    THRESHOLD,
+    SPOT_THRESHOLD,
     choose_threshold,
     count_scores,
     count_set,
@@ -102,7 +102,7 @@ def random_frame(seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", range(6))
 def test_spots_are_those_of_scipy(seed: int) -> None:
     frame, good = random_frame(seed)
-    for threshold in (4.0, THRESHOLD):
+    for threshold in (4.0, SPOT_THRESHOLD):
         found = np.argwhere(np.asarray(find(frame, good, threshold)))
         places = {(int(ss), int(fs)) for ss, fs in found}
         # float32 may differ about a spot right at the threshold, and about no other.

@@ -24,7 +24,7 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.spots.day_one import WEIGHTS, load_weights
 
-from .measure import MATRIX, judge, simulate, summarize
+from .measure import MATRIX, judge, simulate, summarize_condition
 from .page import draw_calibration, draw_parts, table
 
 
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 advance(1)
             done[name] = frames
             atomic_write_json(kept, done)
-    rows = {name: summarize(done[name]) for name in MATRIX}
-    everything = summarize([frame for name in MATRIX for frame in done[name]])
+    rows = {name: summarize_condition(done[name]) for name in MATRIX}
+    everything = summarize_condition([frame for name in MATRIX for frame in done[name]])
     record = {"frames_a_condition": chosen.frames, "simulated": True, "all": everything, "conditions": rows}
     atomic_write_json(chosen.results / "day-one.json", record)
     atomic_write_text(chosen.results / "day-one.md", table(rows, everything))

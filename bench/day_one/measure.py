@@ -10,7 +10,7 @@ from sfxjax.evaluation.calibration import expected_calibration_error, reliabilit
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.day_one import MIN_SNR, MIN_SPOTS, FrameSpots, Weights, find_spots
-from sfxjax.training.day_one import CONDITIONS, NEAR
+from sfxjax.training.day_one import CONDITIONS, NEAR_PIXELS
 
 # Conditions that the training draws no frame of, each beyond what it draws from.
 HELD_OUT: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def judge(frame: SimulatedFrame, weights: Weights | None = None) -> dict[str, An
 
 def _matched(frame: SimulatedFrame, found: FrameSpots) -> dict[str, Any]:
     visible = found.visible()
-    near = NEAR + 0.5 * float(frame.condition.spot_size or 1)
+    near = NEAR_PIXELS + 0.5 * float(frame.condition.spot_size or 1)
     strong = frame.places[frame.signal_to_noise >= STRONG * MIN_SNR]
     away = np.hypot(visible.ss[:, None] - frame.places[:, 0], visible.fs[:, None] - frame.places[:, 1])
     nearest = np.hypot(strong[:, :1] - visible.ss, strong[:, 1:] - visible.fs)
@@ -84,7 +84,7 @@ def _matched(frame: SimulatedFrame, found: FrameSpots) -> dict[str, Any]:
     }
 
 
-def summarize(frames: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize_condition(frames: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum up the frames of a condition; a share of nothing is None."""
     score, deciding = (np.array([frame[name] for frame in frames]) for name in ("score", "deciding"))
     called, truth = score >= 0.5, deciding >= MIN_SNR

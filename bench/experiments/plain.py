@@ -22,11 +22,11 @@ from sfxjax.training.command import prepared_sets, run
 from sfxjax.training.config import RunConfig
 from sfxjax.training.published import TABLE_1, TABLE_2, TABLE_3, TABLE_5
 
-from .record import markdown_table, parser_for, read, spread, tested, write
+from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
-PAIRS = (("LN83", "LO19"), ("LO19", "LN83"))
+COMPARED_PAIRS = (("LN83", "LO19"), ("LO19", "LN83"))
 FEW = 200
-TITLES = {
+NETWORK_TITLES = {
     "many": "1200 labels, own set",
     "few": "200 labels, own set",
     "transfer": "transfer, 200 labels of the target",
@@ -48,12 +48,12 @@ def plans(seed: int, binning: int, epochs: int | None, frames: int, runs: Path) 
         return runs / "-".join([*words, f"binning{binning}", f"seed{seed}"])
 
     found = {}
-    for name, _ in PAIRS:
+    for name, _ in COMPARED_PAIRS:
         for title, labels in (("many", None), ("few", FEW)):
             found[folder(title, name)] = RunConfig(
                 "supervised", name, None, labels, None, recipe(supervised), None, frames
             )
-    for source, target in PAIRS:
+    for source, target in COMPARED_PAIRS:
         found[folder("transfer", source, target)] = RunConfig(
             "transfer",
             source,
@@ -71,14 +71,20 @@ def plans(seed: int, binning: int, epochs: int | None, frames: int, runs: Path) 
     return found
 
 
-def cells(folder: Path, plan: RunConfig) -> list[dict[str, Any]]:
+def plain_cells(folder: Path, plan: RunConfig) -> list[dict[str, Any]]:
     """Return the figures of a finished run on the last fifth of the sets that a row of the table is of."""
     word = folder.name.partition("-")[0]
     on = {word: plan.target or plan.source}
     if word == "many":
-        on["source_only"] = next(target for source, target in PAIRS if source == plan.source)
+        on["source_only"] = next(target for source, target in COMPARED_PAIRS if source == plan.source)
     return [
-        {"row": row, "source": plan.source, "tested": name, "seed": plan.recipe.seed, **tested(folder, name)}
+        {
+            "row": row,
+            "source": plan.source,
+            "tested": name,
+            "seed": plan.recipe.seed,
+            **last_fifth(folder, name),
+        }
         for row, name in on.items()
     ]
 
@@ -86,11 +92,11 @@ def cells(folder: Path, plan: RunConfig) -> list[dict[str, Any]]:
 def published(row: str) -> tuple[float, float]:
     """Return the paper's mean recall and accuracy on misses of the same sets and pairs."""
     pairs = {
-        "many": [TABLE_1[source, source] for source, _ in PAIRS],
-        "few": [TABLE_2[source] for source, _ in PAIRS],
-        "transfer": [TABLE_3[pair] for pair in PAIRS],
-        "source_only": [TABLE_1[pair] for pair in PAIRS],
-        "dann": [TABLE_5[pair][1] for pair in PAIRS],
+        "many": [TABLE_1[source, source] for source, _ in COMPARED_PAIRS],
+        "few": [TABLE_2[source] for source, _ in COMPARED_PAIRS],
+        "transfer": [TABLE_3[pair] for pair in COMPARED_PAIRS],
+        "source_only": [TABLE_1[pair] for pair in COMPARED_PAIRS],
+        "dann": [TABLE_5[pair][1] for pair in COMPARED_PAIRS],
     }[row]
     return sum(p.recall for p in pairs) / len(pairs), sum(p.miss_accuracy for p in pairs) / len(pairs)
 
@@ -102,13 +108,13 @@ def mean_recalls(found: Sequence[dict[str, Any]], row: str, metric: str = "recal
     return [sum(some) / len(some) for some in values if some]
 
 
-def findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+def plain_findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Judge the paper's findings by mean recalls; every seed has to agree, or seeds disagree.
 
     Beside it the same difference of the balanced accuracies: a network that calls nearly all frames positive loses no recall.
     """
     recalls, balanced = (
-        {row: mean_recalls(found, row, m) for row in TITLES} for m in ("recall", "balanced_accuracy")
+        {row: mean_recalls(found, row, m) for row in NETWORK_TITLES} for m in ("recall", "balanced_accuracy")
     )
 
     def gains(of: dict[str, list[float]], better: str, worse: str) -> list[float]:
@@ -121,10 +127,10 @@ def findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         return {
             "claim": claim,
             "paper": f"{published(better)[0] - published(worse)[0]:+.1f}",
-            "ours": spread(gains(recalls, better, worse)),
+            "ours": mean_and_deviation(gains(recalls, better, worse)),
             "verdict": verdict,
             "paper_balanced": f"{paper:+.1f}",
-            "ours_balanced": spread(gains(balanced, better, worse)),
+            "ours_balanced": mean_and_deviation(gains(balanced, better, worse)),
         }
 
     return [
@@ -140,28 +146,28 @@ def findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = parser_for("plain", "The paper's findings with a plain network.")
+    parser = experiment_parser("plain", "The paper's findings with a plain network.")
     parser.add_argument("--binning", type=int, default=4, help="of the frames, pixels (default: 4)")
     parser.add_argument("--epochs", type=int, help="of every training (default: those of the commands)")
     chosen = read(parser, arguments)
-    names = [source for source, _ in PAIRS]
+    names = [source for source, _ in COMPARED_PAIRS]
     base = plain_base(chosen.binning)
     found: list[dict[str, Any]] = []
     for seed in range(chosen.seeds):
         for folder, plan in plans(seed, chosen.binning, chosen.epochs, chosen.frames, chosen.runs).items():
             results = run(plan, lambda: prepared_sets(names, (None,), {}, chosen.frames, base=base), folder)
             cost = {"training_seconds": results["training_seconds"], "epoch_kept": results["epoch_kept"]}
-            found += [cell | cost for cell in cells(folder, plan)]
+            found += [cell | cost for cell in plain_cells(folder, plan)]
     rows = [
         [
-            TITLES[row],
-            *(spread(mean_recalls(found, row, metric)) for metric in ("recall", "miss_accuracy")),
-            *(spread(mean_recalls(found, row, "balanced_accuracy")),),
+            NETWORK_TITLES[row],
+            *(mean_and_deviation(mean_recalls(found, row, metric)) for metric in ("recall", "miss_accuracy")),
+            *(mean_and_deviation(mean_recalls(found, row, "balanced_accuracy")),),
             *(f"{value:.1f}" for value in published(row)),
         ]
-        for row in TITLES
+        for row in NETWORK_TITLES
     ]
-    judged = findings(found)
+    judged = plain_findings(found)
     seeds = f"{chosen.seeds} seed{'s' * (chosen.seeds > 1)}"
     text = "\n\n".join(
         [

@@ -16,11 +16,13 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import frame_range
-from sfxjax.training.run import SCORES
+from sfxjax.training.run import SCORES_FILE
 from sfxjax.training.scores import read_scores
 
 
-def parser_for(name: str, description: str, *, frames: int = 2000, seeds: int = 2) -> argparse.ArgumentParser:
+def experiment_parser(
+    name: str, description: str, *, frames: int = 2000, seeds: int = 2
+) -> argparse.ArgumentParser:
     """Make a parser with the options that every experiment has.
 
     Args:
@@ -53,14 +55,14 @@ def read(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> ar
     return chosen
 
 
-def tested(folder: Path, name: str) -> dict[str, Any]:
+def last_fifth(folder: Path, name: str) -> dict[str, Any]:
     """Sum up a run's scores of the last fifth of a set, which no run trains or validates on."""
-    scores, labels = read_scores(folder / SCORES)[name]
+    scores, labels = read_scores(folder / SCORES_FILE)[name]
     last = frame_range("last", len(scores))
     return summarize(labels[last.start : last.stop] != MISS, scores[last.start : last.stop])
 
 
-def spread(values: Iterable[float], digits: int = 1) -> str:
+def mean_and_deviation(values: Iterable[float], digits: int = 1) -> str:
     """Write numbers as their mean, with the standard deviation of several."""
     known = np.asarray(list(values), float)
     if not len(known):

@@ -38,11 +38,11 @@ from sfxjax.training.published import PAIRS, SETS
 from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 from .findings import findings, goals
-from .measured import METHODS, measure_methods
+from .measured import MEASURED_METHODS, measure_methods
 from .pictures import draw_frames, draw_runs
 from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
-from .report import write_report
-from .runs import RESULTS, Run, read_run
+from .report import write_paper
+from .runs import RESULTS, TrainedRun, read_run
 from .spots import run_spot_counter
 from .table_layout import Row, to_markdown
 from .tables import describe, measured_table, paper_table, recall_table, row_record, summary_table, table_rows
@@ -50,7 +50,7 @@ from .tables import describe, measured_table, paper_table, recall_table, row_rec
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"
 MEASURED_TABLE = 6
-TABLES = (*TABLES_OF_RUNS, MEASURED_TABLE)
+ALL_TABLES = (*TABLES_OF_RUNS, MEASURED_TABLE)
 # Small networks leave most of a device idle, and programs compile side by side.
 MOST_WORKERS = 4
 
@@ -92,8 +92,8 @@ def read_tables(only: str | None) -> tuple[int, ...]:
         UserError: there is no such table.
     """
     if only is None:
-        return TABLES
-    known = {f"table{number}": number for number in TABLES}
+        return ALL_TABLES
+    known = {f"table{number}": number for number in ALL_TABLES}
     names = [part.strip().lower() for part in only.split(",")]
     names = [f"table{name}" if name.isdigit() else name for name in names]
     unknown = [name for name in names if name not in known]
@@ -137,7 +137,7 @@ def train_all(
     return len(left)
 
 
-def read_runs(comparison: Comparison, runs: Path, counters: Sequence[Path]) -> list[Run]:
+def read_runs(comparison: Comparison, runs: Path, counters: Sequence[Path]) -> list[TrainedRun]:
     """Read those runs of a comparison that are finished, and the spot counter's, which come last."""
     folders = [out for out in planned(comparison, runs) if (out / RESULTS).exists()]
     return [read_run(folder, quick=comparison.quick) for folder in [*folders, *counters]]
@@ -157,7 +157,7 @@ def measured_methods(comparison: Comparison, folder: Path, runs: Path, wanted: b
         raise UserError(f"{path} is damaged ({error}); delete it and give the command again") from error
     if not wanted:
         return None
-    with progress("measuring the three methods of Table 6", len(METHODS), "methods") as advance:
+    with progress("measuring the three methods of Table 6", len(MEASURED_METHODS), "methods") as advance:
         measured = measure_methods(comparison, folder, advance) | about
     atomic_write_json(path, measured)
     return measured
@@ -180,7 +180,7 @@ def length_of_sets(folder: Path) -> int:
 
 
 def write_record(
-    results: Path, runs: Sequence[Run], measured: Mapping[str, Any] | None, notes: Sequence[str]
+    results: Path, runs: Sequence[TrainedRun], measured: Mapping[str, Any] | None, notes: Sequence[str]
 ) -> dict[int, list[Row]]:
     """Write `cells.json`, one record a cell and seed, and `tables.md`; return the tables' rows."""
     rows = {number: table_rows(number, runs) for number in TABLES_OF_RUNS}
@@ -199,7 +199,7 @@ def write_record(
         measured_table(measured or {}, runs)
         if number == MEASURED_TABLE
         else paper_table(number, runs, rows[number])
-        for number in sorted(TABLES)
+        for number in sorted(ALL_TABLES)
     ]
     text = "\n".join(to_markdown(table) for table in [summary_table(runs), *tables, recall_table(runs)])
     atomic_write_text(results / "tables.md", text)
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     rows = write_record(results, found, measured, notes)
     report = results / "report.html"
-    write_report(report, found, figures=pictures, measured=measured, rows=rows, notes=notes)
+    write_paper(report, found, figures=pictures, measured=measured, rows=rows, notes=notes)
     show_answer(found)
     print(f"{report}, tables.md, cells.json and {len(pictures)} pictures ({seconds} s)")
     print(
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def show_answer(runs: Sequence[Run]) -> None:
+def show_answer(runs: Sequence[TrainedRun]) -> None:
     """Print whether the paper's findings hold."""
     from rich.console import Console
     from rich.table import Table

@@ -13,8 +13,8 @@ from sfxjax.training.published import SETS, Pair, frame_range
 
 from .drawing import new_figure, save
 from .methods import (
-    COMPARED,
     METHODS,
+    TEST_FRAMES,
     Method,
     mean_of,
     percent,
@@ -24,9 +24,9 @@ from .methods import (
     published_precision,
     records_of_method,
 )
-from .runs import AS_PUBLISHED, METRICS, Run
+from .runs import AS_PUBLISHED, METRICS, TrainedRun
 
-RECALLS = np.linspace(0.45, 1, 221)
+DRAWN_RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5
 
 # One colour a kind of network; dashed where no label of the tested set is used.
@@ -62,7 +62,7 @@ _FIGURES: dict[str, Callable[[Pair], float]] = {
 }
 
 
-def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
+def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
     """Draw precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
 
     A curve is the mean over a method's pairs and seeds, on frames 1601-2000 of the set. The paper gives no precision: its
@@ -81,9 +81,9 @@ def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
             if method.variant != AS_PUBLISHED:
                 continue
             look = {"color": _COLOURS[key], "linestyle": "-" if method.own else "--"}
-            curve = precision_curve(runs, method, tested, RECALLS)
+            curve = precision_curve(runs, method, tested, DRAWN_RECALLS)
             if curve is not None:
-                (handles[method.title],) = axis.plot(100 * RECALLS, 100 * curve, linewidth=1.5, **look)
+                (handles[method.title],) = axis.plot(100 * DRAWN_RECALLS, 100 * curve, linewidth=1.5, **look)
                 at = _operating_point(runs, method, tested)
                 axis.plot(
                     *at, "o", color=_COLOURS[key], markersize=6, fillstyle="full" if method.own else "none"
@@ -102,7 +102,7 @@ def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
         axis.set_title(tested, fontsize=11)
         axis.set_xlabel("recall (%)")
         axis.grid(alpha=0.25)
-        axis.set(xlim=(100 * RECALLS[0], 100.4), ylim=(100 * _LOWEST_PRECISION, 100.8))
+        axis.set(xlim=(100 * DRAWN_RECALLS[0], 100.4), ylim=(100 * _LOWEST_PRECISION, 100.8))
     panels[0].set_ylabel("precision (%)")
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9)
@@ -114,7 +114,7 @@ def draw_precision_recall(runs: Sequence[Run], path: Path) -> None:
     save(figure, path)
 
 
-def draw_overview(runs: Sequence[Run], path: Path) -> None:
+def draw_overview(runs: Sequence[TrainedRun], path: Path) -> None:
     """Draw recall, accuracy on misses and balanced accuracy of every method beside the paper's means.
 
     Small dots are sets, large ones their mean with the standard deviation over seeds, all on frames 1601-2000.
@@ -173,7 +173,7 @@ def draw_overview(runs: Sequence[Run], path: Path) -> None:
     save(figure, path)
 
 
-def _operating_point(runs: Sequence[Run], method: Method, tested: str) -> tuple[float, float]:
+def _operating_point(runs: Sequence[TrainedRun], method: Method, tested: str) -> tuple[float, float]:
     records = records_of_method(runs, method, tested)
     recall, precision = (
         np.mean(
@@ -184,16 +184,16 @@ def _operating_point(runs: Sequence[Run], method: Method, tested: str) -> tuple[
     return float(recall), float(precision)
 
 
-def _class_counts(runs: Sequence[Run], tested: str) -> tuple[int, int] | None:
+def _class_counts(runs: Sequence[TrainedRun], tested: str) -> tuple[int, int] | None:
     for run in runs:
         if tested in run.classes:
-            chosen = frame_range(COMPARED, len(run.classes[tested]))
+            chosen = frame_range(TEST_FRAMES, len(run.classes[tested]))
             positive = run.classes[tested][chosen.start : chosen.stop] != MISS
             return int(positive.sum()), int((~positive).sum())
     return None
 
 
-def _data_of(runs: Sequence[Run]) -> str:
+def _data_of(runs: Sequence[TrainedRun]) -> str:
     if not runs:
         return "not run"
     quick = ", quick" if any(run.quick for run in runs) else ""

@@ -33,7 +33,7 @@ class Example(NamedTuple):
     number: int
 
 
-class Panel(NamedTuple):
+class DrawnPanel(NamedTuple):
     """One panel of Fig. 9: how well a linear classifier tells source from target features, per cent; None: too few frames."""
 
     network: str

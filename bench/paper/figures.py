@@ -19,7 +19,7 @@ from sfxjax.preprocess import global_contrast_normalize, preprocess
 from sfxjax.screen.pictures import BAD_PIXELS, flattened
 from sfxjax.spots.classical import spot_strengths
 
-from .drawing import CLASS_COLOURS, Example, Panel, new_figure, save, show_frame, title_of
+from .drawing import CLASS_COLOURS, DrawnPanel, Example, new_figure, save, show_frame, title_of
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c4342b", "#2b62c4"
 # Frames of one class and set in a panel of Fig. 9.
@@ -237,7 +237,7 @@ def draw_features(
     target: str,
     simulated: bool,
     seed: int = 0,
-) -> list[Panel]:
+) -> list[DrawnPanel]:
     """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).
 
     The number under a panel is measured on the features themselves, see `told_apart`; the embedding only shows them.
@@ -260,7 +260,7 @@ def draw_features(
     for (network, domains), row in zip(features.items(), rows, strict=True):
         for label, axis in enumerate(row):
             chosen = [part[labels == label] for part, labels in zip(domains, classes, strict=True)]
-            panel = Panel(network, label, told_apart(chosen[0], chosen[1], seed))
+            panel = DrawnPanel(network, label, told_apart(chosen[0], chosen[1], seed))
             panels.append(panel)
             rng = np.random.default_rng(seed)
             shown = [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen]

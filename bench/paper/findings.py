@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from sfxjax.training.published import SETS, FrameRange
 
-from .methods import COMPARED, METHODS, Mean, mean_of, percent, published_mean, sets_of
-from .runs import Run
+from .methods import METHODS, TEST_FRAMES, Mean, mean_of, percent, published_mean, sets_of
+from .runs import TrainedRun
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 
@@ -45,7 +45,7 @@ class Finding:
     verdict: str
 
 
-def findings(runs: Sequence[Run]) -> list[Finding]:
+def findings(runs: Sequence[TrainedRun]) -> list[Finding]:
     """Judge the paper's five findings by the runs there are.
 
     The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
@@ -59,7 +59,7 @@ def findings(runs: Sequence[Run]) -> list[Finding]:
     return [*ours, *again, _loss_abroad(runs, AS_NORMALISED), _dann(runs, AS_NORMALISED)]
 
 
-def goals(runs: Sequence[Run]) -> list[Finding]:
+def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
     """Judge the balanced accuracies that this project set itself to reach; of the paper's figures, the same means."""
     wanted: list[tuple[str, str, FrameRange, float]] = [
         ("2D CNN with 1200 labels on its own set, frames 1601-2000", "supervised", "last", 97.0),
@@ -80,7 +80,7 @@ def goals(runs: Sequence[Run]) -> list[Finding]:
     return judged
 
 
-def spot_counter_line(runs: Sequence[Run]) -> str:
+def spot_counter_line(runs: Sequence[TrainedRun]) -> str:
     """Say how the spot counter fares without labels of the tested set beside the networks that have none either."""
     keys = ("spots_carried", "dann", "source_only", "reduced_carried")
     means = {key: mean_of(runs, METHODS[key], percent("balanced_accuracy")) for key in keys}
@@ -88,7 +88,7 @@ def spot_counter_line(runs: Sequence[Run]) -> str:
     return f"Balanced accuracy without labels of the tested set: {'; '.join(told)}." if told else ""
 
 
-def _loss_of_few(runs: Sequence[Run], labels: int = 200) -> Finding:
+def _loss_of_few(runs: Sequence[TrainedRun], labels: int = 200) -> Finding:
     many, few = _recalls(runs, "supervised", BY_LABELS[labels][0])
     claim = f"{labels} labels from scratch lose recall against 1200"
     paper = _pair_text(*_published("supervised", "supervised_few")) + _of_200(labels)
@@ -99,7 +99,7 @@ def _loss_of_few(runs: Sequence[Run], labels: int = 200) -> Finding:
     return Finding(claim, paper, ours, _verdict(many.value - few.value >= LEAST_LOSS))
 
 
-def _transfer(runs: Sequence[Run], labels: int = 200) -> Finding:
+def _transfer(runs: Sequence[TrainedRun], labels: int = 200) -> Finding:
     claim = f"transfer with {labels} labels wins most of that loss back"
     many, few, transfer = _recalls(runs, "supervised", *BY_LABELS[labels])
     paper = _won_back(*_published("supervised", "supervised_few", "transfer")) + _of_200(labels)
@@ -114,7 +114,7 @@ def _of_200(labels: int) -> str:
     return "" if labels == 200 else " (with 200)"
 
 
-def _reduced(runs: Sequence[Run]) -> Finding:
+def _reduced(runs: Sequence[TrainedRun]) -> Finding:
     claim = f"RWD and 1D CNN with 200 labels come within {NEAR:.0f} points of the 2D CNN with 1200, in recall"
     many, reduced = _recalls(runs, "supervised", "reduced")
     paper = _pair_text(*_published("supervised", "reduced"))
@@ -131,7 +131,7 @@ def _reduced(runs: Sequence[Run]) -> Finding:
     return Finding(claim, paper, ours, _verdict(reduced.value >= many.value - NEAR))
 
 
-def _loss_abroad(runs: Sequence[Run], variant: str = "") -> Finding:
+def _loss_abroad(runs: Sequence[TrainedRun], variant: str = "") -> Finding:
     claim = f"the source-only CNN loses recall on the other sets{_on(variant)}"
     keys = f"supervised{variant}", f"source_only{variant}"
     own, abroad = _recalls(runs, *keys)
@@ -142,7 +142,7 @@ def _loss_abroad(runs: Sequence[Run], variant: str = "") -> Finding:
     return Finding(claim, paper, ours, _verdict(own.value - abroad.value >= LEAST_LOSS))
 
 
-def _dann(runs: Sequence[Run], variant: str = "") -> Finding:
+def _dann(runs: Sequence[TrainedRun], variant: str = "") -> Finding:
     claim = f"DANN wins most of that loss back{_on(variant)}"
     keys = f"supervised{variant}", f"source_only{variant}", f"dann{variant}"
     own, abroad, dann = _recalls(runs, *keys)
@@ -158,11 +158,13 @@ def _on(variant: str) -> str:
     return ", its LCN units" if variant else ""
 
 
-def _recalls(runs: Sequence[Run], *keys: str) -> list[Mean | None]:
+def _recalls(runs: Sequence[TrainedRun], *keys: str) -> list[Mean | None]:
     """Mean recalls of methods over the sets that all of them were tested on."""
     methods = [METHODS[key] for key in keys]
     sets = sets_of(runs, methods)
-    return [mean_of(runs, method, percent("recall"), sets, COMPARED) if sets else None for method in methods]
+    return [
+        mean_of(runs, method, percent("recall"), sets, TEST_FRAMES) if sets else None for method in methods
+    ]
 
 
 def _published(*keys: str) -> list[float]:

@@ -37,10 +37,10 @@ from sfxjax.training.data import PreparedSet, prepare
 from sfxjax.training.published import frame_range
 from sfxjax.training.run import map_logits, total_steps, train, train_and_test
 
-from ..throughput.timing import Timed, measure, peak_memory
+from ..throughput.timing import Timed, peak_memory, time_calls
 from .plans import RWD, Comparison
 
-METHODS = ("transfer", "reduced", "dann")
+MEASURED_METHODS = ("transfer", "reduced", "dann")
 PAIR = ("LN83", "LO19")
 MOST_SCORED = 512
 SECONDS = 5.0
@@ -70,7 +70,7 @@ def measure_methods(comparison: Comparison, folder: Path, advance: Callable[[int
     """
     source, target = PAIR
     found: dict[str, Any] = {}
-    for method in METHODS:
+    for method in MEASURED_METHODS:
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "measured.json"
             command = [sys.executable, "-m", "bench.paper.measured", "--method", method]
@@ -83,7 +83,7 @@ def measure_methods(comparison: Comparison, folder: Path, advance: Callable[[int
                 raise UserError(f"measuring {method} failed: {' '.join(last)}")
             found[method] = json.loads(out.read_text())
         advance(1)
-    about = found[METHODS[0]]
+    about = found[MEASURED_METHODS[0]]
     return found | {
         "device": about["device"],
         "simulated": about["simulated"],
@@ -176,13 +176,13 @@ def _speed(model: TrainedModel, data: Path, name: str) -> float:
     def score(batches: list[CropBatch]) -> list[Any]:
         return [scores.scores for _, scores in screener.score_batches(batches)]
 
-    return round(measure(Timed(score, [batches], frames), SECONDS).median, 1)
+    return round(time_calls(Timed(score, [batches], frames), SECONDS).median, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = new_parser("bench.paper.measured", "One method of Table 6, measured.")
-    parser.add_argument("--method", choices=METHODS, required=True)
+    parser.add_argument("--method", choices=MEASURED_METHODS, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the sets")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the record")
     parser.add_argument("--quick", action="store_true", help="fewer epochs")

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from sfxjax.evaluation.metrics import count, threshold_at_recall
-from sfxjax.training.published import SETS, Cell, FrameRange, Pair, cells
+from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
-from .runs import AS_PUBLISHED, FEWER, NORMALISED, Run, cell_record, is_as_published, spread
+from .runs import AS_PUBLISHED, FEWER, NORMALISED, TrainedRun, cell_record, is_as_published, spread
 
-COMPARED: FrameRange = "last"
-RECALLS = ("90", "95", "99")
+TEST_FRAMES: FrameRange = "last"
+PUBLISHED_RECALLS = ("90", "95", "99")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Mean:
     runs: int
 
 
-def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run]:
+def runs_of_method(runs: Iterable[TrainedRun], method: Method, tested: str) -> list[TrainedRun]:
     """Find a method's runs that are to be tested on a set.
 
     Runs of a method `source_only` stand for the source-only CNN where there are any; the 2D CNN of Table 1 is one too.
@@ -145,7 +145,7 @@ def runs_of_method(runs: Iterable[Run], method: Method, tested: str) -> list[Run
     if method.key == "source_only" and any(run.method == "source_only" for run in runs):
         name = "source_only"
 
-    def fits(run: Run) -> bool:
+    def fits(run: TrainedRun) -> bool:
         if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.variant):
             return False
         labelled = run.target if run.method == "transfer" else run.source
@@ -161,7 +161,7 @@ def published_pairs(method: Method, tested: str) -> list[tuple[Pair, FrameRange]
     if method.variant == FEWER:
         return []
 
-    def fits(cell: Cell) -> bool:
+    def fits(cell: PublishedCell) -> bool:
         labelled = cell.target if cell.method == "transfer" else cell.source
         return (
             (cell.method, cell.split, cell.tested) == (method.method, method.split, tested)
@@ -187,7 +187,7 @@ def published_mean(
 
 
 def records_of_method(
-    runs: Iterable[Run], method: Method, tested: str, frames: FrameRange = COMPARED
+    runs: Iterable[TrainedRun], method: Method, tested: str, frames: FrameRange = TEST_FRAMES
 ) -> list[dict[str, Any]]:
     """Sum up every run of a method on a set, see `bench.paper.runs.cell_record`."""
     found = [cell_record(run, tested, frames) for run in runs_of_method(runs, method, tested)]
@@ -195,11 +195,11 @@ def records_of_method(
 
 
 def mean_of(
-    runs: Sequence[Run],
+    runs: Sequence[TrainedRun],
     method: Method,
     value: Callable[[dict[str, Any]], float | None],
     sets: Sequence[str] = SETS,
-    frames: FrameRange = COMPARED,
+    frames: FrameRange = TEST_FRAMES,
 ) -> Mean | None:
     """Take the mean of a figure of a method: over a set's pairs, then over sets, then over seeds.
 
@@ -258,7 +258,9 @@ def at_recall(recall: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda record: record["miss_accuracy_at_recall"][recall]
 
 
-def sets_of(runs: Sequence[Run], methods: Iterable[Method], frames: FrameRange = COMPARED) -> tuple[str, ...]:
+def sets_of(
+    runs: Sequence[TrainedRun], methods: Iterable[Method], frames: FrameRange = TEST_FRAMES
+) -> tuple[str, ...]:
     """Return the sets that all these methods have been tested on."""
     wanted = list(methods)
     return tuple(s for s in SETS if all(records_of_method(runs, m, s, frames) for m in wanted))
@@ -281,7 +283,11 @@ def precision_at_recall(labels: np.ndarray, scores: np.ndarray, recalls: np.ndar
 
 
 def precision_curve(
-    runs: Iterable[Run], method: Method, tested: str, recalls: np.ndarray, frames: FrameRange = COMPARED
+    runs: Iterable[TrainedRun],
+    method: Method,
+    tested: str,
+    recalls: np.ndarray,
+    frames: FrameRange = TEST_FRAMES,
 ) -> np.ndarray | None:
     """Return the precision at each recall, the mean over a method's runs on a set; None where there is none."""
     both = [run.tested(tested, frames) for run in runs_of_method(runs, method, tested)]

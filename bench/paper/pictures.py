@@ -33,13 +33,13 @@ from .figures import (
     draw_vectors,
 )
 from .report import CURVES, OVERVIEW
-from .runs import AS_PUBLISHED, Run
+from .runs import AS_PUBLISHED, TrainedRun
 
 # The set of Figures 5 to 8, and the pair of Figures 9 and 10.
 SHOWN = "LO19"
 
 
-def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
+def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> dict[str, Path]:
     """Draw Figures 5 to 8: a hit, a maybe and a miss, and what the pre-processing makes of them.
 
     Args:
@@ -69,7 +69,7 @@ def draw_frames(data: Path, counter: Run, folder: Path) -> dict[str, Path]:
 
 
 def draw_runs(
-    runs: Sequence[Run], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
+    runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Path]:
     """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
 
@@ -110,7 +110,11 @@ def draw_runs(
 
 
 def _draw_features(
-    dann: Run, alone: Run, plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], path: Path
+    dann: TrainedRun,
+    alone: TrainedRun,
+    plans: Mapping[Path, RunConfig],
+    sets: Mapping[str, PreparedSet],
+    path: Path,
 ) -> None:
     """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}

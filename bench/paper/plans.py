@@ -9,7 +9,7 @@ from pathlib import Path
 from sfxjax.data.splits import split
 from sfxjax.training import dann, reduced, supervised, transfer
 from sfxjax.training.config import RunConfig, TrainingConfig
-from sfxjax.training.published import PAIRS, Cell, cells
+from sfxjax.training.published import PAIRS, PublishedCell, cells
 
 from .runs import AS_PUBLISHED, FEWER, NORMALISED
 
@@ -104,7 +104,7 @@ def folder_of(
     return runs / "-".join([*words, f"seed{seed}"])
 
 
-def _variants(cell: Cell, seed: int) -> Iterable[str]:
+def _variants(cell: PublishedCell, seed: int) -> Iterable[str]:
     yield AS_PUBLISHED
     if seed == 0 and (cell.method, cell.split) in ALSO_NORMALISED:
         yield NORMALISED
@@ -112,7 +112,7 @@ def _variants(cell: Cell, seed: int) -> Iterable[str]:
         yield FEWER
 
 
-def _wanted(comparison: Comparison) -> Iterable[Cell]:
+def _wanted(comparison: Comparison) -> Iterable[PublishedCell]:
     for table in comparison.tables:
         for cell in cells(table):
             if cell.target is None or (cell.source, cell.target) in comparison.pairs:

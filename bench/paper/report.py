@@ -14,7 +14,7 @@ from sfxjax.files import atomic_write_text
 from sfxjax.screen.pictures import data_address
 
 from .findings import FAILS, HOLDS, Finding, findings, goals, spot_counter_line
-from .runs import Run, check_runs
+from .runs import TrainedRun, check_runs
 from .table_layout import Row, Table, to_html
 from .tables import TABLES, describe, measured_table, paper_table, recall_table, summary_table
 
@@ -32,16 +32,16 @@ FIGURES = {
 }
 OVERVIEW, CURVES = "overview", "precision_recall"
 
-SIMULATED_SETS = (
+SIMULATED_NOTE = (
     "These frames are simulated sets. They can show whether the methods do what the paper says of them, not whether its "
     "figures are right for the real sets. A simulated set's label is the number of its visible spots, which suits a spot counter "
     "better than an expert's opinion would; an expert's doubts, and drifts through a run, are not simulated."
 )
 
 
-def write_report(
+def write_paper(
     path: str | Path,
-    runs: Sequence[Run],
+    runs: Sequence[TrainedRun],
     *,
     figures: Mapping[str, Path] | None = None,
     measured: Mapping[str, Any] | None = None,
@@ -89,7 +89,7 @@ def write_report(
     atomic_write_text(path, page)
 
 
-def _answer(runs: Sequence[Run], figures: Mapping[str, Path]) -> tuple[str, str, str]:
+def _answer(runs: Sequence[TrainedRun], figures: Mapping[str, Path]) -> tuple[str, str, str]:
     seeds = len({run.seed for run in runs if run.method != "spot_counter"})
     over = (
         f" Means over sets, pairs and {seeds} seeds, ± the standard deviation over seeds."
@@ -108,7 +108,7 @@ def _answer(runs: Sequence[Run], figures: Mapping[str, Path]) -> tuple[str, str,
     if counter:
         lines.append(f"<p>{html.escape(counter)}</p>")
     if any(run.simulated for run in runs):
-        lines.append(f'<p class="warning">{html.escape(SIMULATED_SETS)}</p>')
+        lines.append(f'<p class="warning">{html.escape(SIMULATED_NOTE)}</p>')
     if any(run.quick for run in runs):
         lines.append(
             '<p class="warning">Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter '
@@ -137,8 +137,8 @@ def _figure(key: str, title: str, figures: Mapping[str, Path]) -> str:
     return f'<img src="{address}" alt="{html.escape(title)}">'
 
 
-def _made(runs: Sequence[Run], tables: Mapping[int, Table], notes: Sequence[str]) -> str:
-    by_method: dict[str, list[Run]] = {}
+def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table], notes: Sequence[str]) -> str:
+    by_method: dict[str, list[TrainedRun]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(run)
     lines = [

@@ -28,7 +28,7 @@ _NEEDED = {
 }
 
 
-def write_scores(
+def write_test_scores(
     path: str | Path, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
 ) -> None:
     """Check a run's scores and write its `scores.h5`, whole or not at all.

@@ -21,7 +21,7 @@ import numpy as np
 from sfxjax.data.labels import MISS
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.training.evaluation import summarize
-from sfxjax.training.published import Cell, FrameRange, frame_range
+from sfxjax.training.published import FrameRange, PublishedCell, frame_range
 
 from .run_files import _check_record, _read_scores, _split_of, _training_frames
 
@@ -42,7 +42,7 @@ METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A finished run.
 
     Attributes:
@@ -162,7 +162,7 @@ def spread(values: Sequence[float | None]) -> Spread:
     return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
 
 
-def read_run(folder: str | Path, *, quick: bool | None = None) -> Run:
+def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
     """Read and check a run.
 
     Args:
@@ -191,19 +191,19 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> Run:
             )
     part = _split_of(path, record)
     published = "split" in record or record["labels"] == _training_frames(path, record, part)
-    return Run(folder, record, part, published, scores, classes)
+    return TrainedRun(folder, record, part, published, scores, classes)
 
 
-def check_runs(runs: Iterable[Run]) -> None:
+def check_runs(runs: Iterable[TrainedRun]) -> None:
     """Refuse runs that cannot stand in one table.
 
     Raises:
         UserError: two runs are of the same training, were tested on other frames or labels, or only one of them is
             simulated or quick.
     """
-    seen: dict[tuple[Any, ...], Run] = {}
-    first: Run | None = None
-    classes: dict[str, tuple[np.ndarray, Run]] = {}
+    seen: dict[tuple[Any, ...], TrainedRun] = {}
+    first: TrainedRun | None = None
+    classes: dict[str, tuple[np.ndarray, TrainedRun]] = {}
     for run in runs:
         twin = seen.setdefault(run.key, run)
         if twin is not run:
@@ -218,7 +218,7 @@ def check_runs(runs: Iterable[Run]) -> None:
                 raise UserError(f"{other.folder} and {run.folder} have different labels of {name}")
 
 
-def cell_record(run: Run, tested: str, frames: FrameRange) -> dict[str, Any] | None:
+def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, Any] | None:
     """Sum up a run's test on a range of a set.
 
     Args:
@@ -246,14 +246,14 @@ def cell_record(run: Run, tested: str, frames: FrameRange) -> dict[str, Any] | N
     )
 
 
-def figures(runs: Iterable[Run], tested: str, frames: FrameRange) -> Figures | None:
+def test_figures(runs: Iterable[TrainedRun], tested: str, frames: FrameRange) -> Figures | None:
     """Sum up the same test of several seeds; None where no run has been tested so."""
     ordered = sorted(runs, key=lambda run: run.seed)
     records = tuple(r for run in ordered if (r := cell_record(run, tested, frames)) is not None)
     return Figures(records) if records else None
 
 
-def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
+def runs_of(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
     """Find the runs that a published cell is compared with, by method, sets, split and input."""
     return [
         run
@@ -264,7 +264,7 @@ def runs_of(runs: Iterable[Run], cell: Cell) -> list[Run]:
     ]
 
 
-def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
+def is_as_published(run: TrainedRun, variant: str = AS_PUBLISHED) -> bool:
     """Tell whether a run trained on what the paper's method does: RWD if `reduced`, else whole frames.
 
     Args:
@@ -276,13 +276,13 @@ def is_as_published(run: Run, variant: str = AS_PUBLISHED) -> bool:
     )
 
 
-def spot_counter_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
+def spot_counter_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
     """Find the spot counters whose threshold was chosen on the labels that a cell's method may use for validation."""
     labelled = cell.target if cell.method == "transfer" else cell.source
     return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
 
 
-def source_only_runs(runs: Iterable[Run], cell: Cell) -> list[Run]:
+def source_only_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
     """Find the source-only networks of a DANN's source.
 
     Those kept for the same pair come first, then those kept for the source; without either, the 2D CNN of Table 1 is one.

@@ -16,9 +16,9 @@ from sfxjax.data.sets import open_set
 from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.files import atomic_folder, atomic_write_json
 from sfxjax.progress import progress
-from sfxjax.spots.classical import THRESHOLD, choose_threshold, count_scores, count_set
+from sfxjax.spots.classical import SPOT_THRESHOLD, choose_threshold, count_scores, count_set
 
-from .run_files import write_scores
+from .run_files import write_test_scores
 from .runs import RESULTS, SCORES
 
 
@@ -51,7 +51,7 @@ def run_spot_counter(
         "frames": frames,
         "simulated": simulated,
         "quick": quick,
-        "recipe": {"least_signal_to_noise": THRESHOLD},
+        "recipe": {"least_signal_to_noise": SPOT_THRESHOLD},
     }
     if all(_is_of(folder, about) for folder in folders):
         return folders
@@ -102,7 +102,7 @@ def write_spot_counters(
             folder = runs / f"spot_counter-{name}-{part}"
             with atomic_folder(folder) as whole:
                 scores = {key: count_scores(values, threshold) for key, values in counts.items()}
-                write_scores(whole / SCORES, scores, classes)
+                write_test_scores(whole / SCORES, scores, classes)
                 atomic_write_json(whole / RESULTS, record)
             folders.append(folder)
     return folders

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sfxjax.training.published import Cell
+from sfxjax.training.published import PublishedCell
 
 from .runs import (
     Figures,
@@ -26,7 +26,7 @@ class Row:
         others: other methods on the frames the paper tested, by their titles.
     """
 
-    cell: Cell
+    cell: PublishedCell
     ours: Figures | None
     same_frames: Figures | None
     others: dict[str, Figures | None]

@@ -12,19 +12,27 @@ from typing import Any
 import numpy as np
 
 from sfxjax.data.splits import PAPER_FRAMES, split
-from sfxjax.training.published import SETS, TABLE_6, TABLE_TITLES, Cell, FrameRange, cells, frame_range
+from sfxjax.training.published import (
+    SETS,
+    TABLE_6,
+    TABLE_TITLES,
+    FrameRange,
+    PublishedCell,
+    cells,
+    frame_range,
+)
 
-from .methods import METHODS, RECALLS, Method, at_recall, mean_of, percent, published_mean
+from .methods import METHODS, PUBLISHED_RECALLS, Method, at_recall, mean_of, percent, published_mean
 from .runs import (
     METRICS,
     Figures,
-    Run,
     Spread,
-    figures,
+    TrainedRun,
     is_as_published,
     runs_of,
     source_only_runs,
     spot_counter_runs,
+    test_figures,
 )
 from .table_layout import NOT_RUN, Row, Table
 
@@ -44,7 +52,7 @@ _MEASURED = {
 }
 
 
-def describe(runs: Iterable[Run]) -> str:
+def describe(runs: Iterable[TrainedRun]) -> str:
     """Say what data the runs are of: `simulated sets`, `CXIDB 76` or `not run`, and whether they are quick ones."""
     runs = list(runs)
     if not runs:
@@ -53,7 +61,7 @@ def describe(runs: Iterable[Run]) -> str:
     return f"{what}, quick: fewer frames or epochs" if any(run.quick for run in runs) else what
 
 
-def table_rows(number: int, runs: Sequence[Run]) -> list[Row]:
+def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[Row]:
     """Put our figures beside the published cells of a table.
 
     Args:
@@ -66,11 +74,11 @@ def table_rows(number: int, runs: Sequence[Run]) -> list[Row]:
     rows = []
     for cell in cells(number):
         found = runs_of(runs, cell)
-        others = {"spot counter": figures(spot_counter_runs(runs, cell), cell.tested, cell.frames)}
+        others = {"spot counter": test_figures(spot_counter_runs(runs, cell), cell.tested, cell.frames)}
         if cell.method == "dann":
-            others["source-only CNN"] = figures(source_only_runs(runs, cell), cell.tested, cell.frames)
-        same = figures(found, cell.tested, SAME_FRAMES[number]) if number in SAME_FRAMES else None
-        rows.append(Row(cell, figures(found, cell.tested, cell.frames), same, others))
+            others["source-only CNN"] = test_figures(source_only_runs(runs, cell), cell.tested, cell.frames)
+        same = test_figures(found, cell.tested, SAME_FRAMES[number]) if number in SAME_FRAMES else None
+        rows.append(Row(cell, test_figures(found, cell.tested, cell.frames), same, others))
     return rows
 
 
@@ -88,7 +96,7 @@ def row_record(row: Row) -> dict[str, Any]:
     }
 
 
-def paper_table(number: int, runs: Sequence[Run], rows: Sequence[Row] | None = None) -> Table:
+def paper_table(number: int, runs: Sequence[TrainedRun], rows: Sequence[Row] | None = None) -> Table:
     """Lay a table of the paper out, ours beside the published figures.
 
     Args:
@@ -132,7 +140,7 @@ def paper_table(number: int, runs: Sequence[Run], rows: Sequence[Row] | None = N
     return Table(f"table{number}", heading, columns, lines, _notes(number, frames), len(groups))
 
 
-def summary_table(runs: Sequence[Run]) -> Table:
+def summary_table(runs: Sequence[TrainedRun]) -> Table:
     """Lay every method out beside the paper's: recall, accuracy on misses and balanced accuracy, means over sets and pairs."""
     rows = []
     for method in METHODS.values():
@@ -156,18 +164,20 @@ def summary_table(runs: Sequence[Run]) -> Table:
     return Table("summary", f"All methods ({describe(runs)})", columns, rows, notes)
 
 
-def recall_table(runs: Sequence[Run]) -> Table:
+def recall_table(runs: Sequence[TrainedRun]) -> Table:
     """Lay out the accuracy on misses at recalls of 90, 95 and 99 % of every method, on the same frames of every set."""
     columns = ["method", "labels of the tested set"]
     for tested in SETS:
-        columns += [f"{tested} at {recall} %" for recall in RECALLS]
-    columns += [f"mean at {recall} %" for recall in RECALLS] + ["mean area under ROC"]
+        columns += [f"{tested} at {recall} %" for recall in PUBLISHED_RECALLS]
+    columns += [f"mean at {recall} %" for recall in PUBLISHED_RECALLS] + ["mean area under ROC"]
     rows = []
     for method in METHODS.values():
         values = [
-            _mean_text(runs, method, at_recall(recall), (tested,)) for tested in SETS for recall in RECALLS
+            _mean_text(runs, method, at_recall(recall), (tested,))
+            for tested in SETS
+            for recall in PUBLISHED_RECALLS
         ]
-        values += [_mean_text(runs, method, at_recall(recall), SETS) for recall in RECALLS]
+        values += [_mean_text(runs, method, at_recall(recall), SETS) for recall in PUBLISHED_RECALLS]
         values.append(_mean_text(runs, method, lambda record: record["area_under_curve"], SETS, "{:.4f}"))
         rows.append([method.title, method.labels, *values])
     notes = [
@@ -179,7 +189,7 @@ def recall_table(runs: Sequence[Run]) -> Table:
     return Table("recalls", heading, columns, rows, notes)
 
 
-def measured_table(measured: Mapping[str, Any], runs: Sequence[Run] = ()) -> Table:
+def measured_table(measured: Mapping[str, Any], runs: Sequence[TrainedRun] = ()) -> Table:
     """Lay Table 6 out: the paper's words, and what was measured.
 
     Args:
@@ -215,7 +225,7 @@ def measured_table(measured: Mapping[str, Any], runs: Sequence[Run] = ()) -> Tab
     return Table("table6", f"Table 6. {TABLE_TITLES[6]} ({about})", columns, rows, notes)
 
 
-def _trained_on(cell: Cell) -> str:
+def _trained_on(cell: PublishedCell) -> str:
     if cell.method == "transfer":
         return f"{cell.source}, then {cell.target}"
     if cell.method == "dann":
@@ -223,7 +233,7 @@ def _trained_on(cell: Cell) -> str:
     return f"{cell.source}, {'1D' if cell.method == 'reduced' else '2D'}" if cell.table == 7 else cell.source
 
 
-def _group(cell: Cell) -> str:
+def _group(cell: PublishedCell) -> str:
     if cell.table == 5:
         return "on the target" if cell.tested == cell.target else "on the source"
     if cell.table == 7:
@@ -288,7 +298,7 @@ def _means(found: Sequence[Figures | None]) -> list[str]:
 
 
 def _mean_text(
-    runs: Sequence[Run],
+    runs: Sequence[TrainedRun],
     method: Method,
     value: Callable[[dict[str, Any]], float | None],
     sets: Sequence[str],
@@ -298,7 +308,7 @@ def _mean_text(
     return NOT_RUN if found is None else layout.format(found.value)
 
 
-def _from_runs(method: Method, runs: Sequence[Run]) -> dict[str, float]:
+def _from_runs(method: Method, runs: Sequence[TrainedRun]) -> dict[str, float]:
     recall = mean_of(runs, method, percent("recall"))
     times = [
         run.record["training_seconds"]

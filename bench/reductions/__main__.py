@@ -30,14 +30,14 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.registry import BUILT_IN, get_reduction, origin_of, reduced_shape
-from sfxjax.training.adaptation import METHODS
+from sfxjax.training.adaptation import ADAPTATIONS
 from sfxjax.training.command import prepared_sets, read_reduction
 
-from ..throughput.timing import Timed, measure
-from .cells import TRANSPOSED, UNTOUCHED, append_cell, planned, read_cells, run_cell
-from .tables import draw, summarize_cells, tables
+from ..throughput.timing import Timed, time_calls
+from .cells import TRANSPOSED, UNTOUCHED, append_cell, planned_cells, read_cells, run_cell
+from .tables import draw_figure, summarize_cells, tables
 
-SETS = "LN83,LN84,LO19"
+DEFAULT_SETS = "LN83,LN84,LO19"
 LABELS = "10,25,50,100,200"
 BASELINE = "row_wise_decomposition"
 # Reductions on which every way of adaptation is tried.
@@ -57,14 +57,14 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         f"{BASELINE} comes along",
     )
     parser.add_argument("--labels", default=LABELS, help=f"(default: {LABELS})")
-    parser.add_argument("--sets", default=SETS, help=f"(default: {SETS})")
+    parser.add_argument("--sets", default=DEFAULT_SETS, help=f"(default: {DEFAULT_SETS})")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
     parser.add_argument("--frames", type=int, default=2000, help="of each simulated set (default: 2000)")
     parser.add_argument("--simulation-seed", type=int, default=0, help="of the simulation (default: 0)")
     parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
     parser.add_argument(
         "--methods",
-        default=",".join(METHODS),
+        default=",".join(ADAPTATIONS),
         help=f"ways to do without target labels, tried on {' and '.join(ADAPTED)} (default: all)",
     )
     parser.add_argument(
@@ -111,7 +111,7 @@ def speeds(reductions: Sequence[str], seconds: float = 2.0) -> dict[str, dict[st
         def call(batch: jax.Array, reduction: Any = reduction) -> jax.Array:
             return preprocess_and_reduce(batch, reduction=reduction)
 
-        found[name] = measure(Timed(call, batches, SPEED_BATCH), seconds).to_json()
+        found[name] = time_calls(Timed(call, batches, SPEED_BATCH), seconds).to_json()
     return found
 
 
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     reductions = list(dict.fromkeys(reductions))
     methods = list(dict.fromkeys([UNTOUCHED, *chosen.methods.split(",")]))
-    unknown = [name for name in methods if name not in METHODS]
+    unknown = [name for name in methods if name not in ADAPTATIONS]
     if unknown:
-        raise UserError(f"no method {', '.join(unknown)}; choose from {', '.join(METHODS)}")
+        raise UserError(f"no method {', '.join(unknown)}; choose from {', '.join(ADAPTATIONS)}")
     adapted = [name for name in reductions if name in ADAPTED]
     inputs = tuple(dict.fromkeys([*reductions, *(TRANSPOSED[n] for n in reductions if n in TRANSPOSED)]))
 
@@ -144,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_same(chosen.runs, about)
     sets = prepared_sets(names, inputs, sets_in(chosen.data, names), chosen.frames, chosen.simulation_seed)
     atomic_write_json(chosen.runs / "settings.json", about)
-    cells = planned(reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values())))
+    cells = planned_cells(
+        reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values()))
+    )
     done = read_cells(path)
     left = [cell for cell in cells if cell not in done]
     with (
@@ -179,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     atomic_write_json(chosen.results / f"{chosen.name}.json", record)
     text = tables(record)
     atomic_write_text(chosen.results / f"{chosen.name}.md", text)
-    draw(record, chosen.results / f"{chosen.name}.png")
+    draw_figure(record, chosen.results / f"{chosen.name}.png")
     print(text)
     print(f"{chosen.name}.json, .md and .png are in {chosen.results} ({record['seconds']} s)")
     print(f"next: python -m train.reduced --dataset {names[0]} --reduction {reductions[-1]} --labels 50")

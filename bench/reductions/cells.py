@@ -44,7 +44,7 @@ class Cell:
         source: the set with labels.
         target: the set tested on.
         labels: how many.
-        method: key of `sfxjax.training.adaptation.METHODS`.
+        method: key of `sfxjax.training.adaptation.ADAPTATIONS`.
         seed: of the draw of labels and of the training.
     """
 
@@ -211,7 +211,7 @@ def append_cell(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def planned(
+def planned_cells(
     reductions: list[str],
     adapted: list[str],
     methods: list[str],
@@ -225,7 +225,7 @@ def planned(
     Args:
         reductions: names.
         adapted: those of them that the methods are tried on; the others are carried over untouched.
-        methods: keys of `sfxjax.training.adaptation.METHODS`.
+        methods: keys of `sfxjax.training.adaptation.ADAPTATIONS`.
         names: of the sets.
         labels: numbers of labels.
         seeds: 0, 1, ...

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from sfxjax.files import atomic_write
-from sfxjax.training.adaptation import METHODS
+from sfxjax.training.adaptation import ADAPTATIONS
 
-METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
+from ..paper.runs import METRICS
+
 FREE_LABELS = ", transposed frames too"
 
 
@@ -30,21 +31,22 @@ def value_of(cell: Mapping[str, Any], metric: str) -> float:
     return cell["tested"][metric]["percent"]
 
 
-def spread(values: Sequence[float]) -> dict[str, float | None]:
+def deviation_over_seeds(values: Sequence[float]) -> dict[str, float | None]:
     """Return mean and sample standard deviation over seeds."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "standard_deviation": deviation}
 
 
-def figures(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def cell_figures(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the metrics of cells that differ in set or pair and seed: means over the former, spread over the latter."""
     found: dict[str, Any] = {
-        metric: spread(per_seed(cells, metric)) for metric in (*METRICS, "miss_accuracy_at_95")
+        metric: deviation_over_seeds(per_seed(cells, metric)) for metric in (*METRICS, "miss_accuracy_at_95")
     }
     pairs = sorted({(cell["source"], cell["target"]) for cell in cells})
     found["pairs"] = {
         f"{source} -> {target}": {
-            metric: spread(per_seed(own, metric)) for metric in (*METRICS, "miss_accuracy_at_95")
+            metric: deviation_over_seeds(per_seed(own, metric))
+            for metric in (*METRICS, "miss_accuracy_at_95")
         }
         for source, target in pairs
         for own in [[cell for cell in cells if (cell["source"], cell["target"]) == (source, target)]]
@@ -71,11 +73,11 @@ def summarize_cells(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         column = cell["method"] if cell["kind"] == "adaptation" else str(cell["labels"])
         groups.setdefault((kinds[cell["kind"]], cell["reduction"], column), []).append(cell)
     for (kind, reduction, column), own in groups.items():
-        summary[kind].setdefault(reduction, {})[column] = figures(own)
+        summary[kind].setdefault(reduction, {})[column] = cell_figures(own)
     return summary
 
 
-def number(value: Mapping[str, float | None]) -> str:
+def with_deviation(value: Mapping[str, float | None]) -> str:
     """Write a mean, with its standard deviation over seeds where there is one."""
     deviation = value["standard_deviation"]
     return f"{value['mean']:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
@@ -114,7 +116,7 @@ def _few_labels(record: Mapping[str, Any], note: str) -> str:
     for title, found in rows:
         name = title.removesuffix(FREE_LABELS)
         length = " x ".join(map(str, record["lengths"][name]))
-        cells = [number(found[count]["balanced_accuracy"]) for count in counts]
+        cells = [with_deviation(found[count]["balanced_accuracy"]) for count in counts]
         lines.append(f"| {title}, {length} | " + " | ".join(cells) + " |")
     lines += ["", f"**Recall / accuracy on misses with few labels** ({note})", "", *lines[2:4]]
     for title, found in rows:
@@ -135,7 +137,7 @@ def _carried_over(record: Mapping[str, Any], note: str) -> str:
     ]
     for name, methods in record["adaptation"].items():
         found = methods["carried_over"]
-        cells = [number(found[metric]) for metric in (*METRICS, "miss_accuracy_at_95")]
+        cells = [with_deviation(found[metric]) for metric in (*METRICS, "miss_accuracy_at_95")]
         cells += [f"{found['lowest_recall']:.1f}", f"{record['crop_to_vector'][name]['median']:.0f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", f"Frames/s: on {record['device']}, crops of 724 x 724 uint16 already on the device."]
@@ -151,19 +153,19 @@ def _adaptation(record: Mapping[str, Any], reduction: str, note: str) -> str:
         "| method | " + " | ".join(pairs) + " | mean | misses at recall 95 % | lowest recall |",
         "|---|" + "---|" * (len(pairs) + 3),
     ]
-    for method in METHODS:
+    for method in ADAPTATIONS:
         if method not in found:
             continue
         each = found[method]
-        cells = [number(each["pairs"][pair]["balanced_accuracy"]) for pair in pairs]
-        cells += [number(each["balanced_accuracy"]), number(each["miss_accuracy_at_95"])]
+        cells = [with_deviation(each["pairs"][pair]["balanced_accuracy"]) for pair in pairs]
+        cells += [with_deviation(each["balanced_accuracy"]), with_deviation(each["miss_accuracy_at_95"])]
         lines.append(
-            f"| {METHODS[method].title} | " + " | ".join(cells) + f" | {each['lowest_recall']:.1f} |"
+            f"| {ADAPTATIONS[method].title} | " + " | ".join(cells) + f" | {each['lowest_recall']:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def draw(record: Mapping[str, Any], path: Path) -> None:
+def draw_figure(record: Mapping[str, Any], path: Path) -> None:
     """Draw labels needed, and how reductions and adaptations carry over.
 
     Args:
@@ -208,7 +210,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     ]
     for name, methods in record["adaptation"].items():
         rows += [
-            (name, METHODS[method].title, found)
+            (name, ADAPTATIONS[method].title, found)
             for method, found in methods.items()
             if method != "carried_over"
         ]

@@ -26,13 +26,13 @@ from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import CACHE_VARIABLE, atomic_write_json
 
-from .table import show
+from .table import show_stages
 
 EXIT_WRONG_ANSWER = 1
 ORDER = ("frames on the device", "host memory", "training", "single steps", "file")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def read_stage_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = new_parser(
         "bench.throughput",
@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = parse(arguments)
+    options = read_stage_options(arguments)
     if options.seconds is not None and not 0 < options.seconds < 3600:
         raise UserError("--seconds must be above 0")
     if options.file_frames is not None and options.file_frames < 10:
@@ -94,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"wrong answer: {error}", file=sys.stderr)
                 return EXIT_WRONG_ANSWER
             return 0
-        record = run(stages, setting, options)
-    show(record)
+        record = run_stages(stages, setting, options)
+    show_stages(record)
     if options.json is not None:
         atomic_write_json(options.json, record)
         print(f"written to {options.json}")
@@ -123,7 +123,7 @@ def chosen_stages(only: str | None, quick: bool = False) -> list[Any]:
     return [stage for stage in stages if any(stage.name.startswith(word) for word in words)]
 
 
-def run(stages: Sequence[Any], setting: Any, options: argparse.Namespace) -> dict[str, Any]:
+def run_stages(stages: Sequence[Any], setting: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Measure the ceilings and every stage; returns the record."""
     from .stages import WrongAnswer
     from .timing import bus_bandwidth, copy_bandwidth, peak_memory
@@ -166,12 +166,12 @@ def measure_stage(stage: Any, setting: Any, record: dict[str, Any], seconds: flo
     """Check and time one stage and its rivals; what is missing for a rival goes to the record's `left_out`."""
     from .kernels import slowest_kernels
     from .stages import NotHere
-    from .timing import Timed, measure, measure_in_turns, operations, program_memory, rate_of
+    from .timing import Timed, measure_in_turns, operations, program_memory, rate_of, time_calls
 
     work = stage.make(setting)
     timed = Timed(work.call, work.batches, work.frames)
     if work.timed is None:
-        rate = measure(timed, seconds)
+        rate = time_calls(timed, seconds)
     else:
         times, processor_times = work.timed(seconds)
         rate = rate_of(times, processor_times, work.frames)

@@ -23,7 +23,7 @@ from .frame_stages import decision_operations
 from .screening_stages import check_screener
 from .stages import PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
 
-DATA_SET = "LO19"
+SCREENED_SET = "LO19"
 LEAST_ROUNDS = 3
 # Batches kept in memory for computing without reading.
 KEPT = 4
@@ -35,7 +35,7 @@ def file_to_lists(setting: Setting) -> Work:
     All three are in this process, compiled, with the reader processes up and the file in the system's cache.
     """
     count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 1000)
-    folder = simulated_data([DATA_SET], count, quiet=True) / DATA_SET
+    folder = simulated_data([SCREENED_SET], count, quiet=True) / SCREENED_SET
     file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
     times: dict[str, list[float]] = defaultdict(list)
     used: dict[str, list[float]] = defaultdict(list)

@@ -39,7 +39,7 @@ from .torch_rivals import torch_inference
 
 # Pixels after the normalisation; the reference is SciPy in float64.
 NORMALIZED = 2e-4
-SCORES = 2e-3
+SCORE_TOLERANCE = 2e-3
 # GPUs round the factors of a convolution to ten bits by default. bfloat16 keeps seven, which matters to vectors: their
 # noise lies on an offset. A wrong answer is further off than any of these.
 SCORES_TF32 = 0.05
@@ -48,7 +48,7 @@ SPREAD = 0.05
 # Share of a reduction's values that may differ: a sum rounded otherwise moves a pixel across a threshold.
 FLIPPED = 0.02
 # Frames whose outputs are compared, besides the real ones.
-COMPARED = 3
+FRAMES_COMPARED = 3
 # Frames of which others are given one at a time.
 ONE_BY_ONE = 8
 
@@ -61,7 +61,10 @@ def crop(setting: Setting) -> Work:
     # The bare slice would be a view, and no bytes would move.
     program = compiled(lambda frames: central_crop(frames) + jnp.uint16(0), batches[0])
     compare(
-        "crop", program(batches[0])[:COMPARED], central_crop(setting.detector_frames[0][:COMPARED]), atol=0
+        "crop",
+        program(batches[0])[:FRAMES_COMPARED],
+        central_crop(setting.detector_frames[0][:FRAMES_COMPARED]),
+        atol=0,
     )
     return Work(
         program, batches, setting.batch, f"{DETECTOR}x{DETECTOR} uint16", moved=2 * RAW, program=program
@@ -86,8 +89,8 @@ def contrast(step: str, setting: Setting) -> Work:
     else:
         function, moved = preprocess, RAW + FLOAT_FRAME
     program = compiled(function, crops[0])
-    found = np.asarray(program(crops[0])[:COMPARED])
-    for number, frame in enumerate(setting.crops[0][:COMPARED]):
+    found = np.asarray(program(crops[0])[:FRAMES_COMPARED])
+    for number, frame in enumerate(setting.crops[0][:FRAMES_COMPARED]):
         if step == "gcn":
             expected = (frame - frame.mean(dtype=float)) / frame.std(dtype=float)
         else:
@@ -120,7 +123,7 @@ def reduction(name: str, setting: Setting) -> Work:
     program = compiled(function, frames[0])
     found = program(frames[0])
     alone = jax.jit(lambda frame: REDUCTIONS[name](frame, None))
-    for number in range(COMPARED):
+    for number in range(FRAMES_COMPARED):
         what = f"{name} of frame {number}"
         compare(what, found[number], alone(frames[0][number]), atol=1e-5, rtol=1e-5, except_for=FLIPPED)
     if name == "row_wise_decomposition":
@@ -147,7 +150,7 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
 
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, vectors[0])
-    few = np.asarray(vectors[0][: 8 * COMPARED])
+    few = np.asarray(vectors[0][: 8 * FRAMES_COMPARED])
     expected = scores(model, few)
     found = jax.nn.sigmoid(program(variables, vectors[0])[: len(few)])
     compare("1D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
@@ -159,7 +162,9 @@ def network_1d(dtype: Any, setting: Setting) -> Work:
         moved=4 * FRAME + 4,
         operations=[(partial(logits, model.variables), (jax.ShapeDtypeStruct((1, FRAME), jnp.float32),), 1)],
         program=program,
-        rivals=torch_inference(setting, model, [stem(batch, model.config) for batch in vectors], SCORES)
+        rivals=torch_inference(
+            setting, model, [stem(batch, model.config) for batch in vectors], SCORE_TOLERANCE
+        )
         if dtype == jnp.float32
         else [],
         published=PAPER_1D if dtype == jnp.float32 else None,
@@ -182,8 +187,8 @@ def network_2d(dtype: Any, setting: Setting) -> Work:
 
     variables = jax.device_put(model.variables, setting.device)
     program = compiled(logits, variables, frames[0])
-    expected = np.concatenate([scores(model, frame[None]) for frame in frames[0][:COMPARED]])
-    found = jax.nn.sigmoid(program(variables, frames[0])[:COMPARED])
+    expected = np.concatenate([scores(model, frame[None]) for frame in frames[0][:FRAMES_COMPARED]])
+    found = jax.nn.sigmoid(program(variables, frames[0])[:FRAMES_COMPARED])
     compare("2D CNN", found, expected, atol=_tolerance(setting, dtype), spread=SPREAD)
     return Work(
         partial(program, variables),
@@ -207,8 +212,10 @@ def network_2d_on_maps(setting: Setting) -> Work:
     program = compiled(classifier.apply, variables, maps[0])
     with jax.default_matmul_precision("float32"):
         logits = jax.jit(classifier.apply)
-        expected = np.concatenate([np.asarray(logits(variables, one[None])) for one in maps[0][:COMPARED]])
-    found = program(variables, maps[0])[:COMPARED]
+        expected = np.concatenate(
+            [np.asarray(logits(variables, one[None])) for one in maps[0][:FRAMES_COMPARED]]
+        )
+    found = program(variables, maps[0])[:FRAMES_COMPARED]
     compare(
         "2D CNN on maps",
         jax.nn.sigmoid(found),
@@ -224,7 +231,7 @@ def network_2d_on_maps(setting: Setting) -> Work:
         moved=4 * maps[0][0].size + 4,
         operations=[(partial(classifier.apply, model.variables), (one,), 1)],
         program=program,
-        rivals=torch_inference(setting, model, maps, SCORES),
+        rivals=torch_inference(setting, model, maps, SCORE_TOLERANCE),
     )
 
 
@@ -262,7 +269,7 @@ def network_operations(model: TrainedModel) -> list[tuple[Callable[..., Any], tu
 def _tolerance(setting: Setting, dtype: Any) -> float:
     if dtype == jnp.bfloat16:
         return SCORES_BFLOAT16
-    return SCORES if setting.on_cpu else SCORES_TF32
+    return SCORE_TOLERANCE if setting.on_cpu else SCORES_TF32
 
 
 STAGES = [

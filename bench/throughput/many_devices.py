@@ -10,11 +10,11 @@ from sfxjax.screen.scorer import Screener
 from sfxjax.training.mapping import first_replica, mapped_steps
 
 from .stages import Setting, compare
-from .training_stages import METHODS, steps_of, training_data
+from .training_stages import TIMED_METHODS, stage_data, steps_of
 
 STEPS = 3
 # A sum over devices is rounded otherwise than one over a batch, and the optimiser divides small gradients by their size.
-WEIGHTS = 2e-3
+WEIGHT_TOLERANCE = 2e-3
 
 
 def check_many(setting: Setting, count: int) -> str:
@@ -38,10 +38,10 @@ def check_many(setting: Setting, count: int) -> str:
         )
         what = f"scores of {count} devices, {model.config.dimensions}D"
         compare(what, many, one, atol=1e-5)
-    for method, recipe in METHODS.items():
+    for method, recipe in TIMED_METHODS.items():
         # Every device draws its own dropout.
         recipe = replace(recipe, base=replace(recipe.base, dropout=0.0), batch=2 * count * (1 + 8 // count))
-        data = training_data(recipe.base, method == "dann", setting.seed)
+        data = stage_data(recipe.base, method == "dann", setting.seed)
         ends = []
         for chosen in (devices[:1], devices):
             state, resident, draw, key = steps_of(recipe, data, chosen, STEPS)
@@ -49,5 +49,5 @@ def check_many(setting: Setting, count: int) -> str:
             state, losses = run(state, resident, draw, key)
             ends.append([*jax.tree.leaves(first_replica(state).params), losses.label, losses.domain])
         for many_leaf, one_leaf in zip(ends[1], ends[0], strict=True):
-            compare(f"{method} on {count} devices", many_leaf, one_leaf, atol=WEIGHTS)
-    return f"{count} simulated devices score {len(crops)} frames and train {', '.join(METHODS)} as one does"
+            compare(f"{method} on {count} devices", many_leaf, one_leaf, atol=WEIGHT_TOLERANCE)
+    return f"{count} simulated devices score {len(crops)} frames and train {', '.join(TIMED_METHODS)} as one does"

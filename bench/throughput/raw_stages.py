@@ -22,13 +22,13 @@ from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.row_wise import row_wise_decomposition
 
 from . import reference_pipelines as others
-from .frame_stages import COMPARED, ONE_BY_ONE, RAW
+from .frame_stages import FRAMES_COMPARED, ONE_BY_ONE, RAW
 from .stages import Rival, Setting, Stage, Work, compare, compiled, one_frame
 
 Target = Literal["rows", "blocks"]
 # Of pixels after the normalisation, and of what is made of them.
 REDUCED = 1e-4
-BLOCK = 8
+STEM_BLOCK = 8
 SPOT = 3
 
 
@@ -41,15 +41,15 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
     more = (mask,) if masked else ()
     program = compiled(function, crops[0], *more)
     found = program(crops[0], *more)
-    few = crops[0][:COMPARED]
-    compare(f"raw crops to {to}", found[:COMPARED], reference(few, *more), atol=REDUCED)
+    few = crops[0][:FRAMES_COMPARED]
+    compare(f"raw crops to {to}", found[:FRAMES_COMPARED], reference(few, *more), atol=REDUCED)
     if len(real):
         frames = jnp.asarray(real)
         for each in ((), (mask,)):
             what = f"real frames to {to}, {'a mask' if each else 'no mask'}"
             compare(what, function(frames, *each), reference(frames, *each), atol=REDUCED)
     if to == "rows" and not masked:
-        for number, frame in enumerate(setting.crops[0][:COMPARED]):
+        for number, frame in enumerate(setting.crops[0][:FRAMES_COMPARED]):
             expected = others.scipy_row_wise_decomposition(frame, np.float64)
             compare(f"rows of random frame {number}", found[number], expected, atol=2 * REDUCED)
 
@@ -80,7 +80,7 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
 def _to_blocks(crops: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
         pixels, _ = settle(crop, mask, type_limit(crop.dtype), mask is not None)
-        return network_inputs(pixels, [None], BaseConfig(block=BLOCK, spot=SPOT))[0][0]
+        return network_inputs(pixels, [None], BaseConfig(block=STEM_BLOCK, spot=SPOT))[0][0]
 
     return map_frames(one, crops, mask)
 
@@ -95,7 +95,7 @@ def _step_by_step(to: Target, crops: jax.Array, mask: jax.Array | None = None) -
         frame, window_valid = normalize_crop(pixels.values, valid), grown_mask(valid)
         if to == "rows":
             return row_wise_decomposition(frame, window_valid)
-        return block_extrema(spot_sums(jnp.where(window_valid, frame, 0), SPOT)[None], BLOCK)[0]
+        return block_extrema(spot_sums(jnp.where(window_valid, frame, 0), SPOT)[None], STEM_BLOCK)[0]
 
     return map_frames(one, crops, mask)
 

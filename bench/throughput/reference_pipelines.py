@@ -132,7 +132,7 @@ def torch_maps(maps: Any) -> Any:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(maps, np.float32), -1, 1)))
 
 
-def torch_inference(network: Any) -> Callable[[Any], Any]:
+def torch_logits(network: Any) -> Callable[[Any], Any]:
     """Return a function of a tensor of maps that gives the logits, without gradients."""
     import torch
 

@@ -21,10 +21,10 @@ from sfxjax.screen.scorer import Screener
 from sfxjax.spots.day_one import MIN_SPOTS, find_spots
 
 from .frame_stages import (
-    COMPARED,
+    FRAMES_COMPARED,
     ONE_BY_ONE,
     RAW,
-    SCORES,
+    SCORE_TOLERANCE,
     SCORES_TF32,
     SPREAD,
     decision_operations,
@@ -119,7 +119,7 @@ def check_screener(screener: Screener, setting: Setting) -> None:
     """Compare a screener's scores with those of one frame at a time, on random and on real frames."""
     limit = type_limit(np.uint16)
     everywhere = np.ones((CROP, CROP), bool)
-    sets = [("random", setting.crops[0][:COMPARED], everywhere, False)]
+    sets = [("random", setting.crops[0][:FRAMES_COMPARED], everywhere, False)]
     if len(setting.real[0]):
         sets.append(("real", *setting.real, True))
     for name, crops, good, negatives_bad in sets:
@@ -127,7 +127,7 @@ def check_screener(screener: Screener, setting: Setting) -> None:
         expected = [reference_score(screener.model, one, good, limit, negatives_bad) for one in crops]
         spread = SPREAD if name == "random" else 0.0
         what = f"scores of {name} frames, {screener.model.config.dimensions}D"
-        compare(what, fast, expected, atol=SCORES if setting.on_cpu else SCORES_TF32, spread=spread)
+        compare(what, fast, expected, atol=SCORE_TOLERANCE if setting.on_cpu else SCORES_TF32, spread=spread)
 
 
 def reference_score(

@@ -28,10 +28,10 @@ KEY = (
 )
 
 
-def show(record: dict[str, Any]) -> None:
+def show_stages(record: dict[str, Any]) -> None:
     """Print the record on the terminal."""
     print()
-    print("\n".join(heading(record)))
+    print("\n".join(table_heading(record)))
     sections = {title: [row(stage) for stage in stages] for title, stages in by_section(record).items()}
     rows = [HEADS, *(cells for section in sections.values() for cells in section)]
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEADS) - 1)]
@@ -53,7 +53,7 @@ def show(record: dict[str, Any]) -> None:
 
 def markdown(record: dict[str, Any]) -> str:
     """Return the record as Markdown tables, one a section."""
-    lines = [f"{' '.join(heading(record))}"]
+    lines = [f"{' '.join(table_heading(record))}"]
     for title, stages in by_section(record).items():
         rows = [row(stage) for stage in stages]
         used = [column for column in range(len(HEADS)) if any(cells[column] for cells in rows)]
@@ -63,7 +63,7 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n".join([*lines, "", KEY]) + "\n"
 
 
-def heading(record: dict[str, Any]) -> list[str]:
+def table_heading(record: dict[str, Any]) -> list[str]:
     """Say on what the record was taken, and what the ceilings are."""
     where, bus = record["machine"], record["bus_bytes_per_second"]
     versions = ", ".join(f"{name} {value}" for name, value in where["versions"].items())

@@ -18,7 +18,7 @@ MOST_REPEATS = 2000
 
 
 @dataclass(frozen=True)
-class Rate:
+class TimedRate:
     """Frames, or vectors, a second.
 
     Attributes:
@@ -61,7 +61,7 @@ class Timed:
     frames: int
 
 
-def measure(timed: Timed, seconds: float) -> Rate:
+def time_calls(timed: Timed, seconds: float) -> TimedRate:
     """Time calls one after the other, each with the next of several batches, each until its result is there.
 
     The first call of each batch is outside: it compiles, and fills caches of the allocator.
@@ -73,7 +73,7 @@ def measure(timed: Timed, seconds: float) -> Rate:
     return measure_in_turns([timed], seconds, rounds=1)[0]
 
 
-def measure_in_turns(several: Sequence[Timed], seconds: float, rounds: int = 4) -> list[Rate]:
+def measure_in_turns(several: Sequence[Timed], seconds: float, rounds: int = 4) -> list[TimedRate]:
     """Time several things in turns, so that what else the machine does weighs on all alike; each as `measure` does.
 
     Args:
@@ -106,10 +106,10 @@ def measure_in_turns(several: Sequence[Timed], seconds: float, rounds: int = 4) 
     ]
 
 
-def rate_of(times: Sequence[float], processor: Sequence[float], frames: int) -> Rate:
+def rate_of(times: Sequence[float], processor: Sequence[float], frames: int) -> TimedRate:
     """Sum up calls of so many frames each: their times, and the processor's, in seconds."""
     low, median, high = (float(value) for value in np.percentile(frames / np.asarray(times), (25, 50, 75)))
-    return Rate(median, low, high, len(times), frames, float(np.median(processor)) / frames)
+    return TimedRate(median, low, high, len(times), frames, float(np.median(processor)) / frames)
 
 
 def copy_bandwidth(device: jax.Device, seconds: float) -> float:
@@ -124,7 +124,7 @@ def copy_bandwidth(device: jax.Device, seconds: float) -> float:
         array[0] = change(array[0])
         return array[0]
 
-    return 2 * size * measure(Timed(call, [0], 1), seconds).median
+    return 2 * size * time_calls(Timed(call, [0], 1), seconds).median
 
 
 def bus_bandwidth(device: jax.Device, seconds: float) -> float | None:
@@ -138,7 +138,7 @@ def bus_bandwidth(device: jax.Device, seconds: float) -> float | None:
         # Several at once, as the screening does.
         return [jax.device_put(arrays[(first + step) % 4], device) for step in range(4)]
 
-    return 4 * size * measure(Timed(send, [0, 1], 1), seconds).median
+    return 4 * size * time_calls(Timed(send, [0, 1], 1), seconds).median
 
 
 def operations(parts: Sequence[tuple[Callable[..., Any], tuple[Any, ...], int]]) -> float | None:

@@ -19,7 +19,7 @@ from sfxjax.training.step import Domains
 from . import reference_pipelines as others
 from .stages import NotHere, Rival, Setting, compare
 
-COMPARED = 24
+LOGITS_COMPARED = 24
 # GPUs round the factors of a convolution to ten bits by default.
 COARSER = 20
 
@@ -38,11 +38,11 @@ def torch_inference(
 
     def rival(alone: bool) -> Rival:
         torch, place, name, use = _torch(setting, alone)
-        infer = others.torch_inference(others.torch_classifier(model.config, model.variables).to(place))
+        infer = others.torch_logits(others.torch_classifier(model.config, model.variables).to(place))
         batches = [others.torch_maps(np.asarray(batch)).to(place) for batch in maps]
-        found = infer(batches[0][:COMPARED]).cpu().numpy()
+        found = infer(batches[0][:LOGITS_COMPARED]).cpu().numpy()
         with jax.default_matmul_precision("float32"):
-            expected = jax.jit(HitClassifier(model.config).apply)(model.variables, maps[0][:COMPARED])
+            expected = jax.jit(HitClassifier(model.config).apply)(model.variables, maps[0][:LOGITS_COMPARED])
         coarser = 1 if place == "cpu" else COARSER
         compare("PyTorch's logits", found, expected, atol=coarser * atol, rtol=coarser * 1e-3)
         return Rival(name, _waiting(torch, place, use, infer), batches, len(batches[0]))

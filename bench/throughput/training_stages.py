@@ -25,14 +25,14 @@ from sfxjax.training.step import BatchIndices, Domains, LossConfig, new_state
 from .stages import Rival, Setting, Stage, Work, WrongAnswer, compare
 from .torch_rivals import torch_training
 
-FRAMES = 256
+FRAMES_A_SET = 256
 # Labelled frames of the source, and as many of the target, in a whole training; and those each epoch is judged on.
 WHOLE = 2000
 VALIDATION = 256
 LOSS = 2e-3
 LOSS_TF32 = 3e-2
 
-METHODS: dict[str, TrainingConfig] = {
+TIMED_METHODS: dict[str, TrainingConfig] = {
     "supervised": TrainingConfig(),
     # The paper's first step of transfer: a fresh classifier on a base that rests.
     "transfer": TrainingConfig(objective=LossConfig(frozen=len(BaseConfig().channels) + 1)),
@@ -41,7 +41,7 @@ METHODS: dict[str, TrainingConfig] = {
 }
 
 
-def training_data(base: BaseConfig, adversarial: bool, seed: int, count: int = FRAMES) -> Domains:
+def stage_data(base: BaseConfig, adversarial: bool, seed: int, count: int = FRAMES_A_SET) -> Domains:
     """Make maps, or vectors, of two domains: noise, brighter in one class.
 
     Args:
@@ -67,7 +67,7 @@ def steps_of(
     """Prepare what a call of the mapped steps takes: state, data, draws and a key."""
     draw = draw_epoch(
         np.asarray(data.positive) > 0,
-        0 if data.target is None else FRAMES,
+        0 if data.target is None else FRAMES_A_SET,
         epoch=0,
         epochs=2,
         steps=steps,
@@ -88,9 +88,9 @@ def steps_of(
 
 def training(method: str, setting: Setting) -> Work:
     """Optimiser steps of a method; frames of both domains count."""
-    recipe = METHODS[method]
+    recipe = TIMED_METHODS[method]
     adversarial = method == "dann"
-    data = training_data(recipe.base, adversarial, setting.seed)
+    data = stage_data(recipe.base, adversarial, setting.seed)
     devices = [setting.device]
     steps = 8 if setting.on_cpu else recipe.steps_per_epoch
     check_loss(recipe, data, setting)
@@ -115,11 +115,11 @@ def training(method: str, setting: Setting) -> Work:
 
 def whole_training(method: str, setting: Setting) -> Work:
     """All epochs of a method on maps or vectors of 2000 frames of each domain, with compilation, as a command trains."""
-    recipe = METHODS[method]
+    recipe = TIMED_METHODS[method]
     adversarial = method == "dann"
     count = WHOLE // 10 if setting.quick else WHOLE
-    data = training_data(recipe.base, adversarial, setting.seed, count)
-    judged = training_data(recipe.base, adversarial, setting.seed + 1, VALIDATION)
+    data = stage_data(recipe.base, adversarial, setting.seed, count)
+    judged = stage_data(recipe.base, adversarial, setting.seed + 1, VALIDATION)
     target = None if judged.target is None else np.asarray(judged.target)
     validation = Validation(np.asarray(judged.source), np.asarray(judged.positive) > 0, target)
     found: list[float] = []
@@ -197,5 +197,8 @@ def _torch(recipe: TrainingConfig, data: Domains, setting: Setting) -> list[Call
 
 STAGES = [
     Stage(f"train-{method}", "training", partial(training, method), quick=method == "dann")
-    for method in METHODS
-] + [Stage(f"fit-{method}", "training", partial(whole_training, method), quick=False) for method in METHODS]
+    for method in TIMED_METHODS
+] + [
+    Stage(f"fit-{method}", "training", partial(whole_training, method), quick=False)
+    for method in TIMED_METHODS
+]

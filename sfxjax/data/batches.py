@@ -16,6 +16,9 @@ import numpy as np
 
 from sfxjax.data.frames import FrameStack
 
+# Frames read at once.
+READ_BATCH = 16
+
 # More threads do not copy faster.
 MOST_THREADS = 8
 

@@ -16,7 +16,7 @@ DATA = "/entry_1/data_1/data"
 DETECTOR_DATA = "/entry_1/instrument_1/detector_1/data"
 OWN = "/entry_1/screening"
 # A larger data set that does not belong to single frames is left out.
-MOST_BYTES = 64 * 2**20
+MOST_BUFFERED_BYTES = 64 * 2**20
 
 _LAYOUTS_OWN = {DATA, DETECTOR_DATA}
 _PER_FRAME = "/entry_1/per_frame"
@@ -117,7 +117,7 @@ def _copy_metadata(
     for name, data in found[0][1].items():
         if name in file:
             continue
-        if data.size * data.dtype.itemsize > MOST_BYTES:
+        if data.size * data.dtype.itemsize > MOST_BUFFERED_BYTES:
             left_out.append(name)
             continue
         _copy_attributes(data, file.create_dataset(name, data=data[()], dtype=data.dtype))

@@ -28,7 +28,7 @@ NAMES = (
 STRIDE = LATTICE_COLUMNS
 # A frame is unlike the training frames in one statistic where it lies outside their range, widened by this fraction of its
 # width on either side; a run is, where more than UNLIKE_FRACTION of its frames are.
-MARGIN = 0.5
+RANGE_MARGIN = 0.5
 UNLIKE_FRACTION = 0.25
 
 
@@ -75,7 +75,7 @@ def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) 
     )
 
 
-def summarize(statistics: np.ndarray) -> dict[str, Any]:
+def summarize_domains(statistics: np.ndarray) -> dict[str, Any]:
     """Describe the statistics of the training frames, ready for JSON.
 
     Args:
@@ -101,7 +101,7 @@ def summarize(statistics: np.ndarray) -> dict[str, Any]:
     return {"names": list(NAMES), **{key: [float(x) for x in column] for key, column in columns.items()}}
 
 
-def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
+def compare_domains(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
     """Say in which statistics a run's frames are unlike the training frames.
 
     Args:
@@ -121,7 +121,7 @@ def compare(statistics: np.ndarray, trained: dict[str, Any]) -> list[str]:
         if name not in NAMES:
             continue
         column = values[:, NAMES.index(name)]
-        margin = MARGIN * max(high - low, 1e-3)
+        margin = RANGE_MARGIN * max(high - low, 1e-3)
         outside = float(np.mean((column < low - margin) | (column > high + margin)))
         if outside > UNLIKE_FRACTION:
             lines.append(

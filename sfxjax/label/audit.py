@@ -12,9 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from sfxjax.errors import UserError
-from sfxjax.evaluation.recall import threshold_for_recall
-
-CONFIDENCE = 0.95
+from sfxjax.evaluation.recall import CONFIDENCE, threshold_for_recall
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sfxjax.screen.spots import CountedFrame
 from sfxjax.spots.frame_pixels import frame_pixels
 
 # Longest side of a picture, pixels.
-SIDE = 2000
+PICTURE_SIDE = 2000
 # Labels after which a step of the learning curve is drawn.
 STEP = 10
 
@@ -147,7 +147,7 @@ class Session:
             pixels, mask, limit = self._sources.read(counted.stack, counted.number)
         values = frame_pixels(pixels, mask, 0, limit).floats()
         good = np.isfinite(values)
-        shrink = max(1, -(-max(values.shape) // SIDE))
+        shrink = max(1, -(-max(values.shape) // PICTURE_SIDE))
         return jpeg_of_pixels(frame_picture(flattened(np.nan_to_num(values), good), good, shrink))
 
     def _refit(self) -> None:

@@ -25,10 +25,10 @@ from sfxjax.models.stem import BaseConfig, stem
 from sfxjax.reductions.provenance import find_reduction, read_record, record
 from sfxjax.reductions.registry import reduced_shape
 
-FORMAT = 2  # of model.json: raise it whenever its fields change their names or meaning
+MODEL_FORMAT = 2  # of model.json: raise it whenever its fields change their names or meaning
 MODEL_FOLDER = "model"
 DESCRIPTION = "model.json"
-WEIGHTS = "weights"
+WEIGHTS_FOLDER = "weights"
 CHECKSUMS = "sha256"
 ROOM = 4  # times the arrays' bytes: each has a file or two of its own, and is written twice
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
@@ -122,7 +122,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> Path:
         OSError: from the operating system, such as a full disk.
     """
     description = {
-        "format": FORMAT,
+        "format": MODEL_FORMAT,
         "sfxjax": sfxjax.__version__,
         "config": model.config.to_json(),
         "threshold": model.threshold,
@@ -177,12 +177,12 @@ def load_model(path: str | Path, *, reduction: str | None = None) -> TrainedMode
 def _check_version(description: Any, folder: Path) -> None:
     """Refuse a description of another format, naming the version that wrote it."""
     written = description.get("format") if isinstance(description, dict) else None
-    if written == FORMAT:
+    if written == MODEL_FORMAT:
         return
     which = ", or none"
     if isinstance(written, int):
         version = ascii(description.get("sfxjax", "before 0.1.0")).strip("'")
-        which = f", {version} (format {written}, and this is {sfxjax.__version__}, format {FORMAT})"
+        which = f", {version} (format {written}, and this is {sfxjax.__version__}, format {MODEL_FORMAT})"
     raise UserError(f"{folder} holds a model of another version of sfxjax{which}; train it again")
 
 
@@ -214,7 +214,7 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
             if shutil.disk_usage(temporary).free < ROOM * size + 2**20:
                 raise OSError(errno.ENOSPC, "No space left on device")
             with _SAVING, _checkpointer() as checkpointer:
-                checkpointer.save((temporary / WEIGHTS).resolve(), arrays)
+                checkpointer.save((temporary / WEIGHTS_FOLDER).resolve(), arrays)
                 checkpointer.wait_until_finished()
         except Exception as error:
             # TensorStore reports the system's errors in its own words.
@@ -222,7 +222,7 @@ def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any])
             if full or "No space left" in str(error) or "ENOSPC" in str(error):
                 raise OSError(errno.ENOSPC, "No space left on device", str(folder)) from error
             raise
-        whole = description | {CHECKSUMS: _checksums(temporary / WEIGHTS)}
+        whole = description | {CHECKSUMS: _checksums(temporary / WEIGHTS_FOLDER)}
         (temporary / DESCRIPTION).write_text(json.dumps(whole, indent=2) + "\n")
     return folder
 
@@ -261,12 +261,12 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         # Looked at first: threads of TensorStore print tracebacks about damaged files, and Orbax takes other shapes.
-        files = _checksums(folder / WEIGHTS)
+        files = _checksums(folder / WEIGHTS_FOLDER)
         if description.pop(CHECKSUMS, files) != files:
             raise ValueError("its files are not as they were written")
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         with _checkpointer() as checkpointer:
-            tree = checkpointer.restore((folder / WEIGHTS).resolve(), like)
+            tree = checkpointer.restore((folder / WEIGHTS_FOLDER).resolve(), like)
         shapes = [[leaf.shape for leaf in jax.tree.leaves(each)] for each in (tree, like)]
         if shapes[0] != shapes[1]:
             raise ValueError("its arrays have other shapes")

@@ -30,7 +30,7 @@ _LEAST_SAMPLE = 1 / 64
 _SAMPLE_ON_GPU = 8
 
 
-class Origin(NamedTuple):
+class ValueOrigin(NamedTuple):
     """What is subtracted from pixels, whole for integers, and the factor of floats after that."""
 
     pivot: jax.Array
@@ -52,13 +52,13 @@ class Moments(NamedTuple):
     squares: jax.Array
     zeros: jax.Array
 
-    def mean(self, origin: Origin) -> jax.Array:
+    def mean(self, origin: ValueOrigin) -> jax.Array:
         """Return the mean of the pixels, those of 0 with them, in detector units."""
         pivot = origin.pivot.astype(jnp.float32)
         total = self.total / origin.scale - self.zeros * pivot
         return pivot + total / jnp.maximum(self.others + self.zeros, 1)
 
-    def variance(self, origin: Origin, with_zeros: jax.Array) -> jax.Array:
+    def variance(self, origin: ValueOrigin, with_zeros: jax.Array) -> jax.Array:
         """Return the variance in units of the origin's scale; exactly 0 where all pixels are equal.
 
         Args:
@@ -79,7 +79,9 @@ class Highest(NamedTuple):
     times: jax.Array
 
 
-def measure(read: ReadRows, read_present: ReadRows, height: int, origin: Origin) -> tuple[Moments, Highest]:
+def measure(
+    read: ReadRows, read_present: ReadRows, height: int, origin: ValueOrigin
+) -> tuple[Moments, Highest]:
     """Read a crop once.
 
     Args:
@@ -149,7 +151,7 @@ def _measure_at_once(
     valid: jax.Array | None,
     numbers_present: jax.Array,
     present: jax.Array | None,
-    origin: Origin,
+    origin: ValueOrigin,
 ) -> tuple[Moments, Highest]:
     """`measure` in one reduction of all that is sought, for which a GPU reads the crop once."""
     counts = jnp.ones(values.shape, bool) if valid is None else valid
@@ -180,7 +182,7 @@ def _measure_at_once(
     return Moments(*sums), Highest(highest, times)
 
 
-def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) -> Origin:
+def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) -> ValueOrigin:
     """Choose what to subtract: near the mean of the pixels that count, and their own value where all are equal.
 
     Args:
@@ -189,7 +191,7 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) ->
         least_mean_without_zeros: pixels of 0 are left out where the mean with them is at least this.
     """
 
-    def of(values: jax.Array, valid: jax.Array | None) -> Origin:
+    def of(values: jax.Array, valid: jax.Array | None) -> ValueOrigin:
         integers = jnp.issubdtype(values.dtype, jnp.integer)
         single = values.astype(jnp.float32)
         if values.dtype.itemsize < 4:
@@ -207,12 +209,12 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) ->
         middle = mean(valid)
         pivot = jnp.clip((jnp.round(middle) if integers else middle).astype(values.dtype), lowest, highest)
         if integers:
-            return Origin(pivot, jnp.float32(1))
+            return ValueOrigin(pivot, jnp.float32(1))
         # A power of two that brings these values to a millionth: no square overflows nor vanishes, whatever the unit.
         exponent = jnp.frexp(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)).astype(jnp.float32))[1]
-        return Origin(pivot, jnp.ldexp(jnp.float32(1), jnp.clip(-exponent - 20, -126, 126)))
+        return ValueOrigin(pivot, jnp.ldexp(jnp.float32(1), jnp.clip(-exponent - 20, -126, 126)))
 
-    def of_all() -> Origin:
+    def of_all() -> ValueOrigin:
         return of(*read(0, height))
 
     pieces = [read(start, 1) for start in range(0, height, _SAMPLE if on_cpu() else _SAMPLE_ON_GPU)]
@@ -225,7 +227,7 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) ->
     return jax.lax.cond(enough, lambda: of(values, valid), of_all)
 
 
-def subtract(values: jax.Array, origin: Origin) -> jax.Array:
+def subtract(values: jax.Array, origin: ValueOrigin) -> jax.Array:
     """Subtract the pivot, exactly where float32 can hold the result, and scale floats."""
     pivot, scale = origin
     if not jnp.issubdtype(values.dtype, jnp.integer):

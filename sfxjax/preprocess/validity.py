@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.preprocess.statistics import Origin, find_origin, measure
+from sfxjax.preprocess.statistics import ValueOrigin, find_origin, measure
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05
@@ -46,7 +46,7 @@ _UNIT_ROWS = 16
 
 
 # NumPy, since no JAX array may be made before several processes are joined.
-_NOWHERE = Origin(np.float32(0), np.float32(1))  # type: ignore[arg-type]
+_NOWHERE = ValueOrigin(np.float32(0), np.float32(1))  # type: ignore[arg-type]
 
 
 class Pixels(NamedTuple):
@@ -65,7 +65,7 @@ class Pixels(NamedTuple):
     mask: jax.Array | None
     above: jax.Array | None
     below: jax.Array | float | None
-    origin: Origin = _NOWHERE
+    origin: ValueOrigin = _NOWHERE
     variance: jax.Array | float = 0.0
 
     @property

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sfxjax.reductions.definition import noise_filled
 
-BLOCK = 24
+BLOCK_SIDE = 24
 
 
 @noise_filled
@@ -27,7 +27,7 @@ def block_maxima(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     References:
         Max pooling as a step of spot detection: Ke et al., J. Synchrotron Rad. 25:655 (2018).
     """
-    largest = largest_in_blocks(frame if valid is None else jnp.where(valid, frame, -jnp.inf), BLOCK)
+    largest = largest_in_blocks(frame if valid is None else jnp.where(valid, frame, -jnp.inf), BLOCK_SIDE)
     return jnp.where(largest > -jnp.inf, largest, 0).reshape(-1)
 
 

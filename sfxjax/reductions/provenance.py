@@ -9,7 +9,7 @@ from sfxjax.reductions.registry import BUILT_IN, ORIGINS, canonical_name, get_re
 from sfxjax.reductions.user_code import load_reduction
 
 NAME, SOURCE = "reduction", "reduction_source"
-Origin = dict[str, str]
+Provenance = dict[str, str]
 
 
 def record(name: str | None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def record(name: str | None) -> dict[str, Any]:
     return {NAME: canonical_name(name) if name else None} | ({SOURCE: origin} if origin else {})
 
 
-def read_record(description: dict[str, Any]) -> tuple[str | None, Origin | None]:
+def read_record(description: dict[str, Any]) -> tuple[str | None, Provenance | None]:
     """Return a reduction's name and origin, as `record` put them into a model's description.
 
     Raises:
@@ -40,7 +40,7 @@ def read_record(description: dict[str, Any]) -> tuple[str | None, Origin | None]
     return name, origin
 
 
-def find_reduction(name: str | None, origin: Origin | None, given: str | None = None) -> str | None:
+def find_reduction(name: str | None, origin: Provenance | None, given: str | None = None) -> str | None:
     """Find the reduction that a model reads, and import it where that is allowed.
 
     A user's code is run only where the user names it: here, or to `load_reduction` before.
@@ -72,7 +72,7 @@ def find_reduction(name: str | None, origin: Origin | None, given: str | None = 
     return canonical_name(name)
 
 
-def _check_package(made_by: str, name: str, recorded: Origin) -> None:
+def _check_package(made_by: str, name: str, recorded: Provenance) -> None:
     made_by, version = f"{made_by} of the package {recorded['package']}", recorded["version"]
     exactly = f"pip install {recorded['package']}=={version}"
     if not is_known(name):
@@ -86,7 +86,7 @@ def _check_package(made_by: str, name: str, recorded: Origin) -> None:
         )
 
 
-def _find_user_code(made_by: str, name: str, recorded: Origin, given: str | None) -> str:
+def _find_user_code(made_by: str, name: str, recorded: Provenance, given: str | None) -> str:
     if given is None:
         for loaded, origin in ORIGINS.items():
             if origin == recorded:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CLIP = 3.0
-CLIP_ROUNDS = 3
+RING_CLIP = 3.0
+RING_CLIP_ROUNDS = 3
 # A ring is stored as pieces of so many pixels, so that the table of all rings has few empty places.
 PIECE = 128
 
@@ -55,8 +55,8 @@ def radial_extremes(
         return mean, jnp.sqrt(squares / count)
 
     mean, deviation = moments(kept)
-    for _ in range(CLIP_ROUNDS):
-        kept = counted & (jnp.abs(pixels - mean[ring][:, None]) <= CLIP * deviation[ring][:, None])
+    for _ in range(RING_CLIP_ROUNDS):
+        kept = counted & (jnp.abs(pixels - mean[ring][:, None]) <= RING_CLIP * deviation[ring][:, None])
         mean, deviation = moments(kept)
     pieces = jnp.max(jnp.where(counted, pixels, -jnp.inf), -1)
     largest = jax.ops.segment_max(pieces, ring, rings, indices_are_sorted=True)

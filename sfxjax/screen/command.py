@@ -21,7 +21,7 @@ from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.inputs import find_files
 from sfxjax.devices import device_line, join_processes
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import compare
+from sfxjax.evaluation.domain_check import compare_domains
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
@@ -291,7 +291,7 @@ def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
             "this model does not say what its training frames looked like: nothing warns of frames unlike them"
         ]
     try:
-        lines = compare(screening.run.statistics(), trained)
+        lines = compare_domains(screening.run.statistics(), trained)
     except (KeyError, TypeError, ValueError) as error:
         return [f"the model's description of its training frames is damaged ({error})"]
     if not lines:

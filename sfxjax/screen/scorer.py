@@ -56,17 +56,17 @@ class Scores:
     statistics: np.ndarray
 
 
-Results = tuple[jax.Array, ...]
+BatchResults = tuple[jax.Array, ...]
 
 
-class Started(NamedTuple):
+class StartedBatch(NamedTuple):
     """A batch under way: results to come, piece by piece, how many count, and the host's memory that is free afterwards."""
 
-    pieces: list[Results | Future[Results]]
+    pieces: list[BatchResults | Future[BatchResults]]
     frames: int
     memory: np.ndarray | None
 
-    def results(self) -> list[Results]:
+    def results(self) -> list[BatchResults]:
         """Return the results as the devices have them, waiting for threads only."""
         return [piece.result() if isinstance(piece, Future) else piece for piece in self.pieces]
 
@@ -201,7 +201,7 @@ class Screener:
         """
         yield from overlapped(batches, self.start, self.finish, self.ahead)
 
-    def start(self, batch: CropBatch) -> Started:
+    def start(self, batch: CropBatch) -> StartedBatch:
         """Send a batch to the devices and have them score it, without waiting; `finish` waits."""
         count = len(batch.crops) if batch.count is None else batch.count
         crops, memory = batch.crops, None
@@ -218,7 +218,7 @@ class Screener:
         own_masks = good.ndim == 3
         program = self.program(crops.dtype, own_masks)
 
-        def score(first: int, size: int) -> Results:
+        def score(first: int, size: int) -> BatchResults:
             pieces = (
                 array
                 if place == 1 and not own_masks
@@ -229,15 +229,15 @@ class Screener:
 
         size = self.batch_size // self._pieces
         if self._pieces == 1:
-            return Started([score(0, size)], count, memory)
+            return StartedBatch([score(0, size)], count, memory)
         pool = thread_pool(self._pieces)
         pieces = [
             pool.submit(lambda first: jax.block_until_ready(score(first, size)), first)
             for first in range(0, self.batch_size, size)
         ]
-        return Started([*pieces], count, memory)
+        return StartedBatch([*pieces], count, memory)
 
-    def finish(self, started: Started) -> Scores:
+    def finish(self, started: StartedBatch) -> Scores:
         """Wait for a batch that `start` began, and say what is known of its frames."""
         results = [
             np.concatenate([np.asarray(part) for part in parts])[: started.frames]

@@ -267,8 +267,8 @@ def bad_blocks(rng: np.random.Generator, reading: Reading) -> None:
     )
 
 
-Part = Callable[[np.random.Generator, Scene], None]
-LIGHT: dict[str, Part] = {
+ArtefactPart = Callable[[np.random.Generator, Scene], None]
+LIGHT: dict[str, ArtefactPart] = {
     part.__name__: part
     for part in (
         smooth_rings,

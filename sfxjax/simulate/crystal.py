@@ -23,7 +23,7 @@ ROW_REACH = 0.035
 
 
 @dataclass(frozen=True)
-class Geometry:
+class BeamGeometry:
     """Beam and detector of one set, at the centre of the direct beam.
 
     Attributes:
@@ -146,7 +146,12 @@ def _row_grid(short_axes: tuple[float, float], inverse_d_max: float) -> np.ndarr
 
 @partial(jax.jit, static_argnames=("cell", "geometry", "inverse_d_max", "seed"))
 def still_reflections(
-    crystal: Crystal, *, cell: tuple[float, float, float], geometry: Geometry, inverse_d_max: float, seed: int
+    crystal: Crystal,
+    *,
+    cell: tuple[float, float, float],
+    geometry: BeamGeometry,
+    inverse_d_max: float,
+    seed: int,
 ) -> Reflections:
     """List the reflections a still crystal can excite.
 

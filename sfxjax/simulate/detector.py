@@ -14,10 +14,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sfxjax.simulate.crystal import Geometry
+from sfxjax.simulate.crystal import BeamGeometry
 
 POINT_SPREAD = 1.3 / 2.3548  # standard deviation of the detector's point spread, pixels
-PATCH = 4  # half width of the square a spot is drawn in, pixels
+SPOT_HALF_WIDTH = 4  # half width of the square a spot is drawn in, pixels
 SATURATION = 32767  # the largest value of the int16 frames, detector units
 
 
@@ -91,7 +91,9 @@ def pixel_grid(shape: tuple[int, int], centre: tuple[float, float]) -> tuple[jax
     return ss, fs
 
 
-def background(shot: Shot, detector: Detector, geometry: Geometry, ss: jax.Array, fs: jax.Array) -> jax.Array:
+def background(
+    shot: Shot, detector: Detector, geometry: BeamGeometry, ss: jax.Array, fs: jax.Array
+) -> jax.Array:
     """Expected background of one shot.
 
     Args:
@@ -169,7 +171,7 @@ def spot_profile(
     """
     place = position + jnp.array(centre)
     middle = jnp.round(place)
-    offset = jnp.arange(-PATCH, PATCH + 1, dtype=jnp.float32)
+    offset = jnp.arange(-SPOT_HALF_WIDTH, SPOT_HALF_WIDTH + 1, dtype=jnp.float32)
     dy = offset[None, :, None] - (place - middle)[:, 0, None, None]
     dx = offset[None, None, :] - (place - middle)[:, 1, None, None]
     unit = position / jnp.maximum(jnp.linalg.norm(position, axis=1, keepdims=True), 1.0)
@@ -195,7 +197,7 @@ def add_spots(photons: jax.Array, middle: jax.Array, shares: jax.Array, strength
     Returns:
         (ss, fs) expected photons; what falls outside the frame is lost.
     """
-    offset = jnp.arange(-PATCH, PATCH + 1)
+    offset = jnp.arange(-SPOT_HALF_WIDTH, SPOT_HALF_WIDTH + 1)
     ss = middle[:, 0, None, None] + offset[None, :, None]
     fs = middle[:, 1, None, None] + offset[None, None, :]
     # A negative index would wrap around, so it is sent past the end, where mode="drop" loses it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sfxjax.errors import UserError
-from sfxjax.simulate.crystal import Geometry
+from sfxjax.simulate.crystal import BeamGeometry
 from sfxjax.simulate.detector import Detector
 
 
@@ -42,7 +42,7 @@ class SimulatedSet:
     name: str
     cell: tuple[float, float, float]
     seed: int
-    geometry: Geometry
+    geometry: BeamGeometry
     detector: Detector
     class_counts: tuple[int, int, int]
     hit_spots: tuple[float, ...]
@@ -67,7 +67,7 @@ SIMULATED_SETS: dict[str, SimulatedSet] = {
         name="LN83",
         cell=(73.0, 96.0, 119.0),
         seed=83,
-        geometry=Geometry(wavelength=1.303, distance=124.0, beam_centre=(962.0, 958.5)),
+        geometry=BeamGeometry(wavelength=1.303, distance=124.0, beam_centre=(962.0, 958.5)),
         detector=Detector(
             gain=0.87,
             stop_radius=54.0,
@@ -91,7 +91,7 @@ SIMULATED_SETS: dict[str, SimulatedSet] = {
         name="LN84",
         cell=(118.0, 223.0, 311.0),
         seed=84,
-        geometry=Geometry(wavelength=1.301, distance=148.0, beam_centre=(959.0, 961.0)),
+        geometry=BeamGeometry(wavelength=1.301, distance=148.0, beam_centre=(959.0, 961.0)),
         detector=Detector(
             gain=1.0,
             stop_radius=54.5,
@@ -116,7 +116,7 @@ SIMULATED_SETS: dict[str, SimulatedSet] = {
         name="LO19",
         cell=(42.0, 52.0, 88.0),
         seed=19,
-        geometry=Geometry(wavelength=1.308, distance=112.0, beam_centre=(958.0, 960.5)),
+        geometry=BeamGeometry(wavelength=1.308, distance=112.0, beam_centre=(958.0, 960.5)),
         detector=Detector(
             gain=0.61,
             stop_radius=54.5,

@@ -24,7 +24,7 @@ from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder, user_cache_folder
 from sfxjax.progress import progress
-from sfxjax.simulate.write import FEWEST_FRAMES, TRUTH_FILE, only_writer
+from sfxjax.simulate.write import FEWEST_SIMULATED, TRUTH_FILE, only_writer
 
 # Raise it whenever the same set and seed give other frames.
 PARTICLES_VERSION = 1
@@ -110,7 +110,7 @@ def icosahedron(y: np.ndarray, x: np.ndarray, radius: float, rotation: np.ndarra
     return np.maximum(top - bottom, 0)
 
 
-def random_rotation(rng: np.random.Generator) -> np.ndarray:
+def random_orientation(rng: np.random.Generator) -> np.ndarray:
     """Return a (3, 3) rotation, evenly distributed: of a random unit quaternion."""
     from scipy.spatial.transform import Rotation
 
@@ -138,7 +138,7 @@ def thickness(rng: np.random.Generator, parameters: ParticleSet, kind: Kind) -> 
         if parameters.shape == "sphere":
             total[around] += sphere(*here, own)
         else:
-            total[around] += icosahedron(*here, own, random_rotation(rng))
+            total[around] += icosahedron(*here, own, random_orientation(rng))
     return total
 
 
@@ -148,7 +148,7 @@ def _plane() -> tuple[np.ndarray, np.ndarray]:
     return along[:, None], along[None, :]
 
 
-def valid_pixels() -> np.ndarray:
+def detector_pixels() -> np.ndarray:
     """Return bool (CROP, CROP), False in the beam stop and in the slit between the detector's halves."""
     y, x = _plane()
     return (np.hypot(y, x) > STOP_RADIUS) & (abs(y + 0.5) > 2)
@@ -165,7 +165,7 @@ def simulate_shot(rng: np.random.Generator, parameters: ParticleSet, kind: Kind)
     Returns:
         (CROP, CROP) int16, detector units.
     """
-    valid = valid_pixels()
+    valid = detector_pixels()
     y, x = _plane()
     radius = np.hypot(y, x)
     level = np.exp(rng.uniform(*np.log(parameters.background)))
@@ -201,8 +201,8 @@ def particle_set(name: str, frames: int = 2000, seed: int = 0, *, quiet: bool = 
     """
     if name.upper() not in PARTICLE_SETS:
         raise UserError(f"no set named {name!r} with --task spi; choose one of {', '.join(PARTICLE_SETS)}")
-    if frames < FEWEST_FRAMES:
-        raise UserError(f"--frames must be at least {FEWEST_FRAMES}, not {frames}")
+    if frames < FEWEST_SIMULATED:
+        raise UserError(f"--frames must be at least {FEWEST_SIMULATED}, not {frames}")
     parameters = PARTICLE_SETS[name.upper()]
     root = user_cache_folder() / f"simulated_particles-v{PARTICLES_VERSION}-{frames}-seed{seed}"
     root.mkdir(parents=True, exist_ok=True)
@@ -242,6 +242,6 @@ def _write(
                 advance(1)
         labels = np.where(kinds == Kind.SINGLE, HIT, MISS).astype(np.int8)
         write_annotations(folder / LABEL_FILE, FRAMES_FILE, labels)
-        np.savez_compressed(folder / MASK_FILE, good=valid_pixels())
+        np.savez_compressed(folder / MASK_FILE, good=detector_pixels())
         with h5py.File(folder / TRUTH_FILE, "w") as file:
             file["kind"] = kinds

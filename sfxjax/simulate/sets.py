@@ -23,7 +23,7 @@ from sfxjax.simulate.detector import Shot
 from sfxjax.simulate.parameters import SimulatedSet
 
 VISIBLE_SIGNAL_TO_NOISE = 6.0  # of a spot's nine middle pixels over their background: a spot the eye finds
-BRIGHTEST = 2048  # reflections drawn in a frame
+REFLECTIONS_DRAWN = 2048  # reflections drawn in a frame
 _LEVELS = np.array([0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0])
 
 
@@ -207,7 +207,7 @@ def simulate_frame(
     )
     place = found.position + jnp.array(centre)
     inside = jnp.all((place >= 0) & (place < jnp.array(shape) - 1), axis=1)
-    strength, best = jax.lax.top_k(jnp.where(inside, found.intensity, 0.0), BRIGHTEST)
+    strength, best = jax.lax.top_k(jnp.where(inside, found.intensity, 0.0), REFLECTIONS_DRAWN)
     position = found.position[best]
     radius = jnp.linalg.norm(position, axis=1)
     spot_size = parameters.spot_size * jnp.exp(0.25 * jax.random.normal(size_key))

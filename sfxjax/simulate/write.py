@@ -36,7 +36,7 @@ from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_s
 from sfxjax.simulate.sets import CROP, ShotPlan, Truth, plan_run, simulate_frames
 
 TRUTH_FILE = "truth.h5"
-FEWEST_FRAMES = 10  # fewer cannot hold the three classes
+FEWEST_SIMULATED = 10  # fewer cannot hold the three classes
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
 GENERATOR_VERSION = 3
@@ -240,8 +240,8 @@ def _write_truth(
 
 
 def _check_numbers(frames: int, seed: int, batch: int = 1) -> None:
-    if frames < FEWEST_FRAMES:
-        raise UserError(f"a set of {frames} frames is too small; ask for at least {FEWEST_FRAMES}")
+    if frames < FEWEST_SIMULATED:
+        raise UserError(f"a set of {frames} frames is too small; ask for at least {FEWEST_SIMULATED}")
     if not 0 <= seed < 2**31:
         raise UserError(f"seed {seed} is out of range; choose one from 0 to {2**31 - 1}")
     if batch < 1:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import map_leading, on_cpu
 from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels, never
-from sfxjax.spots.signal_to_noise import windows
+from sfxjax.spots.signal_to_noise import OVER_MEAN_DEVIATION, windows
 
 BLOCK = 8
 CANDIDATES = 384
@@ -32,10 +32,9 @@ CONTEXT = 9
 # Places closer than this many pixels are one.
 SAME_SPOT = 4.0
 # Standard deviation of the window in which a spot's centre is found, pixels, and how often it moves.
-WINDOW = 1.3
+CENTROID_WINDOW = 1.3
 WINDOW_STEPS = 4
 _REACH = 3
-OVER_MEAN_DEVIATION = 1.2533
 RING_SHARE = 9 / 40
 # Variance of the response over that of a pixel, of pixels that vary independently.
 RESPONSE_VARIANCE = 9 + 81 / 40
@@ -279,7 +278,7 @@ def _centroids(patch: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     def step(_: Any, centre: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         from_ss, from_fs = (offset - part[:, None] for part in centre)
-        by_ss, by_fs = (jnp.exp(-0.5 * (part / WINDOW) ** 2) for part in (from_ss, from_fs))
+        by_ss, by_fs = (jnp.exp(-0.5 * (part / CENTROID_WINDOW) ** 2) for part in (from_ss, from_fs))
         rows, columns = jnp.einsum("nsf,nf->ns", patch, by_fs), jnp.einsum("nsf,ns->nf", patch, by_ss)
         total = jnp.maximum(jnp.sum(rows * by_ss, 1), 1e-9)
         moves = jnp.sum(rows * by_ss * from_ss, 1), jnp.sum(columns * by_fs * from_fs, 1)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sfxjax.data.batches import filled
+from sfxjax.data.batches import READ_BATCH, filled
 from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_frames
@@ -36,7 +36,7 @@ from sfxjax.preprocess.definition import check_frames
 from sfxjax.preprocess.validity import settle
 
 # The least signal to noise. On the first 400 frames of each simulated set 6.5 to 7.5 tell hits from misses equally well.
-THRESHOLD = 7.0
+SPOT_THRESHOLD = 7.0
 
 # Half widths of the windows, pixels.
 _BACKGROUND = 5
@@ -48,11 +48,9 @@ _SPIKE_FRACTION = 0.7
 # Noise below this share of the background is rounding, as around masked pixels of a constant frame.
 _ROUNDING = 1e-5
 
-READ_BATCH = 16
-
 
 def count_spots(
-    frames: ArrayLike, mask: ArrayLike | None = None, *, threshold: float = THRESHOLD
+    frames: ArrayLike, mask: ArrayLike | None = None, *, threshold: float = SPOT_THRESHOLD
 ) -> jax.Array:
     """Count the spots in the central 724 x 724 pixels of frames.
 
@@ -74,7 +72,7 @@ def count_spots(
 def spot_strengths(
     crop: jax.Array,
     mask: jax.Array | None = None,
-    threshold: float | jax.Array = THRESHOLD,
+    threshold: float | jax.Array = SPOT_THRESHOLD,
     limit: float = math.inf,
 ) -> jax.Array:
     """Find the spots of one frame.

@@ -15,7 +15,7 @@ import numpy as np
 from sfxjax.pixel_values import value_limit
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
-NOISE_FRACTION = 0.005
+NEGATIVE_FRACTION = 0.005
 # Zeros are gaps where the typical pixel is at so many standard deviations of Poisson noise from 0.
 FAR_FROM_ZERO = 16.0
 # A value is a gap's if runs of it make up this share of the frame.
@@ -120,10 +120,10 @@ def frame_pixels(
     if frame.dtype.kind != "u":
         sentinel = (good == -1) | (good == -2)
         negative = float(np.mean((good < 0) & ~sentinel))
-        if integers and negative <= NOISE_FRACTION:
+        if integers and negative <= NEGATIVE_FRACTION:
             bad += [-1, -2]
             good = good[~sentinel]
-    noisy = negative > NOISE_FRACTION
+    noisy = negative > NEGATIVE_FRACTION
     # A quarter of them tell as well.
     positive = good[::4][good[::4] != 0]
     typical = float(np.median(positive)) if positive.size else 0.0

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CANDIDATES = 256
+from sfxjax.spots.frame_pixels import NOISE_BLOCK
+
+MOST_SUMS = 256
 CANDIDATE_BLOCK = 8
-NOISE_BLOCK = 24
 # Of the 576 disjoint sums in nine blocks, as many must be valid for their standard deviation to be trusted.
 FEWEST_SUMS = 32
 # Where the frame is smoother than this fraction of its median noise, as in a gap between panels, nothing is measured.
@@ -109,9 +110,9 @@ def _candidates(signal: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Arr
     largest = signal.reshape(rows, edge, columns, edge).max((1, 3))
     largest = largest.reshape(rows // each, each, columns // each, each)
     ratio = largest * jnp.where(noise > 0, 1 / noise, 0)[:, None, :, None]
-    ratio, block = jax.lax.top_k(ratio.reshape(-1), CANDIDATES)
+    ratio, block = jax.lax.top_k(ratio.reshape(-1), MOST_SUMS)
     ss, fs = block // columns * edge, block % columns * edge
-    place = windows(signal, ss, fs, edge).reshape(CANDIDATES, -1).argmax(-1)
+    place = windows(signal, ss, fs, edge).reshape(MOST_SUMS, -1).argmax(-1)
     return ratio, ss + place // edge, fs + place % edge
 
 

@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.training.adaptation import METHODS
+from sfxjax.training.adaptation import ADAPTATIONS
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
+    named_sets,
     parse,
     parser_for,
     print_next_step,
@@ -25,11 +26,10 @@ from sfxjax.training.command import (
     read_reduction,
     read_sets,
     run,
-    sets_of,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_5
-from sfxjax.training.result_table import heading, show
+from sfxjax.training.result_table import heading, show_results
 
 RECIPE = TrainingConfig(epochs=8)
 REDUCTION = "soft_spot_counts"
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--reduction", default=REDUCTION, metavar="NAME", help=f"or file.py:function (default: {REDUCTION})"
     )
-    parser.add_argument("--method", choices=list(METHODS), default=METHOD, help=f"(default: {METHOD})")
+    parser.add_argument("--method", choices=list(ADAPTATIONS), default=METHOD, help=f"(default: {METHOD})")
     parser.add_argument(
         "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
     )
@@ -71,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     suffix = "" if reduction == REDUCTION else f"-{folder_name(reduction)}"
     out = chosen.out or Path("runs") / f"adapt-{source}-{target}{suffix}"
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan, described), out)
+    results = run(plan, named_sets(plan, described), out)
     pair = TABLE_5.get((source, target))
-    show(
+    show_results(
         heading(plan, results),
-        [(f"{METHODS[chosen.method].title} on {reduction}, no target label", results["tested"])],
+        [(f"{ADAPTATIONS[chosen.method].title} on {reduction}, no target label", results["tested"])],
         []
         if pair is None
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],

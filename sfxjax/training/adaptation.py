@@ -1,6 +1,6 @@
 """Ways to carry a network to a set without labels: what each asks of the target's frames.
 
-`METHODS` names them. All train on the source's labels; they differ in what they make of the target.
+`ADAPTATIONS` names them. All train on the source's labels; they differ in what they make of the target.
 Batch statistics of the target alone (Li et al. 2017) and conditional DANN with a smoothed task loss (Long et al. 2018,
 Rangwani et al. 2022) are not among them: both did worse than carrying over untouched, see `bench/results/reductions.md`.
 """
@@ -18,7 +18,7 @@ from sfxjax.training.loop import TrainingResult, Validation, fit, predict
 from sfxjax.training.step import Domains, LossConfig
 
 # Target frames are taken at their word, in self-training, where the network is at least this sure.
-CONFIDENCE = 0.9
+PSEUDO_LABEL_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Adaptation:
     pseudo_labelling: bool = False
 
 
-METHODS: dict[str, Adaptation] = {
+ADAPTATIONS: dict[str, Adaptation] = {
     "carried_over": Adaptation("carried over, untouched", None),
     "dann": Adaptation("DANN", LossConfig("dann", joint_statistics=True)),
     "class_confusion": Adaptation(
@@ -60,18 +60,18 @@ def adapt(
     drawn: np.ndarray | None = None,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> TrainingResult:
-    """Train with one of `METHODS`.
+    """Train with one of `ADAPTATIONS`.
 
     Args:
         recipe: how to train; the method sets its objective and strength.
-        method: key of `METHODS`.
+        method: key of `ADAPTATIONS`.
         training: the training data, with the target's frames.
         validation: what each epoch is judged on.
         folder: of the checkpoints, or None to keep none.
         drawn: as for `sfxjax.training.loop.fit`.
         advance: called with the number of steps done.
     """
-    way = METHODS[method]
+    way = ADAPTATIONS[method]
     if way.objective is None:
         training, validation = training._replace(target=None), validation._replace(target=None)
         return fit(recipe, training, validation, folder, drawn=drawn, advance=advance)
@@ -105,10 +105,10 @@ def find_pseudo_labels(recipe: TrainingConfig, result: TrainingResult, target: n
     statistics = result.batch_stats.get("target", result.batch_stats["source"])
     variables = {"params": result.params, "batch_stats": statistics}
     logits = predict(recipe.base, variables, target, recipe.objective)[0]
-    sure = np.abs(logits) >= np.log(CONFIDENCE / (1 - CONFIDENCE))
+    sure = np.abs(logits) >= np.log(PSEUDO_LABEL_CONFIDENCE / (1 - PSEUDO_LABEL_CONFIDENCE))
     return np.where(sure, logits > 0, np.nan).astype(np.float32)
 
 
 def rounds(method: str) -> int:
     """Return how many trainings a method takes."""
-    return 2 if METHODS[method].pseudo_labelling else 1
+    return 2 if ADAPTATIONS[method].pseudo_labelling else 1

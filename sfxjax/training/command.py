@@ -269,7 +269,9 @@ def data_of(described: Mapping[str, SetDescription]) -> dict[str, Any] | None:
     return {name: each.to_json() for name, each in described.items()} or None
 
 
-def sets_of(plan: RunConfig, described: Mapping[str, SetDescription]) -> Callable[[], dict[str, PreparedSet]]:
+def named_sets(
+    plan: RunConfig, described: Mapping[str, SetDescription]
+) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
     base = plan.recipe.base if plan.recipe.base.plain else None
     return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames, base=base)

@@ -86,7 +86,7 @@ def parts(params: Any, recipe: TrainingConfig) -> Any:
     return jax.tree_util.tree_map_with_path(label, params)
 
 
-Method = Literal["supervised", "reduced", "transfer", "dann", "adapt"]
+MethodName = Literal["supervised", "reduced", "transfer", "dann", "adapt"]
 TITLES: dict[str, str] = {
     "supervised": "2D CNN",
     "reduced": "1D CNN",
@@ -114,10 +114,10 @@ class RunConfig:
             all are simulated.
         frames: of each simulated set.
         base: folder of the run that transfer starts from, or None.
-        adaptation: key of `sfxjax.training.adaptation.METHODS` for "adapt", else None.
+        adaptation: key of `sfxjax.training.adaptation.ADAPTATIONS` for "adapt", else None.
     """
 
-    method: Method
+    method: MethodName
     source: str
     target: str | None
     labels: int | None

@@ -20,6 +20,7 @@ from sfxjax.data.set_description import SetDescription
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
+    named_sets,
     network_suffix,
     parse,
     parser_for,
@@ -28,13 +29,12 @@ from sfxjax.training.command import (
     read_reduction,
     read_sets,
     run,
-    sets_of,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.distributed import writes
 from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import TABLE_5
-from sfxjax.training.result_table import heading, show
+from sfxjax.training.result_table import heading, show_results
 from sfxjax.training.scores import read_log
 from sfxjax.training.step import LossConfig
 
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (out, plan), (alone_out, alone) = plans.items()
     kind = jax.local_devices()[0].device_kind
     print(f"{plan.source} (labelled) -> {plan.target} (unlabelled), devices: {jax.device_count()} {kind}")
-    sets = sets_of(plan, described)
+    sets = named_sets(plan, described)
     results = run(plan, sets, out)
     simulated = " (simulated sets)" if results["simulated"] else ""
     title = f"DANN {plan.source} -> {plan.target}{simulated}"
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plot_learning_curves(read_log(out), results["epoch_kept"], title, out / LEARNING_CURVES)
     before = run(alone, sets, alone_out)
     pair = TABLE_5.get((plan.source, str(plan.target)))
-    show(
+    show_results(
         heading(plan, results),
         [
             ("DANN, no target label", results["tested"]),

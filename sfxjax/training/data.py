@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.data.batches import filled, in_background
+from sfxjax.data.batches import READ_BATCH, filled, in_background
 from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.data.sets import FrameSet
 from sfxjax.mapping import map_in_threads, map_leading
@@ -21,7 +21,6 @@ from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import is_noise_filled
 
-READ_BATCH = 16
 # Half the precision of float32 and the same range: a normalised pixel lies within +-5 and carries noise of 0.03.
 MAP_DTYPE = jnp.bfloat16
 

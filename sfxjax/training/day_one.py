@@ -28,15 +28,15 @@ from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, spot_logits
 from sfxjax.spots.frame_pixels import frame_pixels
 
-FRAMES = 8000
+TRAINING_FRAMES = 8000
 WIDTHS = (96, 48)
-STEPS = 16000
+TRAINING_STEPS = 16000
 BATCH = 1024
 # A candidate is a spot if one of at least this ratio lies within so many pixels and spot sizes of it.
 LEAST_RATIO = 2.5
-NEAR = 2.0
+NEAR_PIXELS = 2.0
 # Candidates of a frame that are learnt from: all spots, and the most striking others.
-KEPT = 96
+MOST_PLACES = 96
 
 # Names of conditions, each as a change to what is drawn.
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -103,7 +103,7 @@ def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:
         return np.zeros(len(found.ss))
     places = frame.places[seen]
     away = np.hypot(found.ss[:, None] - places[:, 0], found.fs[:, None] - places[:, 1]).min(1)
-    return (away <= NEAR + 0.5 * float(frame.condition.spot_size or 1)).astype(np.float32)
+    return (away <= NEAR_PIXELS + 0.5 * float(frame.condition.spot_size or 1)).astype(np.float32)
 
 
 def simulate_candidates(
@@ -124,7 +124,7 @@ def simulate_candidates(
                 rng = np.random.default_rng([seed, 7, number])
                 striking = found.signal_to_noise + 3 * rng.random(len(truth))
                 striking[found.signal_to_noise < 3] = 0
-                chosen = np.argsort(-striking)[:KEPT]
+                chosen = np.argsort(-striking)[:MOST_PLACES]
                 rows.append(Candidates(*(np.asarray(part)[chosen] for part in found)))  # type: ignore[arg-type]
                 truths.append(truth[chosen])
                 numbers.append(np.full(len(chosen), number))
@@ -149,7 +149,9 @@ def _turned(found: Candidates, turn: jax.Array) -> Candidates:
     return found._replace(patch=apply(found.patch), live=apply(found.live), context=apply(found.context))
 
 
-def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+def fit_weights(
+    found: Candidates, truth: np.ndarray, seed: int, steps: int = TRAINING_STEPS
+) -> dict[str, np.ndarray]:
     """Fit the network to candidates whose truth is known."""
     some = np.random.default_rng(seed).permutation(len(truth))[:20000]
     sample = np.asarray(features(Candidates(*(part[some] for part in found))))
@@ -191,7 +193,7 @@ def fit(found: Candidates, truth: np.ndarray, seed: int, steps: int = STEPS) -> 
     return {name: np.asarray(value) for name, value in {**fixed, **(averaged or weights)}.items()}
 
 
-def save(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
+def save_weights(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     """Write weights, as 16-bit floats but for the inputs' scale, and their card."""
     small = {
         name: value if name in ("mean", "deviation") else value.astype(np.float16)
@@ -206,8 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = new_parser("train.day_one", "Make the weights of the day-one model from a seed.")
     parser.add_argument("--out", type=Path, required=True, help="file for the weights, .npz")
-    parser.add_argument("--frames", type=int, default=FRAMES, help=f"frames to simulate (default: {FRAMES})")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"of fitting (default: {STEPS})")
+    parser.add_argument(
+        "--frames", type=int, default=TRAINING_FRAMES, help=f"frames to simulate (default: {TRAINING_FRAMES})"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=TRAINING_STEPS, help=f"of fitting (default: {TRAINING_STEPS})"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     chosen = parser.parse_args(arguments)
     found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
@@ -215,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots",
         flush=True,
     )
-    weights = fit(found, truth, chosen.seed, chosen.steps)
+    weights = fit_weights(found, truth, chosen.seed, chosen.steps)
     card = {
         "frames": chosen.frames,
         "seed": chosen.seed,
@@ -225,5 +231,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "patch": PATCH,
         "context": CONTEXT,
     }
-    save(chosen.out, weights, card)
+    save_weights(chosen.out, weights, card)
     print(f"written: {chosen.out}")

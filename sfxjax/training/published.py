@@ -43,7 +43,7 @@ class Assessment(NamedTuple):
     dann: str
 
 
-class Cell(NamedTuple):
+class PublishedCell(NamedTuple):
     """One published pair of figures, and which run and which frames it is of.
 
     Attributes:
@@ -173,7 +173,7 @@ def frame_range(name: FrameRange, frames: int = PAPER_FRAMES) -> range:
     return split("full" if name == "last" else "few", frames).test
 
 
-def cells(table: int) -> list[Cell]:
+def cells(table: int) -> list[PublishedCell]:
     """Return the cells of a table, row by row.
 
     Args:
@@ -184,20 +184,23 @@ def cells(table: int) -> list[Cell]:
     """
     if table == 1:
         return [
-            Cell(1, "supervised", "full", source, None, tested, "last", pair)
+            PublishedCell(1, "supervised", "full", source, None, tested, "last", pair)
             for (source, tested), pair in TABLE_1.items()
         ]
     if table in (2, 4):
         method, published = ("supervised", TABLE_2) if table == 2 else ("reduced", TABLE_4)
-        return [Cell(table, method, "few", n, None, n, "after_few", pair) for n, pair in published.items()]
+        return [
+            PublishedCell(table, method, "few", n, None, n, "after_few", pair)
+            for n, pair in published.items()
+        ]
     if table == 3:
         return [
-            Cell(3, "transfer", "few", source, target, target, "after_few", pair)
+            PublishedCell(3, "transfer", "few", source, target, target, "after_few", pair)
             for (source, target), pair in TABLE_3.items()
         ]
     if table == 5:
         return [
-            Cell(5, "dann", "full", source, target, tested, frames, pair)
+            PublishedCell(5, "dann", "full", source, target, tested, frames, pair)
             for (source, target), (on_source, on_target) in TABLE_5.items()
             for tested, frames, pair in _both(source, on_source, target, on_target)
         ]
@@ -206,8 +209,8 @@ def cells(table: int) -> list[Cell]:
             cell
             for (source, tested), carried in TABLE_7.items()
             for cell in (
-                Cell(7, "reduced", "few", source, None, tested, "all", carried.one_dimensional),
-                Cell(7, "supervised", "full", source, None, tested, "last", carried.two_dimensional),
+                PublishedCell(7, "reduced", "few", source, None, tested, "all", carried.one_dimensional),
+                PublishedCell(7, "supervised", "full", source, None, tested, "last", carried.two_dimensional),
             )
         ]
     raise UserError(f"table {table!r} has no figures to compare; choose 1, 2, 3, 4, 5 or 7")

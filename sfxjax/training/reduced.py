@@ -16,6 +16,7 @@ from sfxjax.models.stem import BaseConfig
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
+    named_sets,
     network_suffix,
     parse,
     parser_for,
@@ -24,11 +25,10 @@ from sfxjax.training.command import (
     read_reduction,
     read_sets,
     run,
-    sets_of,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_4
-from sfxjax.training.result_table import heading, show
+from sfxjax.training.result_table import heading, show_results
 
 # Wider than the default base: a network on vectors costs next to nothing.
 RECIPE = TrainingConfig(base=BaseConfig(dimensions=1, channels=(16, 32)))
@@ -56,9 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}{network_suffix(recipe)}"
     )
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan, described), out)
+    results = run(plan, named_sets(plan, described), out)
     published = (
         [("paper, Table 4: RWD, 200 labels, real set", {name: TABLE_4[name]})] if name in TABLE_4 else []
     )
-    show(heading(plan, results), [(f"{reduction}, {chosen.labels} labels", results["tested"])], published)
+    show_results(
+        heading(plan, results), [(f"{reduction}, {chosen.labels} labels", results["tested"])], published
+    )
     print_next_step(out, began)

@@ -11,7 +11,7 @@ from sfxjax.training.published import Pair
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 
 
-def show(
+def show_results(
     heading: str,
     rows: list[tuple[str, dict[str, dict[str, Any]]]],
     published: list[tuple[str, dict[str, Pair]]] = (),  # type: ignore[assignment]

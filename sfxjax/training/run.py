@@ -21,7 +21,7 @@ from scipy.special import expit
 from sfxjax.data.batches import filled
 from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import summarize as summarize_statistics
+from sfxjax.evaluation.domain_check import summarize_domains as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
 from sfxjax.models.stem import BaseConfig
@@ -34,10 +34,10 @@ from sfxjax.training.loop import TrainingResult, Validation, check_classes, fit
 from sfxjax.training.scores import LOG, write_scores
 from sfxjax.training.step import Domains
 
-FORMAT = 2  # of a run's folder: raise it whenever what lies there changes its names or meaning
+RUN_FORMAT = 2  # of a run's folder: raise it whenever what lies there changes its names or meaning
 SETTINGS = "settings.json"
 RESULTS = "results.json"
-SCORES = "scores.h5"
+SCORES_FILE = "scores.h5"
 
 SCORE_BATCH = 64
 
@@ -219,7 +219,7 @@ def check_folder(out: Path, plan: RunConfig) -> None:
         return
     except ValueError as error:
         raise UserError(f"{out / SETTINGS} is damaged ({error}); name another folder with --out") from error
-    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+    if not isinstance(earlier, dict) or earlier.get("format") != RUN_FORMAT:
         raise UserError(f"{out} holds a run of another version of sfxjax; delete it and train again")
     if earlier != json.loads(json.dumps(_settings(plan))):
         raise UserError(
@@ -228,7 +228,7 @@ def check_folder(out: Path, plan: RunConfig) -> None:
 
 
 def _settings(plan: RunConfig) -> dict[str, Any]:
-    return {"format": FORMAT} | plan.to_json()
+    return {"format": RUN_FORMAT} | plan.to_json()
 
 
 def finished(plan: RunConfig, out: Path) -> dict[str, Any] | None:
@@ -326,7 +326,7 @@ def train_and_test(
     if writes():
         atomic_write_text(out / LOG, "".join(json.dumps(record) + "\n" for record in outcome.fit.history))
         save_model(out / MODEL_FOLDER, model)
-        write_scores(out / SCORES, scores, {name: sets[name].labels for name in sets})
+        write_scores(out / SCORES_FILE, scores, {name: sets[name].labels for name in sets})
         atomic_write_json(out / RESULTS, results)
     wait_for_all("the end of a run")
     return results

@@ -20,12 +20,10 @@ import optax
 
 from sfxjax.models.networks import DomainAdversarialNetwork, rotate_flip
 from sfxjax.models.stem import BaseConfig
+from sfxjax.preprocess.contrast import Array
 from sfxjax.training.losses import class_confusion, domain_loss, label_loss, pseudo_label_loss
 
-Array = jax.Array | np.ndarray
-
-
-Adaptation = Literal["dann", "class_confusion"]
+AdaptationLoss = Literal["dann", "class_confusion"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class LossConfig:
         frozen: levels of the base, from the bottom, that stay as they are, see `sfxjax.models.networks.ConvolutionalBase`.
     """
 
-    adaptation: Adaptation = "dann"
+    adaptation: AdaptationLoss = "dann"
     joint_statistics: bool = False
     matched_classes: bool = False
     frozen: int = 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
+    named_sets,
     network_suffix,
     parse,
     parser_for,
@@ -22,11 +23,10 @@ from sfxjax.training.command import (
     read_recipe,
     read_sets,
     run,
-    sets_of,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import TABLE_1, TABLE_2
-from sfxjax.training.result_table import heading, show
+from sfxjax.training.result_table import heading, show_results
 
 RECIPE = TrainingConfig()
 
@@ -48,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = RunConfig("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
     out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}{network_suffix(recipe)}"
     check_before_reading({out: plan})
-    results = run(plan, sets_of(plan, described), out)
+    results = run(plan, named_sets(plan, described), out)
     published = {
         f"paper, Table {number}: {labels} labels, real set": {name: figures}
         for number, labels, figures in ((1, 1200, TABLE_1.get((name, name))), (2, 200, TABLE_2.get(name)))
         if figures is not None
     }
-    show(
+    show_results(
         heading(plan, results), [(f"{results['labels']} labels", results["tested"])], list(published.items())
     )
     print_next_step(out, began)

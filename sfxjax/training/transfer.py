@@ -16,6 +16,7 @@ from sfxjax.data.labels import MISS, UNLABELLED
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
+    named_sets,
     network_suffix,
     parse,
     parser_for,
@@ -23,13 +24,12 @@ from sfxjax.training.command import (
     read_recipe,
     read_sets,
     run,
-    sets_of,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import TABLE_3
-from sfxjax.training.result_table import heading, show
-from sfxjax.training.run import SCORES, base_variables
+from sfxjax.training.result_table import heading, show_results
+from sfxjax.training.run import SCORES_FILE, base_variables
 from sfxjax.training.scores import read_scores
 
 RECIPE = TrainingConfig(epochs=10)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_before_reading(plans)
     if chosen.base:
         base_variables(plan)
-    sets = sets_of(plan, described)
+    sets = named_sets(plan, described)
     rows = []
     if not chosen.base:
         run(plans[base], sets, base)
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     only_target = {target: results["tested"][target]}
     if not chosen.base:
         first = only_target[target]["first_frame"]
-        scores, labels = (values[first:] for values in read_scores(base / SCORES)[target])
+        scores, labels = (values[first:] for values in read_scores(base / SCORES_FILE)[target])
         known = labels != UNLABELLED
         untouched = {"first_frame": first} | summarize(labels[known] != MISS, scores[known])
         rows.append((f"2D CNN of {source}, carried over untouched", {target: untouched}))
     rows.append((f"transfer, {chosen.labels} labels of {target}", only_target))
     figures = TABLE_3.get((source, target))
-    show(
+    show_results(
         heading(plan, results),
         rows,
         [] if figures is None else [("paper, Table 3: 200 labels, real sets", {target: figures})],

@@ -144,7 +144,7 @@ def _limits(
     notes: list[str] = []
     for group in groups:
         for name in (*_DEPTHS, *_LIMITS):
-            value = number(files, path, f"{group}/{name}")
+            value = one_number(files, path, f"{group}/{name}")
             if value is None:
                 continue
             if name in _DEPTHS:
@@ -157,7 +157,7 @@ def _limits(
     return min(limits, default=None), tuple(dict.fromkeys(depths)), tuple(notes)
 
 
-def number(files: Files, path: Path, name: str) -> float | None:
+def one_number(files: Files, path: Path, name: str) -> float | None:
     """Return the one number of a data set, or None where there is none."""
     with contextlib.suppress(UserError, OSError, RuntimeError, ValueError, TypeError, OverflowError):
         data = files.get(*located(path, name))

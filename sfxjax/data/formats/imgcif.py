@@ -15,7 +15,7 @@ _TOKEN = re.compile(
     r"""(?:^;(.*?)^;)|'((?:[^'\n]|'(?=\S))*)'|"((?:[^"\n]|"(?=\S))*)"|(#[^\n]*)|(\S+)""", re.M | re.S
 )
 
-Table = list[dict[str, str]]
+Loop = list[dict[str, str]]
 
 # How CIF says that there is no value, or none known.
 _NONE = (".", "?", "")
@@ -40,7 +40,7 @@ def cbf_geometry(text: str, shapes: list[tuple[int, int, int]]) -> Geometry | No
         return None
 
 
-def _geometry(tables: dict[str, Table], shapes: list[tuple[int, int, int]]) -> Geometry | None:
+def _geometry(tables: dict[str, Loop], shapes: list[tuple[int, int, int]]) -> Geometry | None:
     order = [row["array_id"] for row in tables.get("array_data", [])]
     known = list(dict.fromkeys(row["array_id"] for row in tables["array_structure_list"]))
     if sorted(order) != sorted(known) or len(order) != len(shapes):
@@ -66,7 +66,7 @@ def _geometry(tables: dict[str, Table], shapes: list[tuple[int, int, int]]) -> G
     return Geometry(tuple(panels)) if panels else None
 
 
-def _parts(tables: dict[str, Table]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _parts(tables: dict[str, Loop]) -> Iterator[tuple[str, str, tuple[str, str]]]:
     """Give name, array, and sets of the fast and the slow axis of each panel, a whole array or a section of one."""
     sets: dict[tuple[str, str], dict[str, str]] = {}
     for row in tables["array_structure_list"]:
@@ -82,7 +82,7 @@ def _parts(tables: dict[str, Table]) -> Iterator[tuple[str, str, tuple[str, str]
 
 
 def _ranges(
-    tables: dict[str, Table], name: str, array: str, shape: tuple[int, int, int]
+    tables: dict[str, Loop], name: str, array: str, shape: tuple[int, int, int]
 ) -> dict[str, tuple[int, int]]:
     """Return first pixel, from 0, and length of a panel along its array's axes: 1 fast, 2 slow, 3 planes."""
     ranges = {str(3 - axis): (0, length) for axis, length in enumerate(shape)}
@@ -99,7 +99,7 @@ def _ranges(
 
 
 def _place(
-    tables: dict[str, Table], sets: tuple[str, str]
+    tables: dict[str, Loop], sets: tuple[str, str]
 ) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
     """Return a panel's corner and its fast and slow steps, in pixels, x to the right and y downwards."""
     axes = {row["id"]: row for row in tables["axis"]}
@@ -160,7 +160,7 @@ def _number(text: str) -> float:
     return 0.0 if text in _NONE else float(text)
 
 
-def _tables(text: str) -> dict[str, Table]:
+def _tables(text: str) -> dict[str, Loop]:
     """Read the categories of a CIF text, each a list of rows."""
     tokens: list[tuple[str, bool]] = []
     for found in _TOKEN.finditer(text):
@@ -169,7 +169,7 @@ def _tables(text: str) -> dict[str, Table]:
             tokens.append((found[5], False))
         elif found[4] is None:
             tokens.append((quoted or "", True))
-    tables: dict[str, Table] = {}
+    tables: dict[str, Loop] = {}
     place = 0
     while place < len(tokens):
         word, quoted_word = tokens[place]

@@ -14,7 +14,7 @@ from sfxjax.data.label_sources import Known
 from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
 
-COLUMNS = ("timestamp", "event_id", "hit", "filename", "index", "num_peaks")
+OM_COLUMNS = ("timestamp", "event_id", "hit", "filename", "index", "num_peaks")
 
 
 class OmFrames:
@@ -35,8 +35,8 @@ class OmFrames:
         """
         first, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         names = [name.strip() for name in first.removeprefix("#").split(",")]
-        if not set(COLUMNS) <= set(names):
-            raise UserError(f"{path}: columns {', '.join(names)}; {', '.join(COLUMNS)} are needed")
+        if not set(OM_COLUMNS) <= set(names):
+            raise UserError(f"{path}: columns {', '.join(names)}; {', '.join(OM_COLUMNS)} are needed")
         counts = np.full(len(places.frames), np.nan)
         every: list[int] = []
         for number, line in enumerate(lines, start=2):
