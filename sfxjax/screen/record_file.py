@@ -16,15 +16,15 @@ from typing import Any
 from sfxjax.errors import UserError
 
 FORMAT = 2
-# Seconds after which what was appended is made to reach the disk. A killed process loses nothing, a machine without power so much.
+# Seconds after which what was appended is made to reach the disk: what a machine without power may lose; a kill loses nothing.
 SYNC_SECONDS = 5.0
 
 
 class RecordFile:
     """A file of records, open for appending in one process at a time. A context manager.
 
-    The file is text: a line that says by what the records were made, then a line a record, each JSON with a checksum. A record counts
-    once its whole line is there; what a killed process left of one is cut off when the file is opened.
+    The file is text: a line that says by what the records were made, then a line a record, each JSON with a checksum. A record
+    counts once its whole line is there; what a killed process left of one is cut off when the file is opened.
 
     Attributes:
         path: of the file.
