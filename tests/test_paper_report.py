@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters
 
+from bench.paper import __main__ as paper
+from bench.paper.claims import claims, count_verdicts
 from bench.paper.findings import FAILS, HOLDS, NOT_RUN, findings, goals, spot_counter_line
-from bench.paper.report import CURVES, FIGURES, OVERVIEW, write_paper
+from bench.paper.record import RECORD, read_comparison, record_of
+from bench.paper.report import CAPTIONS, CURVES, EXPERIMENTS, FIGURES, OVERVIEW, write_page
 from bench.paper.runs import read_run
+from bench.paper.table_layout import from_markdown, to_html
 from bench.paper.tables import TABLES, table_rows
 from sfxjax.errors import UserError
 from sfxjax.training.published import PAIRS, SETS
@@ -191,10 +196,8 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     for number, key in enumerate([*FIGURES, OVERVIEW, CURVES]):
         pictures[key] = tmp_path / f"{key}.png"
         pictures[key].write_bytes(b"\x89PNG" + bytes([number]) * 50)
-    write_paper(
-        tmp_path / "r.html", runs, figures=pictures, measured={"device": "<a machine>"}, notes=["one & two"]
-    )
-    page, text = read_page(tmp_path / "r.html")
+    write_page(record_of(runs, {"device": "<a machine>"}, ["one & two"]), tmp_path)
+    page, text = read_page(tmp_path / "report.html")
     assert len(page.sources) == len(pictures)
     assert {base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in page.sources} == {
         path.read_bytes() for path in pictures.values()
@@ -207,11 +210,12 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     assert "<a machine>" in page.text
     assert "not drawn" not in page.text
     assert "Every cell was run." in page.text
+    assert all(caption in page.text for caption in CAPTIONS.values())
 
 
 def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
-    write_paper(tmp_path / "r.html", runs)
-    page, _ = read_page(tmp_path / "r.html")
+    write_page(record_of(runs), tmp_path, tmp_path)
+    page, _ = read_page(tmp_path / "report.html")
     assert page.headings[-1] == "How it was made"
     assert len(page.headings) == 2 + 7 + 1 + len(FIGURES) + 1
     assert all("simulated sets" in heading for heading in page.headings[:-1])
@@ -221,27 +225,104 @@ def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
 
 def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path, "supervised", "LN83", more={"simulated": False, "quick": True}))
-    write_paper(tmp_path / "r.html", [run])
-    page, _ = read_page(tmp_path / "r.html")
-    assert "simulated" not in page.text
+    record = record_of([run])
+    write_page(record, tmp_path, tmp_path)
+    page, _ = read_page(tmp_path / "report.html")
+    shown = page.text
+    for finding in claims(record, tmp_path):
+        shown = shown.replace(finding.reason, "") if finding.reason else shown
+    assert "simulated" not in shown
     assert all("CXIDB 76, quick" in heading for heading in page.headings[:-1])
     assert "Quick: fewer frames" in page.text
     assert "6 of Table 1, 3 of Table 2" in page.text
 
 
 def test_a_page_without_runs_says_so(tmp_path: Path) -> None:
-    write_paper(tmp_path / "r.html", [])
-    page, _ = read_page(tmp_path / "r.html")
+    write_page(record_of([]), tmp_path, tmp_path)
+    page, _ = read_page(tmp_path / "report.html")
     assert all("not run" in heading for heading in page.headings[:-1])
     assert page.text.count("not run") > 2 * sum(len(TABLES) for _ in SETS)
+    assert {finding.verdict for finding in claims(record_of([]), tmp_path)} == {NOT_RUN}
 
 
 def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", "supervised", "LN83")
     second = make_run(tmp_path / "b", "supervised", "LN83")
     with pytest.raises(UserError, match="same training"):
-        write_paper(tmp_path / "r.html", [read_run(first), read_run(second)])
-    assert not (tmp_path / "r.html").exists()
+        record_of([read_run(first), read_run(second)])
+
+
+def test_the_page_is_written_again_from_its_record_alone(runs, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    record = record_of(runs, {"device": "a test"}, ["a note"])
+    for folder in (first, again):
+        folder.mkdir()
+    write_page(record, first)
+    (again / RECORD).write_text(json.dumps(record, allow_nan=False))
+    paper.main(["--page", "--results", str(again)])
+    for name in ("report.html", "tables.md"):
+        assert (first / name).read_text() == (again / name).read_text()
+    (again / RECORD).write_text("{}")
+    with pytest.raises(UserError, match="no record"):
+        read_comparison(again / RECORD)
+
+
+def test_every_finding_has_a_verdict_and_its_figures(runs) -> None:
+    found = claims(record_of(runs))
+    assert len({finding.claim for finding in found}) == len(found) > 30
+    for finding in found:
+        assert finding.verdict in (HOLDS, FAILS, NOT_RUN)
+        assert bool(finding.ours) == (finding.verdict != NOT_RUN), finding
+        assert "nan" not in finding.ours + finding.reason, finding
+    number = [sum(f.verdict == verdict for f in found) for verdict in (HOLDS, FAILS, NOT_RUN)]
+    assert count_verdicts(found).startswith(
+        f"Of {len(found)} findings {number[0]} hold here, {number[1]} do not"
+    )
+
+
+def test_verdicts_follow_the_figures_of_the_record(tmp_path: Path) -> None:
+    def judged(record: dict) -> dict[str, str]:
+        return {finding.claim: finding.verdict for finding in claims(record, tmp_path)}
+
+    record = record_of(exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.4, 0.2))
+    below = "DANN, without a label of the target, stays below transfer with 200, in recall"
+    assert judged(record)[below] == HOLDS
+    record["means"]["dann"]["recall"] = record["means"]["transfer"]["recall"] + 1
+    assert judged(record)[below] == FAILS
+    speed = "Table 6, speed of prediction: transfer Slow, RWD Fast, DANN Slow"
+    record["table6"] = {
+        name: {"frames_per_second": rate} for name, rate in (("transfer", 1), ("reduced", 9), ("dann", 2))
+    }
+    assert judged(record)[speed] == HOLDS
+    record["table6"]["dann"]["frames_per_second"] = 10
+    assert judged(record)[speed] == FAILS
+
+
+def test_committed_pages_are_what_their_records_give(tmp_path: Path) -> None:
+    for name in ("paper", "paper-quick"):
+        committed = Path(__file__).resolve().parents[1] / "bench" / "results" / name
+        for picture in committed.glob("*.png"):
+            (tmp_path / picture.name).write_bytes(picture.read_bytes())
+        write_page(read_comparison(committed / RECORD), tmp_path)
+        for file in ("report.html", "tables.md"):
+            assert (tmp_path / file).read_text() == (committed / file).read_text(), (
+                f"python -m bench.paper --page{' --quick' * (name == 'paper-quick')}"
+            )
+
+
+def test_tables_of_experiments_are_read_from_their_pages() -> None:
+    text = (
+        "**What** (of which)\n\n| a | b |\n| --- | --- |\n| 1 | 2 ± 3 |\n| x |  |\n\n| c |\n| --- |\n| 4 |\n"
+    )
+    first, second = from_markdown(text)
+    assert (first.heading, first.columns, first.rows) == (
+        "What (of which)",
+        ["a", "b"],
+        [["1", "2 ± 3"], ["x", ""]],
+    )
+    assert (second.heading, second.columns, second.rows) == ("", ["c"], [["4"]])
+    assert "<h2" not in to_html(second)
+    assert set(EXPERIMENTS) >= {"plain", "ensemble", "particles", "gan"}
 
 
 def test_spot_counter_is_set_beside_the_networks(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     python -m bench.paper --quick         # every table on two processor cores, fewer frames, epochs and pairs
     python -m bench.paper --seeds 3       # mean and spread
     python -m bench.paper --only table3   # train for some tables alone; the page shows what else there is
+    python -m bench.paper --page          # the page again from what was measured
 
 leaves `report.html`, `cells.json`, `tables.md` and the pictures in a folder of `--results`. Every trained network is a run of
 its own under `--runs`, with its model and the scores of every frame, and is trained once: a killed comparison goes on with the
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sfxjax.data.set_description import sets_in
 from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
-from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.files import atomic_write_json
 from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
@@ -37,19 +38,18 @@ from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
 from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
-from .findings import findings, goals
+from .claims import claims
+from .findings import Finding
 from .measured import MEASURED_METHODS, measure_methods
 from .pictures import draw_frames, draw_runs
 from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
-from .report import write_paper
+from .record import MEASURED_TABLE, RECORD, read_comparison, record_of
+from .report import write_page
 from .runs import RESULTS, TrainedRun, read_run
 from .spots import run_spot_counter
-from .table_layout import Row, to_markdown
-from .tables import describe, measured_table, paper_table, recall_table, row_record, summary_table, table_rows
 
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"
-MEASURED_TABLE = 6
 ALL_TABLES = (*TABLES_OF_RUNS, MEASURED_TABLE)
 # Small networks leave most of a device idle, and programs compile side by side.
 MOST_WORKERS = 4
@@ -75,6 +75,9 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers", type=int, help="trainings at once (default: cores, at most 4; one with several devices)"
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="write the page of an earlier comparison again, and train nothing"
     )
     parser.add_argument(
         "--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)"
@@ -179,33 +182,6 @@ def length_of_sets(folder: Path) -> int:
     return lengths[SETS[0]]
 
 
-def write_record(
-    results: Path, runs: Sequence[TrainedRun], measured: Mapping[str, Any] | None, notes: Sequence[str]
-) -> dict[int, list[Row]]:
-    """Write `cells.json`, one record a cell and seed, and `tables.md`; return the tables' rows."""
-    rows = {number: table_rows(number, runs) for number in TABLES_OF_RUNS}
-    judged = findings(runs), goals(runs)
-    atomic_write_json(
-        results / "cells.json",
-        {
-            "notes": list(notes),
-            "findings": [asdict(finding) for finding in judged[0]],
-            "goals": [asdict(goal) for goal in judged[1]],
-            "tables": {f"table{number}": [row_record(row) for row in some] for number, some in rows.items()},
-            "table6": measured,
-        },
-    )
-    tables = [
-        measured_table(measured or {}, runs)
-        if number == MEASURED_TABLE
-        else paper_table(number, runs, rows[number])
-        for number in sorted(ALL_TABLES)
-    ]
-    text = "\n".join(to_markdown(table) for table in [summary_table(runs), *tables, recall_table(runs)])
-    atomic_write_text(results / "tables.md", text)
-    return rows
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     began = time.monotonic()
@@ -218,6 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "paper-quick" if chosen.quick else "paper"
     runs = chosen.runs or Path("runs") / name
     results = chosen.results or Path("bench/results") / name
+    if chosen.page:
+        record = read_comparison(results / RECORD)
+        write_page(record, results)
+        show_answer(record)
+        print(f"{results}: report.html and tables.md")
+        return
     if chosen.data is None:
         folder = simulated_data(SETS, frames)
     else:
@@ -255,25 +237,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes = [
         f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
     ]
-    rows = write_record(results, found, measured, notes)
-    report = results / "report.html"
-    write_paper(report, found, figures=pictures, measured=measured, rows=rows, notes=notes)
-    show_answer(found)
-    print(f"{report}, tables.md, cells.json and {len(pictures)} pictures ({seconds} s)")
+    record = record_of(found, measured, notes)
+    atomic_write_json(results / RECORD, record)
+    write_page(record, results)
+    show_answer(record)
+    print(f"{results}: report.html, tables.md, {RECORD} and {len(pictures)} pictures ({seconds} s)")
     print(
-        f"next: open {report}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
+        f"next: open {results / 'report.html'}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
     )
 
 
-def show_answer(runs: Sequence[TrainedRun]) -> None:
+def show_answer(record: Mapping[str, Any]) -> None:
     """Print whether the paper's findings hold."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Does it reproduce? ({describe(runs)})")
+    table = Table(title=f"Does it reproduce? ({record['data']})")
     for column in ("finding", "paper", "ours", ""):
         table.add_column(column)
-    for finding in [*findings(runs), *goals(runs)]:
+    for finding in [*claims(record), *(Finding(**goal) for goal in record["goals"])]:
         table.add_row(finding.claim, finding.paper, finding.ours, finding.verdict)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -1,7 +1,8 @@
 """Does it reproduce? What the paper found, what was measured here, and whether that holds.
 
 All figures are means over sets (and pairs and seeds) on frames 1601-2000 of each set, which no network was trained or
-validated on, unless a finding says otherwise. A finding whose runs are missing is `not run`.
+validated on, unless a finding says otherwise. A finding whose runs are missing is `not tested`. `bench.paper.claims` puts
+them among all that the paper found.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sfxjax.training.published import SETS, FrameRange
 from .methods import METHODS, TEST_FRAMES, Mean, mean_of, percent, published_mean, sets_of
 from .runs import TrainedRun
 
-HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
+HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not tested"
 
 # Ends the keys of methods that read frames in LCN units.
 AS_NORMALISED = "_normalised"
@@ -37,12 +38,14 @@ class Finding:
         paper: the paper's figures for it.
         ours: what was measured, in words and figures; empty if not run.
         verdict: HOLDS, FAILS or NOT_RUN.
+        reason: why, as far as it is known; empty where nothing is to be added.
     """
 
     claim: str
     paper: str
     ours: str
     verdict: str
+    reason: str = ""
 
 
 def findings(runs: Sequence[TrainedRun]) -> list[Finding]:
@@ -201,3 +204,13 @@ def _text(mean: Mean | None) -> str:
 
 def _partly(mean: Mean) -> str:
     return "" if mean.sets == SETS else f" (on {', '.join(mean.sets)} alone)"
+
+
+def judged(claim: str, paper: str, ours: str, holds: bool, reason: str = "") -> Finding:
+    """Return a finding that holds or does not."""
+    return Finding(claim, paper, ours, HOLDS if holds else FAILS, reason)
+
+
+def untested(claim: str, reason: str = "", paper: str = "") -> Finding:
+    """Return a finding that was not tested."""
+    return Finding(claim, paper, "", NOT_RUN, reason)

@@ -33,7 +33,7 @@ class Method:
         split: of the runs.
         own: whether it is tested on the set its labels are from, or on another one.
         labels: what it needs from the tested set.
-        variant: of the runs, see `bench.paper.runs.Run.variant`.
+        variant: of the runs, see `bench.paper.runs.TrainedRun.variant`.
     """
 
     key: str

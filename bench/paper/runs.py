@@ -269,7 +269,7 @@ def is_as_published(run: TrainedRun, variant: str = AS_PUBLISHED) -> bool:
 
     Args:
         run: the run.
-        variant: what it is to differ in all the same, see `Run.variant`.
+        variant: what it is to differ in all the same, see `TrainedRun.variant`.
     """
     return run.variant == variant and (
         run.reduction in _RWD if run.method == "reduced" else run.reduction is None

@@ -79,9 +79,10 @@ def to_html(table: Table) -> str:
     plain = len(table.rows) - table.summaries
     body = [f"<tr>{line(row, 'td')}</tr>" for row in table.rows[:plain]]
     body += [f'<tr class="sum">{line(row, "td")}</tr>' for row in table.rows[plain:]]
+    mark = f' id="{html.escape(table.key)}"' if table.key else ""
     return "\n".join(
         [
-            f'<h2 id="{html.escape(table.key)}">{html.escape(table.heading)}</h2>',
+            f"<h2{mark}>{html.escape(table.heading)}</h2>" if table.heading else "",
             f'<div class="wide"><table><thead><tr>{line(table.columns, "th")}</tr></thead>',
             "<tbody>",
             *body,
@@ -89,3 +90,29 @@ def to_html(table: Table) -> str:
             *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
         ]
     )
+
+
+def from_markdown(text: str) -> list[Table]:
+    """Read the tables of a page that an experiment wrote: a heading in bold letters stands above the first.
+
+    Args:
+        text: of the page.
+
+    Returns:
+        The tables; those without a heading of their own have an empty one.
+    """
+    tables: list[Table] = []
+    heading, open_table = "", False
+    for line in text.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip().strip("|").split(" |")]
+            if not open_table:
+                tables.append(Table("", heading, cells, []))
+                heading, open_table = "", True
+            elif set(cells) != {"---"}:
+                tables[-1].rows.append(cells)
+        else:
+            open_table = False
+            if line.startswith("**"):
+                heading = line.replace("**", "")
+    return tables
