@@ -1,0 +1,71 @@
+"""One module a kind of stream: it takes the parts of a message and gives the frames in it.
+
+Those of this library are listed here; a package of your own adds one by an entry point of the group `sfxjax.streams`:
+
+    [project.entry-points."sfxjax.streams"]
+    my_stream = "my_package:MyStream"
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from sfxjax.errors import UserError
+from sfxjax.live.frames import LiveFrame
+
+GROUP = "sfxjax.streams"
+
+
+class Stream(Protocol):
+    """A kind of messages over ZeroMQ; an object serves one connection and may keep what the series' header says.
+
+    Attributes:
+        socket: name of the ZeroMQ socket that receives them: PULL, SUB or REQ.
+        request: what a REQ socket sends to get the next message.
+    """
+
+    socket: str
+    request: bytes
+
+    def frames(self, parts: list[bytes], arrived: float) -> list[LiveFrame]:
+        """Return the frames of a message, none for those that only tell of a series.
+
+        Args:
+            parts: of the message.
+            arrived: when it came, seconds of `time.monotonic`.
+
+        Raises:
+            MessageError: the message cannot be used.
+            UserError: a library is missing.
+        """
+
+
+@cache
+def known_streams() -> dict[str, type[Stream]]:
+    """Return the kinds of streams by name, installed packages' first.
+
+    Raises:
+        UserError: a package's kind cannot be imported.
+    """
+    from sfxjax.live.sources.karabo import KaraboStream
+    from sfxjax.live.sources.messagepack import MessagePackStream
+    from sfxjax.live.sources.stream1 import Stream1
+    from sfxjax.live.sources.stream2 import Stream2
+
+    streams: dict[str, type[Stream]] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            streams[entry.name] = entry.load()
+        except Exception as error:
+            raise UserError(
+                f"the stream {entry.name} of the package {entry.value} cannot be used ({error}); mend or remove it"
+            ) from error
+    own: dict[str, type[Stream]] = {
+        "stream2": Stream2,
+        "stream1": Stream1,
+        "msgpack": MessagePackStream,
+        "karabo": KaraboStream,
+    }
+    return streams | own
