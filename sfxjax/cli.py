@@ -19,6 +19,11 @@ COMMANDS = {
         "sfxjax.label.__main__",
         "label frames in the browser, and fit the day-one model to the labels",
     ),
+    "live": (
+        "sfxjax.live.__main__",
+        "the hit rate of a stream, or of files being written, while the beam is on",
+    ),
+    "play": ("sfxjax.live.player", "stream the frames of a file as a detector would, to rehearse"),
     "train day_one": ("sfxjax.training.day_one", "train the network of `sfxjax spots`, from a seed"),
     "train dann": (
         "sfxjax.training.dann",

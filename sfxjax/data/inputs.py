@@ -171,7 +171,7 @@ def _shown_by_others(names: list[str]) -> dict[str, str]:
         if Path(name).name in OWN_NAMES or _is_own(name):
             reasons[name] = "written by a screening"
         elif _may_link(name, paths):
-            linked = {known[target] for target in _targets(Path(name)) if target in known}
+            linked = {known[target] for target in linked_files(Path(name)) if target in known}
             targets[name] = frozenset(linked - {name})
     for name in paths:
         # A master that is still being written may not link to its files yet.
@@ -202,7 +202,7 @@ def _may_link(name: str, paths: list[str]) -> bool:
     )
 
 
-def _targets(path: Path) -> set[Path]:
+def linked_files(path: Path) -> set[Path]:
     """List the files that a file's frames and masks lie in, by external links and virtual data sets, without opening those."""
     found: set[Path] = set()
 

@@ -27,7 +27,9 @@ def compressed(frame: np.ndarray) -> bytes:
     except ImportError as error:
         raise UserError("compressing frames needs hdf5plugin: pip install 'sfxjax[live]'") from error
     with h5py.File(io.BytesIO(), "w") as file:
-        stored = file.create_dataset("frame", frame.shape, frame.dtype, chunks=frame.shape, **hdf5plugin.Bitshuffle())
+        stored = file.create_dataset(
+            "frame", frame.shape, frame.dtype, chunks=frame.shape, **hdf5plugin.Bitshuffle()
+        )
         stored[...] = frame
         return bytes(stored.id.read_direct_chunk((0,) * frame.ndim)[1])
 

@@ -1,4 +1,4 @@
-"""Stream the frames of any file as a detector would, at a given rate: `sfxjax play FILE --to tcp://127.0.0.1:5555`. See --help."""
+"""Stream the frames of any file as a detector would, at a given rate: `sfxjax play FILE --rate 100`. See --help."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class ZeroMQSource:
 
 
 def _parts(socket: Any) -> list[bytes]:
-    parts = []
+    parts: list[bytes] = []
     while True:
         part = socket.recv()
         if len(parts) < MOST_PARTS:

@@ -8,8 +8,6 @@ surroundings (`sfxjax.spots.day_one`). A frame is a hit where it probably shows 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -36,12 +34,11 @@ from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.lists import ERROR, HIT, MISS, selected
 from sfxjax.screen.sources import Sources
+from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, frame_row, spot_rows, table
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
-FRAME_COLUMNS = ("file", "event", "index", "score", "label", "spots", "fourth_snr", "reason")
-SPOT_COLUMNS = ("file", "event", "ss", "fs", "snr", "probability")
 MIN_SNR, MIN_SPOTS = 6.0, 4
 THRESHOLD = 0.5
 # So many frames that are all alike are no chance.
@@ -255,20 +252,18 @@ def _write(
     out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
 ) -> list[str]:
     """Write the lists; returns their names."""
-    rows, spot_rows = [], []
+    rows: list[Any] = [FRAME_COLUMNS]
+    found: list[Any] = [SPOT_COLUMNS]
     events: dict[str, list[str]] = {HIT: [], MISS: []}
     for index, frame in enumerate(frames):
         stack, spots = frame.stack, frame.spots
         event = stack.event(frame.number)
-        numbers: tuple[Any, ...] = ("", ERROR, "", "")
         if spots is not None:
-            numbers = f"{spots.score:.6f}", frame.label, f"{spots.expected:.2f}", f"{spots.fourth:.2f}"
             events[frame.label].append(f"{crystfel_line(stack.file, event)}\n")
-            for values in zip(spots.ss, spots.fs, spots.signal_to_noise, spots.probability, strict=True):
-                spot_rows.append((stack.file, event, *(f"{value:.2f}" for value in values)))
-        rows.append((stack.file, event, index, *numbers, frame.reason))
+        found += spot_rows(stack.file, event, spots)
+        rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
     out.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(out / "spots.csv", _table(SPOT_COLUMNS, spot_rows))
+    atomic_write_text(out / "spots.csv", table(found))
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))
     atomic_write_text(out / "misses.lst", "".join(events[MISS]))
     labels = [frame.label for frame in frames]
@@ -292,7 +287,7 @@ def _write(
         },
     )
     # Last, since its presence tells a whole result.
-    atomic_write_text(out / "frames.csv", _table(FRAME_COLUMNS, rows))
+    atomic_write_text(out / "frames.csv", table(rows))
     return ["frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
 
 
@@ -322,11 +317,3 @@ def _write_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> 
             file[f"{RESULT}/peakYPosRaw"] = peaks["Y"]
             file[f"{RESULT}/peakTotalIntensity"] = peaks["total"]
     return path.name
-
-
-def _table(columns: tuple[str, ...], rows: list[Any]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return stream.getvalue()

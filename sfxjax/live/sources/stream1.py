@@ -10,6 +10,7 @@ import json
 import math
 import re
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Stream1:
             place = settings.get("beam_center_x"), settings.get("beam_center_y")
             if all(isinstance(value, (int, float)) and math.isfinite(value) and value for value in place):
                 self._about["centre"] = place
-        for described, data in zip(parts[2:], parts[3:], strict=False):
+        for described, data in pairwise(parts[2:]):
             if described[:1] == b"{" and b"dpixelmask-" in described[:200] and len(data):
                 about = _json(described)
                 dtype = np.dtype("<u4")
@@ -92,7 +93,7 @@ def _layout(described: dict[str, Any]) -> tuple[np.dtype, tuple[int, ...], str, 
     if encoding is None or name not in _TYPES:
         raise MessageError("an encoding or pixel type that is not known")
     bits, compressed, order = encoding.groups()
-    dtype = np.dtype(str(name)).newbyteorder(order)
+    dtype = np.dtype(str(name)).newbyteorder("<" if order == "<" else ">")
     # It counts the fast axis first.
     width, height = checked_shape(described.get("shape"), dtype)
     algorithm = "bslz4" if bits and compressed else "lz4 block" if compressed else "none"

@@ -1,0 +1,208 @@
+"""The hit rate while the beam is on: `sfxjax live SOURCE --out DIR`. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sfxjax.command_line import new_parser
+from sfxjax.data.formats import read_image
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.masks import load_mask
+from sfxjax.errors import UserError, run_main
+from sfxjax.interrupts import last_words
+from sfxjax.live.frames import Faults
+from sfxjax.live.judge import Judge
+from sfxjax.live.keeper import Keeper
+from sfxjax.live.receiver import Receiver, Source
+from sfxjax.live.sources.files import FileSource
+from sfxjax.live.statistics import hit_rate
+from sfxjax.live.zeromq import ZeroMQSource, is_address
+from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
+
+LINE_SECONDS = 10.0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser("sfxjax.live", "Tell the hits of a stream, or of files being written, as they come.")
+    parser.add_argument(
+        "source", nargs="+", metavar="SOURCE", help="tcp://HOST:PORT, or files, folders or quoted patterns"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for everything written"
+    )
+    stream = parser.add_argument_group("stream")
+    stream.add_argument(
+        "--stream",
+        default="stream2",
+        metavar="KIND",
+        help="stream2 and stream1 (DECTRIS), msgpack (OM, CrystFEL), karabo",
+    )
+    stream.add_argument(
+        "--socket", choices=("PULL", "SUB", "REQ"), help="of ZeroMQ; by default the kind's own"
+    )
+    stream.add_argument(
+        "--subscribe", default="", metavar="TEXT", help="beginning of the messages a SUB socket takes"
+    )
+    stream.add_argument("--request", metavar="TEXT", help="what a REQ socket asks with (next)")
+    stream.add_argument(
+        "--shared",
+        action="store_true",
+        help="several receivers take from this stream: count no frames as lost",
+    )
+    stream.add_argument(
+        "--written-as",
+        metavar="FILE",
+        help="file that a series is written to, such as /data/run_{series}.h5, for hits.lst",
+    )
+    read = parser.add_argument_group("frames")
+    read.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
+    read.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels, of the frames' shape")
+    read.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    decide = parser.add_argument_group("decision")
+    decide.add_argument(
+        "--min-snr", type=float, default=MIN_SNR, metavar="S", help="signal to noise a spot is visible from"
+    )
+    decide.add_argument(
+        "--min-spots", type=int, default=MIN_SPOTS, metavar="N", help="visible spots a frame is a hit from"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace lists that are in the folder")
+    parser.add_argument(
+        "--quiet-for",
+        type=float,
+        metavar="S",
+        help="end once nothing has come for S seconds; by default Ctrl-C ends it",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse_arguments(arguments)
+    if not (0 < options.min_snr < 1e6 and 1 <= options.min_spots <= 24):
+        raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+    faults = Faults(_say)
+    mask = None
+    if options.mask is not None:
+        mask = load_mask(
+            options.mask, options.mask_good, allow_links=options.allow_links, read_image=read_image
+        ).good
+    settings = {
+        "source": options.source,
+        "min_snr": options.min_snr,
+        "min_spots": options.min_spots,
+        "mask": options.mask,
+        "mask_good": options.mask_good,
+        "dataset": options.dataset,
+    }
+    keeper = Keeper(options.out, settings, options.overwrite, options.written_as)
+    if keeper.resumed:
+        _say(f"{keeper.resumed} frames are known from an earlier start: going on")
+    source = _source(options, faults, keeper)
+    from sfxjax.devices import device_line
+    from sfxjax.mapping import cores
+
+    _say(device_line())
+    judge = Judge(options.min_snr, options.min_spots, mask)
+    receiver = Receiver(source, judge, keeper, cores(), options.shared)
+    _say(f"waiting for frames from {source.name}; Ctrl-C ends it")
+    run(receiver, options.quiet_for)
+    keeper.close()
+    for line in last_lines(receiver):
+        _say(line)
+    return 0
+
+
+def run(receiver: Receiver, quiet_for: float | None) -> None:
+    """Receive until Ctrl-C or SIGTERM, or until nothing has come for so many seconds, with a line now and then."""
+    said = time.monotonic()
+
+    def step() -> None:
+        nonlocal said
+        if time.monotonic() - said > LINE_SECONDS:
+            said = time.monotonic()
+            _say(status_line(receiver))
+
+    def is_quiet() -> bool:
+        last = max(receiver.last_arrival, receiver.started)
+        return quiet_for is not None and not receiver.waiting and time.monotonic() - last > quiet_for
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, lambda *_: receiver.stop.set())
+    try:
+        with last_words(receiver.end):
+            receiver.run(step, is_quiet)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def status_line(receiver: Receiver) -> str:
+    """Return a line about the last minute and the shift."""
+    now = hit_rate(receiver.window.sums(time.monotonic()))
+    counts = receiver.keeper.counts
+    share = (
+        100 * (counts.judged + counts.errors) / max(counts.received - counts.repeated - receiver.waiting, 1)
+    )
+    return (
+        f"{counts.received} frames came, {min(share, 100):.0f} % judged; hit rate in the last minute {percent(now)}, "
+        f"over the shift {percent(hit_rate(receiver.keeper.sums))}; latency {receiver.latencies.quantile(0.5):.2f} s, "
+        f"99 % within {receiver.latencies.quantile(0.99):.2f} s"
+    )
+
+
+def last_lines(receiver: Receiver) -> list[str]:
+    """Return what is said at the end."""
+    counts, faults = receiver.keeper.counts, receiver.source.faults
+    lines = [
+        status_line(receiver),
+        f"of {counts.received} frames that came {counts.judged} were judged, {counts.left_out} left out by the sample, "
+        f"{counts.errors} are errors, {counts.repeated} came twice; {counts.lost} never came",
+    ]
+    lines += [f"left out {count} messages: {kind}" for kind, count in faults.counts.most_common()]
+    return [
+        *lines,
+        f"written to {receiver.keeper.out}: frames.csv, spots.csv, hits.lst, misses.lst, summary.json",
+    ]
+
+
+def percent(rate: Any) -> str:
+    """Return a rate with its interval, in per cent."""
+    if not rate.frames:
+        return "not known yet"
+    return f"{100 * rate.value:.1f} % ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def _source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -> Source:
+    addresses = [text for text in options.source if is_address(text)]
+    if addresses and len(options.source) > 1:
+        raise UserError("a stream is one address, and goes without files; start a receiver for each")
+    if addresses:
+        return ZeroMQSource(
+            addresses[0], options.stream, faults, options.socket, options.subscribe, options.request
+        )
+    read = ReadOptions(
+        options.dataset,
+        options.mask,
+        options.mask_good,
+        allow_links=options.allow_links,
+        growing=True,
+        panels_apart=True,
+    )
+    return FileSource(options.source, read, faults, lambda file, event: (file, event) in keeper.seen)
+
+
+def _say(line: str) -> None:
+    print(line.encode("utf-8", "replace").decode(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,88 @@
+"""Judges a frame of a stream by the spots it shows, as `sfxjax screen` does those of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sfxjax.errors import UserError
+from sfxjax.live.frames import LiveFrame, MessageError
+from sfxjax.live.keeper import Judged
+from sfxjax.pixel_values import value_limit
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
+
+# Every so many-th row and column is looked at for how bright a frame is, and whether it is saturated.
+STRIDE = 5
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a frame looks like, apart from its spots.
+
+    Attributes:
+        brightness: mean of the pixels that count, detector units.
+        saturated: share of pixels at or above what the source or the type calls saturated.
+        pixels: the frame.
+        mask: bool of its shape, True where a pixel counts; or None.
+        limit: value from which pixels tell nothing.
+    """
+
+    brightness: float
+    saturated: float
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    limit: float
+
+
+class Judge:
+    """Judges frames; threads may share it.
+
+    Args:
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit.
+        mask: bool, True where a pixel counts; None: the frames' own alone.
+    """
+
+    def __init__(self, min_snr: float, min_spots: int, mask: np.ndarray | None = None) -> None:
+        self.min_snr, self.min_spots = min_snr, min_spots
+        self._mask = mask
+
+    def __call__(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
+        """Unpack and judge a frame; what is wrong with it becomes its reason."""
+        from sfxjax.spots.day_one import find_spots
+
+        try:
+            pixels = frame.unpack()
+            mask = self._mask_of(frame, pixels)
+            limit = value_limit(pixels, frame.limit)
+            found = find_spots(pixels, mask, limit=limit, min_snr=self.min_snr, min_spots=self.min_spots)
+        except (UserError, MessageError) as error:
+            return Judged(frame, weight, None, " ".join(str(error).split())), None
+        spots: FrameSpots = found.visible(self.min_snr)
+        return Judged(frame, weight, spots), _looks(frame, pixels, mask, limit)
+
+    def _mask_of(self, frame: LiveFrame, pixels: np.ndarray) -> np.ndarray | None:
+        if self._mask is None:
+            return frame.mask
+        if self._mask.shape != pixels.shape:
+            found, wanted = ("x".join(map(str, shape)) for shape in (self._mask.shape, pixels.shape))
+            raise UserError(f"the mask has {found} pixels, the frame {wanted}")
+        return self._mask if frame.mask is None else self._mask & frame.mask
+
+
+def _looks(frame: LiveFrame, pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> Looks:
+    some = (..., slice(STRIDE // 2, None, STRIDE), slice(STRIDE // 2, None, STRIDE))
+    sample = pixels[some]
+    counts = sample < limit if mask is None else mask[some] & (sample < limit)
+    kept = sample[counts]
+    highest = min(frame.saturation, limit)
+    if not np.isfinite(highest):
+        highest = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else np.inf
+    # Gaps and dead pixels read the type's highest values: where a mask is known only pixels that count are asked about.
+    asked = sample if mask is None else sample[mask[some]]
+    saturated = float(np.mean(asked >= highest)) if asked.size and np.isfinite(highest) else 0.0
+    return Looks(float(kept.mean()) if kept.size else 0.0, saturated, pixels, mask, limit)

@@ -1,0 +1,237 @@
+"""Receives frames, judges them in threads, and keeps what is found: the work behind `sfxjax live` and `screen --follow`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from sfxjax.live.frames import Faults, LiveFrame, MessageError
+from sfxjax.live.judge import Judge, Looks
+from sfxjax.live.keeper import Judged, Keeper
+from sfxjax.live.sampling import Buffer
+from sfxjax.live.seen import Lost
+from sfxjax.live.statistics import Latencies, Window
+from sfxjax.screen.lists import HIT
+
+# Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
+WAIT_SECONDS = 0.5
+MOST_WAITING = 256
+COMMIT_SECONDS = 0.4
+SUMMARY_SECONDS = 5.0
+# Ctrl-C leaves a program 0.8 s to end in order.
+END_SECONDS = 0.4
+
+
+class Source(Protocol):
+    """Where frames come from.
+
+    Attributes:
+        name: for the user.
+        waits: its frames stay where they are until they are asked for, so none need be left out.
+        faults: counts what cannot be used.
+    """
+
+    name: str
+    waits: bool
+    faults: Faults
+
+    def receive(self, stop: threading.Event) -> Iterator[LiveFrame | None]:
+        """Give the frames as they come, and None now and then where none come, until told to stop."""
+
+
+class Receiver:
+    """Frames from a source to the lists.
+
+    Args:
+        source: of the frames.
+        judge: judges them.
+        keeper: keeps the lists.
+        threads: that judge.
+        shared: other receivers take frames of the same series, so numbers that do not come are theirs.
+        looked_at: is called in a judging thread with each frame judged and what it looks like.
+        seed: of the sample's draws.
+
+    Attributes:
+        stop: set it to end.
+        window: what was judged in the last minute.
+        latencies: from a frame's arrival to its place in the lists.
+        last_arrival: when the last frame came, seconds of `time.monotonic`; 0: none yet.
+        started: when this began, likewise.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        judge: Judge,
+        keeper: Keeper,
+        threads: int,
+        shared: bool = False,
+        looked_at: Callable[[Judged, Looks], None] = lambda judged, looks: None,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.keeper = source, keeper
+        self.stop = threading.Event()
+        self.window, self.latencies = Window(), Latencies()
+        self.last_arrival, self.started = 0.0, time.monotonic()
+        self._judge, self._threads, self._looked_at = judge, threads, looked_at
+        self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)
+        self._shared = shared
+        counts = keeper.counts
+        # What waited when an earlier start was killed: files hold it still, a stream does not.
+        waited = counts.received - counts.judged - counts.errors - counts.repeated - counts.left_out
+        if source.waits:
+            counts.received -= waited
+        else:
+            counts.left_out += waited
+        self._lost = Lost(counts.lost, *keeper.place)
+        self._received = counts.received
+        self._repeated = 0
+        self._lock = threading.Lock()
+        self._tickets = self._due = 0
+        self._weights: dict[int, int] = {}
+        self._results: dict[int, Judged] = {}
+        self._service = 0.0
+        self._broken: BaseException | None = None
+        self._workers: list[threading.Thread] = []
+
+    def run(self, step: Callable[[], Any] = lambda: None, until: Callable[[], bool] = lambda: False) -> None:
+        """Work until told to stop.
+
+        Args:
+            step: is called a few times a second, in this thread.
+            until: tells, as often, whether this is to end.
+
+        Raises:
+            UserError: the source cannot be had.
+            OSError: the lists cannot be written.
+        """
+        names = [("receive", self._receive), *(("judge", self._work) for _ in range(self._threads))]
+        self._workers = [threading.Thread(target=work, name=name, daemon=True) for name, work in names]
+        for worker in self._workers:
+            worker.start()
+        summarised = time.monotonic()
+        try:
+            while not self.stop.wait(COMMIT_SECONDS):
+                self.commit()
+                step()
+                if time.monotonic() - summarised > SUMMARY_SECONDS:
+                    summarised = time.monotonic()
+                    self.keeper.write_summary(self.about())
+                if self._broken is not None or until():
+                    break
+        finally:
+            self.end()
+        if self._broken is not None:
+            raise self._broken
+
+    def end(self) -> None:
+        """Stop, and write what is known: frames that still wait are counted as left out."""
+        self.stop.set()
+        left = self._buffer.close()
+        until = time.monotonic() + END_SECONDS
+        for worker in self._workers:
+            worker.join(max(until - time.monotonic(), 0.01))
+        self.keeper.counts.left_out += left
+        self.commit(last=True)
+        self.keeper.write_summary(self.about())
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait or are being judged."""
+        return len(self._buffer) + len(self._weights)
+
+    def commit(self, last: bool = False) -> None:
+        """Put what was judged into the lists, in the order of arrival.
+
+        Args:
+            last: what is still being judged is left out.
+        """
+        written = []
+        counts = self.keeper.counts
+        while True:
+            with self._lock:
+                judged = self._results.pop(self._due, None)
+                weight = self._weights.get(self._due, 0)
+                if judged is None and not (last and weight):
+                    break
+                self._weights.pop(self._due, None)
+                self._due += 1
+            if judged is None:
+                counts.left_out += weight
+                continue
+            written.append(judged)
+            if self.keeper.add(judged) and judged.spots is not None:
+                is_hit = judged.label == HIT
+                self.window.add(time.monotonic(), judged.weight, is_hit, judged.spots.expected)
+        with self._lock:
+            counts.repeated, self._repeated = counts.repeated + self._repeated, 0
+            counts.received = self._received
+        if not self._shared:
+            counts.lost = self._lost.count
+        self.keeper.place = self._lost.series, self._lost.expected
+        self.keeper.commit()
+        now = time.monotonic()
+        for judged in written:
+            self.latencies.add(now - judged.frame.arrived)
+
+    def about(self) -> dict[str, Any]:
+        """Return what the summary tells besides counts."""
+        faults = self.source.faults
+        return {
+            "source": self.source.name,
+            "messages_left_out": dict(faults.counts),
+            "min_snr": self._judge.min_snr,
+            "min_spots": self._judge.min_spots,
+        }
+
+    def _receive(self) -> None:
+        seen = self.keeper.seen
+        try:
+            for frame in self.source.receive(self.stop):
+                if frame is None:
+                    continue
+                self.last_arrival = frame.arrived
+                if frame.index is not None:
+                    self._lost.came(frame.file, frame.index)
+                is_known = (frame.file, frame.event) in seen
+                if is_known or self._buffer.put(frame):
+                    with self._lock:
+                        self._received += 1
+                        self._repeated += is_known
+        except BaseException as error:
+            self._broken = error
+
+    def _work(self) -> None:
+        while not self.stop.is_set():
+            with self._lock:
+                # A place in the order goes with a frame, or the lists would not be in the order of arrival.
+                taken = self._buffer.take()
+                ticket = self._tickets
+                if taken is not None:
+                    self._tickets += 1
+                    self._weights[ticket] = taken[1]
+            if taken is None:
+                self._buffer.wait(0.1)
+                continue
+            started = time.monotonic()
+            judged, looks = self._judged(*taken)
+            with self._lock:
+                self._results[ticket] = judged
+                seconds = time.monotonic() - started
+                self._service = seconds if not self._service else 0.9 * self._service + 0.1 * seconds
+                room = int(WAIT_SECONDS * self._threads / self._service)
+                self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
+            if looks is not None:
+                self._looked_at(judged, looks)
+
+    def _judged(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
+        try:
+            judged, looks = self._judge(frame, weight)
+        except Exception as error:
+            # Whatever it is, the next frame may be judged.
+            judged, looks = Judged(frame, weight, None, f"{type(error).__name__}: {error}"[:300]), None
+        if judged.spots is None:
+            self.source.faults.add(MessageError("a frame that could not be judged", judged.reason))
+        return judged, looks
