@@ -83,6 +83,7 @@ class Keeper:
         self.out, self._written_as = out, written_as
         self.seen, self.counts, self.sums = Seen(), Counts(), Sums()
         self.place = ("", 0)
+        self._recorded: dict[str, Any] = {}
         self.resumed = self._rows = 0
         self._waiting: dict[str, list[str]] = {name: [] for name in LISTS}
         if out.exists() and not out.is_dir():
@@ -151,8 +152,11 @@ class Keeper:
             "sums": asdict(self.sums),
             "place": self.place,
         }
+        if record == self._recorded:
+            return
         self._journal.write(_line(record))
         os.fsync(self._journal.fileno())
+        self._recorded = record
 
     def write_summary(self, about: dict[str, Any]) -> None:
         """Replace `summary.json`."""

@@ -87,7 +87,8 @@ class Receiver:
             counts.left_out += waited
         self._lost = Lost(counts.lost, *keeper.place)
         self._received = counts.received
-        self._repeated = 0
+        self._repeated = self._outside = 0
+        self._kinds: set[Any] = set()
         self._lock = threading.Lock()
         self._tickets = self._due = 0
         self._weights: dict[int, int] = {}
@@ -167,6 +168,7 @@ class Receiver:
                 self.window.add(time.monotonic(), judged.weight, is_hit, judged.spots.expected)
         with self._lock:
             counts.repeated, self._repeated = counts.repeated + self._repeated, 0
+            counts.left_out, self._outside = counts.left_out + self._outside, 0
             counts.received = self._received
         if not self._shared:
             counts.lost = self._lost.count
@@ -217,14 +219,24 @@ class Receiver:
                 continue
             started = time.monotonic()
             judged, looks = self._judged(*taken)
+            kind = None if looks is None else (looks.pixels.shape, looks.pixels.dtype, looks.mask is None)
             with self._lock:
                 self._results[ticket] = judged
-                seconds = time.monotonic() - started
-                self._service = seconds if not self._service else 0.9 * self._service + 0.1 * seconds
-                room = int(WAIT_SECONDS * self._threads / self._service)
-                self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
+                if kind not in self._kinds:
+                    # A program was compiled for it, which takes seconds.
+                    self._kinds.add(kind)
+                    self._outside += self._buffer.forget_groups()
+                    self._service = 0.0
+                else:
+                    self._measure(time.monotonic() - started)
             if looks is not None:
                 self._looked_at(judged, looks)
+
+    def _measure(self, seconds: float) -> None:
+        """Take in how long a frame took, by which frames may wait."""
+        self._service = 0.9 * self._service + 0.1 * seconds if self._service else seconds
+        room = int(WAIT_SECONDS * self._threads / max(self._service, 1e-6))
+        self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
 
     def _judged(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
         try:

@@ -70,6 +70,17 @@ class Buffer(Generic[Frame]):
             self._changed.notify_all()
             return taken
 
+    def forget_groups(self) -> int:
+        """Let each frame that waits stand for itself alone; returns for how many others it stood.
+
+        So that what came while a program was compiled does not outweigh a shift. Chance decided which of them waits, so what is
+        left is as fair a sample as before.
+        """
+        with self._changed:
+            others = sum(group - 1 for _, group in self._waiting)
+            self._waiting = deque((frame, 1) for frame, _ in self._waiting)
+            return others
+
     def close(self) -> int:
         """Take no more frames and give up those that wait; returns how many those stand for."""
         with self._changed:
