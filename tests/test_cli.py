@@ -44,7 +44,7 @@ def test_the_version_needs_no_jax() -> None:
         (["train", "dan"], "sfxjax: error: no command 'train dan'; did you mean train dann?\n"),
         (
             ["--frames", "3"],
-            "no command '--frames'; there are bench, label, screen, simulate, spots, train\n",
+            "no command '--frames'; there are bench, label, live, play, screen, simulate, spots, train\n",
         ),
         (
             ["train", "dann", "--source", "LN83", "--target", "XX"],

@@ -21,11 +21,11 @@ from scipy.stats import binomtest
 
 from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
-from sfxjax.live.keeper import JOURNAL, Judged, Keeper
+from sfxjax.live.keeper import LIVE_JOURNAL, Judged, Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost, Seen
-from sfxjax.live.statistics import Latencies, Sums, Window, hit_rate
+from sfxjax.live.statistics import Latencies, RecentSums, Sums, estimated_hit_rate
 from sfxjax.live.zeromq import ZeroMQSource
 
 
@@ -111,7 +111,7 @@ def test_weights_sum_to_the_frames_and_the_rate_is_unbiased_where_hits_take_long
                 busy = max(busy, time_now) + (8 if taken[0] else 2)
         left = buffer.close()
         assert sums.weight + left == len(hits)
-        rate = hit_rate(sums)
+        rate = estimated_hit_rate(sums)
         estimates.append(rate.value)
         plain.append(sums.hits / sums.judged)
         truth.append(hits.mean())
@@ -134,7 +134,7 @@ def test_the_interval_is_wilsons_and_unequal_weights_widen_it() -> None:
     sums = Sums()
     for number in range(80):
         sums.add(1.0, number < 20, 1.0)
-    rate = hit_rate(sums)
+    rate = estimated_hit_rate(sums)
     # By the formula, with z = 1.959964.
     z, n, p = 1.959964, 80, 0.25
     middle = (p + z * z / 2 / n) / (1 + z * z / n)
@@ -145,15 +145,18 @@ def test_the_interval_is_wilsons_and_unequal_weights_widen_it() -> None:
     uneven = Sums()
     for number in range(80):
         uneven.add(1.0 if number % 2 else 9.0, number < 20, 1.0)
-    assert uneven.weight == 400 and hit_rate(uneven).high - hit_rate(uneven).low > rate.high - rate.low
-    assert np.isnan(hit_rate(Sums()).value)
+    assert (
+        uneven.weight == 400
+        and estimated_hit_rate(uneven).high - estimated_hit_rate(uneven).low > rate.high - rate.low
+    )
+    assert np.isnan(estimated_hit_rate(Sums()).value)
 
 
 def test_a_window_forgets_and_latencies_are_within_three_per_cent() -> None:
-    window = Window(10.0)
+    window = RecentSums(10.0)
     for second in range(100):
         window.add(float(second), 1.0, second >= 90, 0.0)
-    assert hit_rate(window.sums(99.0)).value > 0.9 and window.sums(99.0).judged <= 11
+    assert estimated_hit_rate(window.sums(99.0)).value > 0.9 and window.sums(99.0).judged <= 11
     assert window.sums(200.0).judged == 0
     latencies = Latencies()
     values = np.random.default_rng(0).lognormal(-1, 1, 20_000)
@@ -216,7 +219,7 @@ def test_lists_are_cut_back_to_where_they_agree_and_no_frame_stands_twice(tmp_pa
         stream.write("series-1,//9,9,1.0")
     with (out / "hits.lst").open("a") as stream:
         stream.write("series-1 //9\n")
-    with (out / JOURNAL).open("a") as stream:
+    with (out / LIVE_JOURNAL).open("a") as stream:
         stream.write('00000000 {"lengths":')
     again = Keeper(out, {"a": 1})
     assert again.resumed == 9 and again.sums.hits == 3 and again.counts.judged == 9
@@ -229,9 +232,9 @@ def test_lists_are_cut_back_to_where_they_agree_and_no_frame_stands_twice(tmp_pa
     assert rows(out) == []
 
 
-def test_two_programs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "o", {})
-    with pytest.raises(UserError, match="another program"):
+    with pytest.raises(UserError, match="another process"):
         Keeper(tmp_path / "o", {})
     keeper.close()
 
@@ -406,10 +409,10 @@ def test_ten_kills_at_random_leave_the_lists_of_an_undisturbed_run(
 def test_the_journal_is_short_where_nothing_comes(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path / "o", {})
     keeper.commit()
-    size = (tmp_path / "o" / JOURNAL).stat().st_size
+    size = (tmp_path / "o" / LIVE_JOURNAL).stat().st_size
     for _ in range(50):
         keeper.commit()
-    assert (tmp_path / "o" / JOURNAL).stat().st_size == size
+    assert (tmp_path / "o" / LIVE_JOURNAL).stat().st_size == size
     keeper.add(Judged(frame(1), 2, None, "damaged"))
     keeper.close()
-    assert (tmp_path / "o" / JOURNAL).stat().st_size > size
+    assert (tmp_path / "o" / LIVE_JOURNAL).stat().st_size > size

@@ -21,7 +21,7 @@ from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.receiver import Receiver, Source
 from sfxjax.live.sources.files import FileSource
-from sfxjax.live.statistics import hit_rate
+from sfxjax.live.statistics import estimated_hit_rate
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
 
@@ -113,14 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judge = Judge(options.min_snr, options.min_spots, mask)
     receiver = Receiver(source, judge, keeper, cores(), options.shared)
     _say(f"waiting for frames from {source.name}; Ctrl-C ends it")
-    run(receiver, options.quiet_for)
+    receive_until_stopped(receiver, options.quiet_for)
     keeper.close()
     for line in last_lines(receiver):
         _say(line)
     return 0
 
 
-def run(receiver: Receiver, quiet_for: float | None) -> None:
+def receive_until_stopped(receiver: Receiver, quiet_for: float | None) -> None:
     """Receive until Ctrl-C or SIGTERM, or until nothing has come for so many seconds, with a line now and then."""
     said = time.monotonic()
 
@@ -147,15 +147,15 @@ def run(receiver: Receiver, quiet_for: float | None) -> None:
 
 def status_line(receiver: Receiver) -> str:
     """Return a line about the last minute and the shift."""
-    now = hit_rate(receiver.window.sums(time.monotonic()))
-    counts = receiver.keeper.counts
+    last, shift = receiver.window.sums(time.monotonic()), receiver.keeper.sums
+    counts, latencies = receiver.keeper.counts, receiver.latencies
     share = (
         100 * (counts.judged + counts.errors) / max(counts.received - counts.repeated - receiver.waiting, 1)
     )
+    rates = [rate_in_words(estimated_hit_rate(sums)) for sums in (last, shift)]
     return (
-        f"{counts.received} frames came, {min(share, 100):.0f} % judged; hit rate in the last minute {percent(now)}, "
-        f"over the shift {percent(hit_rate(receiver.keeper.sums))}; latency {receiver.latencies.quantile(0.5):.2f} s, "
-        f"99 % within {receiver.latencies.quantile(0.99):.2f} s"
+        f"{counts.received} frames came, {min(share, 100):.0f} % judged; hit rate in the last minute {rates[0]}, "
+        f"over the shift {rates[1]}; latency {latencies.quantile(0.5):.2f} s, 99 % within {latencies.quantile(0.99):.2f} s"
     )
 
 
@@ -174,7 +174,7 @@ def last_lines(receiver: Receiver) -> list[str]:
     ]
 
 
-def percent(rate: Any) -> str:
+def rate_in_words(rate: Any) -> str:
     """Return a rate with its interval, in per cent."""
     if not rate.frames:
         return "not known yet"

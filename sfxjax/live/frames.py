@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 # Largest frame taken from a message, unpacked: an EIGER2 16M in 32 bits has 72 MB.
-MOST_BYTES = 2**28
+MOST_FRAME_BYTES = 2**28
 # Largest number that a frame may have in its series.
 LARGEST_INDEX = 2**53
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -59,7 +59,7 @@ class LiveFrame:
 
 
 class Faults:
-    """Counts what goes wrong, by kind, and tells the user of each kind once. Threads may share it.
+    """FrameCounts what goes wrong, by kind, and tells the user of each kind once. Threads may share it.
 
     Args:
         say: is called with a line the first time.
@@ -109,11 +109,11 @@ def checked_shape(shape: object, dtype: np.dtype, axes: tuple[int, ...] = (2,)) 
         axes: how many axes there may be.
 
     Raises:
-        MessageError: it is no shape, or the frame would be larger than `MOST_BYTES`.
+        MessageError: it is no shape, or the frame would be larger than `MOST_FRAME_BYTES`.
     """
     if not isinstance(shape, (list, tuple)) or len(shape) not in axes:
         raise MessageError("the shape is none of a frame")
     lengths = tuple(whole_number(length, "the shape", 2**31) for length in shape)
-    if min(lengths) < 1 or prod(lengths) * dtype.itemsize > MOST_BYTES:
+    if min(lengths) < 1 or prod(lengths) * dtype.itemsize > MOST_FRAME_BYTES:
         raise MessageError("a frame of absurd size", "x".join(map(str, lengths)))
     return lengths

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 # Every so many-th row and column is looked at for how bright a frame is, and whether it is saturated.
-STRIDE = 5
+LOOK_STRIDE = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Judge:
 
 
 def _looks(frame: LiveFrame, pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> Looks:
-    some = (..., slice(STRIDE // 2, None, STRIDE), slice(STRIDE // 2, None, STRIDE))
+    some = (..., slice(LOOK_STRIDE // 2, None, LOOK_STRIDE), slice(LOOK_STRIDE // 2, None, LOOK_STRIDE))
     sample = pixels[some]
     counts = sample < limit if mask is None else mask[some] & (sample < limit)
     kept = sample[counts]

@@ -7,9 +7,8 @@ agree, so that every frame stands in each of them once or not at all.
 from __future__ import annotations
 
 import csv
-import json
 import os
-import zlib
+from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,19 +18,23 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json
 from sfxjax.live.frames import LiveFrame
 from sfxjax.live.seen import Seen
-from sfxjax.live.statistics import Counts, Sums
+from sfxjax.live.statistics import FrameCounts, Sums
 from sfxjax.screen.lists import ERROR, HIT, MISS
-from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, frame_row, spot_rows, table
+from sfxjax.screen.record_file import RecordFile
+from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
+from sfxjax.screen.spots import THRESHOLD
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
-JOURNAL = "live.journal"
-COLUMNS = (*FRAME_COLUMNS, "weight")
-LISTS = {"frames.csv": table([COLUMNS]), "spots.csv": table([SPOT_COLUMNS]), "hits.lst": "", "misses.lst": ""}
-THRESHOLD = 0.5
-# How much is read of the end of a journal.
-_TAIL = 2**16
+LIVE_JOURNAL = "live.journal"
+LIVE_COLUMNS = (*FRAME_COLUMNS, "weight")
+LISTS = {
+    "frames.csv": csv_text([LIVE_COLUMNS]),
+    "spots.csv": csv_text([SPOT_COLUMNS]),
+    "hits.lst": "",
+    "misses.lst": "",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Keeper:
 
     Args:
         out: the folder.
-        settings: what decides the results, ready for JSON; lists of other settings are not gone on with.
+        settings: what decides the results, as JSON gives it back; lists of other settings are not gone on with.
         overwrite: replace lists that are there.
         written_as: name of the file that the frames of a series are written to at the same time, with `{series}`; None: the lists
             hold the series' own name.
@@ -81,7 +84,7 @@ class Keeper:
         self, out: Path, settings: dict[str, Any], overwrite: bool = False, written_as: str | None = None
     ) -> None:
         self.out, self._written_as = out, written_as
-        self.seen, self.counts, self.sums = Seen(), Counts(), Sums()
+        self.seen, self.counts, self.sums = Seen(), FrameCounts(), Sums()
         self.place = ("", 0)
         self._recorded: dict[str, Any] = {}
         self.resumed = self._rows = 0
@@ -89,23 +92,27 @@ class Keeper:
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder; name another output folder")
         out.mkdir(parents=True, exist_ok=True)
-        self._journal = _locked(out / JOURNAL)
-        first = _line({"format": 1, "settings": settings})
-        begun = self._journal.read(len(first))
-        if begun and begun != first and not overwrite:
+        self._journal = RecordFile(out / LIVE_JOURNAL)
+        try:
+            begun = self._journal.made_by
+            if not overwrite and begun not in (None, settings):
+                raise UserError(
+                    f"{out} holds lists with other settings; name another --out, or give --overwrite"
+                )
+            if not overwrite and begun is None and (out / "frames.csv").exists():
+                raise UserError(f"{out} holds lists already; name another --out, or give --overwrite")
+            last = None
+            if begun == settings and not overwrite:
+                last = next(iter(deque(self._journal.records(), maxlen=1)), None)
+            lengths: dict[str, int] = {} if last is None else last["lengths"]
+            if last is None:
+                self._journal.begin(settings)
+            self._lists = {name: _opened(out / name, lengths.get(name), LISTS[name]) for name in LISTS}
+        except BaseException:
             self._journal.close()
-            raise UserError(f"{out} holds lists with other settings; name another --out, or give --overwrite")
-        if not begun and (out / "frames.csv").exists() and not overwrite:
-            self._journal.close()
-            raise UserError(f"{out} holds lists already; name another --out, or give --overwrite")
-        last = _last_record(self._journal) if begun == first and not overwrite else None
-        lengths: dict[str, int] = {} if last is None else last["lengths"]
-        if last is None:
-            self._journal.truncate(0)
-            self._journal.write(first)
-        self._lists = {name: _opened(out / name, lengths.get(name), LISTS[name]) for name in LISTS}
+            raise
         if last is not None:
-            self.counts, self.sums = Counts(**last["counts"]), Sums(**last["sums"])
+            self.counts, self.sums = FrameCounts(**last["counts"]), Sums(**last["sums"])
             self.place = str(last["place"][0]), int(last["place"][1])
             self._read_again()
         self.commit()
@@ -120,8 +127,8 @@ class Keeper:
         self.seen.add(frame.file, frame.event)
         row = frame_row(frame.file, frame.event, self._rows, judged.spots, judged.label, judged.reason)
         self._rows += 1
-        self._waiting["frames.csv"].append(table([(*row, judged.weight)]))
-        self._waiting["spots.csv"].append(table(spot_rows(frame.file, frame.event, judged.spots)))
+        self._waiting["frames.csv"].append(csv_text([(*row, judged.weight)]))
+        self._waiting["spots.csv"].append(csv_text(spot_rows(frame.file, frame.event, judged.spots)))
         if judged.spots is None:
             self.counts.errors += 1
         else:
@@ -138,7 +145,7 @@ class Keeper:
         Raises:
             OSError: the disk is full, or else cannot be written.
         """
-        lengths = {}
+        lengths: dict[str, Any] = {}
         for name, stream in self._lists.items():
             content = "".join(self._waiting[name]).encode("utf-8", "surrogateescape")
             if content:
@@ -154,8 +161,7 @@ class Keeper:
         }
         if record == self._recorded:
             return
-        self._journal.write(_line(record))
-        os.fsync(self._journal.fileno())
+        self._journal.add(record)
         self._recorded = record
 
     def write_summary(self, about: dict[str, Any]) -> None:
@@ -167,8 +173,9 @@ class Keeper:
     def close(self) -> None:
         """Write what is left, and let others write here."""
         self.commit()
-        for stream in (*self._lists.values(), self._journal):
+        for stream in self._lists.values():
             stream.close()
+        self._journal.close()
 
     def _listed(self, frame: LiveFrame) -> str:
         if self._written_as is not None:
@@ -187,26 +194,6 @@ class Keeper:
         self.resumed = self._rows
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """Open a journal that no other program writes."""
-    try:
-        stream = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
-        import fcntl
-
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        raise UserError(f"another program is writing into {path.parent}; name another folder") from None
-    except (ImportError, OSError):
-        # Some systems and network file systems have no locks.
-        pass
-    stream.seek(0)
-    return stream
-
-
 def _opened(path: Path, length: int | None, heading: str) -> IO[bytes]:
     """Open a list for adding to it, cut back to a length; begun anew without one."""
     stream = path.open("ab", buffering=0)
@@ -218,27 +205,3 @@ def _opened(path: Path, length: int | None, heading: str) -> IO[bytes]:
     if length is None:
         stream.write(heading.encode())
     return stream
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    content = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def _last_record(journal: IO[bytes]) -> dict[str, Any] | None:
-    """Return the last whole record of lengths, and cut off what a kill left behind it."""
-    size = journal.seek(0, os.SEEK_END)
-    start = max(size - _TAIL, 0)
-    journal.seek(start)
-    end, found = start, None
-    for line in journal.read().splitlines(keepends=True):
-        checksum, _, text = line.partition(b" ")
-        if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(text[:-1]):
-            record = json.loads(text)
-            found, kept = (record, end + len(line)) if "lengths" in record else (found, end + len(line))
-        end += len(line)
-    if found is None:
-        return None
-    journal.truncate(kept)
-    journal.seek(0, os.SEEK_END)
-    return found

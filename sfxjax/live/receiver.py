@@ -12,7 +12,7 @@ from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import Judged, Keeper
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
-from sfxjax.live.statistics import Latencies, Window
+from sfxjax.live.statistics import Latencies, RecentSums
 from sfxjax.screen.lists import HIT
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
@@ -73,7 +73,7 @@ class Receiver:
     ) -> None:
         self.source, self.keeper = source, keeper
         self.stop = threading.Event()
-        self.window, self.latencies = Window(), Latencies()
+        self.window, self.latencies = RecentSums(), Latencies()
         self.last_arrival, self.started = 0.0, time.monotonic()
         self._judge, self._threads, self._looked_at = judge, threads, looked_at
         self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)

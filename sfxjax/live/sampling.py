@@ -17,10 +17,10 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
-Frame = TypeVar("Frame")
+_Frame = TypeVar("_Frame")
 
 
-class Buffer(Generic[Frame]):
+class Buffer(Generic[_Frame]):
     """Frames that wait to be judged; threads may share it.
 
     Args:
@@ -36,11 +36,11 @@ class Buffer(Generic[Frame]):
         self.places = places
         self._waits = waits
         self._draws = random.Random(seed)
-        self._waiting: deque[tuple[Frame, int]] = deque()
+        self._waiting: deque[tuple[_Frame, int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, frame: Frame) -> bool:
+    def put(self, frame: _Frame) -> bool:
         """Add a frame, or have it share the last place; returns False once this is closed."""
         with self._changed:
             if self._waits:
@@ -61,7 +61,7 @@ class Buffer(Generic[Frame]):
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, seconds)
 
-    def take(self) -> tuple[Frame, int] | None:
+    def take(self) -> tuple[_Frame, int] | None:
         """Return the frame that has waited longest, and how many it stands for; None where there is none."""
         with self._changed:
             if not self._waiting:

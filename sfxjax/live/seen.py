@@ -38,7 +38,7 @@ def _place(file: str, event: str) -> tuple[tuple[str, str, int], int, int]:
 
 
 class Lost:
-    """Counts the numbers of a series that did not come, as far as they lie between those that did.
+    """FrameCounts the numbers of a series that did not come, as far as they lie between those that did.
 
     Attributes:
         count: how many.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-CONFIDENCE = 0.95
+RATE_CONFIDENCE = 0.95
 # Latencies are counted in classes that grow by 3 % from a millisecond to a thousand seconds.
 _SHORTEST, _GROWTH, _CLASSES = 1e-3, 1.03, 470
 
@@ -49,7 +49,7 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Rate:
+class HitRate:
     """A hit rate and its 95 % interval, all NaN where nothing was judged."""
 
     value: float
@@ -58,7 +58,7 @@ class Rate:
     frames: int
 
 
-def hit_rate(sums: Sums) -> Rate:
+def estimated_hit_rate(sums: Sums) -> HitRate:
     """Return the hit rate of the frames that came, of which those judged are a sample.
 
     Weights that differ make the sample worth less: its size counts as (sum of weights)^2 / (sum of squares).
@@ -67,15 +67,15 @@ def hit_rate(sums: Sums) -> Rate:
         Wilson, J. Am. Stat. Assoc. 22:209 (1927); Kish, Survey Sampling (1965), for the effective size.
     """
     if not sums.judged:
-        return Rate(math.nan, math.nan, math.nan, 0)
+        return HitRate(math.nan, math.nan, math.nan, 0)
     value = sums.weighted_hits / sums.weight
     size = max(int(sums.weight**2 / sums.squares + 1e-6), 1)
-    interval = binomtest(min(round(value * size), size), size).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(min(round(value * size), size), size).proportion_ci(RATE_CONFIDENCE, method="wilson")
     # Rounding to a whole number of hits may not put the value outside its own interval.
-    return Rate(value, min(float(interval.low), value), max(float(interval.high), value), sums.judged)
+    return HitRate(value, min(float(interval.low), value), max(float(interval.high), value), sums.judged)
 
 
-class Window:
+class RecentSums:
     """Sums over the last seconds.
 
     Args:
@@ -130,7 +130,7 @@ class Latencies:
 
 
 @dataclass
-class Counts:
+class FrameCounts:
     """Where the frames that came are.
 
     Attributes:

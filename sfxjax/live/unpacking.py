@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.live.frames import MOST_BYTES, MessageError
+from sfxjax.live.frames import MOST_FRAME_BYTES, MessageError
 
 # HDF5's framing of bitshuffle and LZ4: unpacked bytes, and bytes in a block.
 _HEADER = struct.Struct(">QI")
@@ -36,7 +36,7 @@ def unpacked(data: Any, algorithm: str, element: int, shape: tuple[int, ...], dt
         UserError: dectris-compression is not installed.
     """
     size = prod(shape) * dtype.itemsize
-    if size > MOST_BYTES:
+    if size > MOST_FRAME_BYTES:
         raise MessageError("a frame of absurd size", f"{size} bytes")
     view = memoryview(data)
     if algorithm == "none":
@@ -62,7 +62,7 @@ def _decompressed(view: memoryview, algorithm: str, element: int, size: int) -> 
         raise MessageError(
             "compressed pixels claim another size than the frame has", f"{claimed} bytes for {size}"
         )
-    if element not in (1, 2, 4, 8) or size % element or block > MOST_BYTES:
+    if element not in (1, 2, 4, 8) or size % element or block > MOST_FRAME_BYTES:
         raise MessageError("compressed pixels are damaged")
     try:
         content = decompress()(view, algorithm, elem_size=element)

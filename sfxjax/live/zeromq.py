@@ -18,7 +18,7 @@ MOST_MESSAGE_BYTES = 2**30
 MOST_PARTS = 1024
 # Messages that ZeroMQ itself keeps: the buffer that counts is `sfxjax.live.sampling`.
 WAITING = 8
-POLL_SECONDS = 0.2
+RECEIVE_POLL_SECONDS = 0.2
 # After so long without an answer a request is made anew, on a new connection.
 ANSWER_SECONDS = 10.0
 _ADDRESS = re.compile(r"(tcp|ipc|inproc)://\S+")
@@ -78,7 +78,7 @@ class ZeroMQSource:
                 if self._kind == "REQ" and not asked:
                     socket.send(self._request)
                     asked = time.monotonic()
-                if not socket.poll(1000 * POLL_SECONDS):
+                if not socket.poll(1000 * RECEIVE_POLL_SECONDS):
                     yield None
                     if asked and time.monotonic() - asked > ANSWER_SECONDS:
                         opened.close()

@@ -43,7 +43,7 @@ def spot_rows(file: str, event: str, spots: FrameSpots | None) -> list[tuple[Any
     return [(file, event, *(f"{value:.2f}" for value in values)) for values in zip(*columns, strict=True)]
 
 
-def table(rows: Iterable[Iterable[Any]]) -> str:
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Return rows as CSV."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)

@@ -34,7 +34,7 @@ from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.lists import ERROR, HIT, MISS, selected
 from sfxjax.screen.sources import Sources
-from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, frame_row, spot_rows, table
+from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -263,7 +263,7 @@ def _write(
         found += spot_rows(stack.file, event, spots)
         rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
     out.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(out / "spots.csv", table(found))
+    atomic_write_text(out / "spots.csv", csv_text(found))
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))
     atomic_write_text(out / "misses.lst", "".join(events[MISS]))
     labels = [frame.label for frame in frames]
@@ -287,7 +287,7 @@ def _write(
         },
     )
     # Last, since its presence tells a whole result.
-    atomic_write_text(out / "frames.csv", table(rows))
+    atomic_write_text(out / "frames.csv", csv_text(rows))
     return ["frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
 
 

@@ -16,7 +16,7 @@ from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
 
-POLL_SECONDS = 0.5
+FILE_POLL_SECONDS = 0.5
 # A frame that cannot be read in a file that has not changed for so long is an error: it is not being written any more.
 PATIENCE_SECONDS = 20.0
 _UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
@@ -61,7 +61,7 @@ class FileSource:
                             return
                 reader.close()
                 yield None
-                stop.wait(POLL_SECONDS)
+                stop.wait(FILE_POLL_SECONDS)
 
     def _files(self) -> tuple[str, ...]:
         found: list[str] = []

@@ -21,7 +21,7 @@ from sfxjax.live.unpacking import unpacked
 
 PATHS = ("image.data", "data.image.pixels", "data.image", "data.adc")
 MOST_PULSES = 4096
-MOST_PARTS = 512
+MOST_TRAIN_PARTS = 512
 # A train of 800 pulses of a detector of a million pixels.
 MOST_TRAIN_BYTES = 2**32
 
@@ -34,7 +34,7 @@ class KaraboStream:
 
     def frames(self, parts: list[bytes], arrived: float) -> list[LiveFrame]:
         """See `sfxjax.live.sources.Stream.frames`."""
-        if len(parts) < 2 or len(parts) % 2 or len(parts) > MOST_PARTS:
+        if len(parts) < 2 or len(parts) % 2 or len(parts) > MOST_TRAIN_PARTS:
             raise MessageError("a train whose parts are no pairs")
         trains: dict[str, int] = {}
         found: list[LiveFrame] = []

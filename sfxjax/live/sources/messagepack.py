@@ -18,7 +18,7 @@ import numpy as np
 from sfxjax.live.frames import LiveFrame, MessageError, checked_shape, series_name
 from sfxjax.live.unpacking import unpacked
 
-DATA = "detector_data"
+DATA_KEY = "detector_data"
 _NUMBERS = ("index", "event_number", "frame", "train_id")
 
 
@@ -43,8 +43,8 @@ class MessagePackStream:
         if not isinstance(message, dict):
             raise MessageError("a message that is no map")
         named = {_text(key): value for key, value in message.items()}
-        if DATA in named:
-            packed = named[DATA]
+        if DATA_KEY in named:
+            packed = named[DATA_KEY]
         else:
             arrays = [value for value in named.values() if isinstance(value, dict) and _looks_like(value)]
             if not arrays:
