@@ -12,8 +12,8 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
-from sfxjax.training.evaluation import logit_bias, logits, positive_fraction, summarize
-from sfxjax.training.run import map_logits, with_shift
+from sfxjax.training.evaluation import logit_bias, logits, map_logits, positive_fraction, summarize
+from sfxjax.training.run import with_shift
 
 
 def frames(seed: int, count: int = 60, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -23,9 +23,8 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import save_model
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulate_set
-from sfxjax.training import adapt, dann, reduced, supervised, transfer
+from sfxjax.training import adapt, dann, evaluation, reduced, supervised, transfer
 from sfxjax.training.data import prepare
-from sfxjax.training.run import map_logits
 
 FRAMES = 60
 SHORT = ["--epochs", "2", "--steps", "4", "--batch", "8"]
@@ -386,7 +385,7 @@ def test_measured_frames_are_trained_on_as_they_are_screened(shared: Path, tmp_p
         ]
         # Vectors stay float32, where maps of whole frames are kept in half the precision.
         model = tiny_model(reduction)
-        logits = map_logits(model, prepare(frames, [reduction]).masked[reduction])
+        logits = evaluation.map_logits(model, prepare(frames, [reduction]).masked[reduction])
     save_model(tmp_path / "model", model)
     assert screen([str(folder), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]) == 0
     with (tmp_path / "out" / "frames.csv").open() as file:

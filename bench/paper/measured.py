@@ -34,8 +34,9 @@ from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet, prepare
+from sfxjax.training.evaluation import map_logits
 from sfxjax.training.published import frame_range
-from sfxjax.training.run import map_logits, total_steps, train, train_and_test
+from sfxjax.training.run import total_steps, train, train_and_test
 
 from ..throughput.timing import Timed, peak_memory, time_calls
 from .plans import RWD, Comparison

@@ -21,9 +21,9 @@ from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.training.adaptation import adapt
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, from_both_ends
-from sfxjax.training.evaluation import logit_bias, summarize
+from sfxjax.training.evaluation import logit_bias, map_logits, summarize
 from sfxjax.training.loop import TrainingResult, Validation, fit
-from sfxjax.training.run import map_logits, with_shift
+from sfxjax.training.run import with_shift
 from sfxjax.training.step import Domains
 
 # A draw of few labels holds at least so many of either class, or nothing could be learnt from it.

@@ -1,13 +1,20 @@
-"""What scores come to: their summary, and the calibration of a network's logits."""
+"""Scores of maps in memory and what they come to: their summary, and the calibration of a network's logits."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.data.batches import filled
 from sfxjax.evaluation.metrics import miss_accuracy_at_recall, summary
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.stem import BaseConfig
 
+SCORE_BATCH = 64
 RECALLS = (0.90, 0.95, 0.99)
 # A network whose recall exceeds its false alarms by less says nothing about the fraction of positives.
 LEAST_DIFFERENCE = 0.3
@@ -84,3 +91,18 @@ def logits(scores: np.ndarray) -> np.ndarray:
     """Return the log odds of probabilities, float64, kept finite."""
     clipped = np.clip(np.asarray(scores, np.float64), 1e-9, 1.0 - 1e-7)
     return np.log(clipped) - np.log1p(-clipped)
+
+
+def map_logits(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
+    """Return the (n,) logits of (n, ...) maps held in memory, batch by batch."""
+    parts = []
+    for start in range(0, len(maps), SCORE_BATCH):
+        batch = maps[start : start + SCORE_BATCH]
+        logits = _map_logits(model.variables, filled(batch, SCORE_BATCH), model.config)
+        parts.append(np.asarray(logits)[: len(batch)])
+    return np.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames="config")
+def _map_logits(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
+    return TrainedModel(config, variables).map_logits(maps.astype(jnp.float32))

@@ -9,27 +9,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from sfxjax.data.batches import filled
 from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize_domains as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
-from sfxjax.models.stem import BaseConfig
 from sfxjax.training.adaptation import adapt, rounds
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, from_both_ends
 from sfxjax.training.distributed import wait_for_all, writes
-from sfxjax.training.evaluation import logit_bias, summarize
+from sfxjax.training.evaluation import logit_bias, map_logits, summarize
 from sfxjax.training.loop import TrainingResult, Validation, check_classes, fit
 from sfxjax.training.scores import LOG, write_scores
 from sfxjax.training.step import Domains
@@ -38,8 +34,6 @@ RUN_FORMAT = 2  # of a run's folder: raise it whenever what lies there changes i
 SETTINGS = "settings.json"
 RESULTS = "results.json"
 SCORES_FILE = "scores.h5"
-
-SCORE_BATCH = 64
 
 
 class RunResult(NamedTuple):
@@ -192,21 +186,6 @@ def with_shift(variables: dict[str, Any], shift: float) -> dict[str, Any]:
     head = params["label_head"]
     last = head["logit"] | {"bias": head["logit"]["bias"] + np.float32(shift)}
     return variables | {"params": params | {"label_head": head | {"logit": last}}}
-
-
-def map_logits(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
-    """Return the (n,) logits of (n, ...) maps held in memory, batch by batch."""
-    parts = []
-    for start in range(0, len(maps), SCORE_BATCH):
-        batch = maps[start : start + SCORE_BATCH]
-        logits = _map_logits(model.variables, filled(batch, SCORE_BATCH), model.config)
-        parts.append(np.asarray(logits)[: len(batch)])
-    return np.concatenate(parts)
-
-
-@partial(jax.jit, static_argnames="config")
-def _map_logits(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
-    return TrainedModel(config, variables).map_logits(maps.astype(jnp.float32))
 
 
 def check_folder(out: Path, plan: RunConfig) -> None:
