@@ -37,7 +37,8 @@ from sfxjax.training.config import TrainingConfig
 from sfxjax.training.loop import Validation, fit
 from sfxjax.training.step import Domains
 
-from .throughput.stages import Setting, compiled, random_model
+from .throughput.inputs import random_model
+from .throughput.stages import Setting, compiled
 from .throughput.timing import Timed, measure_in_turns
 
 TRAINED_SET = "LN83"

@@ -15,7 +15,7 @@ import pytest
 import screen_cases as cases
 
 from bench.throughput import __main__ as throughput
-from bench.throughput import frame_stages, screening_stages, stages, timing
+from bench.throughput import frame_stages, inputs, screening_stages, stages, timing
 from bench.throughput import table as throughput_table
 from sfxjax.compilation import keep_compiled
 from sfxjax.crop import padded_crop
@@ -31,12 +31,12 @@ from sfxjax.screen.scorer import Screener
 
 
 def tiny_model() -> TrainedModel:
-    return stages.random_model(BaseConfig(channels=(2, 2)), None)
+    return inputs.random_model(BaseConfig(channels=(2, 2)), None)
 
 
 @pytest.fixture(scope="module")
 def crops() -> np.ndarray:
-    return stages.random_frames(7, 724, 0)
+    return inputs.random_frames(7, 724, 0)
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_compare_takes_no_number_for_no_number() -> None:
 
 @pytest.mark.slow
 def test_blocks_in_bfloat16_give_nearly_the_same_logits() -> None:
-    model = stages.random_model(BaseConfig(channels=(4, 4)), None)
+    model = inputs.random_model(BaseConfig(channels=(4, 4)), None)
     frames = np.stack([preprocess(frame) for frame in cases.frames(4, 724)])
     maps = stem(jnp.asarray(frames), model.config)
     exact = HitClassifier(model.config).apply(model.variables, maps)

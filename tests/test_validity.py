@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench.throughput import stages
+from bench.throughput import inputs
 from sfxjax.crop import CROP
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import base_for
@@ -126,7 +126,7 @@ SEEDS = {None: 0, "row_wise_decomposition": 22, "soft_spot_counts": 10}
 
 
 def random_model(reduction: str | None) -> TrainedModel:
-    return stages.random_model(base_for(reduction), reduction)
+    return inputs.random_model(base_for(reduction), reduction)
 
 
 def odd_frames(dtype: Any, seed: int) -> np.ndarray:

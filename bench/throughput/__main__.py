@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.devices is not None:
         simulate_devices(options.devices)
     # JAX is imported here, after the devices are settled.
-    from .stages import Setting, WrongAnswer, real_crops
+    from .inputs import real_crops
+    from .stages import Setting, WrongAnswer
 
     stages = chosen_stages(options.only, options.quick)
     if options.list:

@@ -29,10 +29,10 @@ from .frame_stages import (
     SPREAD,
     decision_operations,
 )
+from .inputs import SPOTS
 from .stages import (
     DETECTOR,
     PAPER_2D,
-    SPOTS,
     NotHere,
     Rival,
     Setting,
