@@ -1,6 +1,6 @@
 # GNU make. Needs Python 3.11 or newer with venv: as `python3`, or name another with PYTHON=...
 .DEFAULT_GOAL := help
-.PHONY: help dann test clean
+.PHONY: help dann test docs clean
 .NOTPARALLEL:
 
 PYTHON ?= python3
@@ -13,10 +13,12 @@ ARGS ?=
 MADE := .venv/.made
 FOR_TRAINING := .venv/.installed
 FOR_TESTS := .venv/.installed-tests
+FOR_DOCS := .venv/.installed-docs
 
 help:
 	@echo 'make dann    train LN83 -> LO19 with a gradient reversal layer (options: ARGS="...")'
 	@echo 'make test    lint, layout, types and tests'
+	@echo 'make docs    the documentation with the reference of all functions, as pages in site/'
 	@echo 'make clean   remove .venv and the caches'
 	@echo 'Each makes the .venv it needs. PYTHON=... names another Python than python3.'
 
@@ -30,8 +32,11 @@ test: $(FOR_TESTS)
 	$(BIN)/mypy sfxjax train bench
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+docs: $(FOR_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean:
-	rm -rf .venv build sfxjax.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build site .cache sfxjax.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(FOR_TRAINING): $(MADE) pyproject.toml
 	@echo 'Installing what training needs into .venv (some minutes the first time)'
@@ -43,6 +48,12 @@ $(FOR_TESTS): $(MADE) pyproject.toml
 	@echo 'Installing what the tests need into .venv (some minutes the first time)'
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,formats]'
+	@touch $@ $(FOR_TRAINING)
+
+$(FOR_DOCS): $(MADE) pyproject.toml
+	@echo 'Installing what the documentation needs into .venv (some minutes the first time)'
+	@rm -f $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@ $(FOR_TRAINING)
 
 $(MADE):
