@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +14,9 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_curve
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import logit_bias, logits, map_logits, positive_fraction, summarize
+from sfxjax.training.result_table import next_steps
 from sfxjax.training.run import with_shift
 
 
@@ -117,3 +121,27 @@ def test_no_share_is_told_by_a_network_that_knows_nothing() -> None:
     assert positive_fraction(0.6, 0.5, 0.2) == 0.5
     assert positive_fraction(0.99, 0.01, 0.0) == 0.1
     assert positive_fraction(0.99, 0.01, 1.0) == 0.9
+
+
+def plan(reduction: str | None = None) -> RunConfig:
+    return RunConfig("dann", "LN83", "LO19", None, reduction, TrainingConfig())
+
+
+def test_a_network_at_chance_is_not_recommended() -> None:
+    rng = np.random.default_rng(0)
+    positive = rng.random(400) < 0.3
+    chance = summarize(positive, rng.random(400))
+    for tested in (chance, summarize(positive, np.ones(400)), summarize(positive, np.zeros(400))):
+        said = next_steps(Path("out"), plan(), {"LN83": summarize(positive, positive + 0.0), "LO19": tested})
+        assert "not better than chance" in said[0] and not any("--model" in line for line in said)
+    # The source's figure decides nothing where the target's is known; untested, the model is all there is.
+    learnt = summarize(positive, np.where(positive, 0.8, 0.3))
+    for tested in ({"LN83": chance, "LO19": learnt}, {}):
+        assert "--model out " in next_steps(Path("out"), plan(), tested)[0]
+
+
+def test_the_next_step_runs_as_printed_where_names_hold_spaces_and_code_is_the_users() -> None:
+    (line,) = next_steps(Path("my runs/a"), plan("my code/r.py:f"), {})
+    words = shlex.split(line.removeprefix("next: "))
+    assert words[:3] == ["python", "-m", "sfxjax.screen"]
+    assert words[4:] == ["--model", "my runs/a", "--reduction", "my code/r.py:f", "--out", "DIR"]

@@ -80,4 +80,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if pair is None
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
     )
-    print_next_step(out, began)
+    print_next_step(out, plan, results, began)

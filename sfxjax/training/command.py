@@ -30,6 +30,7 @@ from sfxjax.simulate.write import simulated_data
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
+from sfxjax.training.result_table import next_steps
 from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
 
 SIMULATED_FRAMES = 2000
@@ -316,9 +317,17 @@ def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
             labelled_split(plan.labels, plan.frames)
 
 
-def print_next_step(out: Path, began: float) -> None:
-    """Say what a run has left and what to do next."""
+def print_next_step(out: Path, plan: RunConfig, results: Mapping[str, Any], began: float) -> None:
+    """Say what a run has left and what to do next; a network that learnt nothing is not recommended.
+
+    Args:
+        out: the run's folder.
+        plan: of the run.
+        results: of the run.
+        began: `time.monotonic` of the command's beginning.
+    """
     print(
         f"{MODEL_FOLDER}, scores.h5, log.jsonl and results.json are in {out} ({time.monotonic() - began:.0f} s)"
     )
-    print(f"next: python -m sfxjax.screen FILE --model {out} --out DIR")
+    for line in next_steps(out, plan, results["tested"]):
+        print(line)

@@ -100,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
     )
     print(f"the label and domain classifiers by epoch: {out / LEARNING_CURVES}")
-    print_next_step(out, began)
+    print_next_step(out, plan, results, began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,16 @@ def summarize(positive: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
         for value in [miss_accuracy_at_recall(labels, scores, recall)]
     }
     return summary(labels, scores, threshold) | {"miss_accuracy_at_recall": at_recall}
+
+
+def at_chance(tested: Mapping[str, Any]) -> bool:
+    """Tell whether a network may be no better than a coin: 50 % balanced accuracy lies within its 95 % interval, or above.
+
+    Args:
+        tested: of `summarize`; without frames of both classes nothing can be told, and it is not.
+    """
+    low = tested["balanced_accuracy"]["low"]
+    return low is not None and low <= 50
 
 
 def logit_bias(positive: np.ndarray, scores: np.ndarray) -> float:

@@ -63,4 +63,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show_results(
         heading(plan, results), [(f"{reduction}, {chosen.labels} labels", results["tested"])], published
     )
-    print_next_step(out, began)
+    print_next_step(out, plan, results, began)

@@ -1,11 +1,15 @@
-"""The table a training command ends with: ours beside the paper's."""
+"""What a training command ends with: the table, ours beside the paper's, and the next step."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sfxjax.training.config import RunConfig
+from sfxjax.training.evaluation import at_chance
 from sfxjax.training.published import Pair
 
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
@@ -69,3 +73,24 @@ def heading(plan: RunConfig, results: dict[str, Any]) -> str:
     """Return the heading of a run's table; simulated sets are named as such."""
     what = "simulated sets" if results["simulated"] else "measured sets"
     return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
+
+
+def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what to do with a run's model, a line each.
+
+    Args:
+        out: the run's folder.
+        plan: of the run.
+        tested: summaries by set, as `sfxjax.training.evaluation.summarize` gives them.
+    """
+    name = plan.target or plan.source
+    if name in tested and at_chance(tested[name]):
+        balanced = tested[name]["balanced_accuracy"]["percent"]
+        return [
+            f"not for screening: on {name} the network is not better than chance ({balanced:.1f} % balanced)",
+            "next: python -m sfxjax.screen FILE --out DIR (counts spots, by a model that comes with the package), "
+            "or more --labels or --epochs",
+        ]
+    # Code of a user's own is run only where it is named again.
+    code = f" --reduction {shlex.quote(plan.reduction)}" if ":" in (plan.reduction or "") else ""
+    return [f"next: python -m sfxjax.screen FILE --model {shlex.quote(str(out))}{code} --out DIR"]

@@ -57,4 +57,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show_results(
         heading(plan, results), [(f"{results['labels']} labels", results["tested"])], list(published.items())
     )
-    print_next_step(out, began)
+    print_next_step(out, plan, results, began)

@@ -87,4 +87,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows,
         [] if figures is None else [("paper, Table 3: 200 labels, real sets", {target: figures})],
     )
-    print_next_step(out, began)
+    print_next_step(out, plan, results, began)
