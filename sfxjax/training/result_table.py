@@ -92,5 +92,6 @@ def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any
             "or more --labels or --epochs",
         ]
     # Code of a user's own is run only where it is named again.
-    code = f" --reduction {shlex.quote(plan.reduction)}" if ":" in (plan.reduction or "") else ""
+    own = plan.reduction is not None and ":" in plan.reduction
+    code = f" --reduction {shlex.quote(str(plan.reduction))}" if own else ""
     return [f"next: python -m sfxjax.screen FILE --model {shlex.quote(str(out))}{code} --out DIR"]
