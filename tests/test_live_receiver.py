@@ -122,12 +122,19 @@ def test_weights_sum_to_the_frames_and_the_rate_is_unbiased_where_hits_take_long
     assert covered >= 0.9 * 300
 
 
-def test_frames_that_came_while_a_program_was_compiled_weigh_no_more_than_others() -> None:
+def test_frames_that_came_while_nothing_was_judged_weigh_no_more_than_a_few_groups() -> None:
     buffer: Buffer[int] = Buffer(2)
-    for number in range(50):
+    for number in range(5000):
         buffer.put(number)
-    assert buffer.forget_groups() == 48
-    assert [taken[1] for taken in (buffer.take(), buffer.take()) if taken] == [1, 1]
+    taken = [buffer.take(), buffer.take()]
+    assert [group for _, group in filter(None, taken)] == [1, 16] and buffer.skipped() == 5000 - 17
+    # Where ten come for one that is judged, groups of ten become the usual ones.
+    groups = []
+    for number in range(20_000):
+        buffer.put(number)
+        if number % 10 == 0 and (one := buffer.take()) is not None:
+            groups.append(one[1])
+    assert np.mean(groups[-500:]) == pytest.approx(10, abs=0.2)
 
 
 def test_the_interval_is_wilsons_and_unequal_weights_widen_it() -> None:

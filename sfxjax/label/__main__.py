@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +12,7 @@ from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError, run_main
 from sfxjax.progress import progress
+from sfxjax.web import listen, uvicorn_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,11 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (0 < options.recall < 1 and options.audit >= 0 and 0 <= options.port < 65536):
         raise UserError("--recall lies between 0 and 1, --audit is 0 or more, --port from 0 to 65535")
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UserError("the page needs starlette and uvicorn: pip install 'sfxjax[label]'") from error
+    uvicorn = uvicorn_of("label")
     from sfxjax.label.server import application
     from sfxjax.label.session import Session
     from sfxjax.screen.sources import Sources
@@ -75,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if not session.frames:
             raise UserError("no frame could be read")
-        listening, token = _address(options.out / f".{options.name}.address.json", options.port)
+        listening, token = listen(options.out / f".{options.name}.address.json", options.port)
         port = listening.getsockname()[1]
         print(f"label at http://127.0.0.1:{port}/?token={token}", flush=True)
         print(
@@ -85,31 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = uvicorn.Server(uvicorn.Config(application(session, token, port), log_level="warning"))
         server.run(sockets=[listening])
     return 0
-
-
-def _address(path: Path, port: int) -> tuple[socket.socket, str]:
-    """Listen where the last call did, so that a page left open goes on, and return the token as well."""
-    token, before = secrets.token_urlsafe(24), 0
-    try:
-        known = json.loads(path.read_text())
-        token, before = str(known["token"]), int(known["port"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("127.0.0.1", port or before))
-    except OSError as error:
-        if port:
-            raise UserError(f"port {port} is taken; name another --port") from error
-        listening.bind(("127.0.0.1", 0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The token opens the page: it is for the owner's eyes alone.
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as stream:
-        json.dump({"token": token, "port": listening.getsockname()[1]}, stream)
-    return listening, token
 
 
 if __name__ == "__main__":

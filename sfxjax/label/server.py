@@ -1,30 +1,18 @@
-"""The page to label in: a web server on this machine alone, that answers who knows its token and nobody else.
-
-A request is refused without the token, under another host name than this machine's own (a rebound name of another site), and from
-a page of another origin.
-"""
+"""The page to label in: a web server on this machine alone, that answers who knows its token and nobody else."""
 
 from __future__ import annotations
 
-import secrets
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from sfxjax.errors import UserError
 from sfxjax.label.session import Session
+from sfxjax.web import Guard, uvicorn_of
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
-_POLICY = "default-src 'none'; img-src 'self'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 _WORDS = ("HIT", "MAYBE", "MISS", None)
 
 
@@ -39,31 +27,11 @@ def application(session: Session, token: str, port: int) -> Starlette:
     Raises:
         UserError: the web library is not installed.
     """
-    try:
-        from starlette.applications import Starlette
-        from starlette.middleware import Middleware
-        from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-        from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-        from starlette.routing import Route
-    except ImportError as error:
-        raise UserError("the page needs starlette and uvicorn: pip install 'sfxjax[label]'") from error
-
-    hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-
-    async def guard(request: Request, go_on: RequestResponseEndpoint) -> Response:
-        given = request.query_params.get("token", "")
-        origin = request.headers.get("origin")
-        response: Response
-        if not secrets.compare_digest(given.encode(), token.encode()):
-            response = PlainTextResponse("use the whole address that sfxjax label printed", 403)
-        elif request.headers.get("host", "") not in hosts:
-            response = PlainTextResponse("served to this machine alone", 403)
-        elif origin is not None and origin.removeprefix("http://") not in hosts:
-            response = PlainTextResponse("requests of other pages are refused", 403)
-        else:
-            response = await go_on(request)
-        response.headers.update(_HEADERS)
-        return response
+    uvicorn_of("label")
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Route
 
     def page(request: Request) -> Response:
         return HTMLResponse(files("sfxjax.label").joinpath("page.html").read_text(encoding="utf-8"))
@@ -125,5 +93,5 @@ def application(session: Session, token: str, port: int) -> Starlette:
             Route("/picture/{place:int}", picture),
             Route("/label", label, methods=["POST"]),
         ],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
+        middleware=[Middleware(Guard, token=token, port=port)],
     )

@@ -16,14 +16,18 @@ from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
 from sfxjax.errors import UserError, run_main
 from sfxjax.interrupts import last_words
+from sfxjax.live.alarms import Alarms, read_alarms
 from sfxjax.live.frames import Faults
 from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
+from sfxjax.live.monitor import Monitor
 from sfxjax.live.receiver import Receiver, Source
+from sfxjax.live.server import monitor_application, serve
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.statistics import estimated_hit_rate
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
+from sfxjax.web import LOOPBACK, listen, uvicorn_of
 
 LINE_SECONDS = 10.0
 
@@ -73,12 +77,26 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     decide.add_argument(
         "--min-spots", type=int, default=MIN_SPOTS, metavar="N", help="visible spots a frame is a hit from"
     )
+    page = parser.add_argument_group("page")
+    page.add_argument("--alarms", type=Path, metavar="FILE.toml", help="what the page warns of")
+    page.add_argument("--port", type=int, default=0, help="of the page; 0: as the last time, or a free one")
+    page.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="address to show the page on; others than the loopback let other machines see it",
+    )
+    page.add_argument("--no-page", action="store_true", help="serve no page")
     parser.add_argument("--overwrite", action="store_true", help="replace lists that are in the folder")
     parser.add_argument(
         "--quiet-for",
         type=float,
         metavar="S",
         help="end once nothing has come for S seconds; by default Ctrl-C ends it",
+    )
+    parser.add_argument(
+        "--compilation-cache",
+        action="store_true",
+        help="keep compiled programs, so that the next start is quick",
     )
     return parser.parse_args(arguments)
 
@@ -88,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     if not (0 < options.min_snr < 1e6 and 1 <= options.min_spots <= 24):
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+    if not 0 <= options.port < 65536:
+        raise UserError("--port lies from 0 to 65535")
+    alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(_say)
     mask = None
     if options.mask is not None:
@@ -102,30 +123,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mask_good": options.mask_good,
         "dataset": options.dataset,
     }
+    if not options.no_page:
+        uvicorn_of("live")
     keeper = Keeper(options.out, settings, options.overwrite, options.written_as)
     if keeper.resumed:
         _say(f"{keeper.resumed} frames are known from an earlier start: going on")
     source = _source(options, faults, keeper)
+    from sfxjax.compilation import keep_compiled
     from sfxjax.devices import device_line
     from sfxjax.mapping import cores
 
+    keep_compiled(options.compilation_cache)
     _say(device_line())
     judge = Judge(options.min_snr, options.min_spots, mask)
+    monitor = None if options.no_page else Monitor(alarms)
     receiver = Receiver(source, judge, keeper, cores(), options.shared)
+    if monitor is not None:
+        receiver.looked_at = monitor.looked_at
+        _open_page(monitor, options)
     _say(f"waiting for frames from {source.name}; Ctrl-C ends it")
-    receive_until_stopped(receiver, options.quiet_for)
+    receive_until_stopped(receiver, options.quiet_for, monitor)
     keeper.close()
     for line in last_lines(receiver):
         _say(line)
     return 0
 
 
-def receive_until_stopped(receiver: Receiver, quiet_for: float | None) -> None:
+def _open_page(monitor: Monitor, options: argparse.Namespace) -> None:
+    listening, token = listen(options.out / ".page.json", options.port, options.host)
+    port = listening.getsockname()[1]
+    serve(monitor_application(monitor, token, port, options.host), listening)
+    monitor.pictures.start()
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    _say(f"see http://{host}:{port}/?token={token}")
+
+
+def receive_until_stopped(
+    receiver: Receiver, quiet_for: float | None, monitor: Monitor | None = None
+) -> None:
     """Receive until Ctrl-C or SIGTERM, or until nothing has come for so many seconds, with a line now and then."""
     said = time.monotonic()
 
     def step() -> None:
         nonlocal said
+        if monitor is not None:
+            monitor.update(receiver)
         if time.monotonic() - said > LINE_SECONDS:
             said = time.monotonic()
             _say(status_line(receiver))

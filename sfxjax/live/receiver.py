@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any, Protocol
 
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
@@ -12,7 +14,7 @@ from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import Judged, Keeper
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
-from sfxjax.live.statistics import Latencies, RecentSums
+from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums
 from sfxjax.screen.lists import HIT
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
@@ -50,13 +52,14 @@ class Receiver:
         keeper: keeps the lists.
         threads: that judge.
         shared: other receivers take frames of the same series, so numbers that do not come are theirs.
-        looked_at: is called in a judging thread with each frame judged and what it looks like.
         seed: of the sample's draws.
 
     Attributes:
         stop: set it to end.
+        looked_at: is called in a judging thread with each frame judged and what it looks like.
         window: what was judged in the last minute.
         latencies: from a frame's arrival to its place in the lists.
+        recent_latencies: the same for the last minute or two.
         last_arrival: when the last frame came, seconds of `time.monotonic`; 0: none yet.
         started: when this began, likewise.
     """
@@ -68,14 +71,15 @@ class Receiver:
         keeper: Keeper,
         threads: int,
         shared: bool = False,
-        looked_at: Callable[[Judged, Looks], None] = lambda judged, looks: None,
         seed: int = 0,
     ) -> None:
         self.source, self.keeper = source, keeper
         self.stop = threading.Event()
         self.window, self.latencies = RecentSums(), Latencies()
+        self.recent_latencies = RecentLatencies()
         self.last_arrival, self.started = 0.0, time.monotonic()
-        self._judge, self._threads, self._looked_at = judge, threads, looked_at
+        self._judge, self._threads = judge, threads
+        self.looked_at: Callable[[Judged, Looks], None] = lambda judged, looks: None
         self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)
         self._shared = shared
         counts = keeper.counts
@@ -87,13 +91,12 @@ class Receiver:
             counts.left_out += waited
         self._lost = Lost(counts.lost, *keeper.place)
         self._received = counts.received
-        self._repeated = self._outside = 0
-        self._kinds: set[Any] = set()
+        self._repeated = 0
         self._lock = threading.Lock()
         self._tickets = self._due = 0
         self._weights: dict[int, int] = {}
         self._results: dict[int, Judged] = {}
-        self._service = 0.0
+        self._service: deque[float] = deque(maxlen=31)
         self._broken: BaseException | None = None
         self._workers: list[threading.Thread] = []
 
@@ -166,9 +169,9 @@ class Receiver:
             if self.keeper.add(judged) and judged.spots is not None:
                 is_hit = judged.label == HIT
                 self.window.add(time.monotonic(), judged.weight, is_hit, judged.spots.expected)
+        counts.left_out += self._buffer.skipped()
         with self._lock:
             counts.repeated, self._repeated = counts.repeated + self._repeated, 0
-            counts.left_out, self._outside = counts.left_out + self._outside, 0
             counts.received = self._received
         if not self._shared:
             counts.lost = self._lost.count
@@ -177,6 +180,7 @@ class Receiver:
         now = time.monotonic()
         for judged in written:
             self.latencies.add(now - judged.frame.arrived)
+            self.recent_latencies.add(now, now - judged.frame.arrived)
 
     def about(self) -> dict[str, Any]:
         """Return what the summary tells besides counts."""
@@ -219,24 +223,14 @@ class Receiver:
                 continue
             started = time.monotonic()
             judged, looks = self._judged(*taken)
-            kind = None if looks is None else (looks.pixels.shape, looks.pixels.dtype, looks.mask is None)
             with self._lock:
                 self._results[ticket] = judged
-                if kind not in self._kinds:
-                    # A program was compiled for it, which takes seconds.
-                    self._kinds.add(kind)
-                    self._outside += self._buffer.forget_groups()
-                    self._service = 0.0
-                else:
-                    self._measure(time.monotonic() - started)
+                self._service.append(time.monotonic() - started)
+                # A median: a frame for which a program is compiled takes seconds.
+                room = int(WAIT_SECONDS * self._threads / max(median(self._service), 1e-6))
+                self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
             if looks is not None:
-                self._looked_at(judged, looks)
-
-    def _measure(self, seconds: float) -> None:
-        """Take in how long a frame took, by which frames may wait."""
-        self._service = 0.9 * self._service + 0.1 * seconds if self._service else seconds
-        room = int(WAIT_SECONDS * self._threads / max(self._service, 1e-6))
-        self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
+                self.looked_at(judged, looks)
 
     def _judged(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
         try:

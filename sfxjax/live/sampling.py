@@ -6,6 +6,9 @@ sampling), and the group ends when a place becomes free. A frame judged thus sta
 weighted by k is an unbiased estimate of the hit rate, whatever the groups' lengths: when a group ends is decided by the frames
 before it.
 
+Where all judging stands still, as while a program is compiled, one frame would come to stand for thousands and decide the rate of
+a shift. So a group takes at most a few times as many frames as are usual; those beyond stand for nothing and are left out.
+
 References:
     Vitter, ACM Trans. Math. Softw. 11:37 (1985); Horvitz and Thompson, J. Am. Stat. Assoc. 47:663 (1952).
 """
@@ -18,6 +21,9 @@ from collections import deque
 from typing import Generic, TypeVar
 
 _Frame = TypeVar("_Frame")
+
+# A group takes at most so many times the usual number of frames, and so many in any case; usual is a mean over the last groups.
+LARGEST_GROUP, SMALLEST_BOUND, LAST_GROUPS = 4.0, 16.0, 50
 
 
 class Buffer(Generic[_Frame]):
@@ -39,6 +45,8 @@ class Buffer(Generic[_Frame]):
         self._waiting: deque[tuple[_Frame, int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._usual = 1.0
+        self._skipped = 0
 
     def put(self, frame: _Frame) -> bool:
         """Add a frame, or have it share the last place; returns False once this is closed."""
@@ -51,7 +59,11 @@ class Buffer(Generic[_Frame]):
                 self._waiting.append((frame, 1))
                 self._changed.notify_all()
                 return True
-            kept, group = self._waiting.pop()
+            kept, group = self._waiting[-1]
+            if group >= max(LARGEST_GROUP * self._usual, SMALLEST_BOUND):
+                self._skipped += 1
+                return True
+            self._waiting.pop()
             group += 1
             self._waiting.append((frame if self._draws.randrange(group) == 0 else kept, group))
             return True
@@ -67,19 +79,15 @@ class Buffer(Generic[_Frame]):
             if not self._waiting:
                 return None
             taken = self._waiting.popleft()
+            self._usual += (taken[1] - self._usual) / LAST_GROUPS
             self._changed.notify_all()
             return taken
 
-    def forget_groups(self) -> int:
-        """Let each frame that waits stand for itself alone; returns for how many others it stood.
-
-        So that what came while a program was compiled does not outweigh a shift. Chance decided which of them waits, so what is
-        left is as fair a sample as before.
-        """
+    def skipped(self) -> int:
+        """Return how many frames were left out, since this was last asked, that no other stands for."""
         with self._changed:
-            others = sum(group - 1 for _, group in self._waiting)
-            self._waiting = deque((frame, 1) for frame, _ in self._waiting)
-            return others
+            skipped, self._skipped = self._skipped, 0
+            return skipped
 
     def close(self) -> int:
         """Take no more frames and give up those that wait; returns how many those stand for."""

@@ -47,6 +47,10 @@ class Sums:
         """Return the sums of both."""
         return Sums(*(getattr(self, name) + value for name, value in asdict(other).items()))
 
+    def minus(self, earlier: Sums) -> Sums:
+        """Return the sums over what was added since."""
+        return Sums(*(getattr(self, name) - value for name, value in asdict(earlier).items()))
+
 
 @dataclass(frozen=True)
 class HitRate:
@@ -127,6 +131,31 @@ class Latencies:
             return math.nan
         place = int(np.searchsorted(np.cumsum(self.counts), math.ceil(share * total)))
         return min(_SHORTEST * _GROWTH ** (place + 1), max(self.longest, _SHORTEST))
+
+
+class RecentLatencies:
+    """How long the frames of the last seconds took.
+
+    Args:
+        seconds: how many, at least; up to twice as many.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._since = -math.inf
+        self._older, self._newer = Latencies(), Latencies()
+
+    def add(self, now: float, seconds: float) -> None:
+        """Add a frame that was listed now."""
+        if now - self._since > self._seconds:
+            stale = now - self._since > 2 * self._seconds
+            self._older, self._newer, self._since = Latencies() if stale else self._newer, Latencies(), now
+        self._newer.add(seconds)
+
+    def quantile(self, share: float) -> float:
+        """See `Latencies.quantile`."""
+        counts = self._older.counts + self._newer.counts
+        return Latencies(counts, max(self._older.longest, self._newer.longest)).quantile(share)
 
 
 @dataclass
