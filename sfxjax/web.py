@@ -122,6 +122,8 @@ def listen(remembered: Path, port: int = 0, host: str = LOOPBACK) -> tuple[socke
             listening.close()
             where = f"port {port} of {host}" if port else host
             raise UserError(f"{where} cannot be listened on ({again}); name another") from again
+    # From now on a browser waits for the answer.
+    listening.listen(128)
     remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.unlink(missing_ok=True)
     handle = os.open(remembered, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -63,9 +63,10 @@ class Pictures:
 
     def looked_at(self, judged: Judged, looks: Looks) -> None:
         """Take in a frame; only the newest of each kind is looked at when it is time."""
-        self._new["frame"] = judged, looks
-        if judged.label == HIT:
-            self._new["hit"] = judged, looks
+        for kind in ("frame", "hit") if judged.label == HIT else ("frame",):
+            known = self._new.get(kind)
+            if known is None or known[0].frame.arrived <= judged.frame.arrived:
+                self._new[kind] = judged, looks
 
     def _work(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):

@@ -18,7 +18,7 @@ from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums
 from sfxjax.screen.lists import HIT
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 0.3
 MOST_WAITING = 256
 COMMIT_SECONDS = 0.4
 SUMMARY_SECONDS = 5.0
@@ -223,14 +223,14 @@ class Receiver:
                 continue
             started = time.monotonic()
             judged, looks = self._judged(*taken)
+            if looks is not None:
+                self.looked_at(judged, looks)
             with self._lock:
                 self._results[ticket] = judged
                 self._service.append(time.monotonic() - started)
                 # A median: a frame for which a program is compiled takes seconds.
                 room = int(WAIT_SECONDS * self._threads / max(median(self._service), 1e-6))
                 self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
-            if looks is not None:
-                self.looked_at(judged, looks)
 
     def _judged(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
         try:
