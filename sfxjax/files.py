@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sfxjax.errors import UserError
+from filelock import FileLock, Timeout
+
+from sfxjax.errors import UserError, explain_os_error
 
 CACHE_VARIABLE = "SFXJAX_CACHE"
 
@@ -35,7 +40,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(Path(path).parent), Path(path).name)
     if target.exists() and not target.is_file() and not target.is_symlink():
         raise UserError(f"{path} is not a regular file; name another output file")
-    _make_parent(target)
+    make_folder(target.parent)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield temporary
@@ -82,7 +87,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     _refuse_foreign_folder(target)
-    _make_parent(target)
+    make_folder(target.parent)
     token = secrets.token_hex(4)
     temporary = target.with_name(f".{target.name}.{token}.part")
     aside = target.with_name(f".{target.name}.{token}.old")
@@ -99,6 +104,99 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     _flush_to_disk(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def open_unlinked(path: Path) -> int:
+    """Open a file for reading and appending, or make it, unless it is a link: what that points to may be somebody's.
+
+    Returns:
+        The file's descriptor.
+
+    Raises:
+        UserError: a link, a pipe or a folder lies in its place, or it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    # A pipe would be waited for.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a symbolic link; remove it or name another folder") from error
+        raise UserError(
+            explain_os_error(error, path) or f"{path}: cannot be written ({error.strerror})"
+        ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(handle)
+        kind = "a link to another file" if stat.S_ISREG(status.st_mode) else "no regular file"
+        raise UserError(f"{path} is {kind}; remove it or name another folder")
+    return handle
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for output, and those above it, unless it is there.
+
+    Raises:
+        UserError: something else has its name, or that of one above it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} is not a folder; name another output folder") from error
+
+
+@contextmanager
+def only_process(folder: Path, work: str) -> Iterator[None]:
+    """Keep other processes out of a folder, where the system has locks.
+
+    Args:
+        folder: it is there.
+        work: what the processes do, such as "training".
+
+    Raises:
+        UserError: another process is at it.
+    """
+    lock = FileLock(folder / f".{work}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"another process is {work} into {folder}; wait for it, or name another folder"
+        ) from error
+    except (NotImplementedError, OSError):
+        # The system or the folder has no locks, or somebody planted a link.
+        yield
+        return
+    try:
+        yield
+    finally:
+        # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed writers of these files and folders left beside them: call it where no other process writes them.
+
+    Args:
+        folder: that holds them.
+        names: final names of the files and folders.
+    """
+    stems = "|".join(
+        f"{re.escape(Path(name).stem)}\\.[0-9a-f]{{8}}\\.part{re.escape(Path(name).suffix)}"
+        f"|{re.escape(name)}\\.[0-9a-f]{{8}}\\.(part|old)"
+        for name in names
+    )
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if not re.fullmatch(f"\\.({stems})", entry.name):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def user_cache_folder() -> Path:
@@ -140,13 +238,6 @@ def _refuse_foreign_folder(target: Path) -> None:
         raise UserError(f"{target} is not a folder; name another output folder")
     if not (target / FOLDER_MARK).is_file() and any(target.iterdir()):
         raise UserError(f"{target} holds files this program did not write; name another output folder")
-
-
-def _make_parent(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{target.parent} is not a folder; name another output folder") from error
 
 
 def _flush_to_disk(path: Path) -> None:

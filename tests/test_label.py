@@ -166,3 +166,12 @@ def test_the_page_keeps_labels_and_refuses_strangers(run: Path, tmp_path: Path) 
     assert screen(options) == 0
     with (tmp_path / "out" / "frames.csv").open() as stream:
         assert [row["label"] for row in csv.DictReader(stream)] == ["HIT", "MISS"] * 6
+
+
+def test_a_link_in_place_of_a_file_of_labels_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.touch()
+    (tmp_path / "me.labels.jsonl").symlink_to(theirs)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        store.LabelFile(tmp_path, "me")
+    assert theirs.read_bytes() == b""

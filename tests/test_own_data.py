@@ -337,7 +337,7 @@ def test_a_finished_run_is_not_taken_for_one_on_other_labels(
     reduced.main(options)
     labels.write_text(labels.read_text().replace("maybe", "miss"))
     assert run_main(lambda: reduced.main(options)) == 2
-    assert "a run with other settings" in capsys.readouterr().err
+    assert "a run with other labels of myrun; name another folder" in capsys.readouterr().err
 
 
 def test_what_decides_a_set_is_recorded(own: Path, tmp_path: Path) -> None:
@@ -355,6 +355,14 @@ def test_what_decides_a_set_is_recorded(own: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_text("another")
         seen.append(sets_of_options([values])["myrun"].to_json())
     assert seen[0] != seen[1] != seen[2]
+    # So does what lies behind a link.
+    with h5py.File(tmp_path / "x_master.h5", "w") as file:
+        file["/entry/data/data_000001"] = h5py.ExternalLink("x_data_000001.h5", "/entry/data/data")
+    behind = []
+    for number in range(2):
+        (tmp_path / "x_data_000001.h5").write_text(f"frames {number}")
+        behind.append(sets_of_options([[f"myrun={tmp_path}/x_master.h5"]])["myrun"].to_json())
+    assert behind[0] != behind[1]
 
 
 def test_names_that_there_are_not(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,10 @@ import screen_cases as cases
 
 from sfxjax.data.frames import ReadOptions, single_image
 from sfxjax.models.checkpoint import load_model, save_model
-from sfxjax.screen.journal import Journal, Results
-from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.screen.journal import Journal
+from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.pipeline import Screening
+from sfxjax.screen.results import Results, scored
 from sfxjax.screen.scorer import Screener
 
 
@@ -146,12 +148,43 @@ def test_bad_pixels_found_forget_no_results_of_other_processes(tmp_path: Path) -
     stack = single_image(tmp_path / "a.cbf", "CBF", (724, 724), np.dtype("i4"))
     command = {"model": "m"}
     other = Journal(tmp_path / "j.1", command, Results())
-    other.add([(stack, 0)], np.float32([0.5]), [""], np.zeros((1, 6), np.float32))
+    other.add(scored([(stack, 0)], np.float32([0.5]), [""], np.zeros((1, 6), np.float32)))
     own = Journal(tmp_path / "j", command, Results())
     own.read_others([tmp_path / "j.1"])
     own.add_bad_pixels({"line": "some", "pixels": ""})
-    assert not own.results.is_done(stack, 0)
+    assert not own.known.is_done(stack, 0)
     own.read_others([tmp_path / "j.1"])
-    assert own.results.is_done(stack, 0) and own.bad_pixels == {"line": "some", "pixels": ""}
+    assert own.known.is_done(stack, 0) and own.bad_pixels == {"line": "some", "pixels": ""}
     other.close()
     own.close()
+
+
+def test_another_run_under_a_followed_name_gets_no_scores_of_the_first(tmp_path: Path, model: Path) -> None:
+    data, path = cases.frames(9, 724), tmp_path / "run.cxi"
+    options = ScreenOptions((str(path),), tmp_path / "o", ReadOptions(growing=True), 3, 1)
+    loaded = load_model(model)
+    lines: list[str] = []
+    cases.write_cxi(path, data[:6])
+    with Screening(loaded, options, lines.append) as screening:
+        screening.open()
+        screening.score(final=False)
+        # A file that has grown holds what was scored, whatever was written anew.
+        cases.write_cxi(path, data)
+        screening.find_frames()
+        screening.check_files()
+        assert screening.left() == 3 and not any("changed" in line for line in lines)
+        screening.score(final=False)
+        first = screening.run.scores()
+    # The next run, while nobody looks.
+    cases.write_cxi(path, data[::-1])
+    with Screening(loaded, options, lines.append) as screening:
+        screening.open()
+        said = f"{path} has changed since it was screened: 9 known frames are screened again"
+        assert lines.count(said) == 1 and screening.left() == 9
+        screening.score(final=False)
+        np.testing.assert_allclose(screening.run.scores(), first[::-1], rtol=1e-5)
+        # And the one after it, shorter, while it is followed.
+        cases.write_cxi(path, data[:6])
+        screening.find_frames()
+        screening.check_files()
+        assert lines.count(said) == 2 and screening.left() == 6

@@ -23,7 +23,7 @@ from sfxjax.evaluation.recall import recall_bound, threshold_for_recall
 from sfxjax.models.checkpoint import save_model
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
-from sfxjax.screen.command import equal_scores
+from sfxjax.screen.doubtful import equal_scores
 from sfxjax.screen.report import hit_rate
 from sfxjax.screen.scorer import Screener
 

@@ -16,7 +16,7 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import frame_range
-from sfxjax.training.run import SCORES_FILE
+from sfxjax.training.run_folder import SCORES_FILE
 from sfxjax.training.scores import read_scores
 
 

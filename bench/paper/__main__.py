@@ -36,7 +36,8 @@ from sfxjax.training.command import prepared_sets
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
-from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
+from sfxjax.training.run import total_steps, train_and_test
+from sfxjax.training.run_folder import check_folder, finished
 
 from .claims import claims
 from .findings import Finding

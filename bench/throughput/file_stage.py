@@ -16,7 +16,8 @@ from sfxjax.crop import CROP
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.workers import Batch
 from sfxjax.screen.lists import write_lists
-from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.pipeline import Screening
 from sfxjax.simulate.write import simulated_data
 
 from .frame_stages import decision_operations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -203,7 +204,11 @@ def _may_link(name: str, paths: list[str]) -> bool:
 
 
 def linked_files(path: Path) -> set[Path]:
-    """List the files that a file's frames and masks lie in, by external links and virtual data sets, without opening those."""
+    """List the files that a file's frames and masks lie in, by links, virtual data sets and external storage, not opening those.
+
+    Args:
+        path: of an HDF5 file; of any other, or a damaged one, none.
+    """
     found: set[Path] = set()
 
     def visit(group: h5py.Group, depth: int) -> None:
@@ -218,8 +223,9 @@ def linked_files(path: Path) -> set[Path]:
                 item = group[key]
                 if isinstance(item, h5py.Group):
                     visit(item, depth + 1)
-                elif isinstance(item, h5py.Dataset) and item.is_virtual:
+                elif isinstance(item, h5py.Dataset):
                     found.update(source.resolve() for source, _ in virtual_sources(item))
+                    found.update(Path(os.fsdecode(name)).resolve() for name, *_ in item.external or ())
 
     try:
         with h5py.File(path, "r", locking=False) as file:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import first_line
 from sfxjax.data.read import FrameReader
@@ -121,6 +122,7 @@ def _limit_memory() -> None:
 
 _OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
     "forget": lambda reader, _: reader.close(),
+    "states": lambda _, request: file_states(request["file"]),
     "write_hits": _write_hits,
 }
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import expand
 from sfxjax.data.masks import split_mask_name
@@ -67,20 +68,18 @@ class SetDescription:
     def to_json(self) -> dict[str, Any]:
         """Return what decides the set's frames and labels, as JSON values.
 
-        Options; size and time of the files, of the mask and of the geometry; a checksum of the labels.
+        Options; the states of the files, of those that they link to, of the mask and of the geometry; a checksum of the labels.
         """
         named = [*self.files]
         if self.read.mask is not None:
             named.append(str(split_mask_name(self.read.mask)[0]))
         if self.read.geometry is not None:
             named.append(self.read.geometry)
-        files = []
-        for name in named:
-            status = Path(name).stat()
-            files.append([name, status.st_size, status.st_mtime_ns])
+        files = [list(state) for name in named for state in file_states(name)]
         digest = None
         if self.labels is not None and Path(self.labels).is_file():
-            digest = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()[:16]
+            with Path(self.labels).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
         own = {} if self.min_spots is None else {"min_spots": self.min_spots}
         return {"files": files, "labels": digest, "read": asdict(self.read), **own}
 

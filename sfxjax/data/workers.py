@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.data.file_states import State
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.serving import _SLOT_BYTES, SLOTS, UNIT, _slot_arrays, serve
 from sfxjax.errors import UserError
@@ -83,6 +84,15 @@ class Readers:
         """
         found, _ = self._readers[0].call({"do": "stacks", "file": name}, name)
         return [FrameStack.from_json(fields) for fields in found]
+
+    def states(self, name: str) -> list[State]:
+        """Return what tells whether a file was replaced, see `sfxjax.data.file_states`.
+
+        Raises:
+            UserError: the file ends or stops the reader.
+        """
+        found, _ = self._readers[0].call({"do": "states", "file": name}, name)
+        return [(str(path), int(size), int(time), int(inode)) for path, size, time, inode in found]
 
     def static_mask(self, stack: FrameStack) -> tuple[np.ndarray | None, list[str]]:
         """Return the good pixels that all frames of a stack share, see `FrameReader.static_mask`, and lines about them.

@@ -15,7 +15,7 @@ import numpy as np
 
 from sfxjax.data.labels import LABEL_WORDS, UNLABELLED
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_write_text
+from sfxjax.files import atomic_write_text, open_unlinked
 
 SUFFIX = ".labels.jsonl"
 
@@ -53,12 +53,14 @@ class LabelFile:
         """Open the file of a labeller, or make it.
 
         Raises:
-            UserError: the name cannot be a file's, or a line is damaged.
+            UserError: the name cannot be a file's, a link lies in its place, or a line is damaged.
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
             raise UserError(f"{name!r} is no name of a labeller; use letters, digits, - and _")
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}{SUFFIX}"
+        if self.path.is_symlink() or self.path.exists():
+            os.close(open_unlinked(self.path))
         self.records = read_records(self.path) if self.path.exists() else []
         self._clicks = {record.click for record in self.records if record.click}
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
@@ -75,7 +77,7 @@ class LabelFile:
         return True
 
     def _append(self, content: bytes) -> None:
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = open_unlinked(self.path)
         try:
             os.write(handle, content)
             os.fsync(handle)

@@ -12,10 +12,10 @@ from sfxjax.command_line import new_parser
 from sfxjax.devices import add_join_arguments
 from sfxjax.errors import UserError, run_main
 from sfxjax.label.recalibration import FILE
-from sfxjax.screen.spots import add_spot_arguments, count_run
+from sfxjax.screen.spots import add_overwrite, add_spot_arguments, count_run
 
 # Options that mean nothing when a model is given, and when none is.
-SPOTS_ONLY = ("min_snr", "min_spots", "overwrite")
+SPOTS_ONLY = ("min_snr", "min_spots")
 MODEL_ONLY = (
     "reduction",
     "threshold",
@@ -78,6 +78,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     write = parser.add_argument_group("output")
     write.add_argument("--write-hits", action="store_true", help="also write hits.cxi, the hits' own pixels")
     write.add_argument("--no-report", action="store_true", help="write neither report.html nor mean images")
+    add_overwrite(write)
     read.add_argument(
         "--follow",
         type=_seconds,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -21,18 +19,17 @@ from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.inputs import find_files
 from sfxjax.devices import device_line, join_processes
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import compare_domains
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
-from sfxjax.screen.lists import ERROR, HIT, MISS, labels, write_lists
-from sfxjax.screen.pipeline import Screening, ScreenOptions
+from sfxjax.screen.doubtful import equal_scores, strange_frames
+from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
+from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
 
 EXIT_FRAMES_FAILED = 1
-# So many frames of equal scores are no chance.
-FEWEST_ALIKE = 4
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
 POLL_SECONDS = 1.0
 LIST_SECONDS = 30.0
@@ -72,7 +69,15 @@ def screen_run(options: argparse.Namespace) -> int:
     _say(device_line())
     threshold, decided = _threshold(options, model)
     chosen = ScreenOptions(
-        inputs.files, options.out, read, options.batch_size, options.readers, process, inputs.notes
+        inputs.files,
+        options.out,
+        read,
+        options.batch_size,
+        options.readers,
+        process,
+        inputs.notes,
+        threshold,
+        options.overwrite,
     )
     with Screening(model, chosen, _say) as screening:
         _open(screening, options)
@@ -120,6 +125,7 @@ def _follow(screening: Screening, threshold: float, options: argparse.Namespace,
         frames = len(screening.run)
         if screening.find_frames() > frames:
             last_news = time.monotonic()
+        screening.check_files()
         screening.find_bad_pixels()
         progress.update_total()
     screening.score(progress.done)
@@ -152,12 +158,16 @@ def write_everything(
     run = screening.run
     scores = run.scores()
     named = labels(scores, threshold)
+    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
+    written += ["hits.cxi"] if options.write_hits else []
+    written += [] if options.no_report else ["class_means.h5", "report.html"]
+    if screening.journal is not None and screening.journal.renewed:
+        remove_outputs(out, written)
     for line in write_lists(out, run, threshold):
         _say(line)
-    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
     for line in run.value_lines():
         _say(line)
-    warnings = [*equal_scores(scores), *_strange_frames(screening, model)]
+    warnings = [*equal_scores(scores), *strange_frames(screening.run.statistics(), model)]
     for line in warnings:
         _say(line)
     counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
@@ -186,29 +196,20 @@ def write_everything(
     atomic_write_json(out / "summary.json", summary)
     if options.write_hits:
         _write_hits(screening, scores, named)
-        written.append("hits.cxi")
     if not options.no_report:
         means = class_means(screening, named)
         write_class_means(out / "class_means.h5", means)
         facts = _facts(screening, model, options, verdict, decided, counts)
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
-        written += ["class_means.h5", "report.html"]
     _say(verdict)
     _say(f"written to {out}: {', '.join(written)}")
     if counts[HIT]:
-        _say(f"next: {' or '.join(_next_steps(out, options))}")
+        _say(f"next: {' or '.join(index_commands(out, options.geometry))}")
     if counts[ERROR]:
         failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
     return EXIT_FRAMES_FAILED if counts[ERROR] else 0
-
-
-def _next_steps(out: Path, options: argparse.Namespace) -> list[str]:
-    """Return the commands that index the hits."""
-    geometry = shlex.quote(str(options.geometry or "FILE.geom"))
-    lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
-    return [f"indexamajig -i {lst} -g {geometry} -o {stream}", f"dials.stills_process {expt}"]
 
 
 def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
@@ -272,34 +273,6 @@ class _Progress:
         self._bar.update(self._task, advance=count, rate=rate, hits=share)
 
 
-def equal_scores(scores: np.ndarray) -> list[str]:
-    """Say where no frame differs from another, which no run of frames does."""
-    known = scores[~np.isnan(scores)]
-    if len(known) < FEWEST_ALIKE or np.ptp(known) > 1e-6:
-        return []
-    return [
-        f"all {len(known)} frames have the same score, {known[0]:.4g}: something other than the frames decides it; look at "
-        "the mask and the data set"
-    ]
-
-
-def _strange_frames(screening: Screening, model: TrainedModel) -> list[str]:
-    """Say where the run's frames do not look like those the model was trained on."""
-    trained: Any = model.trained_on.get("frame_statistics")
-    if not isinstance(trained, dict):
-        return [
-            "this model does not say what its training frames looked like: nothing warns of frames unlike them"
-        ]
-    try:
-        lines = compare_domains(screening.run.statistics(), trained)
-    except (KeyError, TypeError, ValueError) as error:
-        return [f"the model's description of its training frames is damaged ({error})"]
-    if not lines:
-        return []
-    head = "do not trust these scores blindly: the frames do not look like those the model was trained on"
-    return [f"{head}: {'; '.join(lines)}"]
-
-
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
     places = np.flatnonzero(named == HIT)
     frames = list(screening.run.frames())
@@ -337,7 +310,7 @@ def _facts(
     if counts[ERROR]:
         facts.append(("Not screened", f"{counts[ERROR]} frames"))
     if counts[HIT]:
-        facts += [("Index the hits", command) for command in _next_steps(options.out, options)]
+        facts += [("Index the hits", command) for command in index_commands(options.out, options.geometry)]
     return facts
 
 

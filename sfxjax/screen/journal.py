@@ -1,273 +1,272 @@
 """What a screening has found so far, kept on disk so that a killed one goes on where it was.
 
-The journal is a text file: a line about the command, then a line a batch, each with a checksum. A batch
-counts once its whole line is there; what a killed screening left of a line is cut off. Only what decides the
-scores stands in the first line, so a screening with another threshold uses the scores again.
+The journal is a `RecordFile`: what decides the results, then a record a batch of frames. Between them stand the states of the
+frames' files when they were read, so that what was found of one run is never given to another, and the threshold of the lists.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from sfxjax.data.frames import FrameStack
+from sfxjax.data.file_states import State, changed_files, joined_states
 from sfxjax.errors import UserError
-from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.files import remove_leftovers
+from sfxjax.screen.lists import OUTPUTS
+from sfxjax.screen.record_file import RecordFile, read_records
 
-FORMAT = 1
+JOURNAL = "screening.journal"
+FIRST_LIST = "frames.csv"
 
-Key = tuple[str, str]
 
+class Known(Protocol):
+    """Where a journal puts what it holds of frames. A record is a list of parts, each with its `file`."""
 
-class Results:
-    """Scores of the frames of a run, by file and data set. They grow as frames are added."""
+    def put(self, record: list[dict[str, Any]]) -> None:
+        """Add the frames of a record."""
 
-    def __init__(self) -> None:
-        self._scores: dict[Key, np.ndarray] = {}
-        self._done: dict[Key, np.ndarray] = {}
-        self._statistics: dict[Key, np.ndarray] = {}
-        self._reasons: dict[Key, dict[int, str]] = {}
+    def forget(self, file: str | None = None) -> None:
+        """Forget the frames of a file, by default all."""
 
-    def add(
-        self, key: Key, first: int, scores: np.ndarray, reasons: dict[int, str], statistics: np.ndarray
-    ) -> None:
-        """Add consecutive frames.
+    def forget_errors(self) -> None:
+        """Forget the frames that are errors."""
 
-        Args:
-            key: file and data set.
-            first: number of the first.
-            scores: (n,), NaN for errors.
-            reasons: by position in `scores`, why a frame is an error.
-            statistics: (n, 6).
-        """
-        last = first + len(scores)
-        self._grow(key, last)
-        self._scores[key][first:last] = scores
-        self._statistics[key][first:last] = statistics
-        self._done[key][first:last] = True
-        self._reasons.setdefault(key, {}).update({first + at: why for at, why in reasons.items()})
-
-    def clear(self) -> None:
-        """Forget every frame."""
-        for columns in (self._scores, self._done, self._statistics, self._reasons):
-            columns.clear()  # type: ignore[attr-defined]
-
-    def is_done(self, stack: FrameStack, frame: int) -> bool:
-        """Tell whether a frame is known."""
-        done = self._done.get((stack.file, stack.dataset))
-        return done is not None and frame < len(done) and bool(done[frame])
-
-    def scores(self, stack: FrameStack) -> np.ndarray:
-        """Return float32 (frames,), NaN for errors and for frames not known."""
-        return self._column(self._scores, stack, (), np.nan)
-
-    def statistics(self, stack: FrameStack) -> np.ndarray:
-        """Return float32 (frames, 6), NaN for frames not known."""
-        return self._column(self._statistics, stack, (len(NAMES),), np.nan)
-
-    def reasons(self, stack: FrameStack) -> dict[int, str]:
-        """Return why frames are errors, by their number."""
-        return self._reasons.get((stack.file, stack.dataset), {})
-
-    def _column(
-        self, columns: dict[Key, np.ndarray], stack: FrameStack, shape: tuple[int, ...], fill: float
-    ) -> np.ndarray:
-        column = np.full((stack.frames, *shape), fill, np.float32)
-        known = columns.get((stack.file, stack.dataset))
-        if known is not None:
-            count = min(len(known), stack.frames)
-            column[:count] = known[:count]
-        return column
-
-    def _grow(self, key: Key, length: int) -> None:
-        old = len(self._done.get(key, ()))
-        if length <= old:
-            return
-        room = max(length, 2 * old)
-        for columns, shape, fill, dtype in (
-            (self._scores, (), np.nan, np.float32),
-            (self._statistics, (len(NAMES),), np.nan, np.float32),
-            (self._done, (), False, bool),
-        ):
-            grown = np.full((room, *shape), fill, dtype)
-            if old:
-                grown[:old] = columns[key]
-            columns[key] = grown
+    def known(self) -> Counter[str]:
+        """Count the frames that are known, by file."""
 
 
 class Journal:
-    """The journal of one screening, open for adding batches.
-
-    Args:
-        path: of the file.
-        command: what decides the scores, ready for JSON; a journal of another command is begun anew.
-        results: where to put what the journal holds.
+    """The journal of one screening, open for adding records.
 
     Attributes:
-        resumed: frames that were known already.
-        replaced: whether a journal of another command was there.
+        path: of the file.
+        known: where what the journal holds is put.
+        replaced: whether results of something else were there, or lists.
+        renewed: whether what an earlier screening wrote besides the lists is out of date.
         bad_pixels: the last record of `add_bad_pixels`; None: there is none.
     """
 
-    def __init__(self, path: Path, command: dict[str, Any], results: Results):
-        self.results = results
-        self.resumed = 0
-        self.replaced = False
-        self.bad_pixels: dict[str, Any] | None = None
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        made_by: dict[str, Any],
+        known: Known,
+        decided_by: dict[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Open a journal and take up what it holds; frames that were errors are to be tried again.
+
+        Args:
+            path: of the file, in the folder of the lists.
+            made_by: what decides the results, ready for JSON, by its name for the user, such as "model".
+            known: where to put what the journal holds.
+            decided_by: what decides the lists beside the results, such as the threshold.
+            overwrite: lists and results of anything else may be replaced.
+
+        Raises:
+            UserError: the folder holds lists, or results, of anything else; another process writes there.
+        """
+        self.path, self.known = path, known
+        self.replaced = self.renewed = False
+        self._overwrite = overwrite
+        self.bad_pixels: Any = None
+        self._made_by, self._decided_by = (
+            json.loads(json.dumps(each)) for each in (made_by, decided_by or {})
+        )
+        self._decided: Any = None
+        self._before: dict[str, list[State]] = {}
+        self._now: dict[str, list[State]] = {}
         self._others: dict[Path, int] = {}
-        self._header = header = _line({"format": FORMAT, "command": command})
+        self._file = RecordFile(path)
         try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-        self._lock()
-        same, records, length = _read(path, header)
-        if same:
-            self._take(records)
-        else:
-            # A first line cut short by a kill is no other command's.
-            self.replaced = path.stat().st_size >= len(header)
-            length = 0
-        if path.stat().st_size > length:
-            os.ftruncate(self._handle, length)
-        if not same:
-            self._write(header)
+            self._take_up()
+            remove_leftovers(path.parent, OUTPUTS)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Make sure that everything has reached the disk."""
+        self._file.close()
+
+    def add(self, record: list[dict[str, Any]]) -> None:
+        """Add a record of frames, to the file and to what is known.
+
+        Raises:
+            OSError: the disk is full, or else cannot be written.
+        """
+        for name in dict.fromkeys(part["file"] for part in record):
+            now = self._now.get(name)
+            if now is not None and now != self._before.get(name):
+                self._file.add({"file": name, "states": now})
+                self._before[name] = now
+        self._file.add(record)
+        self.known.put(record)
+
+    def add_bad_pixels(self, record: Any) -> None:
+        """Record which pixels were found bad, ready for JSON: what was known of frames before is not known any more."""
+        self._file.add({"bad_pixels": record})
+        self._forget_all(record)
+
+    def check_files(
+        self, states: dict[str, list[State]], same: Callable[[str], bool] = lambda name: False
+    ) -> list[str]:
+        """Forget the frames of files that were replaced since their frames were read.
+
+        Args:
+            states: of files by name, as they are now.
+            same: tells of a file whether its frames are still those that were read.
+
+        Returns:
+            A line for the user about each.
+        """
+        lines = []
+        known = self.known.known()
+        for name, now in states.items():
+            before = self._before.get(name)
+            changed = changed_files(before, now) if before is not None else []
+            if changed and known[name] and not same(name):
+                self._file.add({"forget": name})
+                self._forget(name)
+                self.renewed = True
+                what = "" if changed[0] == name else f": {changed[0]}, which it links to,"
+                lines.append(
+                    f"{name}{what} has changed since it was screened: {known[name]} known frames are screened again"
+                )
+            elif before is not None:
+                now = joined_states(before, now)
+            self._now[name] = now
+        return lines
+
+    def states(self, name: str) -> list[State]:
+        """Return the states of a file that `check_files` was told last."""
+        return self._now.get(name, [])
+
+    def check_given(self, files: Iterable[str]) -> None:
+        """Refuse to replace the lists of other files.
+
+        Args:
+            files: names of those that the lists are to be of.
+
+        Raises:
+            UserError: results of other files are known, and may not be left out of the lists.
+        """
+        left = set(self.known.known()) - set(files)
+        if left and not self._overwrite:
+            raise UserError(
+                f"{self.path.parent} holds a screening of other files, such as {min(left)}; "
+                "name another --out, or give --overwrite"
+            )
+        self.renewed = self.renewed or bool(left)
+
+    def lines(self) -> list[str]:
+        """Say what of an earlier screening is used or replaced."""
+        known = self.known.known().total()
+        replaced = (
+            [f"what {self.path.parent} holds of another screening is replaced"] if self.replaced else []
+        )
+        going_on = [f"{known} frames are known from an earlier start: going on"] if known else []
+        return replaced + going_on
 
     def read_others(self, paths: Iterable[Path]) -> None:
         """Take results from other journals of the same screening, as far as they are new.
 
         Args:
-            paths: of the files; one of another command is passed over.
+            paths: of the files; one made by anything else is passed over.
         """
         for path in paths:
-            _, records, _ = _read(path, self._header)
-            self._take(records[self._others.get(path, 0) :], own=False)
-            self._others[path] = len(records)
+            states: dict[str, list[State]] = {}
+            read = 0
+            for record in read_records(path, made_by=self._made_by):
+                read += 1
+                if isinstance(record, dict):
+                    if "states" in record:
+                        states[record["file"]] = record["states"]
+                elif read > self._others.get(path, 0):
+                    kept = [part for part in record if self._is_of_now(part["file"], states)]
+                    self.known.put(kept)
+            self._others[path] = read
 
-    def close(self) -> None:
-        """Make sure that everything has reached the disk."""
-        os.fsync(self._handle)
-        os.close(self._handle)
+    def _is_of_now(self, name: str, states: dict[str, list[State]]) -> bool:
+        """Tell whether another process read a file as it is now; two machines may count its inodes apart."""
+        now = {path: (path, size, time, 0) for path, size, time, _ in self._now.get(name, [])}
+        before = [(path, size, time, 0) for path, size, time, _ in states.get(name, [])]
+        return not changed_files(before, list(now.values()))
 
-    def add(
-        self,
-        frames: list[tuple[FrameStack, int]],
-        scores: np.ndarray,
-        reasons: list[str],
-        statistics: np.ndarray,
-    ) -> None:
-        """Add one batch, to the file and to the results.
+    def _take_up(self) -> None:
+        found = self._file.made_by
+        if found == self._made_by:
+            for record in self._file.records():
+                self._take(record)
+        elif found is None:
+            self._decided = self._decided_beside()
+            self.replaced = self._has_lists() and self._decided is None
+            if self.replaced and not self._overwrite:
+                raise UserError(
+                    f"{self.path.parent} holds lists already; name another --out, or give --overwrite"
+                )
+        else:
+            self.replaced = self._has_lists() or any(isinstance(each, list) for each in self._file.records())
+            if self.replaced and not self._overwrite:
+                raise self._made_otherwise(found, self._made_by)
+        decided_otherwise = self._decided not in (None, self._decided_by) and self._has_lists()
+        if decided_otherwise and not self._overwrite:
+            raise self._made_otherwise(self._decided, self._decided_by)
+        self.renewed = self.replaced or decided_otherwise
+        if found != self._made_by:
+            self._file.begin(self._made_by)
+            self._decided = None
+        if self._decided != self._decided_by:
+            self._file.add({"decided_by": self._decided_by})
+        self.known.forget_errors()
 
-        Args:
-            frames: stack and number of each.
-            scores: (n,).
-            reasons: (n,), empty for frames that are no errors.
-            statistics: (n, 6).
+    def _take(self, record: Any) -> None:
+        if isinstance(record, list):
+            self.known.put(record)
+        elif "states" in record:
+            self._before[record["file"]] = [
+                (str(name), int(size), int(time), int(inode)) for name, size, time, inode in record["states"]
+            ]
+        elif "forget" in record:
+            self._forget(record["forget"])
+        elif "bad_pixels" in record:
+            self._forget_all(record["bad_pixels"])
+        elif "decided_by" in record:
+            self._decided = record["decided_by"]
 
-        Raises:
-            OSError: the disk is full, or else cannot be written.
-        """
-        segments: list[dict[str, Any]] = []
-        begin = 0
-        for end in range(1, len(frames) + 1):
-            stack, number = frames[begin]
-            if end < len(frames) and frames[end] == (stack, number + end - begin):
-                continue
-            piece = slice(begin, end)
-            segments.append(
-                {
-                    "file": stack.file,
-                    "dataset": stack.dataset,
-                    "first": number,
-                    "scores": [None if np.isnan(x) else str(np.float32(x)) for x in scores[piece]],
-                    "reasons": {str(at): why for at, why in enumerate(reasons[piece]) if why},
-                    "statistics": [[float(f"{x:.4g}") for x in row] for row in statistics[piece]],
-                }
-            )
-            begin = end
-        self._write(_line(segments))
-        self._put(segments)
+    def _forget(self, name: str) -> None:
+        self.known.forget(name)
+        self._before.pop(name, None)
 
-    def add_bad_pixels(self, record: dict[str, Any]) -> None:
-        """Record which pixels were found bad, ready for JSON: what was scored before is not known any more."""
-        self._write(_line({"bad_pixels": record}))
-        self._forget(record)
-
-    def _forget(self, record: dict[str, Any]) -> None:
-        self.bad_pixels = record
-        self.results.clear()
+    def _forget_all(self, bad_pixels: Any) -> None:
+        self.bad_pixels = bad_pixels
+        self.known.forget()
+        self._before.clear()
         self._others.clear()
-        self.resumed = 0
 
-    def _write(self, line: bytes) -> None:
-        written = 0
-        while written < len(line):
-            written += os.write(self._handle, line[written:])
+    def _has_lists(self) -> bool:
+        return (self.path.parent / FIRST_LIST).exists()
 
-    def _lock(self) -> None:
-        """Keep other screenings out of this journal until this process ends, where the system can."""
-        try:
-            import fcntl
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._handle)
-            raise UserError(
-                f"another screening is writing into {self.path.parent}; wait for it, or name another folder"
-            ) from None
-        except OSError:
-            # Some network file systems have no locks.
-            return
+    def _beside(self) -> Iterator[Path]:
+        """Give the journals of other processes in the folder."""
+        return (path for path in sorted(self.path.parent.glob(f"{JOURNAL}*")) if path.name != self.path.name)
 
-    def _take(self, records: list[Any], own: bool = True) -> None:
-        for segments in records:
-            if isinstance(segments, dict):
-                if own:
-                    self._forget(segments["bad_pixels"])
-                continue
-            self.resumed += sum(len(segment["scores"]) for segment in segments)
-            self._put(segments)
+    def _decided_beside(self) -> Any:
+        return next((found for path in self._beside() if (found := self._decisions(path))), None)
 
-    def _put(self, segments: list[dict[str, Any]]) -> None:
-        for segment in segments:
-            scores = np.array([np.nan if x is None else np.float32(x) for x in segment["scores"]], np.float32)
-            statistics = np.asarray(segment["statistics"], np.float32).reshape(len(scores), len(NAMES))
-            reasons = {int(at): str(why) for at, why in segment["reasons"].items()}
-            self.results.add(
-                (segment["file"], segment["dataset"]), segment["first"], scores, reasons, statistics
-            )
+    def _decisions(self, path: Path) -> Any:
+        """Return what decided the lists of another journal made by the same; None where it is not."""
+        found = None
+        for record in read_records(path, made_by=self._made_by):
+            found = record["decided_by"] if isinstance(record, dict) and "decided_by" in record else found
+        return found
 
-
-def _line(value: Any) -> bytes:
-    content = json.dumps(value, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def _read(path: Path, header: bytes) -> tuple[bool, list[Any], int]:
-    """Read a journal: whether its command is this one, its whole records, and their length in bytes."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return False, [], 0
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if not content.startswith(header):
-        return False, [], 0
-    records = []
-    length = len(header)
-    for line in content[length:].splitlines(keepends=True):
-        checksum, _, text = line.partition(b" ")
-        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text[:-1]):
-            break
-        records.append(json.loads(text))
-        length += len(line)
-    return True, records, length
+    def _made_otherwise(self, before: dict[str, Any], now: dict[str, Any]) -> UserError:
+        names = [name for name in now if name in before and before[name] != now[name]]
+        what = " and ".join(names[:3]) or "version of sfxjax"
+        return UserError(
+            f"{self.path.parent} holds a screening with another {what}; name another --out, or give --overwrite"
+        )

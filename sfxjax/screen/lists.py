@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
+# Everything a screening writes beside its journal; each way of screening writes some.
+OUTPUTS = (
+    *("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"),
+    *("hits.cxi", "class_means.h5", "report.html"),
+)
 
 
 def labels(scores: np.ndarray, threshold: float) -> np.ndarray:
@@ -31,6 +37,19 @@ def labels(scores: np.ndarray, threshold: float) -> np.ndarray:
     """
     named = np.where(scores >= np.float32(threshold), HIT, MISS)
     return np.where(np.isnan(scores), ERROR, named)
+
+
+def index_commands(out: Path, geometry: str | None) -> list[str]:
+    """Return the commands that index the hits, by CrystFEL and by DIALS."""
+    named = shlex.quote(geometry or "FILE.geom")
+    lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
+    return [f"indexamajig -i {lst} -g {named} -o {stream}", f"dials.stills_process {expt}"]
+
+
+def remove_outputs(out: Path, but: Iterable[str]) -> None:
+    """Remove what an earlier screening wrote into a folder, but for files that are to be written anew."""
+    for name in set(OUTPUTS) - set(but):
+        (out / name).unlink(missing_ok=True)
 
 
 def write_lists(out: Path, run: Run, threshold: float) -> list[str]:

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
-from sfxjax.data.frames import FrameStack, ReadOptions, pixel_type
-from sfxjax.data.masks import BAD_PIXEL_FRAMES, split_mask_name
+from sfxjax.data.file_states import State, states_again
+from sfxjax.data.frames import FrameStack, pixel_type
+from sfxjax.data.masks import BAD_PIXEL_FRAMES
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
+from sfxjax.files import make_folder
 from sfxjax.pixel_values import type_limit
 from sfxjax.screen.bad_pixels import BadPixels
-from sfxjax.screen.journal import Journal
+from sfxjax.screen.journal import JOURNAL, Journal
+from sfxjax.screen.made_by import read_by
+from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.results import scored
 from sfxjax.screen.run import Run, unreadable
+from sfxjax.screen.same_frames import checksums, same_frames
 from sfxjax.screen.scorer import Screener
 from sfxjax.screen.sources import NO_MASK, described, notes_of
 
 if TYPE_CHECKING:
     from sfxjax.models.checkpoint import TrainedModel
-
-JOURNAL = "screening.journal"
-
-
-@dataclass(frozen=True)
-class ScreenOptions:
-    """What to screen and how.
-
-    Attributes:
-        files: names of the files, folders and patterns expanded.
-        out: folder for everything written.
-        read: what the user says about the files.
-        batch_size: frames scored at once; None: by the device.
-        readers: processes that read; None: by the machine.
-        process: this process's number and how many there are, if several machines share the screening.
-        notes: what of the folders given was left out, and why.
-    """
-
-    files: tuple[str, ...]
-    out: Path
-    read: ReadOptions = field(default_factory=ReadOptions)
-    batch_size: int | None = None
-    readers: int | None = None
-    process: tuple[int, int] = (0, 1)
-    notes: tuple[str, ...] = ()
 
 
 class Screening:
@@ -77,7 +55,8 @@ class Screening:
         from sfxjax.models.checkpoint import model_digest
 
         self._digest = model_digest(model)
-        self._journal: Journal | None = None
+        self.journal: Journal | None = None
+        self._states: dict[str, list[State]] = {}
         self._bad = BadPixels()
         self._masks: dict[tuple[str, str], np.ndarray | None] = {}
 
@@ -86,8 +65,8 @@ class Screening:
 
     def __exit__(self, *_: object) -> None:
         self.readers.close()
-        if self._journal is not None:
-            self._journal.close()
+        if self.journal is not None:
+            self.journal.close()
 
     def open(self) -> None:
         """Find the frames, check the masks, and take up what an earlier screening left.
@@ -102,30 +81,45 @@ class Screening:
         if not self.run.masks:
             self.run.masks.append(NO_MASK)
             self._say_once(NO_MASK)
-        out = self.options.out
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is not a folder; name another output folder")
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.options.out)
         number, count = self.options.process
         name = JOURNAL if count == 1 else f"{JOURNAL}.{number}"
-        self._journal = Journal(out / name, self._command(), self.run.results)
-        self.collect()
-        if self._journal.replaced:
-            self._say(f"{out} holds a screening of other files or options: starting anew")
-        if self._journal.resumed:
-            self._say(f"{self._journal.resumed} frames are known from an earlier start: going on")
-        if self._journal.bad_pixels is not None:
-            self._bad.take(self._journal.bad_pixels)
+        made_by = {"model": self._digest, **read_by(self.options.read, self._mask(self._first()))}
+        self.journal = journal = Journal(
+            self.options.out / name,
+            made_by,
+            self.run.results,
+            {"threshold": self.options.threshold},
+            self.options.overwrite,
+        )
+        if journal.bad_pixels is not None:
+            self._bad.take(journal.bad_pixels)
             self.run.bad_pixels = self._bad.line
+        journal.check_given(self.files)
+        self.check_files()
+        self.collect()
+        for line in journal.lines():
+            self._say(line)
         self.find_bad_pixels()
 
     def collect(self) -> None:
         """Take up what other processes of this screening have found."""
-        assert self._journal is not None
-        own = self._journal.path.name
-        self._journal.read_others(
+        assert self.journal is not None
+        own = self.journal.path.name
+        self.journal.read_others(
             sorted(path for path in self.options.out.glob(f"{JOURNAL}*") if path.name != own)
         )
+
+    def check_files(self) -> None:
+        """Forget the scores of frames whose files were replaced since, and say so."""
+        assert self.journal is not None
+        for name in self.files:
+            known = self._states.get(name)
+            # What a file links to is looked at again where the file itself has changed.
+            if known is None or states_again(known) != known:
+                self._states[name] = self.readers.states(name)
+        for line in self.journal.check_files(self._states, self._same_frames):
+            self._say(line)
 
     def left(self) -> int:
         """Count the frames that no process has screened yet."""
@@ -170,28 +164,36 @@ class Screening:
             done: called after each batch with how many frames it had and their scores, NaN for errors.
             final: errors stand; else they are looked at again next time, since the files still grow.
         """
-        assert self._journal is not None
+        assert self.journal is not None
         plan = list(self._plan())
         readable = [stack for stack in self.run.stacks if self._reason_without_reading(stack) == ""]
         dtype = pixel_type([stack.dtype for stack in readable] or ["<u2"])
         read = in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
         screener = self.screener
-        scored = overlapped(
+        results = overlapped(
             read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
         )
-        for batch, found in scored:
-            self.run.limited.update(
-                limit
-                for (stack, _), limit in zip(batch.frames, batch.limits, strict=True)
-                if limit < type_limit(np.dtype(stack.dtype))
-            )
+        for batch, found in results:
             reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
             scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
             kept = [place for place, reason in enumerate(reasons) if final or not reason]
             frames = [batch.frames[place] for place in kept]
             if frames:
-                kept_reasons = [reasons[place] for place in kept]
-                self._journal.add(frames, scores[kept], kept_reasons, found.statistics[kept])
+                self.journal.add(
+                    scored(
+                        frames,
+                        scores[kept],
+                        [reasons[place] for place in kept],
+                        found.statistics[kept],
+                        np.array(
+                            [
+                                _limit(*frame, batch.limits[place])
+                                for frame, place in zip(frames, kept, strict=True)
+                            ]
+                        ),
+                        checksums(batch.crops[kept]) if self.options.read.growing else None,
+                    )
+                )
                 done(len(frames), scores[kept])
         if final:
             self._score_unreadable(done)
@@ -255,7 +257,7 @@ class Screening:
         )
 
     def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
-        assert self._journal is not None
+        assert self.journal is not None
         for stack in self.run.stacks:
             reason = self._reason_without_reading(stack)
             frames = [(stack, number) for number in range(stack.frames)]
@@ -263,18 +265,26 @@ class Screening:
             if left and self._is_mine(left[0]):
                 scores = np.full(len(left), np.nan, np.float32)
                 statistics = np.full((len(left), len(NAMES)), np.nan, np.float32)
-                self._journal.add(left, scores, [reason] * len(left), statistics)
+                self.journal.add(scored(left, scores, [reason] * len(left), statistics))
                 done(len(left), scores)
 
     def _reason_without_reading(self, stack: FrameStack) -> str:
         """Say why the frames of a stack cannot be screened, empty if they can."""
         if stack.file in self.run.failed:
             return self.run.failed[stack.file]
-        first = next(other for other in self.run.stacks if other.file not in self.run.failed)
+        first = self._first()
         if stack.shape != first.shape:
             here, there = ("x".join(map(str, shape)) for shape in (stack.shape, first.shape))
             return f"frames of {here} pixels, where the run's first frames have {there}"
         return ""
+
+    def _first(self) -> FrameStack:
+        """Return the first stack that can be read, whose shape is the run's."""
+        return next(stack for stack in self.run.stacks if stack.file not in self.run.failed)
+
+    def _same_frames(self, name: str) -> bool:
+        stacks = [stack for stack in self.run.stacks if stack.file == name]
+        return same_frames(self.readers, stacks, self.run.results.checksums(name))
 
     def _mask(self, stack: FrameStack) -> np.ndarray | None:
         return self._masks.get((stack.file, stack.dataset))
@@ -308,40 +318,21 @@ class Screening:
 
     def find_bad_pixels(self) -> None:
         """Look for bad pixels where no mask tells them, once there are enough frames; what was scored before is scored again."""
-        assert self._journal is not None
+        assert self.journal is not None
         readable = [stack for stack in self.run.stacks if not self._reason_without_reading(stack)]
         if not readable or any(self._has_mask(stack) for stack in readable):
             return
         frames = ((stack, number) for stack in readable for number in range(stack.frames))
         if self._bad.find(self.readers, list(islice(frames, BAD_PIXEL_FRAMES)), self._mask(readable[0])):
-            self._journal.add_bad_pixels(self._bad.to_json())
+            self.journal.add_bad_pixels(self._bad.to_json())
             self.run.bad_pixels = self._bad.line
             self._say_once(f"no mask given: {self._bad.line}")
-
-    def _command(self) -> dict[str, Any]:
-        """Describe what decides the scores."""
-        read = asdict(replace(self.options.read, allow_links=False))
-        files = []
-        # Files that grow are known by their frames alone.
-        for name in self.options.files if not self.options.read.growing else ():
-            try:
-                status = Path(name).stat()
-            except OSError:
-                continue
-            files.append([name, status.st_size, status.st_mtime_ns])
-        for text in (self.options.read.mask, self.options.read.geometry):
-            beside = None if text is None else split_mask_name(text)[0]
-            if beside is not None and beside.is_file():
-                files.append([str(beside), beside.stat().st_size, beside.stat().st_mtime_ns])
-        described = {
-            "model": self._digest,
-            "read": read,
-            "files": files,
-            "batch_size": self.screener.batch_size,
-        }
-        return json.loads(json.dumps(described))
 
     def _say_once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
             self._say(line)
+
+
+def _limit(stack: FrameStack, number: int, limit: float) -> float:
+    return limit if limit < type_limit(np.dtype(stack.dtype)) else np.inf

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from sfxjax.errors import UserError
+from sfxjax.files import open_unlinked
 
 FORMAT = 2
 # Seconds after which what was appended is made to reach the disk: what a machine without power may lose; a kill loses nothing.
@@ -41,7 +40,7 @@ class RecordFile:
             UserError: another process has it open, a link or another program's file lies in its place, or it cannot be written.
         """
         self.path = path
-        self._handle = _open(path)
+        self._handle = open_unlinked(path)
         try:
             _lock(self._handle, path)
             self.made_by, self._length = _begun(path)
@@ -166,24 +165,6 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
             if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content[:-1]):
                 return
             yield content[:-1]
-
-
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-    # What a link points to may be somebody's; a pipe would be waited for.
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    try:
-        handle = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UserError(f"{path} is a symbolic link; remove it or name another folder") from error
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(handle)
-        kind = "a link to another file" if stat.S_ISREG(status.st_mode) else "no regular file"
-        raise UserError(f"{path} is {kind}; remove it or name another folder")
-    return handle
 
 
 def _lock(handle: int, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.workers import Frame
 from sfxjax.evaluation.domain_check import NAMES
-from sfxjax.screen.journal import Results
+from sfxjax.screen.results import Results
 
 
 @dataclass
@@ -55,9 +55,15 @@ class Run:
 
     def value_lines(self) -> list[str]:
         """Say from which values on pixels were left out, besides the largest that their type has."""
+        limits = Counter(
+            float(limit)
+            for stack in self.stacks
+            for limit in self.results.limits(stack)
+            if limit < float("inf")
+        )
         return [
             f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead or saturated pixels"
-            for limit, count in sorted(self.limited.items())
+            for limit, count in sorted((self.limited + limits).items())
         ]
 
     def scores(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.errors import UserError
+from sfxjax.screen.made_by import mask_digest
 from sfxjax.screen.run import Run, unreadable
 
 NO_MASK = "no mask in the files and none given: pixels are left out by their values alone"
@@ -89,6 +90,15 @@ class Sources:
         """Return what the terminal is told."""
         bad = [f"no mask given: {self.run.bad_pixels}"] if self.run.bad_pixels else []
         return [*described(self.run, self.notes), *self.run.masks[:MOST_LINES], *bad]
+
+    def mask(self) -> np.ndarray | None:
+        """Return the mask that the run's first frames share, bool of the stored frames' shape, True = valid; or None."""
+        first = next(stack for stack in self.run.stacks if stack.file not in self.run.failed)
+        return self.reader.whole_mask(first)
+
+    def bad_pixels(self) -> str:
+        """Return what tells the pixels found bad from any others."""
+        return " ".join(f"{shape}: {mask_digest(~bad)}" for shape, bad in self._bad.items())
 
     def read(self, stack: FrameStack, number: int) -> WholeFrame:
         """Read a frame, with the pixels found bad among those left out.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfxjax.files import atomic_write_text
-from sfxjax.screen.lists import ERROR, HIT, MISS
+from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_figure
 from sfxjax.spots.frame_pixels import frame_pixels
@@ -16,8 +16,8 @@ from sfxjax.spots.frame_pixels import frame_pixels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sfxjax.screen.found_spots import CountedFrame
     from sfxjax.screen.sources import Sources
-    from sfxjax.screen.spots import CountedFrame
 
 # Longest side of a picture, pixels.
 SIDE = 700
@@ -54,13 +54,7 @@ def write_spots_report(
     if errors:
         facts.append(("Not read", f"{errors} frames; frames.csv says why"))
     if hits:
-        facts.append(
-            (
-                "Index the hits",
-                f"indexamajig -i {path.parent / 'hits.lst'} "
-                f"-g {sources.reader.options.geometry or 'FILE.geom'} -o hits.stream",
-            )
-        )
+        facts.append(("Index the hits", index_commands(path.parent, sources.reader.options.geometry)[0]))
     findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
     rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
     parts = [f"<h1>{findings.title}</h1>", f"<table>{rows}</table>"]

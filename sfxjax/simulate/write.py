@@ -28,7 +28,7 @@ from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotatio
 from sfxjax.data.set_description import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_folder, user_cache_folder
+from sfxjax.files import atomic_folder, make_folder, user_cache_folder
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.detector import SATURATION
@@ -79,7 +79,7 @@ def simulate_set(
     parameters = simulated_set(name)
     _check_numbers(frames, seed, batch)
     target = Path(folder) / name
-    _make_folder(target.parent)
+    make_folder(target.parent)
     with only_writer(target, quiet):
         _write_set(parameters, target, frames, seed, full, batch, compression, quiet)
     return target
@@ -106,7 +106,7 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
     wanted = [simulated_set(name) for name in names]
     _check_numbers(frames, seed)
     root = user_cache_folder() / f"simulated_sets-v{GENERATOR_VERSION}-{frames}-seed{seed}-{_fingerprint()}"
-    _make_folder(root)
+    make_folder(root)
     for parameters in wanted:
         target = root / parameters.name
         # A set has its name only when it is whole, so looking for the folder is enough.
@@ -246,13 +246,6 @@ def _check_numbers(frames: int, seed: int, batch: int = 1) -> None:
         raise UserError(f"seed {seed} is out of range; choose one from 0 to {2**31 - 1}")
     if batch < 1:
         raise UserError(f"batches of {batch} frames are too small; choose at least 1")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder} is not a folder; name another output folder") from error
 
 
 def _check_room(folder: Path, frames: int, shape: tuple[int, int]) -> None:

@@ -31,7 +31,8 @@ from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
 from sfxjax.training.result_table import next_steps
-from sfxjax.training.run import check_folder, finished, total_steps, train_and_test
+from sfxjax.training.run import total_steps, train_and_test
+from sfxjax.training.run_folder import check_folder, finished
 
 SIMULATED_FRAMES = 2000
 

@@ -27,13 +27,9 @@ from sfxjax.training.data import PreparedSet, from_both_ends
 from sfxjax.training.distributed import wait_for_all, writes
 from sfxjax.training.evaluation import logit_bias, map_logits, summarize
 from sfxjax.training.loop import TrainingResult, Validation, check_classes, fit
+from sfxjax.training.run_folder import RESULTS, SCORES_FILE, begun
 from sfxjax.training.scores import LOG, write_scores
 from sfxjax.training.step import Domains
-
-RUN_FORMAT = 2  # of a run's folder: raise it whenever what lies there changes its names or meaning
-SETTINGS = "settings.json"
-RESULTS = "results.json"
-SCORES_FILE = "scores.h5"
 
 
 class RunResult(NamedTuple):
@@ -188,45 +184,6 @@ def with_shift(variables: dict[str, Any], shift: float) -> dict[str, Any]:
     return variables | {"params": params | {"label_head": head | {"logit": last}}}
 
 
-def check_folder(out: Path, plan: RunConfig) -> None:
-    """Raise a UserError unless a folder is new, or of a run with these settings by this version's format."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder; name another with --out")
-    try:
-        earlier = json.loads((out / SETTINGS).read_text())
-    except FileNotFoundError:
-        return
-    except ValueError as error:
-        raise UserError(f"{out / SETTINGS} is damaged ({error}); name another folder with --out") from error
-    if not isinstance(earlier, dict) or earlier.get("format") != RUN_FORMAT:
-        raise UserError(f"{out} holds a run of another version of sfxjax; delete it and train again")
-    if earlier != json.loads(json.dumps(_settings(plan))):
-        raise UserError(
-            f"{out} holds a run with other settings; name another folder with --out, or delete it"
-        )
-
-
-def _settings(plan: RunConfig) -> dict[str, Any]:
-    return {"format": RUN_FORMAT} | plan.to_json()
-
-
-def finished(plan: RunConfig, out: Path) -> dict[str, Any] | None:
-    """Return the results of a run that has ended, or None.
-
-    Raises:
-        UserError: the folder is of another run.
-    """
-    check_folder(out, plan)
-    try:
-        return json.loads((out / RESULTS).read_text()) if (out / SETTINGS).exists() else None
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(
-            f"{out / RESULTS} is damaged ({error}); delete it and give the command again"
-        ) from error
-
-
 def train_and_test(
     plan: RunConfig,
     sets: Mapping[str, PreparedSet],
@@ -247,11 +204,15 @@ def train_and_test(
     Raises:
         UserError: the folder is of another run, or the data cannot be trained on.
     """
-    check_folder(out, plan)
     check_classes(training_data(plan, sets)[0].positive)
     # Only now, so that data found wanting can be mended without another --out.
-    if writes():
-        atomic_write_json(out / SETTINGS, _settings(plan))
+    with begun(plan, out):
+        return _train_and_test(plan, sets, out, advance)
+
+
+def _train_and_test(
+    plan: RunConfig, sets: Mapping[str, PreparedSet], out: Path, advance: Callable[[int], None]
+) -> dict[str, Any]:
     outcome = train(plan, sets, out / "checkpoints", advance)
 
     logits = {

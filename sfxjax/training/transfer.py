@@ -29,7 +29,8 @@ from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import TABLE_3
 from sfxjax.training.result_table import heading, show_results
-from sfxjax.training.run import SCORES_FILE, base_variables
+from sfxjax.training.run import base_variables
+from sfxjax.training.run_folder import SCORES_FILE
 from sfxjax.training.scores import read_scores
 
 RECIPE = TrainingConfig(epochs=10)

@@ -1,0 +1,93 @@
+"""The lists that counting spots ends in, and the hits' pixels with their spots."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfxjax.data.events import crystfel_line, dials_experiments
+from sfxjax.data.frames import describe_all
+from sfxjax.data.hits_file import write_hits
+from sfxjax.data.read import FrameReader
+from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
+from sfxjax.screen.doubtful import repeated_spots
+from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.lists import ERROR, HIT, MISS, selected
+from sfxjax.screen.sources import Sources
+from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
+
+LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json")
+# CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
+RESULT = "/entry_1/result_1"
+
+
+def write_spot_lists(
+    out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
+) -> None:
+    """Write the lists."""
+    rows: list[Any] = [FRAME_COLUMNS]
+    found: list[Any] = [SPOT_COLUMNS]
+    events: dict[str, list[str]] = {HIT: [], MISS: []}
+    for index, frame in enumerate(frames):
+        stack, spots = frame.stack, frame.spots
+        event = stack.event(frame.number)
+        if spots is not None:
+            events[frame.label].append(f"{crystfel_line(stack.file, event)}\n")
+        found += spot_rows(stack.file, event, spots)
+        rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
+    atomic_write_text(out / "spots.csv", csv_text(found))
+    atomic_write_text(out / "hits.lst", "".join(events[HIT]))
+    atomic_write_text(out / "misses.lst", "".join(events[MISS]))
+    labels = [frame.label for frame in frames]
+    run = sources.run
+    hits = selected(run.stacks, np.array(labels) == HIT)
+    atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
+    summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
+    atomic_write_json(
+        out / "summary.json",
+        {
+            **summary,
+            "min_snr": min_snr,
+            "min_spots": min_spots,
+            "files": describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
+            "masks": run.masks,
+            "values_left_out": run.value_lines(),
+            "bad_pixels": run.bad_pixels,
+            "notes": sources.notes,
+            "unreadable": run.failed,
+            "warnings": repeated_spots(frames),
+        },
+    )
+    # Last, since its presence tells a whole result.
+    atomic_write_text(out / "frames.csv", csv_text(rows))
+
+
+def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> None:
+    """Write the hits' own pixels and their spots to a CXI file, as CrystFEL reads them with `--peaks=cxi`."""
+    places = [place for place, frame in enumerate(frames) if frame.label == HIT]
+    chosen = [
+        (stack, [frames[place].number for place in group])
+        for stack, group in groupby(places, key=lambda place: frames[place].stack)
+    ]
+    found = [frames[place].spots for place in places]
+    scores = [0.0 if spots is None else spots.score for spots in found]
+    most = max((len(spots.ss) for spots in found if spots is not None), default=0)
+    peaks = {name: np.zeros((len(found), most), np.float32) for name in ("X", "Y", "total")}
+    for row, spots in enumerate(found):
+        if spots is not None:
+            count = len(spots.ss)
+            for name, values in (("X", spots.fs), ("Y", spots.ss), ("total", spots.signal)):
+                peaks[name][row, :count] = values
+    with atomic_write(path) as temporary:
+        write_hits(reader, temporary, chosen, places, scores)
+        with h5py.File(temporary, "a") as file:
+            counts = [0 if spots is None else len(spots.ss) for spots in found]
+            file[f"{RESULT}/nPeaks"] = np.asarray(counts, np.int32)
+            # CrystFEL takes whole numbers for the middle of a pixel and adds half a pixel itself.
+            file[f"{RESULT}/peakXPosRaw"] = peaks["X"]
+            file[f"{RESULT}/peakYPosRaw"] = peaks["Y"]
+            file[f"{RESULT}/peakTotalIntensity"] = peaks["total"]
