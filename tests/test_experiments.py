@@ -1,0 +1,174 @@
+"""The experiments beside the paper's tables: their figures by hand, and what the report makes of their records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bench.experiments import ensemble, gan, particles
+from bench.paper.findings import FAILS, HOLDS, NOT_RUN
+from bench.paper.outlook import feature_findings, outlook, plain_network, speed_findings
+from sfxjax.simulate.particles import Kind
+from sfxjax.training.scores import write_scores
+
+
+def rates(percent: float) -> dict[str, Any]:
+    return {"balanced_accuracy": {"percent": percent}}
+
+
+# The ensemble
+
+
+def test_a_vote_is_judged_by_its_mean_and_its_members_disagreement() -> None:
+    truth = np.array([True, True, False, False])
+    scores = {"one": np.array([0.9, 0.2, 0.1, 0.4]), "two": np.array([0.8, 0.6, 0.3, 0.2])}
+    one, two, vote = ensemble.judge_voters(scores, truth)
+    assert (one["network"], two["network"], vote["network"]) == ("one", "two", ensemble.VOTE)
+    # The means are 0.85, 0.4, 0.2 and 0.3: the second positive alone is missed, where the two differ most.
+    assert (one["recall"]["percent"], two["recall"]["percent"], vote["recall"]["percent"]) == (50, 100, 50)
+    assert vote["disagreement"] == 1.0
+    assert vote["own_doubt"] == 1.0
+    assert two["own_doubt"] is None, "it is never wrong"
+    # In bins of a tenth: |0.85 - 1|, |0.4 - 1|, |0.2 - 0| and |0.3 - 0|.
+    assert vote["calibration_error"] == pytest.approx(100 * (0.15 + 0.6 + 0.2 + 0.3) / 4)
+    assert "disagreement" not in one
+
+
+def test_an_area_needs_both_right_and_wrong_frames() -> None:
+    doubt = np.array([0.1, 0.9, 0.5])
+    assert ensemble.area_for_errors(doubt, np.array([False, True, False])) == 1
+    assert ensemble.area_for_errors(doubt, np.array([True, False, True])) == 0
+    assert ensemble.area_for_errors(doubt, np.zeros(3, bool)) is None
+
+
+# Single particles
+
+
+def test_rejected_shots_are_counted_by_kind_on_the_last_fifth(tmp_path: Path) -> None:
+    kinds = np.array([Kind.NONE] * 8 + [Kind.NONE, Kind.MULTIPLE] * 6).astype(np.int8)
+    scores = np.full(20, 0.9, np.float32)
+    scores[[16, 17]] = 0.1
+    write_scores(tmp_path / "scores.h5", {"SPHERES": scores}, {"SPHERES": np.zeros(20, np.int8)})
+    found = particles.rejected(tmp_path, "SPHERES", kinds, 0.5)
+    assert found == {"none": 50, "multiple": 50}
+    assert particles.rejected(tmp_path, "SPHERES", kinds, 0.95) == {"none": 100, "multiple": 100}
+
+
+# The GAN
+
+
+def test_a_picture_holds_the_maxima_of_its_blocks_and_no_masked_pixel() -> None:
+    frame = np.zeros((720, 720), np.float32)
+    edge = (720 - gan.SIDE * gan.BLOCK) // 2
+    frame[edge + 2 * gan.BLOCK, edge + 3 * gan.BLOCK + 1] = 5
+    frame[edge + 7 * gan.BLOCK, edge] = 9
+    valid = np.ones(frame.shape, bool)
+    valid[edge + 7 * gan.BLOCK, edge] = False
+    picture = np.asarray(gan.spot_picture(jnp.asarray(frame), jnp.asarray(valid))).reshape(gan.SIDE, gan.SIDE)
+    expected = np.zeros((gan.SIDE, gan.SIDE))
+    expected[2, 3] = 5
+    np.testing.assert_array_equal(picture, expected)
+    scaled = gan.scale_pictures(np.random.default_rng(0).lognormal(size=(5, gan.SIDE**2)))
+    assert scaled.shape == (5, gan.SIDE, gan.SIDE, 1) and abs(scaled).max() <= 1
+    assert abs(scaled.mean()) < 0.02 and scaled.std() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_a_step_trains_each_network_against_the_other() -> None:
+    begun = gan.started(0)
+    pictures = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (8, gan.SIDE, gan.SIDE, 1)), jnp.float32)
+    state = begun
+    for number in range(3):
+        state = gan._gan_step(state, pictures, jax.random.key(number))
+    for old, new in ((begun.discriminator, state.discriminator), (begun.generator, state.generator)):
+        moved = jax.tree.map(
+            lambda a, b: bool(jnp.any(a != b)) and bool(jnp.all(jnp.isfinite(b))), old[0], new[0]
+        )
+        # A bias before a batch normalisation has no effect, so no gradient.
+        assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) / 2
+    made, _ = gan._make(*state.generator, jnp.zeros((2, gan.LATENT)))
+    assert made.shape == (2, gan.SIDE, gan.SIDE, 1) and abs(np.asarray(made)).max() <= 1
+    features = gan.read_features(state.discriminator, np.asarray(pictures))
+    assert features.shape == (8, 16 * sum(gan.CHANNELS))
+
+
+def test_a_regression_is_fitted_to_the_first_labels_alone() -> None:
+    rng = np.random.default_rng(3)
+    positives = rng.random(60) < 0.5
+    features = rng.normal(size=(60, 4)) + 3 * positives[:, None]
+    scores = gan.fitted_scores(features, positives, 20, slice(40, None))
+    assert np.mean((scores > 0.5) == positives[40:]) > 0.9
+    positives[20:40] = ~positives[20:40]
+    np.testing.assert_array_equal(gan.fitted_scores(features, positives, 20, slice(40, None)), scores)
+
+
+# What the report makes of them
+
+
+def test_what_was_not_measured_is_not_tested(tmp_path: Path) -> None:
+    found = [*outlook(tmp_path), *feature_findings(None), *plain_network(None), *speed_findings(None)]
+    assert {finding.verdict for finding in found} == {NOT_RUN}
+
+
+def stored(folder: Path, **records: Any) -> list[str]:
+    """Verdicts of GAN, ensemble, particles, RWD on particles and online screening, of these records."""
+    for name, record in records.items():
+        (folder / f"{name}.json").write_text(json.dumps(record))
+    return [finding.verdict for finding in outlook(folder)]
+
+
+@pytest.mark.parametrize(("vote", "verdict"), [(97.0, HOLDS), (95.0, FAILS)])
+def test_an_ensemble_helps_where_it_beats_its_best_member(vote: float, verdict: str, tmp_path: Path) -> None:
+    about = {"calibration_error": 2.0, "training_seconds": 10, "own_doubt": 0.9, "disagreement": 0.8}
+    members = [("a", 94.0), ("b", 96.0), (ensemble.VOTE, vote)]
+    cells = [{"network": name, **rates(percent), **about} for name, percent in members]
+    assert stored(tmp_path, ensemble={"cells": cells})[1] == verdict
+
+
+def test_single_particles_are_found_from_ninety_per_cent_on(tmp_path: Path) -> None:
+    def cells(rows: float, frames: float) -> dict[str, Any]:
+        each = {"labels": 200, "rejected": {"none": 99.0, "multiple": 80.0}}
+        found = [("RWD and 1D CNN", rows), ("plain 2D CNN", frames)]
+        return {"cells": [{"network": name, **each, **rates(percent)} for name, percent in found]}
+
+    assert stored(tmp_path, particles=cells(80, 91))[2:4] == [HOLDS, HOLDS]
+    assert stored(tmp_path, particles=cells(89, 80))[2:4] == [FAILS, FAILS]
+
+
+def test_a_gan_helps_where_it_is_a_point_above_random_weights(tmp_path: Path) -> None:
+    def cells(few: float) -> dict[str, Any]:
+        kinds = {"gan": few, "none": 80.0, "source": 90.0}
+        every = [(k, v, n) for k, v in kinds.items() for n in (25, 200)]
+        return {
+            "steps": 1,
+            "side": 64,
+            "cells": [{"pretraining": k, "labels": n, **rates(v)} for k, v, n in every],
+        }
+
+    assert stored(tmp_path, gan=cells(81.5))[0] == HOLDS
+    assert stored(tmp_path, gan=cells(80.5))[0] == FAILS
+
+
+def test_features_are_alike_where_every_class_is_told_apart_less() -> None:
+    def record(after: float) -> dict[str, Any]:
+        def epochs(swing: float) -> list[dict[str, float]]:
+            return [{"label_accuracy": 0.9, "domain_accuracy": 0.5 + swing * (n % 2)} for n in range(9)]
+
+        apart = {"source-only CNN": 90.0, "DANN": after, "DANN, strength 0": 95.0}
+        cells = [
+            {
+                "network": name,
+                "told_apart": {"miss": value, "maybe": 70.0 if name == "DANN" else value, "hit": value},
+            }
+            | {"epochs": epochs(0.2)}
+            for name, value in apart.items()
+        ]
+        return {"cells": cells}
+
+    assert [finding.verdict for finding in feature_findings(record(80))] == [HOLDS, FAILS, HOLDS]
+    assert [finding.verdict for finding in feature_findings(record(92))] == [FAILS, FAILS, HOLDS]
