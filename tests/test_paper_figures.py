@@ -25,6 +25,7 @@ from bench.paper.figures import (
     told_apart,
 )
 from bench.paper.methods import METHODS, mean_of, percent, precision_curve, published_precision
+from bench.paper.record import record_of
 from bench.paper.runs import AS_PUBLISHED, FEWER, read_run
 from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT, LABEL_WORDS, MAYBE, MISS
@@ -233,7 +234,7 @@ def test_precision_recall_curves_and_points(runs, drawn, tmp_path: Path) -> None
 
 
 def test_overview_shows_means_and_the_papers(runs, drawn, tmp_path: Path) -> None:
-    draw_overview(runs, tmp_path / "f.png")
+    draw_overview(record_of(runs), tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert figure.get_suptitle().startswith("simulated sets,")
@@ -252,8 +253,8 @@ def test_pictures_of_few_runs_and_of_none(drawn, tmp_path: Path) -> None:
         make_run(tmp_path / "runs", "supervised", "LN83", more={"simulated": False, "quick": True})
     )
     for number, some in enumerate(([run], [])):
-        for draw in (draw_precision_recall, draw_overview):
-            draw(some, tmp_path / f"{draw.__name__}-{number}.png")
+        draw_precision_recall(some, tmp_path / f"curves-{number}.png")
+        draw_overview(record_of(some), tmp_path / f"overview-{number}.png")
     titles = [figure.get_suptitle() for figure in drawn]
     assert [title.startswith("CXIDB 76, quick") for title in titles] == [True, True, False, False]
     assert all(title.startswith("not run") for title in titles[2:])

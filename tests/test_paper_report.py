@@ -257,7 +257,7 @@ def test_the_page_is_written_again_from_its_record_alone(runs, tmp_path: Path) -
     record = record_of(runs, {"device": "a test"}, ["a note"])
     for folder in (first, again):
         folder.mkdir()
-    write_page(record, first)
+    paper.write_answer(record, first)
     (again / RECORD).write_text(json.dumps(record, allow_nan=False))
     paper.main(["--page", "--results", str(again)])
     for name in ("report.html", "tables.md"):
@@ -287,7 +287,7 @@ def test_verdicts_follow_the_figures_of_the_record(tmp_path: Path) -> None:
     record = record_of(exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.4, 0.2))
     below = "DANN, without a label of the target, stays below transfer with 200, in recall"
     assert judged(record)[below] == HOLDS
-    record["means"]["dann"]["recall"] = record["means"]["transfer"]["recall"] + 1
+    record["means"]["dann"]["recall"]["value"] = record["means"]["transfer"]["recall"]["value"] + 1
     assert judged(record)[below] == FAILS
     speed = "Table 6, speed of prediction: transfer Slow, RWD Fast, DANN Slow"
     record["table6"] = {

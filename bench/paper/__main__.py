@@ -40,12 +40,13 @@ from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import check_folder, finished
 
 from .claims import claims
+from .curves import draw_overview
 from .findings import Finding
 from .measured import MEASURED_METHODS, measure_methods
 from .pictures import draw_frames, draw_runs
 from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
 from .record import MEASURED_TABLE, RECORD, read_comparison, record_of
-from .report import write_page
+from .report import OVERVIEW, write_page
 from .runs import RESULTS, TrainedRun, read_run
 from .spots import run_spot_counter
 
@@ -196,9 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = chosen.runs or Path("runs") / name
     results = chosen.results or Path("bench/results") / name
     if chosen.page:
-        record = read_comparison(results / RECORD)
-        write_page(record, results)
-        show_answer(record)
+        write_answer(read_comparison(results / RECORD), results)
         print(f"{results}: report.html and tables.md")
         return
     if chosen.data is None:
@@ -240,16 +239,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     record = record_of(found, measured, notes)
     atomic_write_json(results / RECORD, record)
-    write_page(record, results)
-    show_answer(record)
+    write_answer(record, results)
     print(f"{results}: report.html, tables.md, {RECORD} and {len(pictures)} pictures ({seconds} s)")
     print(
         f"next: open {results / 'report.html'}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
     )
 
 
-def show_answer(record: Mapping[str, Any]) -> None:
-    """Print whether the paper's findings hold."""
+def write_answer(record: Mapping[str, Any], folder: Path) -> None:
+    """Write the page and its overview, and print whether the paper's findings hold."""
+    draw_overview(record, folder / f"{OVERVIEW}.png")
+    write_page(record, folder)
     from rich.console import Console
     from rich.table import Table
 

@@ -104,7 +104,8 @@ def count_verdicts(found: Sequence[Finding]) -> str:
 
 
 def _mean(means: Mapping[str, Any], key: str, metric: str = "recall") -> float | None:
-    return means[key].get(metric)
+    found = means[key].get(metric)
+    return found and found["value"]
 
 
 def _published(key: str, figure: Callable[[Any], float] = lambda pair: pair.recall) -> float:

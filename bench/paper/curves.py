@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from .methods import (
     METHODS,
     TEST_FRAMES,
     Method,
-    mean_of,
-    percent,
     precision_curve,
     published_mean,
     published_pairs,
@@ -25,6 +23,7 @@ from .methods import (
     records_of_method,
 )
 from .runs import AS_PUBLISHED, METRICS, TrainedRun
+from .tables import describe
 
 DRAWN_RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5
@@ -107,20 +106,20 @@ def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9)
     figure.suptitle(
-        f"{_data_of(runs)}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the paper, "
+        f"{describe(runs)}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the paper, "
         "on CXIDB 76.\nDashed: no label of the tested set.",
         fontsize=11,
     )
     save(figure, path)
 
 
-def draw_overview(runs: Sequence[TrainedRun], path: Path) -> None:
+def draw_overview(record: Mapping[str, Any], path: Path) -> None:
     """Draw recall, accuracy on misses and balanced accuracy of every method beside the paper's means.
 
     Small dots are sets, large ones their mean with the standard deviation over seeds, all on frames 1601-2000.
 
     Args:
-        runs: all there are.
+        record: from `bench.paper.record`.
         path: of the PNG.
     """
     figure = new_figure(13, 5.4)
@@ -129,35 +128,17 @@ def draw_overview(runs: Sequence[TrainedRun], path: Path) -> None:
     lowest = 100.0
     for axis, metric in zip(panels, METRICS, strict=True):
         for place, (key, method) in zip(places, METHODS.items(), strict=True):
-            colour = _COLOURS[key]
-            for tested in SETS:
-                of_set = mean_of(runs, method, percent(metric), (tested,))
-                if of_set is not None:
-                    axis.plot(of_set.value, place, ".", color=colour, alpha=0.55, markersize=7)
-                    lowest = min(lowest, of_set.value)
-            mean = mean_of(runs, method, percent(metric))
+            mean, paper = record["means"][key].get(metric), published_mean(method, _FIGURES[metric])
             if mean is not None:
-                axis.errorbar(
-                    mean.value,
-                    place,
-                    xerr=mean.deviation,
-                    fmt="o",
-                    color=colour,
-                    markersize=8,
-                    capsize=3,
-                    zorder=3,
-                )
-            paper = published_mean(method, _FIGURES[metric])
+                look = {"color": _COLOURS[key], "markersize": 8, "capsize": 3, "zorder": 3}
+                of_sets = list(mean["sets"].values())
+                axis.plot(of_sets, [place] * len(of_sets), ".", color=_COLOURS[key], alpha=0.55, markersize=7)
+                if mean["value"] is not None:
+                    axis.errorbar(mean["value"], place, xerr=mean["deviation"], fmt="o", **look)
+                lowest = min([lowest, *of_sets, mean["value"] or lowest])
             if paper is not None:
-                axis.plot(
-                    paper,
-                    place + 0.28,
-                    "D",
-                    markerfacecolor="white",
-                    markeredgecolor="black",
-                    markersize=6,
-                    zorder=4,
-                )
+                look = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 6, "zorder": 4}
+                axis.plot(paper, place + 0.28, "D", **look)
                 lowest = min(lowest, paper)
         axis.set_xlabel(_METRIC_TITLES[metric])
         axis.grid(axis="x", alpha=0.25)
@@ -166,7 +147,7 @@ def draw_overview(runs: Sequence[TrainedRun], path: Path) -> None:
         axis.set(xlim=(max(0.0, lowest - 3), 101), ylim=(-0.7, len(METHODS) - 0.3))
     panels[0].set_yticks(places, [method.title for method in METHODS.values()])
     figure.suptitle(
-        f"{_data_of(runs)}, last fifth of each set: dots are ours (small: one set each), white diamonds the paper on CXIDB 76.\n"
+        f"{record['data']}, last fifth of each set: dots are ours (small: one set each), white diamonds the paper on CXIDB 76.\n"
         "Above the line labels of the tested set are used, below it none.",
         fontsize=11,
     )
@@ -191,10 +172,3 @@ def _class_counts(runs: Sequence[TrainedRun], tested: str) -> tuple[int, int] | 
             positive = run.classes[tested][chosen.start : chosen.stop] != MISS
             return int(positive.sum()), int((~positive).sum())
     return None
-
-
-def _data_of(runs: Sequence[TrainedRun]) -> str:
-    if not runs:
-        return "not run"
-    quick = ", quick" if any(run.quick for run in runs) else ""
-    return ("simulated sets" if any(run.simulated for run in runs) else "CXIDB 76") + quick

@@ -23,7 +23,7 @@ from sfxjax.training.published import frame_range
 from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
-from .curves import draw_overview, draw_precision_recall
+from .curves import draw_precision_recall
 from .examples import choose_examples, whole_frame
 from .figures import (
     draw_crop,
@@ -32,7 +32,7 @@ from .figures import (
     draw_normalisation,
     draw_vectors,
 )
-from .report import CURVES, OVERVIEW
+from .report import CURVES
 from .runs import AS_PUBLISHED, TrainedRun
 
 # The set of Figures 5 to 8, and the pair of Figures 9 and 10.
@@ -71,7 +71,7 @@ def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> dict[str, Path
 def draw_runs(
     runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Path]:
-    """Draw Figures 9 and 10, the precision-recall curves and the overview, as far as the runs allow.
+    """Draw Figures 9 and 10, and the precision-recall curves, as far as the runs allow.
 
     Args:
         runs: all there are.
@@ -82,8 +82,7 @@ def draw_runs(
     Returns:
         The pictures' files by key.
     """
-    paths = {key: folder / f"{key}.png" for key in (OVERVIEW, CURVES)}
-    draw_overview(runs, paths[OVERVIEW])
+    paths = {CURVES: folder / f"{CURVES}.png"}
     draw_precision_recall(runs, paths[CURVES])
     adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.training.published import SETS
 
 from .findings import findings, goals, spot_counter_line
-from .methods import METHODS, mean_of, percent
+from .methods import METHODS, Method, mean_of, percent
 from .runs import METRICS, TrainedRun, check_runs
 from .table_layout import Table
 from .tables import (
@@ -44,8 +45,9 @@ def record_of(
 
     Returns:
         JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `findings` and `goals` of `bench.paper.findings`;
-        `counter`, a line; `means` by method and metric, per cent; `layout`, the tables as they are shown; `tables`, a record for
-        every cell and seed; `table6`, what was measured.
+        `counter`, a line; `means` by method and metric, each with the `value`, its `deviation` over seeds and the values of
+        the `sets`, per cent; `layout`, the tables as they are shown; `tables`, a record for every cell and seed; `table6`,
+        what was measured.
 
     Raises:
         UserError: the runs cannot stand in one table.
@@ -87,15 +89,16 @@ def read_comparison(path: Path) -> dict[str, Any]:
     return record
 
 
-def _means(runs: Sequence[TrainedRun]) -> dict[str, dict[str, float]]:
-    found = {
-        key: {metric: mean_of(runs, method, percent(metric)) for metric in METRICS}
-        for key, method in METHODS.items()
-    }
-    return {
-        key: {metric: mean.value for metric, mean in means.items() if mean is not None}
-        for key, means in found.items()
-    }
+def _means(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
+    def figure(method: Method, metric: str) -> dict[str, Any] | None:
+        by_set = {name: mean_of(runs, method, percent(metric), (name,)) for name in SETS}
+        sets = {name: each.value for name, each in by_set.items() if each is not None}
+        mean = mean_of(runs, method, percent(metric))
+        about = {"value": mean and mean.value, "deviation": mean and mean.deviation}
+        return about | {"sets": sets} if sets else None
+
+    found = {key: {m: figure(method, m) for m in METRICS} for key, method in METHODS.items()}
+    return {key: {m: value for m, value in each.items() if value} for key, each in found.items()}
 
 
 def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
