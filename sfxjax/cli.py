@@ -35,6 +35,10 @@ COMMANDS = {
     "train reduced": ("sfxjax.training.reduced", "train the 1D CNN on reduced frames"),
     "simulate": ("sfxjax.simulate.write", "simulate a set of frames with labels"),
     "bench day_one": ("bench.day_one.__main__", "the day-one model on simulated conditions, one by one"),
+    "bench live": (
+        "bench.live.__main__",
+        "live under load: rates, latency, memory, and where the frames are",
+    ),
     "bench throughput": ("bench.throughput.__main__", "frames per second by stage, beside the paper's"),
     "bench scaling": ("bench.scaling", "what more cores and devices bring, and what a node would do"),
     "bench paper": ("bench.paper.__main__", "the paper's tables and figures, ours beside them, on one page"),

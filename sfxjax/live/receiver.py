@@ -14,7 +14,7 @@ from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import Judged, Keeper
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
-from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums
+from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums, estimated_hit_rate
 from sfxjax.screen.lists import HIT
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
@@ -184,9 +184,13 @@ class Receiver:
 
     def about(self) -> dict[str, Any]:
         """Return what the summary tells besides counts."""
-        faults = self.source.faults
+        faults, rate = self.source.faults, estimated_hit_rate(self.keeper.sums)
+        median_latency, most = (self.latencies.quantile(share) for share in (0.5, 0.99))
         return {
             "source": self.source.name,
+            "hit_rate": {"value": rate.value, "low": rate.low, "high": rate.high} if rate.frames else None,
+            # Of this start alone.
+            "latency": {"median": median_latency, "99 %": most} if self.latencies.longest else None,
             "messages_left_out": dict(faults.counts),
             "min_snr": self._judge.min_snr,
             "min_spots": self._judge.min_spots,

@@ -1,0 +1,1 @@
+"""What `sfxjax live` does under load: rates, latency, memory, and where the frames are."""
