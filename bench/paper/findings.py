@@ -17,10 +17,40 @@ from .runs import TrainedRun
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not tested"
 
-# Ends the keys of methods that read frames in LCN units.
-AS_NORMALISED = "_normalised"
-# Keys of the 2D CNN and of transfer by how many labels of the tested set they have.
-BY_LABELS = {200: ("supervised_few", "transfer"), 25: ("supervised_fewer", "transfer_fewer")}
+# A loss of recall, and a method that wins it back: both claims, the keys of three methods, and their words for readers.
+COMPARED_METHODS = (
+    (
+        (
+            "200 labels from scratch lose recall against 1200",
+            "transfer with 200 labels wins most of that loss back",
+        ),
+        ("supervised", "supervised_few", "transfer"),
+        ("1200 labels", "200 labels", "transfer"),
+    ),
+    (
+        ("the source-only CNN loses recall on the other sets", "DANN wins most of that loss back"),
+        ("supervised", "source_only", "dann"),
+        ("own set", "other sets", "DANN"),
+    ),
+    (
+        (
+            "25 labels from scratch lose recall against 1200",
+            "transfer with 25 labels wins most of that loss back",
+        ),
+        ("supervised", "supervised_fewer", "transfer_fewer"),
+        ("1200 labels", "25 labels", "transfer"),
+    ),
+    (
+        (
+            "the source-only CNN loses recall on the other sets, its LCN units",
+            "DANN wins most of that loss back, its LCN units",
+        ),
+        ("supervised_normalised", "source_only_normalised", "dann_normalised"),
+        ("own set", "other sets", "DANN"),
+    ),
+)
+# With fewer labels the paper has no figures; those with 200 stand beside.
+WITH_200 = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}
 # A loss of recall of less than this is none, per cent.
 LEAST_LOSS = 1.0
 # Most of a loss is more than this share of it.
@@ -57,9 +87,8 @@ def findings(runs: Sequence[TrainedRun]) -> list[Finding]:
     Args:
         runs: all there are.
     """
-    ours = [_loss_of_few(runs), _transfer(runs), _reduced(runs), _loss_abroad(runs), _dann(runs)]
-    again = [_loss_of_few(runs, 25), _transfer(runs, 25)]
-    return [*ours, *again, _loss_abroad(runs, AS_NORMALISED), _dann(runs, AS_NORMALISED)]
+    few, own, fewer, lcn = ([_loss(runs, *each), _won_back(runs, *each)] for each in COMPARED_METHODS)
+    return [*few, _reduced(runs), *own, *fewer, *lcn]
 
 
 def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
@@ -91,74 +120,44 @@ def spot_counter_line(runs: Sequence[TrainedRun]) -> str:
     return f"Balanced accuracy without labels of the tested set: {'; '.join(told)}." if told else ""
 
 
-def _loss_of_few(runs: Sequence[TrainedRun], labels: int = 200) -> Finding:
-    many, few = _recalls(runs, "supervised", BY_LABELS[labels][0])
-    claim = f"{labels} labels from scratch lose recall against 1200"
-    paper = _pair_text(*_published("supervised", "supervised_few")) + _of_200(labels)
-    if many is None or few is None:
-        return Finding(claim, paper, "", NOT_RUN)
-    loss = f"{few.value - many.value:+.1f}{_partly(many)}"
-    ours = f"1200 labels {_text(many)}, {labels} labels {_text(few)}: {loss}"
-    return Finding(claim, paper, ours, _verdict(many.value - few.value >= LEAST_LOSS))
+def _loss(
+    runs: Sequence[TrainedRun], claims: tuple[str, str], keys: tuple[str, ...], words: tuple[str, ...]
+) -> Finding:
+    whole, lost = _recalls(runs, *keys[:2])
+    paper = _pair_text(*_published(*keys[:2])) + _of_200(keys)
+    if whole is None or lost is None:
+        return untested(claims[0], "", paper)
+    change = lost.value - whole.value
+    ours = f"{words[0]} {_text(whole)}, {words[1]} {_text(lost)}: {change:+.1f}{_partly(whole)}"
+    return judged(claims[0], paper, ours, change <= -LEAST_LOSS)
 
 
-def _transfer(runs: Sequence[TrainedRun], labels: int = 200) -> Finding:
-    claim = f"transfer with {labels} labels wins most of that loss back"
-    many, few, transfer = _recalls(runs, "supervised", *BY_LABELS[labels])
-    paper = _won_back(*_published("supervised", "supervised_few", "transfer")) + _of_200(labels)
-    if many is None or few is None or transfer is None:
-        return Finding(claim, paper, "", NOT_RUN)
-    share = _share(many.value, few.value, transfer.value)
-    ours = f"transfer {_text(transfer)}, between {_text(few)} and {_text(many)}: {_share_text(share)}{_partly(many)}"
-    return Finding(claim, paper, ours, _verdict(share is not None and share > MOST))
-
-
-def _of_200(labels: int) -> str:
-    return "" if labels == 200 else " (with 200)"
+def _won_back(
+    runs: Sequence[TrainedRun], claims: tuple[str, str], keys: tuple[str, ...], words: tuple[str, ...]
+) -> Finding:
+    whole, lost, won = _recalls(runs, *keys)
+    first, second, third = _published(*keys)
+    paper = f"{third:.1f}, between {second:.1f} and {first:.1f}: {_share_text(_share(first, second, third))}{_of_200(keys)}"
+    if whole is None or lost is None or won is None:
+        return untested(claims[1], "", paper)
+    share = _share(whole.value, lost.value, won.value)
+    ours = f"{words[2]} {_text(won)}, between {_text(lost)} and {_text(whole)}: {_share_text(share)}{_partly(whole)}"
+    return judged(claims[1], paper, ours, share is not None and share > MOST)
 
 
 def _reduced(runs: Sequence[TrainedRun]) -> Finding:
     claim = f"RWD and 1D CNN with 200 labels come within {NEAR:.0f} points of the 2D CNN with 1200, in recall"
-    many, reduced = _recalls(runs, "supervised", "reduced")
-    paper = _pair_text(*_published("supervised", "reduced"))
+    keys = "supervised", "reduced"
+    many, reduced = _recalls(runs, *keys)
+    paper = _pair_text(*_published(*keys))
     if many is None or reduced is None:
-        return Finding(claim, paper, "", NOT_RUN)
-    balanced = [
-        mean_of(runs, METHODS[key], percent("balanced_accuracy"), many.sets)
-        for key in ("supervised", "reduced")
-    ]
+        return untested(claim, "", paper)
+    balanced = [mean_of(runs, METHODS[key], percent("balanced_accuracy"), many.sets) for key in keys]
     ours = (
         f"2D CNN {_text(many)}, RWD {_text(reduced)}: {reduced.value - many.value:+.1f}; balanced accuracy "
         f"{_text(balanced[0])} and {_text(balanced[1])}{_partly(many)}"
     )
-    return Finding(claim, paper, ours, _verdict(reduced.value >= many.value - NEAR))
-
-
-def _loss_abroad(runs: Sequence[TrainedRun], variant: str = "") -> Finding:
-    claim = f"the source-only CNN loses recall on the other sets{_on(variant)}"
-    keys = f"supervised{variant}", f"source_only{variant}"
-    own, abroad = _recalls(runs, *keys)
-    paper = _pair_text(*_published(*keys))
-    if own is None or abroad is None:
-        return Finding(claim, paper, "", NOT_RUN)
-    ours = f"own set {_text(own)}, other sets {_text(abroad)}: {abroad.value - own.value:+.1f}{_partly(own)}"
-    return Finding(claim, paper, ours, _verdict(own.value - abroad.value >= LEAST_LOSS))
-
-
-def _dann(runs: Sequence[TrainedRun], variant: str = "") -> Finding:
-    claim = f"DANN wins most of that loss back{_on(variant)}"
-    keys = f"supervised{variant}", f"source_only{variant}", f"dann{variant}"
-    own, abroad, dann = _recalls(runs, *keys)
-    paper = _won_back(*_published(*keys))
-    if own is None or abroad is None or dann is None:
-        return Finding(claim, paper, "", NOT_RUN)
-    share = _share(own.value, abroad.value, dann.value)
-    ours = f"DANN {_text(dann)}, between {_text(abroad)} and {_text(own)}: {_share_text(share)}{_partly(own)}"
-    return Finding(claim, paper, ours, _verdict(share is not None and share > MOST))
-
-
-def _on(variant: str) -> str:
-    return ", its LCN units" if variant else ""
+    return judged(claim, paper, ours, reduced.value >= many.value - NEAR)
 
 
 def _recalls(runs: Sequence[TrainedRun], *keys: str) -> list[Mean | None]:
@@ -171,8 +170,12 @@ def _recalls(runs: Sequence[TrainedRun], *keys: str) -> list[Mean | None]:
 
 
 def _published(*keys: str) -> list[float]:
-    values = [published_mean(METHODS[key], lambda pair: pair.recall) for key in keys]
+    values = [published_mean(METHODS[WITH_200.get(key, key)], lambda pair: pair.recall) for key in keys]
     return [value for value in values if value is not None]
+
+
+def _of_200(keys: Sequence[str]) -> str:
+    return " (with 200)" if WITH_200.keys() & set(keys) else ""
 
 
 def _share(whole: float, lost: float, found: float) -> float | None:
@@ -184,16 +187,8 @@ def _share_text(share: float | None) -> str:
     return "nothing was lost that could be won back" if share is None else f"{100 * share:.0f} % of the loss"
 
 
-def _won_back(whole: float, lost: float, found: float) -> str:
-    return f"{found:.1f}, between {lost:.1f} and {whole:.1f}: {_share_text(_share(whole, lost, found))}"
-
-
 def _pair_text(first: float, second: float) -> str:
     return f"{first:.1f} and {second:.1f}: {second - first:+.1f}"
-
-
-def _verdict(holds: bool) -> str:
-    return HOLDS if holds else FAILS
 
 
 def _text(mean: Mean | None) -> str:

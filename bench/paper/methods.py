@@ -45,68 +45,36 @@ class Method:
     variant: str = AS_PUBLISHED
 
 
+def _method(
+    key: str, title: str, method: str, split: str, labels: str = "none", variant: str = AS_PUBLISHED
+) -> Method:
+    told = ", LCN units" if variant == NORMALISED else ""
+    return Method(key, title + told, method, split, labels != "none", labels, variant)
+
+
+_CNN, _RWD = "2D CNN", "RWD and 1D CNN"
 METHODS = {
     method.key: method
     for method in (
-        Method("supervised", "2D CNN, 1200 labels", "supervised", "full", True, "1200 + 400"),
-        Method("supervised_few", "2D CNN, 200 labels", "supervised", "few", True, "200 + 200"),
-        Method("transfer", "transfer, 200 labels", "transfer", "few", True, "200 + 200"),
-        Method("reduced", "RWD and 1D CNN, 200 labels", "reduced", "few", True, "200 + 200"),
-        Method("spots", "spot counter, threshold from the set", "spot_counter", "few", True, "200"),
-        Method("supervised_fewer", "2D CNN, 25 labels", "supervised", "few", True, "25 + 200", FEWER),
-        Method("transfer_fewer", "transfer, 25 labels", "transfer", "few", True, "25 + 200", FEWER),
-        Method("reduced_fewer", "RWD and 1D CNN, 25 labels", "reduced", "few", True, "25 + 200", FEWER),
-        Method(
-            "supervised_normalised",
-            "2D CNN, 1200 labels, LCN units",
-            "supervised",
-            "full",
-            True,
-            "1200 + 400",
-            variant=NORMALISED,
+        _method("supervised", f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400"),
+        _method("supervised_few", f"{_CNN}, 200 labels", "supervised", "few", "200 + 200"),
+        _method("transfer", "transfer, 200 labels", "transfer", "few", "200 + 200"),
+        _method("reduced", f"{_RWD}, 200 labels", "reduced", "few", "200 + 200"),
+        _method("spots", "spot counter, threshold from the set", "spot_counter", "few", "200"),
+        _method("supervised_fewer", f"{_CNN}, 25 labels", "supervised", "few", "25 + 200", FEWER),
+        _method("transfer_fewer", "transfer, 25 labels", "transfer", "few", "25 + 200", FEWER),
+        _method("reduced_fewer", f"{_RWD}, 25 labels", "reduced", "few", "25 + 200", FEWER),
+        _method(
+            "supervised_normalised", f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400", NORMALISED
         ),
-        Method(
-            "reduced_normalised",
-            "RWD and 1D CNN, 200 labels, LCN units",
-            "reduced",
-            "few",
-            True,
-            "200 + 200",
-            variant=NORMALISED,
-        ),
-        Method("dann", "DANN", "dann", "full", False, "none"),
-        Method("source_only", "source-only 2D CNN, carried over", "supervised", "full", False, "none"),
-        Method(
-            "dann_normalised",
-            "DANN, LCN units",
-            "dann",
-            "full",
-            False,
-            "none",
-            variant=NORMALISED,
-        ),
-        Method(
-            "source_only_normalised",
-            "source-only 2D CNN, LCN units",
-            "supervised",
-            "full",
-            False,
-            "none",
-            variant=NORMALISED,
-        ),
-        Method("reduced_carried", "RWD and 1D CNN, carried over", "reduced", "few", False, "none"),
-        Method(
-            "reduced_carried_normalised",
-            "RWD and 1D CNN, carried over, LCN units",
-            "reduced",
-            "few",
-            False,
-            "none",
-            variant=NORMALISED,
-        ),
-        Method(
-            "spots_carried", "spot counter, threshold from another set", "spot_counter", "full", False, "none"
-        ),
+        _method("reduced_normalised", f"{_RWD}, 200 labels", "reduced", "few", "200 + 200", NORMALISED),
+        _method("dann", "DANN", "dann", "full"),
+        _method("source_only", "source-only 2D CNN, carried over", "supervised", "full"),
+        _method("dann_normalised", "DANN", "dann", "full", variant=NORMALISED),
+        _method("source_only_normalised", "source-only 2D CNN", "supervised", "full", variant=NORMALISED),
+        _method("reduced_carried", f"{_RWD}, carried over", "reduced", "few"),
+        _method("reduced_carried_normalised", f"{_RWD}, carried over", "reduced", "few", variant=NORMALISED),
+        _method("spots_carried", "spot counter, threshold from another set", "spot_counter", "full"),
     )
 }
 
@@ -217,35 +185,32 @@ def mean_of(
     cells_of: dict[tuple[Any, ...], dict[int, float]] = {}
     for tested in sets:
         records = records_of_method(runs, method, tested, frames)
+        if not records:
+            return None
         for record in records:
             figure = value(record)
             if figure is None:
                 return None
             cells_of.setdefault((tested, record["source"], record["target"]), {})[record["seed"]] = figure
-        if not records:
-            return None
     if not cells_of:
         return None
-    common = set.intersection(*(set(by_seed) for by_seed in cells_of.values()))
 
     def over_sets(of_cell: Callable[[dict[int, float]], float]) -> float:
-        return float(
-            np.mean(
-                [
-                    np.mean([of_cell(by_seed) for key, by_seed in cells_of.items() if key[0] == tested])
-                    for tested in sets
-                ]
-            )
-        )
+        means = [
+            np.mean([of_cell(by_seed) for key, by_seed in cells_of.items() if key[0] == tested])
+            for tested in sets
+        ]
+        return float(np.mean(means))
 
     number = sum(map(len, cells_of.values()))
+    common = sorted(set.intersection(*map(set, cells_of.values())))
     if not common:
-        every = over_sets(lambda by_seed: float(np.mean(list(by_seed.values()))))
-        return Mean(every, None, tuple(sets), 0, number)
-    by_seed = [over_sets(itemgetter(seed)) for seed in sorted(common)]
-    over_seeds = spread(by_seed)
-    assert over_seeds.mean is not None
-    return Mean(over_seeds.mean, over_seeds.deviation, tuple(sets), len(common), number)
+        return Mean(
+            over_sets(lambda by_seed: float(np.mean(list(by_seed.values())))), None, tuple(sets), 0, number
+        )
+    mean, deviation = spread([over_sets(itemgetter(seed)) for seed in common])
+    assert mean is not None
+    return Mean(mean, deviation, tuple(sets), len(common), number)
 
 
 def percent(metric: str) -> Callable[[dict[str, Any]], float | None]:
