@@ -109,7 +109,6 @@ def every_run(runs: Path, seeds: int = 2) -> list[TrainedRun]:
                 make_run(runs, "reduced", name, labels=200, seed=seed, reduction="row_wise_decomposition")
             )
             folders.append(make_run(runs, "supervised", name, labels=25, seed=seed, skill=0.3))
-            folders.append(make_run(runs, "source_only", name, seed=seed, skill=0.9))
             folders.append(make_run(runs, "supervised", name, seed=seed, skill=1.2, noise_normalised=False))
         for source, target in PAIRS:
             folders.append(make_run(runs, "transfer", source, target, labels=200, seed=seed, skill=1.8))

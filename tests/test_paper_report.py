@@ -38,9 +38,8 @@ def exact_runs(
     """Runs of every method with these shares of positives lost; the source-only network's on other sets is `abroad`."""
     made = []
     for name in SETS:
-        made.append(exact_run(folder, "supervised", name, lost=many))
+        made.append(exact_run(folder, "supervised", name, lost=many, abroad=abroad))
         made.append(exact_run(folder, "supervised", name, labels=200, lost=few))
-        made.append(exact_run(folder, "source_only", name, lost=abroad))
         rwd = {"labels": 200, "reduction": "row_wise_decomposition"}
         made.append(exact_run(folder, "reduced", name, lost=reduced, **rwd))
     for source, target in PAIRS:

@@ -99,7 +99,7 @@ def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
     made = [
         make_run(tmp_path, "reduced", "LN83", labels=200, reduction="column_wise_decomposition"),
         make_run(tmp_path, "dann", "LN83", "LO19", reduction="row_wise_decomposition"),
-        make_run(tmp_path, "source_only", "LN83", reduction="row_wise_decomposition"),
+        make_run(tmp_path, "supervised", "LN83", reduction="row_wise_decomposition"),
     ]
     found = [read_run(folder) for folder in made]
     assert all(row.ours is None for number in (4, 5, 7) for row in table_rows(number, found))
@@ -107,19 +107,15 @@ def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
     assert all(not runs_of_method(found, method, s) for method in METHODS.values() for s in SETS)
 
 
-def test_source_only_networks_of_the_pair_come_first(tmp_path: Path) -> None:
-    alone = read_run(make_run(tmp_path, "source_only", "LN83"))
-    paired = read_run(make_run(tmp_path, "source_only", "LN83", "LO19"))
-    both = [alone, paired]
+def test_source_only_networks_are_those_of_table_1(tmp_path: Path) -> None:
+    alone = read_run(make_run(tmp_path, "supervised", "LN83"))
+    few = read_run(make_run(tmp_path, "supervised", "LN83", labels=200))
     on_pair = next(c for c in cells(5) if (c.source, c.target) == ("LN83", "LO19"))
-    on_other = next(c for c in cells(5) if (c.source, c.target) == ("LN83", "LN84"))
-    assert source_only_runs(both, on_pair) == [paired]
-    assert source_only_runs(both, on_other) == [alone]
-    assert runs_of(both, on_pair) == spot_counter_runs(both, on_pair) == []
-    plain = read_run(make_run(tmp_path, "supervised", "LN83"))
-    assert source_only_runs([plain], on_pair) == [plain]
-    assert runs_of_method([plain], METHODS["source_only"], "LO19") == [plain]
-    assert runs_of_method([plain, alone], METHODS["source_only"], "LO19") == [alone]
+    on_other = next(c for c in cells(5) if c.source == "LN84")
+    assert source_only_runs([alone, few], on_pair) == [alone]
+    assert source_only_runs([alone, few], on_other) == []
+    assert runs_of([alone], on_pair) == spot_counter_runs([alone], on_pair) == []
+    assert runs_of_method([alone, few], METHODS["source_only"], "LO19") == [alone]
 
 
 # Means of methods

@@ -101,20 +101,16 @@ class Mean:
 def runs_of_method(runs: Iterable[TrainedRun], method: Method, tested: str) -> list[TrainedRun]:
     """Find a method's runs that are to be tested on a set.
 
-    Runs of a method `source_only` stand for the source-only CNN where there are any; the 2D CNN of Table 1 is one too.
-
     Args:
         runs: to choose from.
         method: the method.
         tested: name of the set.
     """
-    runs = list(runs)
-    name = method.method
-    if method.key == "source_only" and any(run.method == "source_only" for run in runs):
-        name = "source_only"
 
     def fits(run: TrainedRun) -> bool:
-        if (run.method, run.split) != (name, method.split) or not is_as_published(run, method.variant):
+        if (run.method, run.split) != (method.method, method.split) or not is_as_published(
+            run, method.variant
+        ):
             return False
         labelled = run.target if run.method == "transfer" else run.source
         if method.own:

@@ -26,17 +26,8 @@ from sfxjax.training.published import FrameRange, PublishedCell, frame_range
 from .run_files import _check_record, _read_scores, _split_of, _training_frames
 
 RESULTS, SCORES = "results.json", "scores.h5"
-METHOD_TITLES = {
-    "supervised": "2D CNN",
-    "transfer": "transfer",
-    "reduced": "RWD and 1D CNN",
-    "dann": "DANN",
-    "source_only": "source-only CNN",
-    "spot_counter": "spot counter",
-}
 # What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
 AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
-# Methods that train on a second set as well.
 _RWD = ("row_wise_decomposition", "rwd")
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 
@@ -63,7 +54,7 @@ class TrainedRun:
 
     @property
     def method(self) -> str:
-        """Name of the method, usually a key of `METHOD_TITLES`."""
+        """Name of the method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`."""
         return self.record["method"]
 
     @property
@@ -283,13 +274,9 @@ def spot_counter_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[T
 
 
 def source_only_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
-    """Find the source-only networks of a DANN's source.
-
-    Those kept for the same pair come first, then those kept for the source; without either, the 2D CNN of Table 1 is one.
-    """
-    of_source = [run for run in runs if run.source == cell.source and is_as_published(run)]
-    found = [run for run in of_source if run.method == "source_only"]
-    alone = [run for run in of_source if (run.method, run.split) == ("supervised", "full")]
-    return (
-        [run for run in found if run.target == cell.target] or [r for r in found if r.target is None] or alone
-    )
+    """Find the source-only networks of a DANN's source: the 2D CNNs of Table 1."""
+    return [
+        run
+        for run in runs
+        if (run.method, run.split, run.source) == ("supervised", "full", cell.source) and is_as_published(run)
+    ]

@@ -111,31 +111,25 @@ def paper_table(number: int, runs: Sequence[TrainedRun], rows: Sequence[Row] | N
     lengths = {name: len(scores) for run in runs for name, scores in run.scores.items()}
     frames = lengths[min(lengths)] if len(set(lengths.values())) == 1 else PAPER_FRAMES
     same = SAME_FRAMES.get(number)
-    columns = [
-        "trained on",
-        "tested on, frames",
-        "paper: recall / misses",
-        "balanced",
-        "ours",
-        "balanced",
-        "seeds",
-    ]
+    columns = ["trained on", "tested on, frames", "paper: recall / misses", "balanced", "ours"]
+    columns += ["balanced", "seeds"]
     if same:
         span = _span(frame_range(same, frames))
         columns += [f"ours, frames {span}", "balanced"]
-    others = list(rows[0].others)
-    for title in others:
+    for title in rows[0].others:
         columns += [title, "balanced"]
     lines = []
     for row in rows:
         cell = row.cell
         span = _span(frame_range(cell.frames, lengths.get(cell.tested, frames)))
-        lines.append([_trained_on(cell), f"{cell.tested}, {span}", *_texts(row, others, bool(same))])
+        seeds = "" if row.ours is None else str(len(row.ours.seeds))
+        texts = _line([row], lambda found: _pair_texts(found[0]), seeds)
+        lines.append([_trained_on(cell), f"{cell.tested}, {span}", *texts])
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(_group(row.cell), []).append(row)
     for name, members in groups.items():
-        lines.append([f"mean, {name}", "", *_mean_texts(members, others, bool(same))])
+        lines.append([f"mean, {name}", "", *_line(members, _means, "")])
     heading = f"Table {number}. {TABLE_TITLES[number]} ({describe(runs)})"
     return Table(f"table{number}", heading, columns, lines, _notes(number, frames), len(groups))
 
@@ -247,15 +241,20 @@ def _span(frames: range) -> str:
     return f"{frames.start + 1}-{frames.stop}"
 
 
-def _texts(row: Row, others: Sequence[str], same: bool) -> list[str]:
-    recall, misses = row.cell.published
-    texts = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}", *_pair_texts(row.ours)]
-    texts.append("" if row.ours is None else str(len(row.ours.seeds)))
-    if same:
-        texts += _pair_texts(row.same_frames)
-    for title in others:
-        texts += _pair_texts(row.others[title])
-    return texts
+def _line(
+    rows: Sequence[Row], show: Callable[[Sequence[Figures | None]], list[str]], seeds: str
+) -> list[str]:
+    """Write what stands after the names of a row: of one cell, or of several summed up."""
+    recall, misses = np.mean([row.cell.published for row in rows], axis=0)
+    columns = [[row.same_frames for row in rows]] if rows[0].cell.table in SAME_FRAMES else []
+    columns += [[row.others[title] for row in rows] for title in rows[0].others]
+    paper = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}"]
+    return [
+        *paper,
+        *show([row.ours for row in rows]),
+        seeds,
+        *(text for some in columns for text in show(some)),
+    ]
 
 
 def _pair_texts(found: Figures | None) -> list[str]:
@@ -273,17 +272,6 @@ def _number(value: Spread) -> str:
     if value.mean is None:
         return "no frames"
     return f"{value.mean:.1f}" if value.deviation is None else f"{value.mean:.1f} ± {value.deviation:.1f}"
-
-
-def _mean_texts(rows: Sequence[Row], others: Sequence[str], same: bool) -> list[str]:
-    recall, misses = np.mean([row.cell.published for row in rows], axis=0)
-    texts = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}"]
-    texts += [*_means([row.ours for row in rows]), ""]
-    if same:
-        texts += _means([row.same_frames for row in rows])
-    for title in others:
-        texts += _means([row.others[title] for row in rows])
-    return texts
 
 
 def _means(found: Sequence[Figures | None]) -> list[str]:
@@ -325,14 +313,8 @@ def _notes(number: int, frames: int) -> list[str]:
         "Recall on hits and maybes / accuracy on misses, %; balanced is their mean, ± the standard deviation over seeds, or "
         "with its 95 % interval where there is one seed. The paper's figures are of the real CXIDB 76."
     ]
-    last, first, few = (
-        _span(ranges)
-        for ranges in (
-            split("full", frames).test,
-            split("full", frames).validation,
-            split("few", frames).validation,
-        )
-    )
+    full = split("full", frames)
+    last, first, few = map(_span, (full.test, full.validation, split("few", frames).validation))
     chosen = {
         1: f"frames {first} of the set trained on",
         3: f"target's frames {few}",
