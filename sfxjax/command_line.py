@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
+import sys
+from pathlib import Path
 
-from sfxjax.errors import command_name
+from sfxjax.errors import command_name, is_installed_command
 
 
 class _Help(argparse.HelpFormatter):
@@ -28,3 +32,26 @@ def new_parser(module: str, description: str, epilog: str | None = None) -> argp
     return argparse.ArgumentParser(
         prog=command_name(module), description=description, epilog=epilog, formatter_class=_Help
     )
+
+
+def call_of(command: str) -> str:
+    """Return how the user calls another command of ours, by the installed `sfxjax` or the interpreter that runs, for a shell.
+
+    Args:
+        command: words of `sfxjax.cli.COMMANDS`, such as "screen" or "train reduced".
+    """
+    if is_installed_command():
+        return f"{_as_typed(Path(sys.argv[0]), 'sfxjax')} {command}"
+    module = (
+        command.replace(" ", ".") if command.partition(" ")[0] in ("train", "bench") else f"sfxjax.{command}"
+    )
+    return f"{_as_typed(Path(sys.executable), 'python')} -m {module}"
+
+
+def _as_typed(program: Path, name: str) -> str:
+    """Return a program's bare name where that finds it, else its path, from here where it lies below."""
+    found = shutil.which(name)
+    if found is not None and Path(found).absolute() == program.absolute():
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))

@@ -6,6 +6,7 @@ A program's main calls these before anything computes: JAX counts its devices on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import re
@@ -102,6 +103,20 @@ def device_line() -> str:
     if Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu":
         line += "; this machine has a GPU that JAX does not see: pip install 'sfxjax[cuda]'"
     return line
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that this process may still take, as far as the system tells; None: it does not."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    # Of a container or a batch job.
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((group / "memory.max").read_text())
+        found.append(limit - int((group / "memory.current").read_text()))
+    return max(min(found), 0) if found else None
 
 
 def trainings_at_once(wanted: int) -> int:

@@ -17,6 +17,7 @@ EXIT_USER_ERROR = 2
 EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+NO_MEMORY = "this does not fit into memory; take smaller batches, or fewer frames or readers at once"
 INTERRUPTED = "interrupted; give the same command to go on"
 
 _installed_name = ""
@@ -109,7 +110,13 @@ def _status(main: Callable[[], int | None], program: str | None, pressed: thread
         if explanation is None:
             return _crashed()
         _complain(program, explanation)
+    except MemoryError:
+        _complain(program, NO_MEMORY)
     except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            # What JAX says where a device's memory is full.
+            _complain(program, NO_MEMORY)
+            return EXIT_USER_ERROR
         if "Unable to initialize backend" not in str(error):
             return _crashed()
         # What JAX says where JAX_PLATFORMS names what is not there.
@@ -133,6 +140,11 @@ def command_name(module: str) -> str:
         module: such as `train.dann`.
     """
     return _installed_name or f"python -m {module}"
+
+
+def is_installed_command() -> bool:
+    """Tell whether the running command was called by the installed `sfxjax`."""
+    return bool(_installed_name)
 
 
 def called_as(name: str) -> None:

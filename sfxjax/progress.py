@@ -43,11 +43,21 @@ def progress(
 
             def advance(count: int) -> None:
                 done, speed = counter.add(count)
-                bar.update(task, completed=done, speed=f"{speed:.0f} {unit}/s")
+                bar.update(task, completed=done, speed=rate(speed, unit))
 
             yield advance
     else:
         yield _plain(description, total, unit)
+
+
+def rate(speed: float, unit: str = "frames") -> str:
+    """Return a speed in words, of slow work with the digits that tell it from none.
+
+    Args:
+        speed: units a second.
+        unit: of what.
+    """
+    return f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.2g} {unit}/s"
 
 
 class _Counter:
@@ -72,7 +82,7 @@ def _plain(description: str, total: int, unit: str) -> Callable[[int], None]:
             last = now
             left = (total - done) / max(speed, 1e-9)
             print(
-                f"{description}: {done} of {total} {unit}, {speed:.0f} {unit}/s, {left:.0f} s left",
+                f"{description}: {done} of {total} {unit}, {rate(speed, unit)}, {left:.0f} s left",
                 flush=True,
             )
 

@@ -21,7 +21,7 @@ from sfxjax.data.labels import classify
 from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
-from sfxjax.simulate import parameters
+from sfxjax.simulate import cache, parameters
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate import write as simulate
 from sfxjax.simulate.parameters import SIMULATED_SETS
@@ -289,3 +289,41 @@ def test_leftovers_of_a_dead_run_are_removed_from_the_cache(written: list[Path])
     (root / ".LN84.0123abcd.part").mkdir()
     simulated_data(["LN83"], 20)
     assert names_in(root) == [".LN84.0123abcd.part", "LN83", "LO19"]
+
+
+def test_the_cache_is_named_and_cleaned(
+    written: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = simulated_data(["LN83"], 20)
+    (root / "LN83" / "frames").write_bytes(bytes(10**8))
+    simulated_data(["LO19"], 20)
+    assert (
+        f"simulated sets are kept in {tmp_path / 'cache'}, 0.1 GB by now; sfxjax simulate --clean"
+        in capsys.readouterr().out
+    )
+    (tmp_path / "cache" / "compiled").mkdir()
+    (tmp_path / "cache" / "simulated_sets-of-mine").symlink_to(tmp_path)
+    simulate.main(["--clean"])
+    assert "removed 1 folder of simulated sets" in capsys.readouterr().out
+    assert names_in(tmp_path / "cache") == ["compiled", "simulated_sets-of-mine"]
+    for words in (["LN83", "--clean"], ["LN83"], []):
+        with pytest.raises(SystemExit) as stopped:
+            simulate.main(words)
+        assert stopped.value.code == 2
+
+
+def test_the_cache_is_bounded_but_for_what_was_used_today(
+    written: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "MOST_CACHED", 2500)
+    roots = [simulated_data(["LN83"], 20, seed=seed, quiet=True) for seed in range(4)]
+    for root in roots:
+        (root / "LN83" / "frames").write_bytes(bytes(1000))
+    for number in (0, 1):
+        os.utime(roots[number], (1000 + number, 1000 + number))
+    simulated_data(["LN83"], 20, seed=3, quiet=True)
+    # 4000 bytes: the two of long ago have to go, the two of today may not.
+    assert [root.is_dir() for root in roots] == [False, False, True, True]
+    os.utime(roots[2], (1000, 1000))
+    simulated_data(["LN83"], 20, seed=3, quiet=True)
+    assert [root.is_dir() for root in roots] == [False, False, True, True]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import call_of, new_parser
 from sfxjax.data.set_description import cxidb76_name, sets_in
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
@@ -184,7 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw_figure(record, chosen.results / f"{chosen.name}.png")
     print(text)
     print(f"{chosen.name}.json, .md and .png are in {chosen.results} ({record['seconds']} s)")
-    print(f"next: python -m train.reduced --dataset {names[0]} --reduction {reductions[-1]} --labels 50")
+    reduction = shlex.quote(reductions[-1])
+    print(f"next: {call_of('train reduced')} --dataset {names[0]} --reduction {reduction} --labels 50")
 
 
 def slim(record: Mapping[str, Any]) -> dict[str, Any]:

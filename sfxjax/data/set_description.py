@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -232,10 +233,12 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
         raise UserError(f"the set {name!r} names no files; give files, folders or patterns")
     centre = fields.get("beam_centre")
     if centre is not None and (
-        len(centre) != 2 or not all(isinstance(part, (int, float)) for part in centre)
+        len(centre) != 2 or not all(isinstance(part, (int, float)) and math.isfinite(part) for part in centre)
     ):
         raise UserError(f"the beam centre of the set {name!r} is not x,y such as 960.5,958.2")
-
+    for key, least, most in (("good_bits", 0, 2**64 - 1), ("bad_bits", 0, 2**64 - 1), ("mask_good", 0, 1)):
+        if fields.get(key) is not None and not least <= fields[key] <= most:
+            raise UserError(f"{key}={fields[key]} of the set {name!r} makes no sense: give {least} to {most}")
     min_spots = fields.get("min_spots")
     if min_spots is not None and min_spots < 1:
         raise UserError(f"min_spots={min_spots} of the set {name!r} makes no sense: give 1 or more")

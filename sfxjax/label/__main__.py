@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import call_of, new_parser
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
@@ -71,13 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listening, token = listen(options.out / f".{options.name}.address.json", options.port)
         port = listening.getsockname()[1]
         print(f"label at http://127.0.0.1:{port}/?token={token}", flush=True)
-        print(
-            f"next: sfxjax screen FILE --model {options.out} --out DIR (Ctrl-C ends the labelling)",
-            flush=True,
-        )
+        print(f"next, after Ctrl-C: {next_step(options.out)}", flush=True)
         server = uvicorn.Server(uvicorn.Config(application(session, token, port), log_level="warning"))
         server.run(sockets=[listening])
     return 0
+
+
+def next_step(out: Path) -> str:
+    """Return the command that screens with what was labelled into a folder."""
+    return f"{call_of('screen')} FILE --model {shlex.quote(str(out))} --out DIR"
 
 
 if __name__ == "__main__":

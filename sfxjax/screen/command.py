@@ -14,15 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sfxjax.compilation import keep_compiled
+from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.inputs import find_files
-from sfxjax.devices import device_line, join_processes
+from sfxjax.devices import device_line, free_memory, join_processes
 from sfxjax.errors import UserError
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
+from sfxjax.progress import rate
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions
@@ -33,6 +35,9 @@ EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
 POLL_SECONDS = 1.0
 LIST_SECONDS = 30.0
+# Memory of a frame of a batch, with the batches under way before and after it, and of a reader with the frames it holds ready.
+FRAME_BYTES = 4 * CROP * CROP * 4
+READER_BYTES = 120 * 2**20
 
 
 def screen_run(options: argparse.Namespace) -> int:
@@ -59,6 +64,7 @@ def screen_run(options: argparse.Namespace) -> int:
         allow_links=options.allow_links,
         growing=options.follow is not None,
     )
+    check_memory(options.batch_size, options.readers, free_memory())
     if options.geometry is not None:
         read_geometry(options.geometry)  # Its mistakes are told here, not by a reader.
     if options.distributed and options.follow is not None:
@@ -93,6 +99,28 @@ def screen_run(options: argparse.Namespace) -> int:
             _say(f"process {process[0]} has done its part; process 0 writes the lists")
             return 0
         return write_everything(screening, model, threshold, decided, options)
+
+
+def check_memory(batch_size: int | None, readers: int | None, free: int | None) -> None:
+    """Refuse more than the machine's memory holds.
+
+    Args:
+        batch_size: frames scored at once; None: chosen to fit.
+        readers: processes; None: likewise.
+        free: bytes of memory; None: not known.
+
+    Raises:
+        UserError: batches or readers need more.
+    """
+    for option, count, each in (
+        ("--batch-size", batch_size, FRAME_BYTES),
+        ("--readers", readers, READER_BYTES),
+    ):
+        if count is not None and free is not None and count * each > free:
+            raise UserError(
+                f"{option} {count} needs about {count * each / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free; "
+                f"give {max(free // each, 1)} or fewer"
+            )
 
 
 def _open(screening: Screening, options: argparse.Namespace) -> None:
@@ -268,9 +296,9 @@ class _Progress:
         self._hits += int(np.sum(scores >= self._threshold))
         self._scored += int(np.sum(~np.isnan(scores)))
         speed = self._bar.tasks[0].speed
-        rate = f"{speed:.0f} frames/s" if speed else ""
+        pace = rate(speed) if speed else ""
         share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
-        self._bar.update(self._task, advance=count, rate=rate, hits=share)
+        self._bar.update(self._task, advance=count, rate=pace, hits=share)
 
 
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:

@@ -129,12 +129,14 @@ def write_report(
     rows = "".join(
         f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in findings.facts
     )
-    parts += [f"<table>{rows}</table>", "<h2>Hit rate over the run</h2>", image(rate_figure(findings))]
-    parts += ["<h2>Scores</h2>", image(_histogram(findings))]
+    parts += [f"<table>{rows}</table>", "<h2>Hit rate over the run</h2>", rate_image(findings)]
+    parts += ["<h2>Scores</h2>", image(_histogram(findings), _histogram_words(findings))]
     if means:
         parts.append("<h2>Mean images</h2><div>")
         for label, (mean, frames) in means.items():
-            parts.append(_picture(mean, np.isfinite(mean), f"{label}: mean of {frames}"))
+            of_class = int(np.sum(findings.labels == label))
+            of_all = "" if frames == of_class else f" of {of_class}, evenly spaced over the run"
+            parts.append(_picture(mean, np.isfinite(mean), f"{label}: mean of {frames}{of_all}"))
         parts.append("</div>")
     for heading, places in chosen_frames(findings):
         if len(places):
@@ -215,9 +217,32 @@ def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
     return f'<figure><img src="{address}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
 
-def image(figure: Figure) -> str:
-    """Return a figure as an HTML image."""
-    return f'<img class="plot" src="{data_address(png_of_figure(figure))}" alt="">'
+def image(figure: Figure, words: str) -> str:
+    """Return a figure as an HTML image.
+
+    Args:
+        figure: a plot.
+        words: what it shows, for those who do not see it.
+    """
+    return f'<img class="plot" src="{data_address(png_of_figure(figure))}" alt="{escaped(words)}">'
+
+
+def rate_image(findings: Findings) -> str:
+    """Return the hit rate over the run as an HTML image."""
+    known = [100 * block["rate"] for block in hit_rate(findings.labels) if block["rate"] is not None]
+    between = f", between {min(known):.0f} and {max(known):.0f} % in blocks of frames" if known else ""
+    scored = int(np.sum(findings.labels != ERROR))
+    share = 100 * int(np.sum(findings.labels == HIT)) / max(scored, 1)
+    return image(rate_figure(findings), f"Hit rate over the run: {share:.1f} % of {scored} frames{between}.")
+
+
+def _histogram_words(findings: Findings) -> str:
+    scores = findings.scores[~np.isnan(findings.scores)]
+    above = int(np.sum(scores >= np.float32(findings.threshold)))
+    return (
+        f"Histogram of the scores of {len(scores)} frames: {above} are at or above the threshold, "
+        f"{findings.threshold:.4g}, {int(np.sum((scores > 0.1) & (scores < 0.9)))} lie between 0.1 and 0.9."
+    )
 
 
 def escaped(text: str) -> str:

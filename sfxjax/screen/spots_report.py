@@ -10,7 +10,7 @@ import numpy as np
 from sfxjax.files import atomic_write_text
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
-from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_figure
+from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_image
 from sfxjax.spots.frame_pixels import frame_pixels
 
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ def write_spots_report(
     findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
     rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
     parts = [f"<h1>{findings.title}</h1>", f"<table>{rows}</table>"]
-    parts += ["<h2>Hit rate over the run</h2>", image(rate_figure(findings))]
-    parts += ["<h2>Spots a frame</h2>", image(_spots_figure(expected, labels))]
+    parts += ["<h2>Hit rate over the run</h2>", rate_image(findings)]
+    parts += [
+        "<h2>Spots a frame</h2>",
+        image(_spots_figure(expected, labels), _spots_words(expected, labels)),
+    ]
     for heading, places in _chosen(scores, expected, labels):
         if len(places):
             parts.append(f"<h2>{heading}</h2><div>")
@@ -138,6 +141,15 @@ def _powder(sources: Sources, frames: list[CountedFrame]) -> tuple[str, int] | N
     for frame in chosen[1:]:
         largest = np.fmax(largest, _pixels(sources, frame))
     return _circled(largest, (), (), "virtual powder"), len(chosen)
+
+
+def _spots_words(expected: np.ndarray, labels: np.ndarray) -> str:
+    medians = [
+        f"{name} {np.median(expected[labels == label]):.1f} in the middle"
+        for label, name in ((HIT, "hits"), (MISS, "misses"))
+        if (labels == label).any()
+    ]
+    return f"Expected visible spots of each frame, by its place in the run: {', '.join(medians) or 'none'}."
 
 
 def _spots_figure(expected: np.ndarray, labels: np.ndarray) -> Figure:

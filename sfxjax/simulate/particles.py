@@ -22,8 +22,9 @@ from sfxjax.data.labels import HIT, MISS, write_annotations
 from sfxjax.data.set_description import LABEL_FILE, MASK_FILE, SetDescription
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_folder, user_cache_folder
+from sfxjax.files import atomic_folder, make_folder, user_cache_folder
 from sfxjax.progress import progress
+from sfxjax.simulate.cache import used
 from sfxjax.simulate.write import FEWEST_SIMULATED, TRUTH_FILE, only_writer
 
 # Raise it whenever the same set and seed give other frames.
@@ -205,7 +206,8 @@ def particle_set(name: str, frames: int = 2000, seed: int = 0, *, quiet: bool = 
         raise UserError(f"--frames must be at least {FEWEST_SIMULATED}, not {frames}")
     parameters = PARTICLE_SETS[name.upper()]
     root = user_cache_folder() / f"simulated_particles-v{PARTICLES_VERSION}-{frames}-seed{seed}"
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
+    used(root)
     folder = root / parameters.name
     if not folder.is_dir():
         with only_writer(folder, quiet):

@@ -31,12 +31,14 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder, make_folder, user_cache_folder
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
+from sfxjax.simulate.cache import cache_line, clean, used
 from sfxjax.simulate.detector import SATURATION
 from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_set
 from sfxjax.simulate.sets import CROP, ShotPlan, Truth, plan_run, simulate_frames
 
 TRUTH_FILE = "truth.h5"
 FEWEST_SIMULATED = 10  # fewer cannot hold the three classes
+MOST_AT_ONCE = 1024  # frames of a batch, 2 GB of them
 GROUP_SIZE = 200  # frames in a group of the file
 # Part of the cache folder's name: raise it whenever the same parameters give other frames, labels or files.
 GENERATOR_VERSION = 3
@@ -107,6 +109,7 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
     _check_numbers(frames, seed)
     root = user_cache_folder() / f"simulated_sets-v{GENERATOR_VERSION}-{frames}-seed{seed}-{_fingerprint()}"
     make_folder(root)
+    used(root)
     for parameters in wanted:
         target = root / parameters.name
         # A set has its name only when it is whole, so looking for the folder is enough.
@@ -115,6 +118,8 @@ def simulated_data(names: Sequence[str], frames: int = 2000, seed: int = 0, *, q
         with only_writer(target, quiet):
             if not target.is_dir():
                 _write_set(parameters, target, frames, seed, False, 32, None, quiet)
+                if not quiet:
+                    print(cache_line())
     return root
 
 
@@ -194,6 +199,7 @@ def _simulate(
 ) -> Iterator[tuple[np.ndarray, Truth]]:
     """Yield the run's frames and their truth, batch by batch, on the host."""
     plan = plan_run(parameters, frames, seed)
+    batch = min(batch, frames)
 
     def start(first: int) -> tuple[jax.Array, Truth]:
         # The last batch is filled up with its last frame, or it would be compiled anew for its own length.
@@ -244,8 +250,8 @@ def _check_numbers(frames: int, seed: int, batch: int = 1) -> None:
         raise UserError(f"a set of {frames} frames is too small; ask for at least {FEWEST_SIMULATED}")
     if not 0 <= seed < 2**31:
         raise UserError(f"seed {seed} is out of range; choose one from 0 to {2**31 - 1}")
-    if batch < 1:
-        raise UserError(f"batches of {batch} frames are too small; choose at least 1")
+    if not 1 <= batch <= MOST_AT_ONCE:
+        raise UserError(f"batches of {batch} frames make no sense; choose 1 to {MOST_AT_ONCE}")
 
 
 def _check_room(folder: Path, frames: int, shape: tuple[int, int]) -> None:
@@ -303,14 +309,26 @@ def only_writer(target: Path, quiet: bool) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = new_parser("sfxjax.simulate", __doc__.split("\n")[0])
-    parser.add_argument("name", metavar="SET", help=f"one of {', '.join(SIMULATED_SETS)}")
+    parser.add_argument("name", metavar="SET", nargs="?", help=f"one of {', '.join(SIMULATED_SETS)}")
+    parser.add_argument(
+        "--clean", action="store_true", help="remove the simulated sets that other commands keep in the cache"
+    )
     parser.add_argument("--frames", type=int, default=2000, help="how many (default: 2000)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the set becomes DIR/SET")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the set becomes DIR/SET")
     parser.add_argument("--full", action="store_true", help="1920x1920 pixels, not the central 724x724")
     parser.add_argument("--seed", type=int, default=0, help="of the run (default: 0)")
     parser.add_argument("--batch", type=int, default=32, help="frames simulated at once (default: 32)")
     parser.add_argument("--compression", choices=("none", "bitshuffle", "gzip"), default="none")
     chosen = parser.parse_args(arguments)
+    if chosen.clean and (chosen.name is not None or chosen.out is not None):
+        parser.error("--clean removes sets of the cache; give it alone")
+    if chosen.clean:
+        count, size = clean()
+        folders = "1 folder" if count == 1 else f"{count} folders"
+        print(f"removed {folders} of simulated sets, {size / 1e9:.1f} GB, from {user_cache_folder()}")
+        return
+    if chosen.name is None or chosen.out is None:
+        parser.error("name a SET and its folder by --out, or give --clean")
     folder = simulate_set(
         chosen.name.upper(),
         chosen.out,

@@ -16,6 +16,7 @@ import jax
 
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
+from sfxjax.data.labels import UNLABELLED
 from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
 from sfxjax.data.sets import FrameSet
 from sfxjax.data.splits import labelled_split
@@ -35,6 +36,8 @@ from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import check_folder, finished
 
 SIMULATED_FRAMES = 2000
+# Largest values of options: above them a mistake is likelier than a machine that holds it.
+MOST = {"epochs": 100_000, "steps": 1_000_000, "batch": 16_384, "frames": 1_000_000}
 
 
 def parser_for(
@@ -154,9 +157,9 @@ def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: s
     Raises:
         UserError: a value is out of range.
     """
-    for name in ("epochs", "steps", "batch", "frames"):
-        if getattr(chosen, name) < 1:
-            raise UserError(f"--{name} must be at least 1, not {getattr(chosen, name)}")
+    for name, most in MOST.items():
+        if not 1 <= getattr(chosen, name) <= most:
+            raise UserError(f"--{name} must be from 1 to {most}, not {getattr(chosen, name)}")
     strength = getattr(chosen, "strength", recipe.strength)
     if not (0 < chosen.learning_rate < 10 and 0 <= strength < 1000 and 0 <= chosen.seed < 2**31):
         raise UserError(
@@ -276,7 +279,18 @@ def named_sets(
 ) -> Callable[[], dict[str, PreparedSet]]:
     """Return a function that gives the prepared sets of a plan, when and if they are needed."""
     base = plan.recipe.base if plan.recipe.base.plain else None
+    if plan.labels is not None and plan.labelled in described:
+        return lambda: _with_labels(plan, described, base)
     return partial(prepared_sets, plan.sets, (plan.reduction,), described, plan.frames, base=base)
+
+
+def _with_labels(
+    plan: RunConfig, described: Mapping[str, SetDescription], base: BaseConfig | None
+) -> dict[str, PreparedSet]:
+    """Prepare the sets of a plan, once its labels are known to be enough: reading the frames takes minutes."""
+    with FrameSet(described[plan.labelled]) as labelled:
+        labelled_split(plan.labels, int((labelled.labels != UNLABELLED).sum()))
+    return prepared_sets(plan.sets, (plan.reduction,), described, plan.frames, base=base)
 
 
 def network_suffix(recipe: TrainingConfig) -> str:

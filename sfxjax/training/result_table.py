@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sfxjax.command_line import call_of
 from sfxjax.training.config import RunConfig
 from sfxjax.training.evaluation import at_chance
 from sfxjax.training.published import Pair
@@ -88,10 +89,10 @@ def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any
         balanced = tested[name]["balanced_accuracy"]["percent"]
         return [
             f"not for screening: on {name} the network is not better than chance ({balanced:.1f} % balanced)",
-            "next: python -m sfxjax.screen FILE --out DIR (counts spots, by a model that comes with the package), "
+            f"next: {call_of('screen')} FILE --out DIR (counts spots, by a model that comes with the package), "
             "or more --labels or --epochs",
         ]
     # Code of a user's own is run only where it is named again.
     own = plan.reduction is not None and ":" in plan.reduction
     code = f" --reduction {shlex.quote(str(plan.reduction))}" if own else ""
-    return [f"next: python -m sfxjax.screen FILE --model {shlex.quote(str(out))}{code} --out DIR"]
+    return [f"next: {call_of('screen')} FILE --model {shlex.quote(str(out))}{code} --out DIR"]

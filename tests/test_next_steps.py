@@ -1,0 +1,173 @@
+"""Every next step that a command prints runs as it is printed, and says what was left out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax import command_line
+from sfxjax.errors import called_as
+from sfxjax.label.__main__ import next_step
+from sfxjax.label.recalibration import Recalibration
+from sfxjax.models.checkpoint import save_model
+from sfxjax.progress import rate
+from sfxjax.screen.lists import index_commands
+from sfxjax.training.config import RunConfig, TrainingConfig
+from sfxjax.training.result_table import next_steps
+
+# A program of the name that checks that each file it is given is there.
+INDEXER = """#!/bin/sh
+for word in "$@"; do
+  case "$word" in *.lst|*.geom|*.expt) test -f "$word" || exit 3 ;; esac
+done
+echo "$0 $*" >> "$CALLS"
+"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for CrystFEL and DIALS on the path; returns the file that holds their calls."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("indexamajig", "dials.stills_process"):
+        (folder / name).write_text(INDEXER)
+        (folder / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return calls
+
+
+def in_shell(line: str, **names: object) -> subprocess.CompletedProcess[str]:
+    """Run a line as it was printed, its words in capitals replaced by names."""
+    for word, name in names.items():
+        line = re.sub(rf"\b{word}\b", shlex.quote(str(name)), line)
+    return subprocess.run(
+        line, shell=True, cwd=cases.REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def next_of(printed: str) -> str:
+    (line,) = [line for line in printed.splitlines() if line.startswith("next: ")]
+    return line.removeprefix("next: ")
+
+
+def spotted(path: Path) -> Path:
+    frames = np.random.default_rng(0).poisson(40, (4, 128, 128)).astype(np.uint16)
+    for place in np.random.default_rng(1).integers(6, 122, (9, 2)):
+        frames[::2, place[0] - 1 : place[0] + 2, place[1] - 1 : place[1] + 2] += 200
+    return cases.write_cxi(path, frames)
+
+
+def geometry(path: Path) -> Path:
+    panel = "p/min_fs = 0\np/max_fs = 127\np/min_ss = 0\np/max_ss = 127\np/corner_x = -64\np/corner_y = -64\n"
+    path.write_text(f"clen = 0.1\nphoton_energy = 9000\nres = 10000\n{panel}p/fs = x\np/ss = y\n")
+    return path
+
+
+def test_the_hits_of_counted_spots_go_to_the_indexer(
+    tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = spotted(tmp_path / "a run's.cxi")
+    out, geom = tmp_path / "out; of 'it'", geometry(tmp_path / "my detector.geom")
+    assert cases.screen(run, "--out", out, "--geometry", geom) == 0
+    ended = in_shell(next_of(capsys.readouterr().out))
+    assert ended.returncode == 0, ended.stderr
+    assert f"-i {out / 'hits.lst'} -g {geom} -o {out / 'hits.stream'}" in programs.read_text()
+    report = (out / "report.html").read_text()
+    assert "Index the hits</th><td>indexamajig -i &#x27;" in report
+
+
+def test_the_hits_of_a_model_go_to_either_program(tmp_path: Path, programs: Path) -> None:
+    for name in ("hits.lst", "hits.expt", "a b.geom"):
+        (tmp_path / name).touch()
+    for line in index_commands(tmp_path, str(tmp_path / "a b.geom")):
+        assert in_shell(line).returncode == 0
+    assert programs.read_text().count("\n") == 2
+    # Without a geometry the place for it is left open.
+    assert "-g FILE.geom" in index_commands(tmp_path, None)[0]
+
+
+def test_a_trained_model_screens_by_the_line_that_training_ends_with(tmp_path: Path) -> None:
+    run, folder = cases.write_cxi(tmp_path / "r.cxi", cases.frames(2, 128)), tmp_path / "my runs"
+    save_model(folder / "model", cases.tiny_model())
+    plan = RunConfig("dann", "LN83", "LO19", None, None, TrainingConfig())
+    (line,) = next_steps(folder, plan, {})
+    assert sys.executable in line or line.startswith("next: python -m sfxjax.screen ")
+    ended = in_shell(f"{line.removeprefix('next: ')} --no-report", FILE=run, DIR=tmp_path / "o o")
+    assert ended.returncode == 0, ended.stderr
+    assert len(cases.rows(tmp_path / "o o")) == 2
+
+
+def test_labels_screen_by_the_line_that_labelling_prints(tmp_path: Path) -> None:
+    run, labels = spotted(tmp_path / "r.cxi"), tmp_path / "my labels"
+    Recalibration(labels=3).save(labels)
+    ended = in_shell(f"{next_step(labels)} --no-report", FILE=run, DIR=tmp_path / "o")
+    assert ended.returncode == 0, ended.stderr
+    assert "fitted to 3 labels" in ended.stdout and len(cases.rows(tmp_path / "o")) == 4
+
+
+def test_another_command_is_called_as_this_one_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("python", "sfxjax"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "sfxjax")])
+    assert command_line.call_of("train reduced") == "python -m train.reduced"
+    monkeypatch.chdir("/")
+    assert command_line.call_of("screen") == f"{tmp_path.relative_to('/')}/python -m sfxjax.screen"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line.call_of("screen") == "python -m sfxjax.screen"
+    try:
+        called_as("sfxjax train dann")
+        assert command_line.call_of("screen") == "sfxjax screen"
+    finally:
+        called_as("")
+
+
+@pytest.mark.parametrize("way", ["spots", "model"])
+def test_a_mask_in_the_file_is_named_in_terminal_report_and_summary(
+    tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = spotted(tmp_path / "r.cxi")
+    with h5py.File(run, "a") as file:
+        mask = np.zeros((128, 128), np.uint16)
+        mask[:, :32] = 1
+        file["/entry_1/instrument_1/detector_1/data"] = file["/entry_1/data_1/data"]
+        file["/entry_1/instrument_1/detector_1/mask_shared"] = mask
+    options: list[object] = []
+    if way == "model":
+        options = ["--model", save_model(tmp_path / "m" / "model", cases.tiny_model()).parent, "--readers", 1]
+    assert cases.screen(run, "--out", tmp_path / "o", *options) == 0
+    words = r"mask_shared.*4,096 of 16,384 pixels \(25 %\) left out"
+    assert re.search(words, capsys.readouterr().out)
+    report = (tmp_path / "o" / "report.html").read_text()
+    assert re.search(words, report)
+    assert any(
+        re.search(words, line) for line in json.loads((tmp_path / "o" / "summary.json").read_text())["masks"]
+    )
+    # Whoever does not see the plots is told what they show.
+    plots = re.findall(r'<img class="plot" [^>]*alt="([^"]*)"', report)
+    assert len(plots) == 2 and plots[0].startswith("Hit rate over the run: ") and all(map(str.strip, plots))
+    assert not re.search(r'alt=""', report)
+
+
+def test_slow_work_has_a_speed() -> None:
+    assert [rate(speed, "steps") for speed in (0.034, 1.26, 9.94, 12.4, 1234.0)] == [
+        "0.034 steps/s",
+        "1.3 steps/s",
+        "9.9 steps/s",
+        "12 steps/s",
+        "1234 steps/s",
+    ]
