@@ -24,7 +24,7 @@ from sfxjax.models.checkpoint import save_model
 from sfxjax.screen.lists import OUTPUTS
 from sfxjax.screen.record_file import RecordFile, read_records
 
-LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json")
+LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "for_dials.py", "summary.json")
 
 
 @pytest.fixture(scope="module")

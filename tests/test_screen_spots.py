@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pytest
+from scipy import stats
 
 from sfxjax.errors import run_main
 from sfxjax.screen.__main__ import main as screen
+from sfxjax.screen.for_dials import place_on
+from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.spot_lists import hit_rate, hit_rate_line
 from sfxjax.screen.spots import main
 
 
@@ -56,7 +62,9 @@ def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:
     for k in range(12):
         assert np.hypot(*(places - [20 + 22 * k, 30 + 37 * k]).T).min() < 0.5
     assert len((tmp_path / "out" / "hits.lst").read_text().splitlines()) == 4
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["hit"] == 4
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["hit"] == summary["hit_rate"]["hits"] == 4 and summary["hit_rate"]["frames"] == 6
+    assert "libtbx.python" in (tmp_path / "out" / "for_dials.py").read_text()
 
 
 def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
@@ -133,3 +141,46 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
         assert run_main(lambda options=options: main([str(run), *options])) == 2
         said = capsys.readouterr().err
         assert message in said and said.count("\n") == 1
+
+
+def test_the_hit_rate_has_the_interval_of_its_sample_and_the_doubt_of_its_scores() -> None:
+    def frame(score: float | None) -> CountedFrame:
+        spots = None if score is None else SimpleNamespace(score=score)
+        return CountedFrame(None, 0, spots)  # type: ignore[arg-type]
+
+    scores = [0.9, 0.8, 0.6, 0.3, 0.1, 0.0, 0.0, 0.0]
+    found = hit_rate([*map(frame, scores), frame(None)])
+    exact = stats.binomtest(3, 8).proportion_ci(method="wilson")
+    assert (found["hits"], found["frames"], found["percent"]) == (3, 8, 37.5)
+    assert found["low"] == pytest.approx(100 * exact.low) and found["high"] == pytest.approx(100 * exact.high)
+    drawn = np.random.default_rng(0).random((200_000, len(scores))) < scores
+    assert found["expected"] == pytest.approx(drawn.sum(1).mean(), abs=0.01)
+    assert found["deviation"] == pytest.approx(drawn.sum(1).std(), abs=0.01)
+    assert hit_rate_line(found).startswith("3 hits among 8 frames: 37.5 % (95 % interval 13.7 to 69.4 %)")
+    assert hit_rate_line(hit_rate([frame(None)])) == "no frame could be read"
+
+
+class Panel(NamedTuple):
+    """A panel as DIALS' models have it."""
+
+    size: tuple[int, int]
+    offset: tuple[int, int] = (0, 0)
+
+    def get_image_size(self) -> tuple[int, int]:
+        return self.size
+
+    def get_raw_image_offset(self) -> tuple[int, int]:
+        return self.offset
+
+
+def test_places_on_the_panels_that_dials_knows() -> None:
+    assert place_on([Panel((100, 50))], 49.4, -0.4) == (0, 49.4, -0.4)
+    # Panels of 50 rows below one another: the middle of row 50 is the first of the second.
+    stack = [Panel((100, 50))] * 3
+    assert place_on(stack, 49.4, 7.0) == (0, 49.4, 7.0)
+    assert place_on(stack, 50.0, 7.0) == (1, 0.0, 7.0)
+    assert place_on(stack, 120.25, 7.0) == (2, 20.25, 7.0)
+    # Panels cut from one image.
+    cut = [Panel((100, 50)), Panel((100, 50), (100, 0)), Panel((100, 50), (0, 50))]
+    assert place_on(cut, 10.0, 130.5) == (1, 10.0, 30.5)
+    assert place_on(cut, 60.0, 30.0) == (2, 10.0, 30.0)

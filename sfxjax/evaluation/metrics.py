@@ -42,17 +42,17 @@ class Counts:
     @property
     def recall(self) -> Rate:
         """Positive frames called positive, of all positive frames; Wilson interval."""
-        return _rate(self.true_positive, self.true_positive + self.false_negative)
+        return rate(self.true_positive, self.true_positive + self.false_negative)
 
     @property
     def miss_accuracy(self) -> Rate:
         """Negative frames called negative, of all negative frames (specificity); Wilson interval."""
-        return _rate(self.true_negative, self.true_negative + self.false_positive)
+        return rate(self.true_negative, self.true_negative + self.false_positive)
 
     @property
     def precision(self) -> Rate:
         """Positive frames among those called positive; Wilson interval."""
-        return _rate(self.true_positive, self.true_positive + self.false_positive)
+        return rate(self.true_positive, self.true_positive + self.false_positive)
 
     @property
     def balanced_accuracy(self) -> Rate:
@@ -127,6 +127,13 @@ def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> tup
     low = 0.0 if successes == 0 else centre - reach
     high = 1.0 if successes == total else centre + reach
     return low, high
+
+
+def rate(successes: int, total: int) -> Rate:
+    """Return a rate and its Wilson interval, all None of nothing."""
+    if total == 0:
+        return Rate(None, None, None)
+    return Rate(successes / total, *wilson_interval(successes, total))
 
 
 def area_under_curve(labels: ArrayLike, scores: ArrayLike) -> float | None:
@@ -227,12 +234,6 @@ def summary(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.5) -> dic
         **rates,
         "area_under_curve": area_under_curve(labels, scores),
     }
-
-
-def _rate(successes: int, total: int) -> Rate:
-    if total == 0:
-        return Rate(None, None, None)
-    return Rate(successes / total, *wilson_interval(successes, total))
 
 
 def _percent(rate: Rate) -> dict[str, float | None]:

@@ -24,7 +24,7 @@ HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
 # Everything a screening writes beside its journal; each way of screening writes some.
 OUTPUTS = (
     *("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"),
-    *("hits.cxi", "class_means.h5", "report.html"),
+    *("hits.cxi", "for_dials.py", "class_means.h5", "report.html"),
 )
 
 

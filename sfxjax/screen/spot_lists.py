@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,58 @@ from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.data.frames import describe_all
 from sfxjax.data.hits_file import write_hits
 from sfxjax.data.read import FrameReader
+from sfxjax.evaluation.metrics import rate
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
 from sfxjax.screen.doubtful import repeated_spots
 from sfxjax.screen.found_spots import CountedFrame
-from sfxjax.screen.lists import ERROR, HIT, MISS, selected
+from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, selected
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
 
-LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json")
+FOR_DIALS = "for_dials.py"
+LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
 # CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
 RESULT = "/entry_1/result_1"
+
+
+def next_commands(out: Path, geometry: str | None) -> list[str]:
+    """Return the commands that index the hits: CrystFEL with peaks of its own, DIALS with the spots found here."""
+    script, expt, table = (shlex.quote(str(out / name)) for name in (FOR_DIALS, "strong.expt", "strong.refl"))
+    by_dials = f"libtbx.python {script} && dials.index {expt} {table} joint_indexing=False"
+    return [index_commands(out, geometry)[0], by_dials]
+
+
+def hit_rate(frames: list[CountedFrame]) -> dict[str, Any]:
+    """Sum up how many frames are hits, ready for JSON.
+
+    Returns:
+        `hits` and `frames`, those that could not be read apart; `percent`, `low` and `high`, the 95 % Wilson interval of the rate
+        in a run of which these frames are a sample; `expected` and `deviation`: mean and standard deviation of the number of
+        hits among these frames by the scores, as far as they are probabilities.
+    """
+    scores = np.array([frame.spots.score for frame in frames if frame.spots is not None])
+    hits = sum(frame.label == HIT for frame in frames)
+    found = rate(hits, len(scores))
+    percent = {name: None if value is None else 100 * value for name, value in asdict(found).items()}
+    return {
+        "hits": hits,
+        "frames": len(scores),
+        "percent": percent["value"],
+        "low": percent["low"],
+        "high": percent["high"],
+        "expected": float(scores.sum()),
+        "deviation": float(np.sqrt((scores * (1 - scores)).sum())),
+    }
+
+
+def hit_rate_line(found: dict[str, Any]) -> str:
+    """Write what `hit_rate` returns as a line."""
+    if not found["frames"]:
+        return "no frame could be read"
+    return (
+        f"{found['hits']} hits among {found['frames']} frames: {found['percent']:.1f} % (95 % interval {found['low']:.1f} to "
+        f"{found['high']:.1f} %); by their scores {found['expected']:.0f} ± {found['deviation']:.0f}"
+    )
 
 
 def write_spot_lists(
@@ -42,6 +86,7 @@ def write_spot_lists(
     atomic_write_text(out / "spots.csv", csv_text(found))
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))
     atomic_write_text(out / "misses.lst", "".join(events[MISS]))
+    atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
     labels = [frame.label for frame in frames]
     run = sources.run
     hits = selected(run.stacks, np.array(labels) == HIT)
@@ -51,6 +96,7 @@ def write_spot_lists(
         out / "summary.json",
         {
             **summary,
+            "hit_rate": hit_rate(frames),
             "min_snr": min_snr,
             "min_spots": min_spots,
             "files": describe_all([stack for stack in run.stacks if stack.file not in run.failed]),

@@ -30,10 +30,17 @@ from sfxjax.progress import progress
 from sfxjax.screen.doubtful import repeated_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
-from sfxjax.screen.lists import ERROR, HIT, index_commands, remove_outputs
+from sfxjax.screen.lists import ERROR, HIT, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
 from sfxjax.screen.sources import Sources
-from sfxjax.screen.spot_lists import LISTS, write_spot_hits, write_spot_lists
+from sfxjax.screen.spot_lists import (
+    LISTS,
+    hit_rate,
+    hit_rate_line,
+    next_commands,
+    write_spot_hits,
+    write_spot_lists,
+)
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
 
@@ -148,14 +155,15 @@ def count_run(options: argparse.Namespace) -> int:
     hits, errors = labels.count(HIT), labels.count(ERROR)
     for line in repeated_spots(frames):
         print(line)
+    print(hit_rate_line(hit_rate(frames)))
     print(
-        f"{hits} hits among {len(labels) - errors} frames: probably {min_spots} spots or more of "
-        f"signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
+        f"a hit probably shows {min_spots} spots or more of signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
     )
     if errors:
         print(f"{errors} frames could not be read; {out / 'frames.csv'} says why")
     if hits:
-        print(f"next: {index_commands(out, read.geometry)[0]}")
+        by_crystfel, by_dials = next_commands(out, read.geometry)
+        print(f"next: {by_crystfel}\nor, with these spots: {by_dials}")
     return int(errors > 0)
 
 

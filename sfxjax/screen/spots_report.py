@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfxjax.files import atomic_write_text
-from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands
+from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_image
+from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands
 from sfxjax.spots.frame_pixels import frame_pixels
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ def write_spots_report(
     scores = np.array([np.nan if frame.spots is None else frame.spots.score for frame in frames])
     expected = np.array([np.nan if frame.spots is None else frame.spots.expected for frame in frames])
     hits, errors = int(np.sum(labels == HIT)), int(np.sum(labels == ERROR))
-    known = len(frames) - errors
     facts = [
-        ("Result", f"{hits} hits among {known} frames ({100 * hits / max(known, 1):.1f} %)"),
+        ("Result", hit_rate_line(hit_rate(frames))),
         ("A hit", f"probably shows {min_spots} spots or more of signal to noise {min_snr:g}"),
         ("Files", ", ".join(dict.fromkeys(Path(frame.stack.file).name for frame in frames))[:300]),
         *(("Masks", line) for line in sources.run.masks[:6]),
@@ -54,7 +54,9 @@ def write_spots_report(
     if errors:
         facts.append(("Not read", f"{errors} frames; frames.csv says why"))
     if hits:
-        facts.append(("Index the hits", index_commands(path.parent, sources.reader.options.geometry)[0]))
+        facts += [
+            ("Index the hits", line) for line in next_commands(path.parent, sources.reader.options.geometry)
+        ]
     findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
     rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
     parts = [f"<h1>{findings.title}</h1>", f"<table>{rows}</table>"]

@@ -177,8 +177,9 @@ def find_spots(
         tall = frame.shape[-2] + separator
         ss = ss - np.floor((ss + 0.5) / tall) * separator
     result = FrameSpots(
-        float(counts[min_spots:].sum()),
-        float(counts[MANY_SPOTS:].sum()),
+        # Rounding may lift a sum of probabilities above 1.
+        min(float(counts[min_spots:].sum()), 1.0),
+        min(float(counts[MANY_SPOTS:].sum()), 1.0),
         float(expected),
         0.0,
         ss,
