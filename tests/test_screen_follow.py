@@ -188,3 +188,23 @@ def test_another_run_under_a_followed_name_gets_no_scores_of_the_first(tmp_path:
         screening.find_frames()
         screening.check_files()
         assert lines.count(said) == 2 and screening.left() == 6
+
+
+def test_bad_pixels_of_one_run_are_not_taken_for_those_of_the_next(tmp_path: Path, model: Path) -> None:
+    data = cases.frames(20, 724)
+    noise = np.random.default_rng(5).integers(600, 2000, (40, 120))
+    options = ScreenOptions((str(tmp_path / "run.cxi"),), tmp_path / "o", ReadOptions(), 4, 1)
+    found = []
+    for rows, pixels in ((slice(100, 140), 4800), (slice(300, 340), 4800), (slice(0, 0), 0)):
+        run = data.copy()
+        run[:, rows, 300:420] = noise[: rows.stop - rows.start]
+        cases.write_cxi(tmp_path / "run.cxi", run)
+        with Screening(load_model(model), options) as screening:
+            screening.open()
+            assert screening.left() == 20
+            assert (f"{pixels} pixels never change" in screening.run.bad_pixels) is bool(pixels)
+            screening.score()
+            found.append(screening.run.scores())
+        whole = Screener(cases.tiny_model(), batch_size=4).screen(run).scores
+        np.testing.assert_allclose(found[-1], whole, rtol=1e-5)
+    assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])

@@ -83,7 +83,9 @@ class Journal:
         self._file = RecordFile(path)
         try:
             self._take_up()
-            remove_leftovers(path.parent, OUTPUTS)
+            # Of several processes that share a screening the first writes the lists.
+            if path.suffix in (".journal", ".0"):
+                remove_leftovers(path.parent, OUTPUTS)
         except BaseException:
             self._file.close()
             raise
@@ -107,7 +109,7 @@ class Journal:
         self.known.put(record)
 
     def add_bad_pixels(self, record: Any) -> None:
-        """Record which pixels were found bad, ready for JSON: what was known of frames before is not known any more."""
+        """Record which pixels were found bad, ready for JSON, or None: what was known of frames before is not known any more."""
         self._file.add({"bad_pixels": record})
         self._forget_all(record)
 

@@ -118,8 +118,15 @@ class Screening:
             # What a file links to is looked at again where the file itself has changed.
             if known is None or states_again(known) != known:
                 self._states[name] = self.readers.states(name)
+        before = self.run.results.known()
         for line in self.journal.check_files(self._states, self._same_frames):
             self._say(line)
+        changed = set(before) - set(self.run.results.known())
+        if self.journal.bad_pixels is not None and changed & {stack.file for stack, _ in self._looked_at()}:
+            # The pixels found bad are another run's.
+            self._bad = BadPixels()
+            self.run.bad_pixels = ""
+            self.journal.add_bad_pixels(None)
 
     def left(self) -> int:
         """Count the frames that no process has screened yet."""
@@ -316,14 +323,19 @@ class Screening:
     def _has_mask(self, stack: FrameStack) -> bool:
         return bool(self.options.read.mask or stack.mask_dataset or stack.frame_masks)
 
+    def _looked_at(self) -> list[Frame]:
+        """Return the frames in which bad pixels are looked for."""
+        readable = (stack for stack in self.run.stacks if not self._reason_without_reading(stack))
+        frames = ((stack, number) for stack in readable for number in range(stack.frames))
+        return list(islice(frames, BAD_PIXEL_FRAMES))
+
     def find_bad_pixels(self) -> None:
         """Look for bad pixels where no mask tells them, once there are enough frames; what was scored before is scored again."""
         assert self.journal is not None
         readable = [stack for stack in self.run.stacks if not self._reason_without_reading(stack)]
         if not readable or any(self._has_mask(stack) for stack in readable):
             return
-        frames = ((stack, number) for stack in readable for number in range(stack.frames))
-        if self._bad.find(self.readers, list(islice(frames, BAD_PIXEL_FRAMES)), self._mask(readable[0])):
+        if self._bad.find(self.readers, self._looked_at(), self._mask(readable[0])):
             self.journal.add_bad_pixels(self._bad.to_json())
             self.run.bad_pixels = self._bad.line
             self._say_once(f"no mask given: {self._bad.line}")
