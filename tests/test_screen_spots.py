@@ -77,7 +77,7 @@ def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
     assert not (tmp_path / "spots" / "report.html").exists()
     report = (tmp_path / "screen" / "report.html").read_text()
     # Two headings show the four hits: those with most spots, and those drawn as misses none.
-    circled = [part.count("<circle") for part in report.split("<figure>")[1:]]
+    circled = [part.count("<circle") for part in report.split("<figure")[1:]]
     assert [abs(count - 12) <= 1 for count in circled[:4]] == [True] * 4 and "<h2>Misses" in report
     wanted = [row for row in rows(tmp_path / "spots" / "spots.csv") if row["event"] == "//2"][:12]
     with h5py.File(tmp_path / "screen" / "hits.cxi") as file:

@@ -37,6 +37,8 @@ class Panel:
         ss_vector: (x, y) of one step along slow scan, pixels.
         flags: which values mark its bad pixels.
         edge: rows and columns along its edges that are bad (CrystFEL's mask_edge_pixels).
+        distance: from the sample, metres; None: not given as a number.
+        pixels_per_metre: of its pixels; None: not given.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Panel:
     ss_vector: tuple[float, float]
     flags: Flags = ()
     edge: int = 0
+    distance: float | None = None
+    pixels_per_metre: float | None = None
 
     @property
     def begin(self) -> tuple[int, int]:
@@ -133,6 +137,7 @@ class Geometry:
         bad_regions: of bad pixels.
         frame_axis: axis of the data set that counts the frames.
         notes: what the file says of bad pixels and is not done here.
+        wavelength: of the beam, Angstrom; None: not given as a number.
     """
 
     panels: tuple[Panel, ...]
@@ -141,6 +146,7 @@ class Geometry:
     bad_regions: tuple[BadRegion, ...] = ()
     frame_axis: int = 0
     notes: tuple[str, ...] = ()
+    wavelength: float | None = None
 
     @property
     def axes(self) -> int:

@@ -18,6 +18,9 @@ from sfxjax.errors import UserError, explain_os_error
 _VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")
 _MASK_KEY = re.compile(r"mask(\d*)_(data|file|goodbits|badbits)|mask|mask_(file|good|bad)")
 _MOST_MASKS = 8
+_METRES = {"": 1.0, "m": 1.0, "mm": 1e-3}
+# eV Angstrom (CODATA 2018).
+PLANCK_TIMES_LIGHT = 12398.419843320026
 _NOT_PANELS = ("rigid_group", "group_", "bad")
 _REGION_KEYS = {f"{end}_{axis}" for end in ("min", "max") for axis in ("fs", "ss", "x", "y")} | {"panel"}
 
@@ -90,7 +93,8 @@ def parse_geometry(text: str, path: str | Path) -> Geometry:
     for region in regions:
         _check_region(region, panels, set(named), path)
     notes = _not_done([defaults, *used.values()], bad.values(), path)
-    return Geometry(panels, common.get("data"), masks, regions, axes.pop(), notes)
+    wavelength = _wavelength({**defaults, **next(iter(used.values()))})
+    return Geometry(panels, common.get("data"), masks, regions, axes.pop(), notes, wavelength)
 
 
 def _check_region(region: BadRegion, panels: tuple[Panel, ...], named: set[str], path: str | Path) -> None:
@@ -187,7 +191,34 @@ def _panel(name: str, fields: Fields, flags: Flags) -> Panel:
     if not 0 <= edge < 2**20:
         raise ValueError(f"mask_edge_pixels of panel {name}")
     where = frame_dims.index("ss"), frame_dims.index("fs")
-    return Panel(name, tuple(first), *where, size, corner, fs_vector, ss_vector, flags, edge)
+    distance, offset = _quantity(fields.get("clen"), _METRES), _quantity(fields.get("coffset", "0"), _METRES)
+    if distance is not None:
+        distance = distance + offset if offset is not None and distance + offset > 0 else None
+    pixels = _quantity(fields.get("res"), {"": 1.0})
+    return Panel(
+        *(name, tuple(first), *where, size, corner, fs_vector, ss_vector, flags, edge),
+        distance=distance,
+        pixels_per_metre=pixels if pixels and pixels > 0 else None,
+    )
+
+
+def _wavelength(fields: Fields) -> float | None:
+    """Return the beam's wavelength, Angstrom; None where it is not given, or by the path of a data set."""
+    wavelength = _quantity(fields.get("wavelength"), {"": 1e10, "m": 1e10, "A": 1.0})
+    energy = _quantity(fields.get("photon_energy"), {"": 1.0, "eV": 1.0, "keV": 1e3, "MeV": 1e6})
+    if wavelength is None and energy is not None and energy > 0:
+        wavelength = PLANCK_TIMES_LIGHT / energy
+    return wavelength if wavelength is not None and wavelength > 0 else None
+
+
+def _quantity(text: str | None, units: dict[str, float]) -> float | None:
+    """Return a number with its unit, as `0.1`, `100 mm` or `9.5 keV`; None of what is no such thing."""
+    number, _, unit = (text or "").partition(" ")
+    try:
+        value = float(number) * units[unit.strip()]
+    except (ValueError, KeyError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _dims(fields: Fields) -> list[str] | None:

@@ -67,10 +67,10 @@ class FrameReader:
         self.options = options
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
-        self._geometry = None if options.geometry is None else read_geometry(options.geometry)
+        self.geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
-        self._masks = StackMasks(options, self._geometry, self.dataset)
+        self._masks = StackMasks(options, self.geometry, self.dataset)
 
     def __enter__(self) -> FrameReader:
         return self
@@ -93,7 +93,7 @@ class FrameReader:
         """
         path = Path(name)
         self._bound_open_files()
-        geometry = self._geometry
+        geometry = self.geometry
         try:
             kind = format_name(path)
         except OSError as error:
@@ -138,8 +138,8 @@ class FrameReader:
             masks = self.dataset(stack, stack.frame_masks)
             own = self._masks.frame(stack, np.asarray(masks[_place(stack, frame)]))
             mask = own if mask is None else mask & own
-        if self._geometry is not None and self._geometry.has_flags:
-            unflagged = self._geometry.unflagged(pixels, self._geometry.numbers(stack.raw_shape))
+        if self.geometry is not None and self.geometry.has_flags:
+            unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
             mask = unflagged if mask is None else mask & unflagged
         return WholeFrame(pixels, mask, self._limit(stack, pixels))
 
@@ -225,12 +225,10 @@ class FrameReader:
         good = None
         if stack.frame_masks and not self._masks.replaced(stack):
             good = self._masks.frame(stack, self._crop(self.dataset(stack, stack.frame_masks), stack, frame))
-        if self._geometry is not None and self._geometry.has_flags:
-            numbers = self._geometry.numbers(stack.raw_shape).reshape(-1)
+        if self.geometry is not None and self.geometry.has_flags:
+            numbers = self.geometry.numbers(stack.raw_shape).reshape(-1)
             index = self._index(stack)
-            unflagged = self._geometry.unflagged(
-                crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1)
-            )
+            unflagged = self.geometry.unflagged(crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1))
             good = unflagged if good is None else good & unflagged
         return ReadCrop(_cast(crop, dtype), good, "", self._limit(stack, crop))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,13 @@ from sfxjax.data.frames import FrameStack, describe_all
 from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader, WholeFrame
+from sfxjax.data.resolution import resolution
 from sfxjax.errors import UserError
 from sfxjax.screen.made_by import mask_digest
 from sfxjax.screen.run import Run, unreadable
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
 
 NO_MASK = "no mask in the files and none given: pixels are left out by their values alone"
 # Lines about the files and their masks that the terminal is told of.
@@ -99,6 +104,11 @@ class Sources:
     def bad_pixels(self) -> str:
         """Return what tells the pixels found bad from any others."""
         return " ".join(f"{shape}: {mask_digest(~bad)}" for shape, bad in self._bad.items())
+
+    def resolution(self, stack: FrameStack, spots: FrameSpots) -> np.ndarray | None:
+        """Return the resolution of a frame's spots, Angstrom, NaN where it is not known; None without a geometry."""
+        geometry = self.reader.geometry
+        return None if geometry is None else resolution(geometry, spots.ss, spots.fs, stack.raw_shape)
 
     def read(self, stack: FrameStack, number: int) -> WholeFrame:
         """Read a frame, with the pixels found bad among those left out.

@@ -81,7 +81,8 @@ def write_spot_lists(
         event = stack.event(frame.number)
         if spots is not None:
             events[frame.label].append(f"{crystfel_line(stack.file, event)}\n")
-        found += spot_rows(stack.file, event, spots)
+        resolved = None if spots is None else sources.resolution(stack, spots)
+        found += spot_rows(stack.file, event, spots, resolved)
         rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
     atomic_write_text(out / "spots.csv", csv_text(found))
     atomic_write_text(out / "hits.lst", "".join(events[HIT]))

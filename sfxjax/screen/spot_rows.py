@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sfxjax.screen.lists import ERROR
 
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 FRAME_COLUMNS = ("file", "event", "index", "score", "label", "spots", "fourth_snr", "reason")
-SPOT_COLUMNS = ("file", "event", "ss", "fs", "snr", "probability")
+SPOT_COLUMNS = ("file", "event", "ss", "fs", "snr", "probability", "resolution")
 
 
 def frame_row(
@@ -35,12 +38,19 @@ def frame_row(
     return file, event, index, *numbers, reason
 
 
-def spot_rows(file: str, event: str, spots: FrameSpots | None) -> list[tuple[Any, ...]]:
-    """Return the rows of `spots.csv` for a frame's spots."""
+def spot_rows(
+    file: str, event: str, spots: FrameSpots | None, resolution: np.ndarray | None = None
+) -> list[tuple[Any, ...]]:
+    """Return the rows of `spots.csv` for a frame's spots, whose resolution in Angstrom may be NaN or not known at all."""
     if spots is None:
         return []
-    columns = spots.ss, spots.fs, spots.signal_to_noise, spots.probability
-    return [(file, event, *(f"{value:.2f}" for value in values)) for values in zip(*columns, strict=True)]
+    if resolution is None:
+        resolution = np.full(len(spots.ss), np.nan)
+    columns = spots.ss, spots.fs, spots.signal_to_noise, spots.probability, resolution
+    return [
+        (file, event, *("" if math.isnan(value) else f"{value:.2f}" for value in values))
+        for values in zip(*columns, strict=True)
+    ]
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def write_spots_report(
     scores = np.array([np.nan if frame.spots is None else frame.spots.score for frame in frames])
     expected = np.array([np.nan if frame.spots is None else frame.spots.expected for frame in frames])
     hits, errors = int(np.sum(labels == HIT)), int(np.sum(labels == ERROR))
+    resolved = _resolutions(sources, frames)
     facts = [
         ("Result", hit_rate_line(hit_rate(frames))),
         ("A hit", f"probably shows {min_spots} spots or more of signal to noise {min_snr:g}"),
@@ -49,6 +51,7 @@ def write_spots_report(
         *(("Masks", line) for line in sources.run.masks[:6]),
         *(("Values left out", line) for line in sources.run.value_lines()),
         *((("Bad pixels", sources.run.bad_pixels),) if sources.run.bad_pixels else ()),
+        *((("Resolution", _resolution_line(resolved)),) if len(resolved) else ()),
         *(("Note", note) for note in sources.notes[:10]),
     ]
     if errors:
@@ -65,11 +68,21 @@ def write_spots_report(
         "<h2>Spots a frame</h2>",
         image(_spots_figure(expected, labels), _spots_words(expected, labels)),
     ]
+    if len(resolved):
+        parts += [
+            "<h2>Resolution of the spots of hits</h2>",
+            image(_resolution_figure(resolved), _resolution_line(resolved)),
+        ]
+    pictures = []
     for heading, places in _chosen(scores, expected, labels):
         if len(places):
-            parts.append(f"<h2>{heading}</h2><div>")
-            parts += [_picture(sources, frames[place], place) for place in places]
-            parts.append("</div>")
+            pictures.append(f'<div class="group"><h2>{heading}</h2>')
+            pictures += [_picture(sources, frames[place], place) for place in places]
+            pictures.append("</div>")
+    gallery = Path(__file__).with_name("gallery.html").read_text()
+    # The script looks for the pictures, so these come first.
+    controls, script = gallery.split("<script>")
+    parts += [controls, *pictures, f"<script>{script}"]
     powder = _powder(sources, frames)
     if powder is not None:
         parts.append(f"<h2>Largest value of each pixel over {powder[1]} hits</h2><div>{powder[0]}</div>")
@@ -105,11 +118,19 @@ def _picture(sources: Sources, frame: CountedFrame, place: int) -> str:
     assert spots is not None
     where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"
     caption = f"{where}: {frame.label}, {spots.expected:.1f} spots, score {spots.score:.3f}"
-    return _circled(_pixels(sources, frame), spots.fs, spots.ss, caption)
+    known = {
+        "frame": place,
+        "label": frame.label,
+        "spots": f"{spots.expected:.3f}",
+        "score": f"{spots.score:.6f}",
+    }
+    return _circled(_pixels(sources, frame), spots.fs, spots.ss, caption, known)
 
 
-def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str) -> str:
-    """Draw a frame with circles around places."""
+def _circled(
+    values: np.ndarray, fs: Any, ss: Any, caption: str, known: Mapping[str, object] | None = None
+) -> str:
+    """Draw a frame with circles around places; what is known of it goes to the figure's data attributes."""
     height, width = values.shape
     shrink = max(1, -(-max(height, width) // SIDE))
     good = np.isfinite(values)
@@ -122,8 +143,9 @@ def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str) -> str:
         for x, y in zip(fs, ss, strict=True)
     )
     text = escaped(caption)
+    data = "".join(f' data-{name}="{escaped(str(value))}"' for name, value in (known or {}).items())
     return (
-        f'<figure><svg viewBox="0 0 {shown[0]} {shown[1]}" role="img" aria-label="{text}">'
+        f'<figure{data}><svg viewBox="0 0 {shown[0]} {shown[1]}" role="img" aria-label="{text}">'
         f'<image href="{address}" width="{shown[0]}" height="{shown[1]}"/>'
         f'<g fill="none" stroke="#d62728" stroke-width="{radius / 6:.2f}">{circles}</g></svg>'
         f"<figcaption>{text}</figcaption></figure>"
@@ -152,6 +174,36 @@ def _spots_words(expected: np.ndarray, labels: np.ndarray) -> str:
         if (labels == label).any()
     ]
     return f"Expected visible spots of each frame, by its place in the run: {', '.join(medians) or 'none'}."
+
+
+def _resolutions(sources: Sources, frames: list[CountedFrame]) -> np.ndarray:
+    """Return the resolution of all spots of hits, Angstrom, as far as a geometry tells it, (n,)."""
+    found = [
+        resolved
+        for frame in frames
+        if frame.label == HIT and frame.spots is not None
+        for resolved in [sources.resolution(frame.stack, frame.spots)]
+        if resolved is not None
+    ]
+    together = np.concatenate(found) if found else np.empty(0)
+    return together[np.isfinite(together)]
+
+
+def _resolution_line(resolved: np.ndarray) -> str:
+    """Say between which resolutions the spots of hits lie."""
+    finest, middle, coarsest = np.percentile(resolved, [5, 50, 95])
+    return f"of {len(resolved)} spots of hits half lie at {middle:.2f} Å or finer, 90 % between {coarsest:.2f} and {finest:.2f} Å"
+
+
+def _resolution_figure(resolved: np.ndarray) -> Figure:
+    figure, axes = figure_axes(9, 3)
+    # Spots that fill a detector evenly are spread evenly in 1 / d^2, nearly.
+    axes.hist(1 / resolved**2, bins=40, color="tab:blue")
+    low, high = axes.get_xlim()
+    ticks = np.linspace(max(low, 1e-4), high, 8)
+    axes.set_xticks(ticks, [f"{1 / np.sqrt(tick):.2f}" for tick in ticks])
+    axes.set(xlabel="resolution, Å (even in 1/d²)", ylabel="spots")
+    return figure
 
 
 def _spots_figure(expected: np.ndarray, labels: np.ndarray) -> Figure:
