@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sfxjax.evaluation.calibration import expected_calibration_error
 from sfxjax.training import reduced
 from sfxjax.training.command import prepared_sets, run
 from sfxjax.training.config import RunConfig
+from sfxjax.training.data import base_for
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import frame_range
 from sfxjax.training.run import SCORES_FILE
@@ -30,7 +32,7 @@ from sfxjax.training.scores import read_scores
 from .record import experiment_parser, markdown_table, mean_and_deviation, read, write
 
 VOTER_LABELS = 200
-TESTED_SETS = ("LN83", "LO19")
+VOTED_SETS = ("LN83", "LO19")
 # Chosen before anything was measured: all that a 1D CNN can be trained on, but those that count spots.
 MEMBERS = (
     "row_wise_decomposition",
@@ -73,10 +75,14 @@ def judge_voters(scores: Mapping[str, np.ndarray], truth: np.ndarray) -> list[di
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    chosen = read(experiment_parser("ensemble", "Five weak networks that vote."), arguments)
+    parser = experiment_parser("ensemble", "Five weak networks that vote.")
+    sets = ",".join(VOTED_SETS)
+    parser.add_argument("--sets", default=sets, help=f"simulated sets (default: {sets})")
+    chosen = read(parser, arguments)
+    names = chosen.sets.split(",")
     cells: list[dict[str, Any]] = []
     for seed in range(chosen.seeds):
-        for name in TESTED_SETS:
+        for name in names:
             scores, seconds = {}, {}
             for reduction in MEMBERS:
                 plan = RunConfig(
@@ -85,12 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     None,
                     VOTER_LABELS,
                     reduction,
-                    replace(reduced.RECIPE, seed=seed),
+                    replace(reduced.RECIPE, base=base_for(reduction, reduced.RECIPE.base), seed=seed),
                     None,
                     chosen.frames,
                 )
                 folder = chosen.runs / f"{name}-{reduction}-seed{seed}"
-                results = run(plan, lambda: prepared_sets(TESTED_SETS, MEMBERS, {}, chosen.frames), folder)
+                results = run(plan, partial(prepared_sets, [name], MEMBERS, {}, chosen.frames), folder)
                 scores[reduction], labels = read_scores(folder / SCORES_FILE)[name]
                 seconds[reduction] = results["training_seconds"]
             tested = frame_range("after_few", len(labels))
@@ -128,9 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     text = "\n\n".join(
         [
-            f"**Five weak networks and their vote** (simulated sets {' and '.join(TESTED_SETS)} of {chosen.frames} frames, "
-            f"{VOTER_LABELS} labels, {chosen.seeds} seeds, frames 401-2000; per cent, areas from 0 to 1; mean over the sets, ± "
-            "the standard deviation over seeds)",
+            f"**Five weak networks and their vote** (simulated {' and '.join(names)} of {chosen.frames} frames, "
+            f"{VOTER_LABELS} labels, {chosen.seeds} seed{'s' * (chosen.seeds > 1)}, frames 401-2000; per cent, areas from 0 to "
+            "1; mean over the sets, ± the standard deviation over seeds)",
             markdown_table(columns, rows),
         ]
     )
