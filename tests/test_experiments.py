@@ -155,20 +155,15 @@ def test_a_gan_helps_where_it_is_a_point_above_random_weights(tmp_path: Path) ->
 
 
 def test_features_are_alike_where_every_class_is_told_apart_less() -> None:
-    def record(after: float) -> dict[str, Any]:
-        def epochs(swing: float) -> list[dict[str, float]]:
-            return [{"label_accuracy": 0.9, "domain_accuracy": 0.5 + swing * (n % 2)} for n in range(9)]
+    def verdicts(after: float, swing: float) -> list[str]:
+        apart = {
+            "source-only CNN": {"miss": 90.0, "maybe": 80.0, "hit": 85.0},
+            "DANN": {"miss": after, "maybe": 79.0, "hit": 60.0},
+        }
+        late = {"label": [90.0, 95.0], "domain": [50.0, 50.0 + swing]}
+        found = feature_findings({"told_apart": apart, "late_accuracy": late})
+        assert all(finding.ours for finding in found)
+        return [finding.verdict for finding in found]
 
-        apart = {"source-only CNN": 90.0, "DANN": after, "DANN, strength 0": 95.0}
-        cells = [
-            {
-                "network": name,
-                "told_apart": {"miss": value, "maybe": 70.0 if name == "DANN" else value, "hit": value},
-            }
-            | {"epochs": epochs(0.2)}
-            for name, value in apart.items()
-        ]
-        return {"cells": cells}
-
-    assert [finding.verdict for finding in feature_findings(record(80))] == [HOLDS, FAILS, HOLDS]
-    assert [finding.verdict for finding in feature_findings(record(92))] == [FAILS, FAILS, HOLDS]
+    assert verdicts(70, 20) == [HOLDS, HOLDS, HOLDS]
+    assert verdicts(91, 9) == [FAILS, FAILS, FAILS]

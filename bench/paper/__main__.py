@@ -230,17 +230,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     found = read_runs(every, runs, counters)
     results.mkdir(parents=True, exist_ok=True)
-    pictures = draw_frames(folder, found[-1], results) | draw_runs(found, planned(every, runs), sets, results)
+    pictures = draw_frames(folder, found[-1], results)
+    more, shown = draw_runs(found, planned(every, runs), sets, results)
     seconds = round(time.monotonic() - began)
     asked = ["--quick"] * chosen.quick + [f"--seeds {chosen.seeds}"]
     asked += [] if chosen.only is None else [f"--only {chosen.only}"]
     notes = [
         f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
     ]
-    record = record_of(found, measured, notes)
+    record = record_of(found, measured, notes) | {"shown": shown}
     atomic_write_json(results / RECORD, record)
     write_answer(record, results)
-    print(f"{results}: report.html, tables.md, {RECORD} and {len(pictures)} pictures ({seconds} s)")
+    print(
+        f"{results}: report.html, tables.md, {RECORD} and {len(pictures) + len(more) + 1} pictures ({seconds} s)"
+    )
     print(
         f"next: open {results / 'report.html'}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
     )

@@ -88,7 +88,7 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         dann_lcn,
         plain[3],
         _below_transfer(means),
-        *feature_findings(read_stored(stored, "alignment")),
+        *feature_findings(record.get("shown"), read_stored(stored, "alignment")),
         _no_target_labels(means),
         *_compared(record),
         *_carried(means),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.data.labels import LABEL_WORDS
 from sfxjax.data.sets import open_set
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
@@ -24,6 +25,7 @@ from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
 from .curves import draw_precision_recall
+from .drawing import DrawnPanel
 from .examples import choose_examples, whole_frame
 from .figures import (
     draw_crop,
@@ -70,7 +72,7 @@ def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> dict[str, Path
 
 def draw_runs(
     runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
-) -> dict[str, Path]:
+) -> tuple[dict[str, Path], dict[str, Any]]:
     """Draw Figures 9 and 10, and the precision-recall curves, as far as the runs allow.
 
     Args:
@@ -80,18 +82,21 @@ def draw_runs(
         folder: for the pictures.
 
     Returns:
-        The pictures' files by key.
+        The pictures' files by key; and of Figures 9 and 10, empty where one is missing: `told_apart`, per cent by network and
+        class of ten frames or more, and `late_accuracy`, the least and the greatest of the `label` and the `domain`
+        classifier after a third of the epochs, per cent.
     """
     paths = {CURVES: folder / f"{CURVES}.png"}
     draw_precision_recall(runs, paths[CURVES])
     adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
     dann = min(adapted, key=lambda run: (run.target != SHOWN, run.source, run.seed), default=None)
     if dann is None:
-        return paths
+        return paths, {}
     simulated = "simulated sets: " if dann.simulated else ""
     paths["figure10"] = folder / "figure10.png"
+    log = read_log(dann.folder)
     plot_learning_curves(
-        read_log(dann.folder),
+        log,
         dann.record["epoch_kept"],
         f"{simulated}DANN {dann.source} -> {dann.target}",
         paths["figure10"],
@@ -102,10 +107,22 @@ def draw_runs(
         if run.variant == AS_PUBLISHED
         and (run.method, run.source, run.split, run.seed) == ("supervised", dann.source, "full", dann.seed)
     ]
-    if alone:
-        paths["figure9"] = folder / "figure9.png"
-        _draw_features(dann, alone[0], plans, sets, paths["figure9"])
-    return paths
+    if not alone:
+        return paths, {}
+    paths["figure9"] = folder / "figure9.png"
+    apart: dict[str, dict[str, float]] = {}
+    for panel in _draw_features(dann, alone[0], plans, sets, paths["figure9"]):
+        known = {} if panel.told_apart is None else {LABEL_WORDS[panel.label].lower(): panel.told_apart}
+        apart.setdefault(panel.network, {}).update(known)
+    if not all(apart.values()):
+        return paths, {}
+    late = {
+        key: [100 * line[f"{key}_accuracy"] for line in log[len(log) // 3 :]] for key in ("label", "domain")
+    }
+    return paths, {
+        "told_apart": apart,
+        "late_accuracy": {key: [min(values), max(values)] for key, values in late.items()},
+    }
 
 
 def _draw_features(
@@ -114,7 +131,7 @@ def _draw_features(
     plans: Mapping[Path, RunConfig],
     sets: Mapping[str, PreparedSet],
     path: Path,
-) -> None:
+) -> list[DrawnPanel]:
     """Draw Fig. 9 of the last fifth of both sets, which neither network was trained or validated on."""
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}
     places = {name: np.asarray(frame_range("last", len(each))) for name, each in pair.items()}
@@ -127,7 +144,7 @@ def _draw_features(
         )
         features[title] = (source, target)
     classes = [each.labels[places[name]] for name, each in pair.items()]
-    draw_features(
+    return draw_features(
         features,
         (classes[0], classes[1]),
         path,

@@ -40,9 +40,9 @@ CAPTIONS = {
     "figure7": "The smooth background goes, spots of all heights stay, in units of their surroundings.",
     "figure8": "Spots stand out as peaks above a level that all frames share; the more peaks, the surer the hit.",
     "figure9": "Adaptation here is not alignment: after DANN a linear classifier still tells the two sets apart by the "
-    "features, in some classes better than before. What DANN wins is recall, not features that overlap.",
-    "figure10": "Adaptation here is not alignment: the label classifier comes to a plateau while the domain classifier swings "
-    "about chance, yet a classifier trained afterwards tells the sets apart (Fig. 9). Chance here is not overlap.",
+    "features, as the numbers under the panels say. What DANN wins is recall, not features that overlap.",
+    "figure10": "Adaptation here is not alignment: the domain classifier near chance, while it trains, does not mean features "
+    "that overlap, for a classifier trained afterwards tells the sets apart (Fig. 9).",
     "overview": "Where a row has a diamond, the nearer the large dot, the better the paper's figure is met. Most rows of ours "
     "crowd near 97: what differs in the paper by tens of points differs here by one or two.",
     "precision_recall": "At the recall that an experiment asks for, read off the precision that a method leaves; dashed lines "
