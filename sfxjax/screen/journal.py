@@ -166,7 +166,7 @@ class Journal:
 
     def lines(self) -> list[str]:
         """Say what of an earlier screening is used or replaced."""
-        known = self.known.known().total()
+        known = sum(count for name, count in self.known.known().items() if name in self._now)
         replaced = (
             [f"what {self.path.parent} holds of another screening is replaced"] if self.replaced else []
         )
