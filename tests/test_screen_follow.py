@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -208,3 +209,72 @@ def test_bad_pixels_of_one_run_are_not_taken_for_those_of_the_next(tmp_path: Pat
         whole = Screener(cases.tiny_model(), batch_size=4).screen(run).scores
         np.testing.assert_allclose(found[-1], whole, rtol=1e-5)
     assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_folder_that_is_not_there_yet_is_followed_file_by_file(
+    tmp_path: Path, model: Path, with_model: bool
+) -> None:
+    data = cases.frames(4, 724)
+
+    def write() -> None:
+        time.sleep(1.5)
+        (tmp_path / "run").mkdir()
+        for number in range(2):
+            cases.write_cxi(tmp_path / f"{number}.cxi", data[2 * number : 2 * number + 2])
+            (tmp_path / f"{number}.cxi").rename(tmp_path / "run" / f"r{number}.cxi")
+            time.sleep(0.5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    more = ["--model", model, "--batch-size", "2"] if with_model else []
+    status = cases.screen(tmp_path / "run", "--out", tmp_path / "o", "--follow", "5", *more)
+    writer.join()
+    assert status == 0
+    rows = cases.rows(tmp_path / "o")
+    expected = [(f"r{number // 2}.cxi", f"//{number % 2}") for number in range(4)]
+    assert [(Path(row["file"]).name, row["event"]) for row in rows] == expected
+    assert {path.name for path in (tmp_path / "o").iterdir()} >= {"hits.lst", "hits.expt", "report.html"}
+
+
+def test_spots_followed_are_those_of_the_whole_run(tmp_path: Path) -> None:
+    from sfxjax.simulate.conditions import Condition, draw_frame
+
+    rng = np.random.default_rng(3)
+    shown = [Condition("counting", 3.0, 0.8, spots, "none", (), (320, 320)) for spots in (0, 14, 0, 14, 14)]
+    path = cases.write_cxi(tmp_path / "run.cxi", np.array([draw_frame(rng, each).values for each in shown]))
+    assert cases.screen(path, "--out", tmp_path / "followed", "--follow", "2") == 0
+    # The same again goes on, and finds nothing new.
+    lists = {name: (tmp_path / "followed" / name).read_bytes() for name in ("frames.csv", "spots.csv")}
+    assert cases.screen(path, "--out", tmp_path / "followed", "--follow", "2") == 0
+    assert lists == {name: (tmp_path / "followed" / name).read_bytes() for name in lists}
+    assert cases.screen(path, "--out", tmp_path / "whole") == 0
+    for name in ("spots.csv", "hits.lst", "misses.lst", "hits.expt"):
+        assert (tmp_path / "followed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    for ours, theirs in zip(cases.rows(tmp_path / "followed"), cases.rows(tmp_path / "whole"), strict=True):
+        assert ours == {**theirs, "weight": "1"}
+    report = (tmp_path / "followed" / "report.html").read_text()
+    assert "Hits with the most spots" in report
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_lists_of_what_was_followed(tmp_path: Path) -> None:
+    path = cases.write_cxi(tmp_path / "run.cxi", cases.frames(4, 320))
+    command = [
+        sys.executable,
+        "-m",
+        "sfxjax.screen",
+        str(path),
+        "--out",
+        str(tmp_path / "o"),
+        "--follow",
+        "60",
+    ]
+    process = subprocess.Popen(command, cwd=cases.REPOSITORY, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not (tmp_path / "o" / "frames.csv").exists() or len(cases.rows(tmp_path / "o")) < 4:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in process.communicate(timeout=20)[1] and process.returncode == 130
+    assert len(cases.rows(tmp_path / "o")) == 4

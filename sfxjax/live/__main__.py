@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sfxjax.command_line import new_parser
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
 from sfxjax.errors import UserError, run_main
-from sfxjax.interrupts import last_words
 from sfxjax.live.alarms import Alarms, read_alarms
+from sfxjax.live.command import last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
 from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
@@ -24,12 +22,9 @@ from sfxjax.live.monitor import Monitor
 from sfxjax.live.receiver import Receiver, Source
 from sfxjax.live.server import monitor_application, serve
 from sfxjax.live.sources.files import FileSource
-from sfxjax.live.statistics import estimated_hit_rate
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
 from sfxjax.web import LOOPBACK, listen, uvicorn_of
-
-LINE_SECONDS = 10.0
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -142,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         receiver.looked_at = monitor.looked_at
         _open_page(monitor, options)
     _say(f"waiting for frames from {source.name}; Ctrl-C ends it")
-    receive_until_stopped(receiver, options.quiet_for, monitor)
+    update = (lambda: None) if monitor is None else partial(monitor.update, receiver)
+    receive_until_stopped(receiver, options.quiet_for, update)
     keeper.close()
     for line in last_lines(receiver):
         _say(line)
@@ -156,71 +152,6 @@ def _open_page(monitor: Monitor, options: argparse.Namespace) -> None:
     monitor.pictures.start()
     host = f"[{options.host}]" if ":" in options.host else options.host
     _say(f"see http://{host}:{port}/?token={token}")
-
-
-def receive_until_stopped(
-    receiver: Receiver, quiet_for: float | None, monitor: Monitor | None = None
-) -> None:
-    """Receive until Ctrl-C or SIGTERM, or until nothing has come for so many seconds, with a line now and then."""
-    said = time.monotonic()
-
-    def step() -> None:
-        nonlocal said
-        if monitor is not None:
-            monitor.update(receiver)
-        if time.monotonic() - said > LINE_SECONDS:
-            said = time.monotonic()
-            _say(status_line(receiver))
-
-    def is_quiet() -> bool:
-        last = max(receiver.last_arrival, receiver.started)
-        return quiet_for is not None and not receiver.waiting and time.monotonic() - last > quiet_for
-
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, lambda *_: receiver.stop.set())
-    try:
-        with last_words(receiver.end):
-            receiver.run(step, is_quiet)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def status_line(receiver: Receiver) -> str:
-    """Return a line about the last minute and the shift."""
-    last, shift = receiver.window.sums(time.monotonic()), receiver.keeper.sums
-    counts, latencies = receiver.keeper.counts, receiver.latencies
-    share = (
-        100 * (counts.judged + counts.errors) / max(counts.received - counts.repeated - receiver.waiting, 1)
-    )
-    rates = [rate_in_words(estimated_hit_rate(sums)) for sums in (last, shift)]
-    return (
-        f"{counts.received} frames came, {min(share, 100):.0f} % judged; hit rate in the last minute {rates[0]}, "
-        f"over the shift {rates[1]}; latency {latencies.quantile(0.5):.2f} s, 99 % within {latencies.quantile(0.99):.2f} s"
-    )
-
-
-def last_lines(receiver: Receiver) -> list[str]:
-    """Return what is said at the end."""
-    counts, faults = receiver.keeper.counts, receiver.source.faults
-    lines = [
-        status_line(receiver),
-        f"of {counts.received} frames that came {counts.judged} were judged, {counts.left_out} left out by the sample, "
-        f"{counts.errors} are errors, {counts.repeated} came twice; {counts.lost} never came",
-    ]
-    lines += [f"left out {count} messages: {kind}" for kind, count in faults.counts.most_common()]
-    return [
-        *lines,
-        f"written to {receiver.keeper.out}: frames.csv, spots.csv, hits.lst, misses.lst, summary.json",
-    ]
-
-
-def rate_in_words(rate: Any) -> str:
-    """Return a rate with its interval, in per cent."""
-    if not rate.frames:
-        return "not known yet"
-    return f"{100 * rate.value:.1f} % ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def _source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -> Source:

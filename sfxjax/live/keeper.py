@@ -19,10 +19,10 @@ from sfxjax.files import atomic_write_json
 from sfxjax.live.frames import LiveFrame
 from sfxjax.live.seen import Seen
 from sfxjax.live.statistics import FrameCounts, Sums
+from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.record_file import RecordFile
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
-from sfxjax.screen.spots import THRESHOLD
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots

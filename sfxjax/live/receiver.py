@@ -20,7 +20,7 @@ from sfxjax.screen.lists import HIT
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
 WAIT_SECONDS = 0.3
 MOST_WAITING = 256
-COMMIT_SECONDS = 0.4
+COMMIT_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
 # Ctrl-C leaves a program 0.8 s to end in order.
 END_SECONDS = 0.4

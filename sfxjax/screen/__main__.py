@@ -21,7 +21,6 @@ MODEL_ONLY = (
     "threshold",
     "recall",
     "beam_centre",
-    "follow",
     "batch_size",
     "readers",
     "distributed",

@@ -17,14 +17,14 @@ from sfxjax.compilation import keep_compiled
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.geometry_file import read_geometry
-from sfxjax.data.inputs import find_files
+from sfxjax.data.inputs import Inputs, find_files
 from sfxjax.devices import device_line, free_memory, join_processes
 from sfxjax.errors import UserError
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
-from sfxjax.progress import rate
+from sfxjax.progress import PLAIN_LINE_EVERY, rate
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions
@@ -52,7 +52,7 @@ def screen_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: nothing can be screened.
     """
-    inputs = find_files(options.files)
+    inputs = _first_files(options)
     read = ReadOptions(
         dataset=options.dataset,
         mask=options.mask,
@@ -121,6 +121,18 @@ def check_memory(batch_size: int | None, readers: int | None, free: int | None) 
                 f"{option} {count} needs about {count * each / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free; "
                 f"give {max(free // each, 1)} or fewer"
             )
+
+
+def _first_files(options: argparse.Namespace) -> Inputs:
+    """Find the files; where they are still to be written, wait for the first."""
+    started = time.monotonic()
+    while True:
+        try:
+            return find_files(options.files)
+        except UserError:
+            if options.follow is None or time.monotonic() - started > options.follow:
+                raise
+        time.sleep(min(POLL_SECONDS, options.follow / 4))
 
 
 def _open(screening: Screening, options: argparse.Namespace) -> None:
@@ -276,6 +288,7 @@ class _Progress:
         )
         known = len(screening.run) - screening.left()
         self._task = self._bar.add_task("", total=len(screening.run), completed=known, rate="", hits="")
+        self._said = time.monotonic()
 
     def __enter__(self) -> _Progress:
         self._bar.start()
@@ -299,6 +312,10 @@ class _Progress:
         pace = rate(speed) if speed else ""
         share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
         self._bar.update(self._task, advance=count, rate=pace, hits=share)
+        if not self._bar.console.is_terminal and time.monotonic() - self._said > PLAIN_LINE_EVERY:
+            self._said = time.monotonic()
+            done = int(self._bar.tasks[0].completed)
+            _say(f"screening: {done} of {len(self._run)} frames, {pace or 'no speed yet'}, {share}")
 
 
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:

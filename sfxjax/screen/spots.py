@@ -107,6 +107,15 @@ def count_run(options: argparse.Namespace) -> int:
         print(f"the day-one model, fitted to {fitted.labels} labels; threshold {fitted.threshold:.3f}")
     if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+    if getattr(options, "follow", None) is not None:
+        if fitted is not None:
+            raise UserError(
+                "--follow does not go with a model of labels; screen the files once they are written"
+            )
+        # Imported late: what is there imports this module.
+        from sfxjax.live.follow import follow_run
+
+        return follow_run(options, min_snr, min_spots)
     out: Path = options.out
     read = ReadOptions(
         options.dataset,

@@ -1,0 +1,190 @@
+"""`sfxjax screen --follow` without a model: files that are being written, judged as live judges them, with a report.
+
+The lists grow as frames come. `hits.expt` and `report.html` are renewed now and then beside the work, and at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sfxjax.compilation import keep_compiled
+from sfxjax.data.events import dials_experiments
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.inputs import find_files
+from sfxjax.data.read import FrameReader
+from sfxjax.devices import device_line
+from sfxjax.errors import UserError
+from sfxjax.files import atomic_write_text
+from sfxjax.live.command import last_lines, receive_until_stopped
+from sfxjax.live.frames import Faults
+from sfxjax.live.judge import Judge
+from sfxjax.live.keeper import Keeper
+from sfxjax.live.receiver import Receiver
+from sfxjax.live.sources.files import FileSource
+from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.lists import ERROR, HIT, selected
+from sfxjax.screen.sources import Sources
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
+
+# The report is renewed so often, and takes at most a twentieth of the time.
+REPORT_SECONDS, REPORT_SHARE = 60.0, 0.05
+
+
+def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> int:
+    """Judge the frames of files that are being written, until nothing has come for `options.follow` seconds.
+
+    Args:
+        options: of the command line of `sfxjax.screen`.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit.
+
+    Returns:
+        The exit status: 1 if single frames could not be read, else 0.
+
+    Raises:
+        UserError: the folder for the lists holds others, or no frame came.
+    """
+    if options.write_hits:
+        raise UserError(
+            "--write-hits does not go with --follow without a model; screen the files once they are written"
+        )
+    read = ReadOptions(
+        options.dataset,
+        options.mask,
+        options.mask_good,
+        good_bits=options.good_bits,
+        bad_bits=options.bad_bits,
+        geometry=options.geometry,
+        allow_links=options.allow_links,
+        growing=True,
+        panels_apart=True,
+    )
+    said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
+    settings = {"files": options.files, "data set": options.dataset, **said}
+    keeper = Keeper(
+        options.out, {**settings, "--min-snr": min_snr, "--min-spots": min_spots}, options.overwrite
+    )
+    if keeper.resumed:
+        _say(f"{keeper.resumed} frames are known from an earlier start: going on")
+    keep_compiled(options.compilation_cache)
+    _say(device_line())
+    from sfxjax.mapping import cores
+
+    source = FileSource(options.files, read, Faults(_say), lambda file, event: (file, event) in keeper.seen)
+    receiver = Receiver(source, Judge(min_snr, min_spots), keeper, cores())
+    report = _Report(options, read, min_snr, min_spots)
+    _say(f"following {source.name} until nothing has come for {options.follow:g} s")
+    receive_until_stopped(receiver, options.follow, report.renew)
+    keeper.close()
+    counts = keeper.counts
+    if not counts.judged + counts.errors:
+        raise UserError(f"no frame came in {source.name}")
+    report.write()
+    for line in last_lines(receiver):
+        _say(line)
+    return int(counts.errors > 0)
+
+
+class _Report:
+    """Writes `hits.expt` and the report of what the lists hold."""
+
+    def __init__(
+        self, options: argparse.Namespace, read: ReadOptions, min_snr: float, min_spots: int
+    ) -> None:
+        self._options, self._read = options, read
+        self._min_snr, self._min_spots = min_snr, min_spots
+        self._due = time.monotonic() + REPORT_SECONDS
+        self._thread: threading.Thread | None = None
+
+    def renew(self) -> None:
+        """Write them in a thread, if it is time."""
+        if time.monotonic() < self._due or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._thread = threading.Thread(target=self._try, name="report", daemon=True)
+        self._thread.start()
+
+    def write(self) -> None:
+        """Write them now."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        out: Path = self._options.out
+        with FrameReader(self._read) as reader:
+            sources = Sources(reader)
+            sources.open(find_files(self._options.files))
+            frames = list(listed_frames(out, sources))
+            known = {
+                (frame.stack.file, frame.stack.dataset, frame.number)
+                for frame in frames
+                if frame.label == HIT
+            }
+            wanted = [
+                (stack.file, stack.dataset, number) in known
+                for stack in sources.run.stacks
+                for number in range(stack.frames)
+            ]
+            hits = selected(sources.run.stacks, np.array(wanted, bool))
+            atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
+            if not self._options.no_report:
+                from sfxjax.screen.spots_report import write_spots_report
+
+                write_spots_report(out / "report.html", sources, frames, self._min_snr, self._min_spots)
+
+    def _try(self) -> None:
+        started = time.monotonic()
+        try:
+            self.write()
+        except (UserError, OSError, RuntimeError, ValueError):
+            # Of files amid their writing; the next one may be had.
+            pass
+        finally:
+            took = time.monotonic() - started
+            self._due = time.monotonic() + max(REPORT_SECONDS, took / REPORT_SHARE)
+
+
+def listed_frames(out: Path, sources: Sources) -> Iterator[CountedFrame]:
+    """Give the frames that the lists in a folder hold, in the order of the run.
+
+    Args:
+        out: the folder.
+        sources: the run; frames of files that it does not have are left out.
+    """
+    spots: dict[tuple[str, str], list[list[float]]] = {}
+    for row in _rows(out / "spots.csv"):
+        values = [float(row[name]) for name in ("ss", "fs", "snr", "probability")]
+        spots.setdefault((row["file"], row["event"]), []).append(values)
+    rows = {(row["file"], row["event"]): row for row in _rows(out / "frames.csv")}
+    for stack in sources.run.stacks:
+        for number in range(stack.frames):
+            key = stack.file, stack.event(number)
+            if key in rows:
+                fields = rows[key]
+                found = None if fields["label"] == ERROR else _spots_of(fields, spots.get(key, []))
+                yield CountedFrame(stack, number, found, fields["reason"])
+
+
+def _spots_of(row: dict[str, str], listed: list[list[float]]) -> FrameSpots:
+    from sfxjax.spots.day_one import FrameSpots
+
+    ss, fs, snr, probability = np.array(listed, np.float32).reshape(-1, 4).T
+    numbers = float(row["score"]), 0.0, float(row["spots"]), float(row["fourth_snr"])
+    return FrameSpots(*numbers, ss, fs, snr, probability, np.zeros_like(ss))
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        # The last line may be half written while this is read.
+        yield from (row for row in csv.DictReader(stream) if None not in row.values())
+
+
+def _say(line: str) -> None:
+    print(line.encode("utf-8", "replace").decode(), flush=True)
