@@ -6,12 +6,11 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sfxjax.compilation import keep_compiled
 from sfxjax.crop import CROP
@@ -24,17 +23,19 @@ from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
-from sfxjax.progress import PLAIN_LINE_EVERY, rate
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
+from sfxjax.screen.screening_progress import ScreeningProgress
 
 EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
 POLL_SECONDS = 1.0
 LIST_SECONDS = 30.0
+# Renewing them takes at most this share of the time.
+LIST_SHARE = 0.1
 # Memory of a frame of a batch, with the batches under way before and after it, and of a reader with the frames it holds ready.
 FRAME_BYTES = 4 * CROP * CROP * 4
 READER_BYTES = 120 * 2**20
@@ -88,11 +89,12 @@ def screen_run(options: argparse.Namespace) -> int:
     with Screening(model, chosen, _say) as screening:
         _open(screening, options)
         lists = partial(write_lists, options.out, screening.run, threshold)
-        with last_words(lists), _Progress(screening, threshold) as progress:
+        with last_words(lists), ScreeningProgress(screening, threshold) as progress:
             if options.follow is None:
                 screening.score(progress.done)
             else:
-                _follow(screening, threshold, options, progress)
+                renew = partial(write_everything, screening, model, threshold, decided, options)
+                _follow(screening, renew, options, progress)
             if process[0] == 0:
                 _wait_for_others(screening, progress)
         if process[0] > 0:
@@ -147,18 +149,25 @@ def _open(screening: Screening, options: argparse.Namespace) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _follow(screening: Screening, threshold: float, options: argparse.Namespace, progress: _Progress) -> None:
-    """Score what comes until nothing has come for a while, with lists that are renewed on the way."""
-    last_news = last_lists = time.monotonic()
+def _follow(
+    screening: Screening,
+    renew: Callable[[], object],
+    options: argparse.Namespace,
+    progress: ScreeningProgress,
+) -> None:
+    """Score what comes until nothing has come for a while, with lists and a report that are renewed on the way."""
+    last_news = written = time.monotonic()
+    due = last_news + LIST_SECONDS
     while time.monotonic() - last_news < options.follow:
         before = screening.left()
         screening.score(progress.done, final=False)
         now = time.monotonic()
         if screening.left() < before:
             last_news = now
-        if now - last_lists > LIST_SECONDS:
-            write_lists(options.out, screening.run, threshold)
-            last_lists = now
+        if now > due and last_news > written:
+            renew()
+            written = now
+            due = time.monotonic() + max(LIST_SECONDS, (time.monotonic() - now) / LIST_SHARE)
         time.sleep(min(POLL_SECONDS, options.follow / 4))
         inputs = find_files(options.files)
         screening.files, screening.notes = inputs.files, inputs.notes
@@ -171,7 +180,7 @@ def _follow(screening: Screening, threshold: float, options: argparse.Namespace,
     screening.score(progress.done)
 
 
-def _wait_for_others(screening: Screening, progress: _Progress) -> None:
+def _wait_for_others(screening: Screening, progress: ScreeningProgress) -> None:
     """Wait until the other processes have screened their frames."""
     left = screening.left()
     while left:
@@ -267,55 +276,6 @@ def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float,
     if not 0 <= threshold <= 1:
         raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
     return float(threshold), "the model's" if options.threshold is None else "given by --threshold"
-
-
-class _Progress:
-    """The bar: frames done, frames a second, hit rate so far, time left."""
-
-    def __init__(self, screening: Screening, threshold: float) -> None:
-        self._screening, self._run = screening, screening.run
-        self._threshold = np.float32(threshold)
-        scores = screening.run.scores()
-        self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
-        self._bar = Progress(
-            TextColumn("screening"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[hits]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        known = len(screening.run) - screening.left()
-        self._task = self._bar.add_task("", total=len(screening.run), completed=known, rate="", hits="")
-        self._said = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update_total(self) -> None:
-        """Take in that the run has grown, or that frames are to be scored again."""
-        scores = self._run.scores()
-        self._hits, self._scored = int(np.sum(scores >= self._threshold)), int(np.sum(~np.isnan(scores)))
-        done = len(self._run) - self._screening.left()
-        self._bar.update(self._task, total=len(self._run), completed=done)
-
-    def done(self, count: int, scores: np.ndarray) -> None:
-        """Take in that frames are done, with their scores as far as they are known."""
-        self._hits += int(np.sum(scores >= self._threshold))
-        self._scored += int(np.sum(~np.isnan(scores)))
-        speed = self._bar.tasks[0].speed
-        pace = rate(speed) if speed else ""
-        share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
-        self._bar.update(self._task, advance=count, rate=pace, hits=share)
-        if not self._bar.console.is_terminal and time.monotonic() - self._said > PLAIN_LINE_EVERY:
-            self._said = time.monotonic()
-            done = int(self._bar.tasks[0].completed)
-            _say(f"screening: {done} of {len(self._run)} frames, {pace or 'no speed yet'}, {share}")
 
 
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
