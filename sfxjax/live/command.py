@@ -38,7 +38,8 @@ def receive_until_stopped(
 
     def is_quiet() -> bool:
         last = max(receiver.last_arrival, receiver.started)
-        return quiet_for is not None and not receiver.waiting and time.monotonic() - last > quiet_for
+        nothing = receiver.idle and not receiver.waiting
+        return quiet_for is not None and nothing and time.monotonic() - last > quiet_for
 
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -62,6 +62,7 @@ class Receiver:
         recent_latencies: the same for the last minute or two.
         last_arrival: when the last frame came, seconds of `time.monotonic`; 0: none yet.
         started: when this began, likewise.
+        idle: the source has looked, and nothing is there; not yet where it is still at work on a file.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Receiver:
         self.stop = threading.Event()
         self.window, self.latencies = RecentSums(), Latencies()
         self.recent_latencies = RecentLatencies()
-        self.last_arrival, self.started = 0.0, time.monotonic()
+        self.last_arrival, self.started, self.idle = 0.0, time.monotonic(), False
         self._judge, self._threads = judge, threads
         self.looked_at: Callable[[Judged, Looks], None] = lambda judged, looks: None
         self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)
@@ -200,6 +201,7 @@ class Receiver:
         seen = self.keeper.seen
         try:
             for frame in self.source.receive(self.stop):
+                self.idle = frame is None
                 if frame is None:
                     continue
                 self.last_arrival = frame.arrived
