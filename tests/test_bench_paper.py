@@ -154,6 +154,10 @@ def test_cells_hold_the_counts_of_the_runs_own_scores(made) -> None:
     root, _ = made
     record = json.loads((root / "results" / "cells.json").read_text())
     assert record["tables"]["table3"][0]["ours"] is None
+    apart = record["shown"]["told_apart"]
+    assert list(apart) == ["source-only CNN", "DANN"]
+    assert all(0 <= value <= 100 for each in apart.values() for value in each.values())
+    assert all(0 <= low <= high <= 100 for low, high in record["shown"]["late_accuracy"].values())
     (row,) = [r for r in record["tables"]["table4"] if r["tested"] == "LO19"]
     (ours,) = row["ours"]
     run = read_run(root / "runs" / "reduced-few-LO19-seed0")

@@ -124,7 +124,7 @@ def stored(folder: Path, **records: Any) -> list[str]:
 
 @pytest.mark.parametrize(("vote", "verdict"), [(97.0, HOLDS), (95.0, FAILS)])
 def test_an_ensemble_helps_where_it_beats_its_best_member(vote: float, verdict: str, tmp_path: Path) -> None:
-    about = {"calibration_error": 2.0, "training_seconds": 10, "own_doubt": 0.9, "disagreement": 0.8}
+    about = {"set": "LN83", "seed": 0, "calibration_error": 2.0, "own_doubt": 0.9, "disagreement": 0.8}
     members = [("a", 94.0), ("b", 96.0), (ensemble.VOTE, vote)]
     cells = [{"network": name, **rates(percent), **about} for name, percent in members]
     assert stored(tmp_path, ensemble={"cells": cells})[1] == verdict

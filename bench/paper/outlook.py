@@ -181,10 +181,11 @@ def _ensemble(measured: Any) -> Finding:
         _over(by_network[vote], lambda c, key=key: c[key]) for key in ("own_doubt", "disagreement")
     )
     errors = [_over(by_network[name], lambda c: c["calibration_error"]) for name in (vote, best)]
-    seconds = [_over(by_network[name], lambda c: c["training_seconds"]) for name in (vote, best)]
+    sets, seeds = (sorted({cell[key] for cell in measured["cells"]}) for key in ("set", "seed"))
     reason = (
-        f"Calibration error {errors[0]:.1f} against {errors[1]:.1f} points, training {seconds[0]:.0f} and {seconds[1]:.0f} s. "
-        f"As a sign of errors disagreement is worth {disagreement:.2f} (area under ROC), the vote's own doubt {own:.2f}."
+        f"{', '.join(sets)}, {len(seeds)} seed{'s' * (len(seeds) > 1)}, 200 labels. Calibration error {errors[0]:.1f} against "
+        f"{errors[1]:.1f} points, at five times the reductions and trainings. As a sign of errors disagreement is worth "
+        f"{disagreement:.2f} (area under ROC), the vote's own doubt {own:.2f}."
     )
     ours = f"balanced accuracy of five {balanced[vote]:.1f}, of the best alone ({best}) {balanced[best]:.1f}"
     return judged(claim, "outlook", ours, balanced[vote] > balanced[best], reason)
