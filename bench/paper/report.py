@@ -38,7 +38,8 @@ CAPTIONS = {
     "figure5": "What has to be told apart: a maybe's few spots hardly rise above the noise, and a miss has none.",
     "figure6": "What the networks see of a frame: the crop has most of the spots at a seventh of the pixels.",
     "figure7": "The smooth background goes, spots of all heights stay, in units of their surroundings.",
-    "figure8": "Spots stand out as peaks above a level that all frames share; the more peaks, the surer the hit.",
+    "figure8": "Spots stand out as peaks above a level that all frames share; the more peaks, the surer the hit. "
+    "Peaks that all three have are of the detector, not of a crystal.",
     "figure9": "Adaptation here is not alignment: after DANN a linear classifier still tells the two sets apart by the "
     "features, as the numbers under the panels say. What DANN wins is recall, not features that overlap.",
     "figure10": "Adaptation here is not alignment: the domain classifier near chance, while it trains, does not mean features "
