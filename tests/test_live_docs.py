@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.live.__main__ import load_table
 from sfxjax.live.alarms import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,13 @@ def test_the_stages_of_a_million_frames_a_second_are_those_measured() -> None:
     for name, rate, count in rows:
         assert float(rate) == pytest.approx(rates[name], rel=1e-3), name
         assert int(count) == math.ceil(1e6 / float(rate)), name
+
+
+def test_the_figures_under_load_are_those_of_the_record() -> None:
+    result = json.loads((ROOT / "bench/results/live-cpu.json").read_text())
+    assert load_table(result) in PAGE
+    assert f"{result['file_rate']:.1f} frames/s" in PAGE and f"{100 * result['true_hit_rate']:.1f} %" in PAGE
+    assert f"{result['seconds']:g} s each" in PAGE and f"mean load of {result['other_load']:.0f}" in PAGE
 
 
 def test_the_alarms_shown_are_those_that_hold_without_a_file() -> None:

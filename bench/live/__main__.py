@@ -79,7 +79,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "runs": runs,
     }
     atomic_write_json(options.out, result)
+    print(load_table(result))
     return 0
+
+
+def load_table(result: dict[str, Any]) -> str:
+    """Return the figures as docs/live.md shows them, in Markdown."""
+    rows: list[tuple[str, Any]] = [
+        ("played, frames/s", lambda run: f"{run['played_rate']:.1f}"),
+        ("judged, frames/s", lambda run: f"{run['judged_rate']:.1f}"),
+        ("judged, of the file's rate", lambda run: f"{100 * run['judged_of_the_file_rate']:.0f} %"),
+        (
+            "frames not accounted for",
+            lambda run: str(run["not_accounted_for"] + run["sent"] - run["received"]),
+        ),
+        ("estimated hit rate", lambda run: _in_per_cent(run["hit_rate"])),
+        ("frame to list, median", lambda run: f"{run['latency']['median']:.2f} s"),
+        ("frame to list, 99 %", lambda run: f"{run['latency']['most']:.2f} s"),
+        ("memory, last fifth against second", lambda run: f"{100 * run['memory_growth']:+.1f} %"),
+        ("updates a second, slowest viewer", lambda run: f"{run['updates_a_second']:.1f}"),
+    ]
+    names = [f"{run['times_the_file_rate']:g} x the file's rate" for run in result["runs"]]
+    lines = [f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    lines += [f"| {name} | {' | '.join(map(value, result['runs']))} |" for name, value in rows]
+    return "\n".join(lines)
+
+
+def _in_per_cent(rate: dict[str, float]) -> str:
+    return f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})"
 
 
 def write_frames(path: Path, count: int) -> None:
