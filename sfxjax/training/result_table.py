@@ -87,8 +87,9 @@ def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any
     name = plan.target or plan.source
     if name in tested and at_chance(tested[name]):
         balanced = tested[name]["balanced_accuracy"]["percent"]
+        what = name if name in (plan.data or {}) else f"the simulated set {name}"
         return [
-            f"not for screening: on {name} the network is not better than chance ({balanced:.1f} % balanced)",
+            f"not for screening: on {what} the network is not better than chance ({balanced:.1f} % balanced)",
             f"next: {call_of('screen')} FILE --out DIR (counts spots, by a model that comes with the package), "
             "or more --labels or --epochs",
         ]
