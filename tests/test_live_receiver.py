@@ -316,6 +316,19 @@ def test_a_source_that_goes_and_comes_back_is_taken_up_again_and_rubbish_passed_
     assert source.faults.total == 3
 
 
+def test_a_reader_that_fails_in_its_own_way_ends_nothing() -> None:
+    source = ZeroMQSource("tcp://127.0.0.1:9", "stream2", Faults())
+    source._stream.frames = lambda parts, arrived: parts[7]  # type: ignore[method-assign]
+    with pytest.raises(MessageError, match="IndexError"):
+        source._frames([b""])
+
+
+@pytest.mark.parametrize("words", [("tcp://h:1", "stream9"), ("tcp:/h:1", "stream2")])
+def test_a_source_that_makes_no_sense_is_refused(words: tuple[str, str]) -> None:
+    with pytest.raises(UserError):
+        ZeroMQSource(*words, Faults())
+
+
 def test_two_receivers_share_a_stream(tmp_path: Path) -> None:
     address = cases.free_address()
     receivers = [

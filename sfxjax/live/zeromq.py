@@ -84,13 +84,27 @@ class ZeroMQSource:
                         opened.close()
                         socket, asked = self._connected(context, opened), 0.0
                     continue
+                frames: list[LiveFrame] = []
                 try:
                     parts = _parts(socket)
                     asked = 0.0
-                    yield from self._stream.frames(parts, time.monotonic())
+                    frames = self._frames(parts)
                 except MessageError as error:
                     self.faults.add(error)
+                yield from frames
+                if not frames:
                     yield None
+
+    def _frames(self, parts: list[bytes]) -> list[LiveFrame]:
+        try:
+            return self._stream.frames(parts, time.monotonic())
+        except (MessageError, UserError):
+            raise
+        except Exception as error:
+            # Whatever a message does to a reader, perhaps one of another package, the next may be read.
+            raise MessageError(
+                "a message that could not be read", f"{type(error).__name__}: {error}"
+            ) from error
 
     def _connected(self, context: Any, opened: contextlib.ExitStack) -> Any:
         zmq = zeromq()

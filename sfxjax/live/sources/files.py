@@ -84,7 +84,7 @@ class FileSource:
         self._signatures[name] = signature, 0.0 if quiet else since
         try:
             stacks = reader.stacks(name)
-        except UserError as error:
+        except (*_UNREADABLE, KeyError) as error:
             if quiet:
                 self.faults.add(MessageError("a file that cannot be read", str(error)))
             return
