@@ -121,6 +121,21 @@ def _few_labels(
     prepared = sets[cell.source]
     few = split("few", len(prepared))
     drawn = drawn_labels(prepared.positives[: few.test.start], cell.labels, cell.seed)
+    model, seconds = train_on_few(cell, prepared, recipe, drawn)
+    return model, seconds, np.asarray(few.test)
+
+
+def train_on_few(
+    cell: Cell, prepared: PreparedSet, recipe: TrainingConfig, drawn: np.ndarray
+) -> tuple[TrainedModel, float]:
+    """Train on few labels, which choose the epoch and calibrate as well; returns the network and the seconds it took.
+
+    Args:
+        cell: whose reduction and kind count.
+        prepared: the set.
+        recipe: how to train, with the base for the reduction.
+        drawn: (labels,) places of the frames whose labels are used.
+    """
     maps = prepared.training(cell.reduction, np.arange(len(prepared)))
     if cell.kind == "free_labels":
         turned = prepared.training(TRANSPOSED[cell.reduction], np.arange(len(prepared)))
@@ -130,8 +145,7 @@ def _few_labels(
     positive, drawn = np.tile(prepared.positives, times), _repeated(drawn, len(prepared), times)
     training = Domains(maps, positive.astype(np.float32), None)
     result = fit(recipe, training, Validation(maps[drawn], positive[drawn], None), drawn=drawn)
-    model = _calibrated(cell, recipe, result, "source", maps[drawn], positive[drawn])
-    return model, result.seconds, np.asarray(few.test)
+    return _calibrated(cell, recipe, result, "source", maps[drawn], positive[drawn]), result.seconds
 
 
 def _adapted(

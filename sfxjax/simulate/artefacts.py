@@ -1,7 +1,7 @@
 """Everything a detector may show that is no Bragg spot, as named parts that a wide simulation draws from.
 
 A part of `LIGHT` changes the expected photons of a scene before they are detected, one of `READING` the frame that was read. Each
-takes a random generator and draws its own strength. Lengths are in pixels.
+takes a random generator and draws its own strength; parts in `MOVING` are drawn anew for every frame of a run. Lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ class Reading:
         noise: standard deviation of a typical pixel.
         live: bool (ss, fs), False where the detector has no pixels.
         offset: value of a pixel without light.
+        each: random generator of what differs from frame to frame of a run.
     """
 
     values: np.ndarray
     noise: float
     live: np.ndarray
     offset: float
+    each: np.random.Generator
 
 
 def smooth_rings(rng: np.random.Generator, scene: Scene) -> None:
@@ -193,12 +195,12 @@ def flickering_pixels(rng: np.random.Generator, reading: Reading) -> None:
     if rng.random() < 0.5:
         x = rng.integers(0, reading.values.shape[1], rng.integers(1, 8))
         reading.values[:, x] += (
-            reading.noise * rng.uniform(1, 5) * rng.normal(size=(len(reading.values), len(x)))
+            reading.noise * rng.uniform(1, 5) * reading.each.normal(size=(len(reading.values), len(x)))
         )
         return
     number = int(10 ** rng.uniform(1, 3))
     y, x = (rng.integers(0, size, number) for size in reading.values.shape)
-    reading.values[y, x] += np.abs(reading.noise * rng.uniform(2, 8) * rng.normal(size=number))
+    reading.values[y, x] += np.abs(reading.noise * rng.uniform(2, 8) * reading.each.normal(size=number))
 
 
 def cosmic_rays(rng: np.random.Generator, reading: Reading) -> None:
@@ -243,8 +245,8 @@ def noisy_areas(rng: np.random.Generator, reading: Reading) -> None:
         area += (
             reading.noise
             * height_here
-            * rng.poisson(rate, area.shape)
-            * np.where(rng.random(area.shape) < 0.5, 1, rng.random())
+            * reading.each.poisson(rate, area.shape)
+            * np.where(reading.each.random(area.shape) < 0.5, 1, rng.random())
         )
 
 
@@ -295,3 +297,5 @@ READING: dict[str, Callable[[np.random.Generator, Reading], None]] = {
         noisy_areas,
     )
 }
+# What is elsewhere in every frame of a run; all others stay where they are.
+MOVING = ("grainy_rings", "jet_streak", "salt_spots", "cosmic_rays")

@@ -1,24 +1,29 @@
 """Frames of any detector and any crystal, with the places of their spots: a wide simulation to learn and to judge on.
 
-`draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability.
+`draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability; `draw_run`
+frames of one detector.
 Everything can be fixed by name, which gives the conditions of a test matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from sfxjax.simulate.artefacts import LIGHT, READING, Reading, Scene
+from sfxjax.simulate.artefacts import LIGHT, MOVING, READING, Reading, Scene
 from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 
 DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
 GAPS = ("none", "zero", "minus_one", "largest", "constant")
 SPOT_REACH = 14
+# Standard deviation of the logarithm of a pulse's light.
+PULSE_SPREAD = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,54 +69,73 @@ class SimulatedFrame:
     parts: tuple[str, ...]
 
 
-def draw_frame(rng: np.random.Generator, given: Condition = Condition()) -> SimulatedFrame:
+def draw_run(seed: int, given: Condition = Condition()) -> Iterator[SimulatedFrame]:
+    """Draw frames of one run without end: the same detector, gaps, spot size and artefacts that stay put, other crystals.
+
+    Args:
+        seed: of the run.
+        given: what is fixed.
+    """
+    for number in count():
+        yield draw_frame(np.random.default_rng((seed, 1, number)), given, np.random.default_rng((seed, 0)))
+
+
+def draw_frame(
+    rng: np.random.Generator, given: Condition = Condition(), still: np.random.Generator | None = None
+) -> SimulatedFrame:
     """Draw a frame.
 
     Args:
         rng: random generator.
         given: what is fixed.
+        still: generator of what frames of a run share, in the same state for each of them; None: `rng`, for a frame of its own.
     """
-    detector = given.detector or rng.choice(DETECTORS, p=[0.36, 0.26, 0.12, 0.18, 0.08])
+    each, own = rng, still is None
+    still = rng if still is None else still
+    detector = given.detector or still.choice(DETECTORS, p=[0.36, 0.26, 0.12, 0.18, 0.08])
     level = given.level
     if level is None:
         span = {"counting": (-2.5, 1.7), "integrating": (0.5, 3.7), "photons": (-1.5, 1.5)}.get(
             detector, (-0.5, 2.0)
         )
-        level = 10 ** rng.uniform(*span)
+        level = 10 ** still.uniform(*span)
     height, width = given.shape
-    beam = rng.uniform(-0.4, 1.4, 2) * given.shape
+    beam = still.uniform(-0.4, 1.4, 2) * given.shape
     ss, fs = (
         np.arange(height, dtype=np.float32)[:, None] - beam[0],
         np.arange(width, dtype=np.float32)[None] - beam[1],
     )
-    scene = Scene(_background(rng, ss, fs, level), ss, fs, level)
+    scene = Scene(_background(still, ss, fs, level), ss, fs, level)
     names = given.parts
     if names is None:
-        chance = rng.choice([0.03, 0.12, 0.3])
-        names = tuple(name for name in (*LIGHT, *READING) if rng.random() < chance)
+        chance = still.choice([0.03, 0.12, 0.3])
+        names = tuple(name for name in (*LIGHT, *READING) if still.random() < chance)
     for name in names:
         if name in LIGHT:
-            LIGHT[name](rng, scene)
+            LIGHT[name](each if name in MOVING else still, scene)
+    if not own:
+        # Pulses differ in their light.
+        scene.photons *= each.lognormal(0, PULSE_SPREAD)
     photons = np.clip(scene.photons, 0, 3e5)
-    live, gap = _live(rng, given, detector)
-    size = given.spot_size or float(np.exp(rng.uniform(np.log(0.4), np.log(2.3))))
-    spread = rng.uniform(0.35, 0.75) if detector == "integrating" else 0.0
+    live, gap = _live(still, given, detector)
+    size = given.spot_size or float(np.exp(still.uniform(np.log(0.4), np.log(2.3))))
+    spread = still.uniform(0.35, 0.75) if detector == "integrating" else 0.0
     read = {
-        "photons": rng.uniform(0.05, 0.3),
-        "analogue": rng.uniform(0.1, 0.8),
-        "integrating": rng.uniform(0.2, 4),
+        "photons": still.uniform(0.05, 0.3),
+        "analogue": still.uniform(0.1, 0.8),
+        "integrating": still.uniform(0.2, 4),
     }.get(detector, 0.0)
-    number = given.spots if given.spots is not None else _number(rng)
-    places, ratios, light = _spots(rng, photons, live, number, size, spread, read)
+    number = given.spots if given.spots is not None else _number(each)
+    places, ratios, light = _spots(each, photons, live, number, size, spread, read)
     photons = photons + light
-    counts = rng.poisson(photons).astype(np.float32)
-    values, noise, offset, dtype = _detect(rng, counts, detector, spread, read, level)
-    reading = Reading(values, noise, live, offset)
+    counts = each.poisson(photons).astype(np.float32)
+    values, noise, offset, dtype = _detect(still, each, counts, detector, spread, read, level)
+    reading = Reading(values, noise, live, offset, each)
     for name in names:
         if name in READING:
-            READING[name](rng, reading)
+            READING[name](each if name in MOVING else still, reading)
     return SimulatedFrame(
-        _stored(rng, reading, dtype, gap),
+        _stored(still, reading, dtype, gap),
         places,
         ratios,
         Condition(detector, level, size, number, gap, names, given.shape),
@@ -227,7 +251,7 @@ def _spots(
         background = float(photons[rows].mean())
         # Response noise of `sfxjax.spots.candidates`, photons.
         expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS
-        strength = _strength(wanted[index], expected, 1.0 if not spread else 1e-3) / max(response, 0.02)
+        strength = strength_of(wanted[index], expected, 1.0 if not spread else 1e-3) / max(response, 0.02)
         top, left = row - SPOT_REACH, column - SPOT_REACH
         ys, xs = (
             slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])),
@@ -255,7 +279,7 @@ def _response_variance(spread: float) -> float:
     return float(np.sum((gaussian_filter(kernel, spread) if spread else kernel) ** 2))
 
 
-def _strength(ratio: float, expected: float, photon: float) -> float:
+def strength_of(ratio: float, expected: float, photon: float) -> float:
     """Photons that have a significance, by bisection."""
     counts = expected / photon**2
     low, high = 0.0, ratio**2 * 4 + 10 * ratio * np.sqrt(counts) + 10
@@ -267,35 +291,43 @@ def _strength(ratio: float, expected: float, photon: float) -> float:
 
 
 def _detect(
-    rng: np.random.Generator, counts: np.ndarray, detector: str, spread: float, read: float, level: float
+    still: np.random.Generator,
+    each: np.random.Generator,
+    counts: np.ndarray,
+    detector: str,
+    spread: float,
+    read: float,
+    level: float,
 ) -> tuple[np.ndarray, float, float, str]:
     """Return the values read, a typical pixel's noise, the value without light, and the type of a file."""
     shape = counts.shape
     noise = float(np.sqrt(level + read**2))
     if detector == "counting":
-        return counts, max(noise, 0.5), 0.0, str(rng.choice(["int32", "uint16", "uint32"]))
+        return counts, max(noise, 0.5), 0.0, str(still.choice(["int32", "uint16", "uint32"]))
     if detector == "integrating":
-        gain, offset = 10 ** rng.uniform(-0.5, 0.6), rng.uniform(0, 100)
-        if rng.random() < 0.2:
+        gain, offset = 10 ** still.uniform(-0.5, 0.6), still.uniform(0, 100)
+        if still.random() < 0.2:
             # A background taken away, so that what is below it is stored as 0.
-            offset = -gain * level * rng.uniform(0.3, 1.1) + gain * noise * rng.uniform(-1, 1)
+            offset = -gain * level * still.uniform(0.3, 1.1) + gain * noise * still.uniform(-1, 1)
         values = (
-            gaussian_filter(counts, spread, truncate=3) * gain + offset + gain * read * rng.normal(size=shape)
+            gaussian_filter(counts, spread, truncate=3) * gain
+            + offset
+            + gain * read * each.normal(size=shape)
         )
-        return values, gain * noise * 0.6, max(offset, 0.0), str(rng.choice(["uint16", "int16", "int32"]))
-    fixed = rng.normal(size=shape) * rng.uniform(0, 0.3)
-    values = counts + read * rng.normal(size=shape) + fixed * read
+        return values, gain * noise * 0.6, max(offset, 0.0), str(still.choice(["uint16", "int16", "int32"]))
+    fixed = still.normal(size=shape) * still.uniform(0, 0.3)
+    values = counts + read * each.normal(size=shape) + fixed * read
     if detector == "photons":
-        if rng.random() < 0.3:
+        if still.random() < 0.3:
             return np.maximum(np.round(values), 0), max(noise, 0.5), 0.0, "uint16"
         return values, noise, 0.0, "float32"
-    gain = 10 ** rng.uniform(0.5, 1.6)
+    gain = 10 ** still.uniform(0.5, 1.6)
     if detector == "eight_bit":
-        values = counts + max(read, 0.3) * rng.normal(size=shape)
-        scale = rng.uniform(2, 12) / noise
-        offset = rng.uniform(0, 30)
+        values = counts + max(read, 0.3) * each.normal(size=shape)
+        scale = still.uniform(2, 12) / noise
+        offset = still.uniform(0, 30)
         return values * scale + offset, noise * scale, offset, "uint8"
-    return values * gain, noise * gain, 0.0, str(rng.choice(["float32", "int16", "int32"]))
+    return values * gain, noise * gain, 0.0, str(still.choice(["float32", "int16", "int32"]))
 
 
 def _stored(rng: np.random.Generator, reading: Reading, dtype: str, gap: str) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""How many labels of a new set each method needs, and which."""

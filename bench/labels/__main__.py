@@ -1,0 +1,106 @@
+"""How many labels of a new set suffice: the paper's methods, and the day-one model fitted to them; random and active choice.
+
+    python -m bench.labels          # writes bench/results/labels.{json,md,png}
+
+Figures of networks that `bench.paper` and `bench.reductions` have trained are read from their results. What is measured here is
+kept curve by curve: a killed call goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sfxjax.command_line import new_parser
+from sfxjax.errors import UserError, run_main
+from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.progress import progress
+from sfxjax.training.command import prepared_set
+
+from .answers import RUNS, answers_of, describe
+from .curves import ACTIVE, RWD, day_one_curve, network_curve
+from .page import draw, table
+from .recorded import DAY_ONE, NETWORK, RANDOM, SETS, earlier
+
+COUNTS = (0, 5, 10, 25, 50, 100, 200)
+# Frames of LN83, LN84 and LO19 whose spots are counted; networks are tested on all.
+MOST_COUNTED = 1200
+
+
+def planned(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[int, ...], int]]:
+    """List the curves: set, method, choice, numbers of labels, seed; the quick ones first."""
+    names = (*SETS, *RUNS)
+    plans = [
+        (name, DAY_ONE, choice, COUNTS, seed)
+        for name in names
+        for choice in (RANDOM, ACTIVE)
+        for seed in range(seeds)
+    ]
+    for seed in range(network_seeds):
+        plans += [(name, NETWORK, RANDOM, (5,), seed) for name in SETS]
+        plans += [(name, NETWORK, RANDOM, (25, 200), seed) for name in RUNS]
+        plans += [(name, NETWORK, ACTIVE, (10, 25, 50, 100, 200), seed) for name in SETS]
+    return plans
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = new_parser("bench.labels", "Labels needed: the paper's methods, and the day-one model fitted.")
+    parser.add_argument("--seeds", type=int, default=10, help="of the day-one model (default: 10)")
+    parser.add_argument("--network-seeds", type=int, default=2, help="of the 1D CNN (default: 2)")
+    parser.add_argument(
+        "--frames", type=int, default=2000, help="of LN83, LN84 and LO19, simulated (default: 2000)"
+    )
+    parser.add_argument(
+        "--run-frames", type=int, default=500, help="of each run of a held-out condition (default: 500)"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/labels"), help="(default: runs/labels)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("bench/results"), help="(default: bench/results)"
+    )
+    chosen = parser.parse_args(arguments)
+    if min(chosen.seeds, chosen.network_seeds) < 1 or chosen.frames < 400 or chosen.run_frames < 400:
+        raise UserError("--seeds and --network-seeds must be at least 1, --frames and --run-frames 400")
+    chosen.runs.mkdir(parents=True, exist_ok=True)
+    kept = chosen.runs / f"curves-{chosen.frames}-{chosen.run_frames}.json"
+    done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    plans = planned(chosen.seeds, chosen.network_seeds)
+    with progress("curves", len(plans), "curves") as advance:
+        for name, method, choice, counts, seed in plans:
+            key = f"{name}|{method}|{choice}|{seed}"
+            if key not in done:
+                frames = chosen.run_frames if name in RUNS else chosen.frames
+                described = describe(name, chosen.run_frames, chosen.frames, chosen.runs)
+                if method == DAY_ONE:
+                    counted = min(frames, MOST_COUNTED)
+                    answers = answers_of(described, counted, chosen.runs / f"{name}-{counted}.npz")
+                    done[key] = day_one_curve(answers, counts, choice, seed)
+                else:
+                    prepared = prepared_set(name, (RWD,), described, frames)
+                    done[key] = network_curve(prepared, counts, choice, seed)
+                atomic_write_json(kept, done)
+            advance(1)
+    measured = [
+        {"set": name, "method": method, "choice": choice, "seed": seed, **point}
+        for name, method, choice, _, seed in plans
+        for point in done[f"{name}|{method}|{choice}|{seed}"]
+    ]
+    record = {
+        "simulated": True,
+        "frames": chosen.frames,
+        "run_frames": chosen.run_frames,
+        "points": [*earlier(chosen.results), *measured],
+    }
+    atomic_write_json(chosen.results / "labels.json", record)
+    text = table(record)
+    atomic_write_text(chosen.results / "labels.md", text)
+    draw(record, chosen.results / "labels.png")
+    print(text)
+    print(f"labels.json, .md and .png are in {chosen.results}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,107 @@
+"""What the methods learn from: the day-one model's answers on whole frames of a set, and their true classes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfxjax.data.inputs import find_files
+from sfxjax.data.labels import MISS
+from sfxjax.data.read import FrameReader
+from sfxjax.data.set_description import SetDescription, cxidb76_set
+from sfxjax.data.sets import FrameSet
+from sfxjax.files import atomic_folder, atomic_write_bytes, atomic_write_text
+from sfxjax.label.recalibration import inputs_of
+from sfxjax.screen.sources import Sources
+from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
+from sfxjax.simulate.conditions import Condition, draw_run
+from sfxjax.simulate.write import simulated_data
+
+from ..day_one.measure import HELD_OUT
+
+# Conditions beyond what the day-one model's training draws from, each as one run of one detector.
+RUNS = {
+    "counting 0.002": "held out: counting 0.002",
+    "spots of 3 pixels": "held out: spots of 3 pixels",
+    "rings, hot pixels and gaps": "held out: rings, hot pixels and gaps",
+}
+# No training used such seeds.
+FIRST_SEED = 2_000_000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A set as the day-one model sees it.
+
+    Attributes:
+        inputs: (n, 4) of `sfxjax.label.recalibration.inputs_of`.
+        positives: bool (n,).
+    """
+
+    inputs: np.ndarray
+    positives: np.ndarray
+
+
+def describe(name: str, frames: int, simulated_frames: int, runs: Path) -> SetDescription:
+    """Return where a set's frames are; those that are not there are simulated.
+
+    Args:
+        name: LN83, LN84, LO19 or a key of `RUNS`.
+        frames: of a run.
+        simulated_frames: of LN83, LN84 and LO19.
+        runs: folder for the frames of runs.
+    """
+    if name not in RUNS:
+        return cxidb76_set(simulated_data([name], simulated_frames, 0), name)
+    folder = runs / f"{name.replace(' ', '_').replace(',', '')}-{frames}"
+    if not folder.exists():
+        with atomic_folder(folder) as temporary:
+            _simulate(name, frames, temporary)
+    return SetDescription(name, (str(folder / "run.h5"),), str(folder / "labels.csv"))
+
+
+def _simulate(name: str, frames: int, folder: Path) -> None:
+    given: dict[str, Any] = HELD_OUT[RUNS[name]]
+    seed = FIRST_SEED + list(RUNS).index(name)
+    lines = ["file,event,spots"]
+    with h5py.File(folder / "run.h5", "w") as file:
+        for number, frame in enumerate(islice(draw_run(seed, Condition(**given)), frames)):
+            if number == 0:
+                stored = file.create_dataset(
+                    "entry/data/data", (frames, *frame.values.shape), frame.values.dtype
+                )
+            stored[number] = frame.values
+            seen = int(np.sum(frame.signal_to_noise >= MIN_SNR))
+            lines.append(f"run.h5,//{number},{seen}")
+        file.attrs["simulated"] = True
+    atomic_write_text(folder / "labels.csv", "\n".join(lines) + "\n")
+
+
+def answers_of(described: SetDescription, frames: int, kept: Path) -> Answers:
+    """Count the spots of a set's first frames, or read what an earlier call has counted.
+
+    Args:
+        described: the set.
+        frames: how many.
+        kept: file for the answers.
+    """
+    if kept.exists():
+        with np.load(kept, allow_pickle=False) as stored:
+            return Answers(stored["inputs"], stored["positives"])
+    with FrameReader(replace(described.read, panels_apart=True)) as reader:
+        sources = Sources(reader)
+        sources.open(find_files(described.files))
+        found = list(islice(counted_frames(sources, MIN_SNR, MIN_SPOTS), frames))
+    with FrameSet(described) as frame_set:
+        labels = frame_set.labels[: len(found)]
+    answers = Answers(inputs_of([each.spots for each in found if each.spots is not None]), labels > MISS)
+    content = io.BytesIO()
+    np.savez_compressed(content, inputs=answers.inputs, positives=answers.positives)
+    atomic_write_bytes(kept, content.getvalue())
+    return answers

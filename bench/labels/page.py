@@ -1,0 +1,154 @@
+"""The table and the figure of labels needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfxjax.files import atomic_write_bytes
+from sfxjax.screen.pictures import png_of_figure
+
+from .answers import RUNS
+from .curves import ACTIVE
+from .recorded import DAY_ONE, MEAN, NETWORK, RANDOM, SCRATCH, SETS, TRANSFER, VALIDATION
+
+METHODS = (SCRATCH, TRANSFER, NETWORK, DAY_ONE)
+FEW, MANY = 25, 200
+
+Summary = dict[tuple[str, str, str, int], tuple[float, float | None]]
+
+
+def summarized(points: Iterable[Mapping[str, Any]]) -> Summary:
+    """Return mean and standard deviation of the balanced accuracy over seeds, %, by set, method, choice and labels.
+
+    The set `MEAN` stands for the mean of LN83, LN84 and LO19, taken for each seed first; one seed has no deviation.
+    """
+    groups: dict[tuple[str, str, str, int], dict[int | None, list[float]]] = {}
+    for point in points:
+        percent = point["balanced_accuracy"]["percent"]
+        key = point["method"], point["choice"], point["labels"]
+        if percent is not None:
+            groups.setdefault((point["set"], *key), {}).setdefault(point["seed"], []).append(percent)
+    found = {key: _spread([float(np.mean(own)) for own in seeds.values()]) for key, seeds in groups.items()}
+    for method, choice, labels in {key[1:] for key in groups}:
+        own = [groups.get((name, method, choice, labels)) for name in SETS]
+        if all(each is not None for each in own):
+            seeds = set.intersection(*(set(each) for each in own if each is not None))
+            means = [
+                float(np.mean([np.mean(each[seed]) for each in own if each is not None])) for seed in seeds
+            ]
+            found[MEAN, method, choice, labels] = _spread(means)
+    return found
+
+
+def _spread(values: list[float]) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Lay a record out as Markdown, what does not hold first."""
+    found = summarized(record["points"])
+    counts = sorted({key[3] for key in found})
+    parts = [
+        f"Simulated frames. Balanced accuracy, per cent, ± the standard deviation over seeds; frames before the test part "
+        f"alone are labelled. The 2D CNN and transfer choose their epoch on {VALIDATION} labels more. Empty: not measured.",
+        "",
+        "**What does not hold**",
+        "",
+        *(f"- {line}" for line in shortfalls(found)),
+    ]
+    for name in (MEAN, *SETS, *RUNS):
+        title = {MEAN: "mean of LN83, LN84 and LO19"}.get(name, name)
+        about = "" if name not in RUNS else ", a run of a condition beyond what the day-one model learnt from"
+        head = " | ".join(f"{count} labels" for count in counts)
+        parts += [
+            "",
+            f"**{title}**{about}",
+            "",
+            f"| method | choice | {head} |",
+            "|---|---|" + "---|" * len(counts),
+        ]
+        for method in METHODS:
+            for choice in (RANDOM, ACTIVE):
+                cells = [_cell(found.get((name, method, choice, count))) for count in counts]
+                if any(cells):
+                    parts.append(f"| {method} | {choice} | " + " | ".join(cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+def shortfalls(found: Summary) -> list[str]:
+    """Say where the day-one model with 25 labels falls short of the paper's methods with 200, and where labels do harm."""
+    lines = []
+    for name in (*SETS, *RUNS):
+        rivals = {
+            method: found[name, method, RANDOM, MANY]
+            for method in METHODS
+            if method != DAY_ONE and (name, method, RANDOM, MANY) in found
+        }
+        own = found.get((name, DAY_ONE, ACTIVE, FEW))
+        if own is None:
+            continue
+        for method, (mean, _) in rivals.items():
+            if own[0] < mean:
+                lines.append(
+                    f"{name}: the day-one model with {FEW} active labels has {own[0]:.1f}, "
+                    f"{method} with {MANY} random ones {mean:.1f}."
+                )
+        random = found.get((name, DAY_ONE, RANDOM, FEW))
+        if random is not None and random[0] > own[0]:
+            lines.append(
+                f"{name}: with {FEW} labels random choice gives {random[0]:.1f}, active choice {own[0]:.1f}."
+            )
+        none = found.get((name, DAY_ONE, RANDOM, 0))
+        if none is not None and none[0] > own[0]:
+            lines.append(f"{name}: {FEW} active labels give {own[0]:.1f}, none {none[0]:.1f}.")
+    return lines or ["nothing of what was asked: see the figures"]
+
+
+def _cell(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value[0]:.1f}" + ("" if value[1] is None else f" ± {value[1]:.1f}")
+
+
+def draw(record: Mapping[str, Any], path: Path) -> None:
+    """Draw labels against balanced accuracy, a panel a set."""
+    from matplotlib.figure import Figure
+
+    found = summarized(record["points"])
+    names = (MEAN, *SETS, *RUNS)
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    panels = figure.subplots(2, 4).ravel()
+    for panel, name in zip(panels, names, strict=False):
+        for place, method in enumerate(METHODS):
+            for choice, style in ((RANDOM, "--"), (ACTIVE, "-")):
+                points = sorted(
+                    (key[3], value) for key, value in found.items() if key[:3] == (name, method, choice)
+                )
+                if points:
+                    panel.errorbar(
+                        [max(count, 2) for count, _ in points],
+                        [mean for _, (mean, _) in points],
+                        [deviation or 0.0 for _, (_, deviation) in points],
+                        marker="o",
+                        markersize=4,
+                        capsize=2,
+                        color=f"C{place}",
+                        linestyle=style,
+                        label=f"{method}, {choice}",
+                    )
+        panel.set_xscale("log")
+        panel.set_xticks([2, 5, 10, 25, 50, 100, 200], ["0", "5", "10", "25", "50", "100", "200"])
+        panel.minorticks_off()
+        panel.set_title("mean of LN83, LN84, LO19" if name == MEAN else name, fontsize=10)
+        panel.grid(alpha=0.3)
+        panel.set_xlabel("labels")
+        panel.set_ylabel("balanced accuracy (%)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[-1].set_axis_off()
+    panels[-1].legend(handles, labels, loc="center", fontsize=9)
+    figure.suptitle("Labels needed: simulated frames; bars: standard deviation over seeds", fontsize=11)
+    atomic_write_bytes(path, png_of_figure(figure, 100))
