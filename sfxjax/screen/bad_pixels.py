@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,6 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import BAD_PIXEL_FRAMES, FEWEST_FRAMES, find_bad_pixels
-from sfxjax.data.packed_mask import packed_mask, unpacked_mask
 from sfxjax.data.workers import Frame, Readers
 
 
@@ -65,10 +66,12 @@ class BadPixels:
     def to_json(self) -> dict[str, Any]:
         """Return them as JSON values."""
         assert self._bad is not None
-        return {"line": self.line, "pixels": packed_mask(self._bad)}
+        packed = base64.b64encode(zlib.compress(np.packbits(self._bad).tobytes())).decode()
+        return {"line": self.line, "pixels": packed}
 
     def take(self, record: dict[str, Any]) -> None:
         """Take up what `to_json` gave."""
-        self._bad = unpacked_mask(record["pixels"], (CROP, CROP))
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(record["pixels"])), np.uint8)
+        self._bad = np.unpackbits(bits, count=CROP * CROP).astype(bool).reshape(CROP, CROP)
         self.line = str(record["line"])
         self._combined.clear()

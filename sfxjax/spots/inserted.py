@@ -12,14 +12,18 @@ from sfxjax.spots.frame_pixels import frame_pixels
 SPOTS = 12
 # Standard deviations of a spot, pixels.
 SIZES = (0.7, 1.4)
-# Signal-to-noise ratios in units of the threshold of sight: from the least, with an exponential tail.
-LEAST, TAIL = 1.25, 0.5
+# Mean of the exponential tail that the logarithms of the spots' ratios have.
+TAIL = 0.5
 # Half the edge of what is measured around a place, and of what a spot's light reaches.
 _AROUND, _REACH = 12, 5
 
 
 def with_spots(
-    rng: np.random.Generator, frame: np.ndarray, mask: np.ndarray | None, limit: float | None = None
+    rng: np.random.Generator,
+    frame: np.ndarray,
+    mask: np.ndarray | None,
+    limit: float | None = None,
+    strength: float = 1.25,
 ) -> np.ndarray:
     """Put a crystal's spots into a frame, at random places where the detector is live.
 
@@ -28,6 +32,7 @@ def with_spots(
         frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
         mask: bool of that shape, True where a pixel counts; or None.
         limit: as for `sfxjax.spots.day_one.find_spots`.
+        strength: signal-to-noise ratio of the weakest spot in the noise around it, in units of the threshold of sight.
 
     Returns:
         A frame of that shape and type.
@@ -53,7 +58,7 @@ def with_spots(
         middle = shape[_REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2].sum()
         wide = shape[_REACH - 3 : _REACH + 4, _REACH - 3 : _REACH + 4].sum()
         response = (1 + RING_SHARE) * middle - RING_SHARE * wide
-        ratio = MIN_SNR * LEAST * np.exp(rng.exponential(TAIL))
+        ratio = MIN_SNR * strength * np.exp(rng.exponential(TAIL))
         if ready.counting:
             expected = RESPONSE_VARIANCE * float(np.mean(known)) + LEAST_COUNTS
             light = rng.poisson(strength_of(ratio, expected, 1.0) / response * shape).astype(float)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import label
 from scipy.special import betaln, xlog1py, xlogy
 
 from sfxjax.spots.day_one import FrameSpots
@@ -25,6 +26,8 @@ GATHERING = 5.0
 FEWEST = 16
 # A candidate shows a spot where it is one with at least this probability, and has at least this ratio.
 SHOWN, LEAST_SHOWN = 0.2, 4.0
+# Variance of the number of places a frame shows, over that of places that show spots independently.
+MOST_VARIANCE = 4.0
 
 
 def shown(spots: FrameSpots) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +84,26 @@ def _too_often(counts: np.ndarray, frames: int, spots: int, reach: int) -> np.nd
         usual = ~often[counts]
         base = counts[usual].sum() / max(usual.sum(), 1) / frames
     return often[counts]
+
+
+def shown_together(frames: Sequence[FrameSpots], places: np.ndarray) -> bool:
+    """Tell whether spots at places come and go together, as those of a crystal that stays for some frames.
+
+    Spots of single pixels come independently of one another: the number of places that a frame shows then has at most the variance
+    that their rates give.
+
+    Args:
+        frames: of a run.
+        places: bool (ss, fs), of `recurring_places`.
+    """
+    names, count = label(places)
+    if not count:
+        return False
+    seen = np.zeros((len(frames), count), bool)
+    for number, frame in enumerate(frames):
+        ss, fs = (part.clip(0, size - 1) for part, size in zip(shown(frame), places.shape, strict=True))
+        which = names[ss, fs]
+        seen[number, which[which > 0] - 1] = True
+    rates = seen.mean(0)
+    expected = float((rates * (1 - rates)).sum())
+    return float(seen.sum(1).var()) > MOST_VARIANCE * expected + 1

@@ -6,10 +6,15 @@ trains the 1D CNN on `soft_spot_counts` vectors of the labelled source and of th
 leaves a model that `python -m sfxjax.screen FILE --model runs/adapt-LN83-LO19 --out DIR` applies. The vectors
 hold ratios to each frame's noise, so that little is left to adapt; `--method` and `--reduction` try others. A killed run goes
 on with the same command.
+
+    python -m train.adapt --model day-one --frames run0095.cxi --out adapted
+
+fits the day-one model to a run instead, see `sfxjax.training.adapt_day_one`.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,10 +43,17 @@ METHOD = "class_confusion"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if any(word.partition("=")[0] == "--model" for word in given):
+        # Imported where it is asked for: it needs nothing of what trains networks.
+        from sfxjax.training.adapt_day_one import adapt_day_one
+
+        return adapt_day_one(given)
     began = time.monotonic()
     parser = parser_for(
         "train.adapt",
-        "Train for a set without labels, by the recipe that did best.",
+        "Train for a set without labels, by the recipe that did best. --model day-one fits the day-one model to a run "
+        "instead: see train.adapt --model day-one --help.",
         RECIPE,
         two_sets=True,
         networks=False,

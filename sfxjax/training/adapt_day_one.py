@@ -1,0 +1,257 @@
+"""Fit the day-one model to a run's frames, none of which is labelled: `train.adapt --model day-one --frames FILES --out DIR`.
+
+What the detector shows in every frame is learnt from half of the frames looked at (`sfxjax.spots.fixed_pattern`,
+`sfxjax.spots.recurrence`). The other half decides whether it is taken out: of their pixels blank frames are put together, each
+pixel from another frame, and simulated spots are put into as many. Ways that tell these better than the model as it is, by
+`LEAST_GAIN` frames, and neither class worse by more than `MOST_LOSS`, are kept; else nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfxjax.data.read import WholeFrame
+from sfxjax.errors import UserError
+from sfxjax.mapping import cores, thread_pool
+from sfxjax.spots.day_one import FrameSpots, find_spots
+from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
+from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.inserted import with_spots
+from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
+
+MOST_FRAMES = 200
+# Pixels of all frames held at once.
+MOST_PIXELS = 2**28
+# Frames of either class in the check, and of how many frames a blank one is put together.
+CHECKED, MIXED = 32, 8
+# Of the simulated spots, in units of the threshold of sight; from where none is seen to where all are.
+STRENGTHS = (0.35, 2.0)
+LEAST_GAIN, MOST_LOSS = 3, 1
+# A larger part of a detector is not left out.
+MOST_LEFT_OUT = 0.05
+
+
+@dataclass(frozen=True)
+class Check:
+    """How many of `CHECKED` frames of either class are told right.
+
+    Attributes:
+        hits: with simulated spots.
+        misses: without.
+    """
+
+    hits: int
+    misses: int
+
+    def better(self, other: Check) -> bool:
+        """Tell whether this is enough better than the other."""
+        gain = self.hits + self.misses - other.hits - other.misses
+        worse = max(other.hits - self.hits, other.misses - self.misses)
+        return gain >= LEAST_GAIN and worse <= MOST_LOSS
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
+
+    Attributes:
+        pattern: what is to be taken out; None: nothing.
+        before: the check of the model as it is.
+        after: of the way kept.
+        why: a word on what was done, or why nothing was.
+    """
+
+    pattern: FixedPattern | None
+    before: Check
+    after: Check
+    why: str
+
+
+def adapt_to_run(
+    frames: Sequence[WholeFrame], seed: int = 0, advance: Callable[[int], None] = lambda frames: None
+) -> Adapted:
+    """Fit the day-one model to frames of one shape.
+
+    Args:
+        frames: of the run, at least 2 x `FEWEST`.
+        seed: of the blank frames and the simulated spots.
+        advance: called with the number of frames counted.
+
+    Raises:
+        UserError: there are too few frames.
+    """
+    if len(frames) < 2 * FEWEST:
+        raise UserError(f"{len(frames)} frames tell too little; {2 * FEWEST} are needed")
+
+    def count(some: Sequence[WholeFrame], pattern: FixedPattern | None = None) -> list[FrameSpots]:
+        def one(frame: WholeFrame) -> FrameSpots:
+            pixels, mask, limit = frame if pattern is None else pattern.taken_out(*frame)
+            found = find_spots(pixels, mask, limit=limit)
+            advance(1)
+            return found
+
+        return list(thread_pool(cores()).map(one, some))
+
+    fitted, held_out = frames[::2], frames[1::2]
+    ready = [frame_pixels(frame.pixels, frame.mask, 0, frame.limit) for frame in fitted]
+    shape = ready[0].height, ready[0].width
+    nothing = FixedPattern(np.zeros(shape, bool))
+    as_it_is = count(fitted)
+    held = count(held_out)
+    blanks, hits = _check_frames(held_out, [spots.expected for spots in held], np.random.default_rng(seed))
+
+    def checked(pattern: FixedPattern | None) -> Check:
+        scores = [np.array([s.score for s in count(some, pattern)]) for some in (hits, blanks)]
+        return Check(int((scores[0] >= 0.5).sum()), int((scores[1] < 0.5).sum()))
+
+    before = checked(None)
+    ways: list[tuple[str, FixedPattern]] = []
+    words = []
+    subtracted = []
+    if np.mean([each.counting for each in ready]) < 0.5:
+        values, level = mean_pattern([each.floats() for each in ready])
+        subtracted = [("the detector's pattern subtracted", FixedPattern(nothing.places, values, level))]
+    for word, start in [("", nothing), *subtracted]:
+        found = as_it_is if start is nothing else count(fitted, start)
+        if word:
+            ways.append((word, start))
+        places = recurring_places(found, shape)
+        left_out = f"{int(places.sum())} pixels left out where frames show spots again and again"
+        if not places.any():
+            continue
+        if places.mean() > MOST_LEFT_OUT:
+            words.append(f"{100 * places.mean():.0f} % of the pixels show spots again and again")
+        elif shown_together(found, places):
+            words.append("spots that recur come and go together, as those of a crystal that stays")
+        else:
+            new = FixedPattern(places, start.pattern, start.level)
+            ways.append((f"{word}, {left_out}" if word else left_out, new))
+    best: tuple[str, FixedPattern | None, Check] = ("", None, before)
+    for word, way in ways:
+        after = checked(way)
+        if after.better(before) and (best[1] is None or sum_of(after) > sum_of(best[2])):
+            best = (word, way, after)
+    if best[1] is not None:
+        return Adapted(best[1], before, best[2], best[0])
+    words = words or (["what was learnt tells frames no better"] if ways else ["nothing stays put"])
+    return Adapted(None, before, before, "; ".join(words))
+
+
+def sum_of(check: Check) -> int:
+    """Return how many frames of a check are told right."""
+    return check.hits + check.misses
+
+
+def _check_frames(
+    frames: Sequence[WholeFrame], spots: Sequence[float], rng: np.random.Generator
+) -> tuple[list[WholeFrame], list[WholeFrame]]:
+    """Put blank frames together, and hits out of such and simulated spots."""
+    quiet = np.argsort(spots)[: max(len(frames) // 2, MIXED)]
+    levels = np.array(
+        [np.median(frames[place].pixels.reshape(-1)[::7].astype(np.float64)) for place in quiet]
+    )
+    by_level = quiet[np.argsort(levels)]
+    blanks: list[WholeFrame] = []
+    for number in range(2 * CHECKED):
+        # Frames of about the same light: pixels of others would not fit.
+        start = int(rng.integers(0, max(len(by_level) - MIXED, 0) + 1))
+        some = [frames[place] for place in by_level[start : start + MIXED]]
+        which = rng.integers(0, len(some), some[0].pixels.shape)
+        pixels = some[0].pixels.copy()
+        mask = None if some[0].mask is None else some[0].mask.copy()
+        for place, frame in enumerate(some):
+            own = which == place
+            pixels[own] = frame.pixels[own]
+            if mask is not None and frame.mask is not None:
+                mask[own] = frame.mask[own]
+        limit = some[0].limit
+        if number % 2:
+            # A pattern that is taken out lays bare spots that were lost in it.
+            pixels = with_spots(rng, pixels, mask, limit, float(np.exp(rng.uniform(*np.log(STRENGTHS)))))
+        blanks.append(WholeFrame(pixels, mask, limit))
+    return blanks[::2], blanks[1::2]
+
+
+def parser_for_runs() -> argparse.ArgumentParser:
+    """Make the parser of `train.adapt --model day-one`."""
+    parser = new_parser(
+        "train.adapt", "Fit the day-one model to a run's frames, none of which is labelled, where that helps."
+    )
+    parser.add_argument("--model", choices=("day-one",), required=True, help="that comes with the package")
+    parser.add_argument(
+        "--frames", nargs="+", required=True, metavar="FILE", help="of the run: files, folders or quoted patterns"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapted model")
+    parser.add_argument(
+        "--most", type=int, default=MOST_FRAMES, metavar="N", help=f"frames looked at ({MOST_FRAMES})"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the frames simulated for the check (0)")
+    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
+    parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
+    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    return parser
+
+
+def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Raises:
+        UserError: the frames cannot be read, or are too few.
+    """
+    began = time.monotonic()
+    chosen = parser_for_runs().parse_args(arguments)
+    if not (chosen.most >= 2 * FEWEST and 0 <= chosen.seed < 2**31):
+        raise UserError(f"--most must be at least {2 * FEWEST}, --seed from 0 to 2147483647")
+    read = ReadOptions(
+        chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
+    )
+    with FrameReader(read) as reader:
+        sources = Sources(reader)
+        sources.open(find_files(chosen.frames))
+        for line in sources.lines():
+            print(line)
+        frames = _some_frames(sources, chosen.most)
+    with progress("adapting", None, "frames") as advance:
+        adapted = adapt_to_run(frames, chosen.seed, advance)
+    before, after = adapted.before, adapted.after
+    as_it_is = f"{before.hits} of {CHECKED} simulated hits and {before.misses} of {CHECKED} blanks told right"
+    if adapted.pattern is None:
+        print(f"not adapted: {adapted.why} ({as_it_is} by the model as it is)")
+    else:
+        print(f"adapted: {adapted.why}; {as_it_is} before, {after.hits} and {after.misses} after")
+    save_adapted(adapted.pattern, chosen.out)
+    where = shlex.quote(str(chosen.out))
+    print(f"written to {chosen.out}, from {len(frames)} frames ({time.monotonic() - began:.0f} s)")
+    print(f"next: sfxjax screen {shlex.join(chosen.frames)} --model {where} --out DIR")
+
+
+def save_adapted(pattern: FixedPattern | None, folder: Path) -> None:
+    """Write a model that `sfxjax screen --model` takes: the day-one model, and what is taken out of its frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PATTERN_FILE).unlink(missing_ok=True)
+    if pattern is not None:
+        pattern.save(folder)
+    Recalibration().save(folder)
+
+
+def _some_frames(sources: Sources, most: int) -> list[WholeFrame]:
+    """Read frames of the commonest shape, evenly spread over the run."""
+    places: dict[tuple[int, ...], list[tuple[FrameStack, int]]] = {}
+    for stack in sources.run.stacks:
+        if stack.file not in sources.run.failed:
+            places.setdefault(stack.raw_shape, []).extend((stack, n) for n in range(stack.frames))
+    if not places:
+        raise UserError("no frame can be read")
+    shape, known = max(places.items(), key=lambda item: len(item[1]))
+    count = min(most, len(known), max(MOST_PIXELS // int(np.prod(shape)), 2 * FEWEST))
+    frames = []
+    for place in np.unique(np.linspace(0, len(known) - 1, count).astype(int)):
+        try:
+            frames.append(sources.read(*known[place]))
+        except (UserError, OSError, RuntimeError, ValueError):
+            continue
+    return frames
