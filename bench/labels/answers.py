@@ -28,7 +28,6 @@ from ..day_one.measure import HELD_OUT
 # Conditions beyond what the day-one model's training draws from, each as one run of one detector.
 RUNS = {
     "counting 0.002": "held out: counting 0.002",
-    "spots of 3 pixels": "held out: spots of 3 pixels",
     "rings, hot pixels and gaps": "held out: rings, hot pixels and gaps",
 }
 # No training used such seeds.

@@ -41,6 +41,7 @@ from sfxjax.screen.spot_lists import (
     write_spot_hits,
     write_spot_lists,
 )
+from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
 
@@ -99,12 +100,17 @@ def count_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a number makes no sense, the folder holds other lists, or there are no frames.
     """
-    fitted = load(Path(options.model)) if getattr(options, "model", None) else None
+    fitted, pattern = None, None
+    if getattr(options, "model", None):
+        fitted, pattern = load(Path(options.model)), load_pattern(Path(options.model))
     min_snr = MIN_SNR if options.min_snr is None else options.min_snr
     min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
     if fitted is not None:
         min_snr, min_spots = fitted.min_snr, fitted.min_spots
-        print(f"the day-one model, fitted to {fitted.labels} labels; threshold {fitted.threshold:.3f}")
+        adapted = "" if pattern is None else ", adapted to a run's frames"
+        print(
+            f"the day-one model{adapted}, fitted to {fitted.labels} labels; threshold {fitted.threshold:.3f}"
+        )
     if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
     if getattr(options, "follow", None) is not None:
@@ -144,7 +150,7 @@ def count_run(options: argparse.Namespace) -> int:
                 print(line)
             frames = []
             with progress("counting spots", len(sources.run)) as advance:
-                for frame in counted_frames(sources, min_snr, min_spots, journal):
+                for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
                     frames.append(frame if fitted is None else _recalibrated(frame, fitted))
                     advance(1)
             for line in sources.run.value_lines():
@@ -189,6 +195,7 @@ def _journal(
 
     made_by = {
         "model": file_digest(WEIGHTS),
+        "adaptation": _adaptation(options),
         "--min-snr": min_snr,
         "--min-spots": min_spots,
         **read_by(sources.reader.options, sources.mask()),
@@ -201,8 +208,18 @@ def _journal(
     return Journal(options.out / JOURNAL, made_by, FoundSpots(), decided_by, options.overwrite)
 
 
+def _adaptation(options: argparse.Namespace) -> str | None:
+    """Return what tells a model's adaptation to a run from any other; None where there is none."""
+    path = Path(getattr(options, "model", None) or "") / PATTERN_FILE
+    return file_digest(path) if getattr(options, "model", None) and path.exists() else None
+
+
 def counted_frames(
-    sources: Sources, min_snr: float, min_spots: int, journal: Journal | None = None
+    sources: Sources,
+    min_snr: float,
+    min_spots: int,
+    journal: Journal | None = None,
+    pattern: FixedPattern | None = None,
 ) -> Iterator[CountedFrame]:
     """Read frames one after the other, and count the spots of several at a time, a thread each.
 
@@ -211,6 +228,7 @@ def counted_frames(
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit.
         journal: of `FoundSpots`, that knows frames already, which are not read again, and gets those that are.
+        pattern: taken out of every frame; None: nothing is.
     """
     from sfxjax.mapping import cores, thread_pool
     from sfxjax.spots.day_one import find_spots
@@ -220,9 +238,8 @@ def counted_frames(
     def count(stack: FrameStack, number: int, frame: WholeFrame) -> CountedFrame:
         limit = frame.limit if frame.limit < type_limit(frame.pixels.dtype) else None
         try:
-            spots = find_spots(
-                frame.pixels, frame.mask, limit=frame.limit, min_snr=min_snr, min_spots=min_spots
-            )
+            pixels, mask, own_limit = frame if pattern is None else pattern.taken_out(*frame)
+            spots = find_spots(pixels, mask, limit=own_limit, min_snr=min_snr, min_spots=min_spots)
         except UserError as error:
             return CountedFrame(stack, number, None, str(error), limit)
         return CountedFrame(stack, number, spots.visible(min_snr), limit=limit)

@@ -1,7 +1,8 @@
 """Everything a detector may show that is no Bragg spot, as named parts that a wide simulation draws from.
 
 A part of `LIGHT` changes the expected photons of a scene before they are detected, one of `READING` the frame that was read. Each
-takes a random generator and draws its own strength; parts in `MOVING` are drawn anew for every frame of a run. Lengths are in pixels.
+takes a random generator and draws its own strength; those in `MOVING` are drawn anew for every frame of a run. Lengths are in
+pixels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Frames of any detector and any crystal, with the places of their spots: a wide simulation to learn and to judge on.
 
-`draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability; `draw_run`
-frames of one detector.
-Everything can be fixed by name, which gives the conditions of a test matrix.
+`draw_frame` draws a detector, a background, a crystal, and parts of `sfxjax.simulate.artefacts`, each with a probability, and
+`draw_run` those of one detector. Everything can be fixed by name, which gives the conditions of a test matrix.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ def draw_frame(
     for name in names:
         if name in LIGHT:
             LIGHT[name](each if name in MOVING else still, scene)
-    if not own:
-        # Pulses differ in their light.
+    if not own:  # pulses differ in their light
         scene.photons *= each.lognormal(0, PULSE_SPREAD)
     photons = np.clip(scene.photons, 0, 3e5)
     live, gap = _live(still, given, detector)

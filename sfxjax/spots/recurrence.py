@@ -1,4 +1,4 @@
-"""Places where frames of one run show spots again and again: they are the detector's, since spots of crystals that come and go move.
+"""Places where frames of one run show spots again and again: those are the detector's, since crystals come and go.
 
 With n frames, of which k show a spot near a pixel, and b the share that crystals alone would give it, k is binomial of b where
 nothing stays put, and of an unknown rate (uniform) where something does. The odds of the latter follow from Bayes' rule,
@@ -89,8 +89,8 @@ def _too_often(counts: np.ndarray, frames: int, spots: int, reach: int) -> np.nd
 def shown_together(frames: Sequence[FrameSpots], places: np.ndarray) -> bool:
     """Tell whether spots at places come and go together, as those of a crystal that stays for some frames.
 
-    Spots of single pixels come independently of one another: the number of places that a frame shows then has at most the variance
-    that their rates give.
+    Single bad pixels show spots independently of one another: the number that a frame shows then has at most the variance that
+    their rates give.
 
     Args:
         frames: of a run.

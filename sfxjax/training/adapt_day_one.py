@@ -8,14 +8,26 @@ pixel from another frame, and simulated spots are put into as many. Ways that te
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.read import WholeFrame
+from sfxjax.command_line import new_parser
+from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.inputs import find_files
+from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.errors import UserError
+from sfxjax.files import make_folder
+from sfxjax.label.recalibration import Recalibration
+from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
+from sfxjax.progress import progress
+from sfxjax.screen.sources import Sources
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
@@ -182,7 +194,11 @@ def parser_for_runs() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", choices=("day-one",), required=True, help="that comes with the package")
     parser.add_argument(
-        "--frames", nargs="+", required=True, metavar="FILE", help="of the run: files, folders or quoted patterns"
+        "--frames",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="of the run: files, folders or quoted patterns",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapted model")
     parser.add_argument(
@@ -204,6 +220,8 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     """
     began = time.monotonic()
     chosen = parser_for_runs().parse_args(arguments)
+    if any(chosen.out.glob(f"*{SUFFIX}")):
+        raise UserError(f"{chosen.out} holds labels; name another --out")
     if not (chosen.most >= 2 * FEWEST and 0 <= chosen.seed < 2**31):
         raise UserError(f"--most must be at least {2 * FEWEST}, --seed from 0 to 2147483647")
     read = ReadOptions(
@@ -215,7 +233,9 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
         for line in sources.lines():
             print(line)
         frames = _some_frames(sources, chosen.most)
-    with progress("adapting", None, "frames") as advance:
+    looked_at = len(frames) + 2 * CHECKED
+    # Of the frames as they are; how often they are looked at again depends on what is found.
+    with progress("adapting", looked_at) as advance:
         adapted = adapt_to_run(frames, chosen.seed, advance)
     before, after = adapted.before, adapted.after
     as_it_is = f"{before.hits} of {CHECKED} simulated hits and {before.misses} of {CHECKED} blanks told right"
@@ -231,7 +251,7 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
 
 def save_adapted(pattern: FixedPattern | None, folder: Path) -> None:
     """Write a model that `sfxjax screen --model` takes: the day-one model, and what is taken out of its frames."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / PATTERN_FILE).unlink(missing_ok=True)
     if pattern is not None:
         pattern.save(folder)
