@@ -42,6 +42,7 @@ COMMANDS = {
     "bench throughput": ("bench.throughput.__main__", "frames per second by stage, beside the paper's"),
     "bench scaling": ("bench.scaling", "what more cores and devices bring, and what a node would do"),
     "bench paper": ("bench.paper.__main__", "the paper's tables and figures, ours beside them, on one page"),
+    "bench labels": ("bench.labels.__main__", "how many labels of a new set each method needs"),
     "bench reductions": ("bench.reductions.__main__", "reductions compared, yours too"),
 }
 

@@ -33,7 +33,7 @@ MOST_COUNTED = 1200
 def planned(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[int, ...], int]]:
     """List the curves: set, method, choice, numbers of labels, seed; the quick ones first."""
     names = (*SETS, *RUNS)
-    plans = [
+    plans: list[tuple[str, str, str, tuple[int, ...], int]] = [
         (name, DAY_ONE, choice, COUNTS, seed)
         for name in names
         for choice in (RANDOM, ACTIVE)

@@ -95,7 +95,7 @@ def answers_of(described: SetDescription, frames: int, kept: Path) -> Answers:
             return Answers(stored["inputs"], stored["positives"])
     with FrameReader(replace(described.read, panels_apart=True)) as reader:
         sources = Sources(reader)
-        sources.open(find_files(described.files))
+        sources.open(find_files(list(described.files)))
         found = list(islice(counted_frames(sources, MIN_SNR, MIN_SPOTS), frames))
     with FrameSet(described) as frame_set:
         labels = frame_set.labels[: len(found)]

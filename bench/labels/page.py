@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ FEW, MANY = 25, 200
 Summary = dict[tuple[str, str, str, int], tuple[float, float | None]]
 
 
-def summarized(points: Iterable[Mapping[str, Any]]) -> Summary:
+def summarized(points: Sequence[Mapping[str, Any]]) -> Summary:
     """Return mean and standard deviation of the balanced accuracy over seeds, %, by set, method, choice and labels.
 
     The set `MEAN` stands for the mean of LN83, LN84 and LO19, taken for each seed first; one seed has no deviation.
@@ -29,10 +29,15 @@ def summarized(points: Iterable[Mapping[str, Any]]) -> Summary:
     groups: dict[tuple[str, str, str, int], dict[int | None, list[float]]] = {}
     for point in points:
         percent = point["balanced_accuracy"]["percent"]
-        key = point["method"], point["choice"], point["labels"]
         if percent is not None:
-            groups.setdefault((point["set"], *key), {}).setdefault(point["seed"], []).append(percent)
+            about = point["set"], point["method"], point["choice"], point["labels"]
+            groups.setdefault(about, {}).setdefault(point["seed"], []).append(percent)
     found = {key: _spread([float(np.mean(own)) for own in seeds.values()]) for key, seeds in groups.items()}
+    for point in points:
+        # Of a mean that was recorded alone.
+        if point.get("deviation") is not None:
+            key = point["set"], point["method"], point["choice"], point["labels"]
+            found[key] = found[key][0], point["deviation"]
     for method, choice, labels in {key[1:] for key in groups}:
         own = [groups.get((name, method, choice, labels)) for name in SETS]
         if all(each is not None for each in own):

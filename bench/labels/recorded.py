@@ -80,7 +80,8 @@ def _of_paper(record: dict[str, Any]) -> list[dict[str, Any]]:
         mean = record["means"][f"{key}_fewer"]
         points.append(
             _point(MEAN, method, None, _FEWER)
-            | {name: {"percent": value} for name, value in mean.items()}
+            | {name: {"percent": each["value"]} for name, each in mean.items()}
+            | {"deviation": mean["balanced_accuracy"]["deviation"]}
             | {"recorded_by": "bench.paper"}
         )
     return points
