@@ -37,8 +37,8 @@ def test_labels_mend_a_threshold_and_no_label_leaves_it(choice: str) -> None:
 
 def test_figures_of_other_benchmarks_are_those_of_their_records() -> None:
     found = summarized(earlier(Path("bench/results")))
-    # README's tables: 2D CNN with 200 and 25 labels; bench/results/reductions.md: row-wise decomposition with 25.
-    assert found[MEAN, SCRATCH, RANDOM, 200][0] == pytest.approx(97.5, abs=0.06)
+    # Tables 2 (98.0, 97.1 and 97.0 of the three sets) and the summary of bench/results/paper/tables.md; reductions.md.
+    assert found[MEAN, SCRATCH, RANDOM, 200][0] == pytest.approx((98.0 + 97.1 + 97.0) / 3, abs=0.06)
     assert found[MEAN, SCRATCH, RANDOM, 25] == (93.4, 0.4)
     mean, deviation = found[MEAN, NETWORK, RANDOM, 25]
     assert (mean, deviation) == (pytest.approx(91.6, abs=0.06), pytest.approx(2.9, abs=0.06))

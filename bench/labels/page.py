@@ -45,7 +45,8 @@ def summarized(points: Sequence[Mapping[str, Any]]) -> Summary:
             means = [
                 float(np.mean([np.mean(each[seed]) for each in own if each is not None])) for seed in seeds
             ]
-            found[MEAN, method, choice, labels] = _spread(means)
+            if means:
+                found[MEAN, method, choice, labels] = _spread(means)
     return found
 
 
