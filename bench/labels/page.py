@@ -60,7 +60,8 @@ def table(record: Mapping[str, Any]) -> str:
     counts = sorted({key[3] for key in found})
     parts = [
         f"Simulated frames. Balanced accuracy, per cent, ± the standard deviation over seeds; frames before the test part "
-        f"alone are labelled. The 2D CNN and transfer choose their epoch on {VALIDATION} labels more. Empty: not measured.",
+        "alone are labelled (of a run all of them, so that active choice is the same for every seed). The 2D CNN and transfer choose "
+        f"their epoch on {VALIDATION} labels more. Empty: not measured.",
         "",
         "**What does not hold**",
         "",
@@ -154,7 +155,8 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
         panel.set_xlabel("labels")
         panel.set_ylabel("balanced accuracy (%)")
     handles, labels = panels[0].get_legend_handles_labels()
-    panels[-1].set_axis_off()
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
     panels[-1].legend(handles, labels, loc="center", fontsize=9)
     figure.suptitle("Labels needed: simulated frames; bars: standard deviation over seeds", fontsize=11)
     atomic_write_bytes(path, png_of_figure(figure, 100))
