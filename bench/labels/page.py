@@ -60,8 +60,8 @@ def table(record: Mapping[str, Any]) -> str:
     counts = sorted({key[3] for key in found})
     parts = [
         f"Simulated frames. Balanced accuracy, per cent, ± the standard deviation over seeds; frames before the test part "
-        "alone are labelled (of a run all of them, so that active choice is the same for every seed). The 2D CNN and transfer choose "
-        f"their epoch on {VALIDATION} labels more. Empty: not measured.",
+        "alone are labelled (of a run all of them, so that active choice is the same for every seed). The 2D CNN and transfer "
+        f"choose their epoch on {VALIDATION} labels more. Empty: not measured.",
         "",
         "**What does not hold**",
         "",
