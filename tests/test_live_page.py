@@ -15,12 +15,12 @@ import pytest
 from matplotlib import image
 
 from sfxjax.errors import UserError
-from sfxjax.live.alarms import DEFAULTS, Alarms, State, read_alarms
+from sfxjax.live.alarms import DEFAULTS, Alarms, MonitorState, read_alarms
 from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.monitor import Monitor
 from sfxjax.live.pictures import Pictures
-from sfxjax.live.server import monitor_application, serve
+from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.statistics import HitRate
 from sfxjax.web import listen
 
@@ -52,7 +52,7 @@ def test_the_page_pushes_its_state_to_many_and_refuses_strangers(tmp_path: Path)
     port = listening.getsockname()[1]
     assert listening.getsockname()[0] == "127.0.0.1"
     assert (tmp_path / "address.json").stat().st_mode & 0o77 == 0
-    serve(monitor_application(monitor, token, port), listening)
+    serve_page(monitor_application(monitor, token, port), listening)
     page = get(port, f"/?token={token}")
     content = page.read().decode()
     assert page.status == 200 and "'self'" in str(page.headers["Content-Security-Policy"])
@@ -115,10 +115,10 @@ def cases_frame(number: int):  # type: ignore[no-untyped-def]
     return frame(number)
 
 
-def state(**changes: float) -> State:
+def state(**changes: float) -> MonitorState:
     rate = HitRate(0.3, 0.25, 0.35, 500)
     usual = {"since_hit": 1.0, "frames_since_hit": 3, "since_frame": 0.1, "latency": 0.5, "share": 1.0}
-    return State(rate, rate, **{**usual, **changes})  # type: ignore[arg-type]
+    return MonitorState(rate, rate, **{**usual, **changes})  # type: ignore[arg-type]
 
 
 def test_alarms_are_raised_by_what_their_file_says(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_alarms_are_raised_by_what_their_file_says(tmp_path: Path) -> None:
     assert alarms.raised(state()) == []
     wrong = state(since_hit=200, frames_since_hit=900, since_frame=60, latency=4.0, share=0.02)
     assert [each["name"] for each in alarms.raised(wrong)] == ["no_frames", "no_hits", "latency", "sample"]
-    fell = State(HitRate(0.02, 0.0, 0.05, 300), HitRate(0.3, 0.28, 0.32, 9000), 1.0, 1, 0.1, 0.5, 1.0)
+    fell = MonitorState(HitRate(0.02, 0.0, 0.05, 300), HitRate(0.3, 0.28, 0.32, 9000), 1.0, 1, 0.1, 0.5, 1.0)
     assert [each["name"] for each in alarms.raised(fell)] == ["rate_fell"]
     path = tmp_path / "alarms.toml"
     path.write_text("[no_hits]\nseconds = 5\nframes = 10\n[latency]\non = false\n[sample]\nshare = 0.01\n")

@@ -466,6 +466,7 @@ def test_ten_kills_at_random_leave_the_lists_of_an_undisturbed_run(
         process.send_signal(last)
         assert process.wait(60) in (0, 130)
     finally:
+        process.kill()
         stop.set()
         player.join()
     assert killed_at < frames

@@ -39,7 +39,7 @@ from sfxjax.simulate.conditions import Condition, draw_frame
 
 from ..throughput.__main__ import processor
 
-SIDE, HIT_SHARE = 1024, 0.3
+FRAME_SIDE, HIT_SHARE = 1024, 0.3
 MEMORY_EVERY = 2.0
 
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": processor(),
         "cores": cores(),
         "other_load": os.getloadavg()[2],
-        "frames": f"{SIDE}x{SIDE} uint16, bslz4, simulated",
+        "frames": f"{FRAME_SIDE}x{FRAME_SIDE} uint16, bslz4, simulated",
         "file_rate": rate,
         "true_hit_rate": float(np.mean(labels)),
         "seconds": options.seconds,
@@ -116,11 +116,15 @@ def write_frames(path: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         stack = file.create_dataset(
-            "entry/data/data", (count, SIDE, SIDE), "u2", chunks=(1, SIDE, SIDE), **hdf5plugin.Bitshuffle()
+            "entry/data/data",
+            (count, FRAME_SIDE, FRAME_SIDE),
+            "u2",
+            chunks=(1, FRAME_SIDE, FRAME_SIDE),
+            **hdf5plugin.Bitshuffle(),
         )
         for number in range(count):
             spots = 15 if rng.random() < HIT_SHARE else 0
-            condition = Condition("counting", 3.0, 0.8, spots, "none", (), (SIDE, SIDE))
+            condition = Condition("counting", 3.0, 0.8, spots, "none", (), (FRAME_SIDE, FRAME_SIDE))
             stack[number] = draw_frame(rng, condition).values.clip(0, 32000)
 
 

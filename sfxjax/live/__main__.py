@@ -20,7 +20,7 @@ from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.monitor import Monitor
 from sfxjax.live.receiver import Receiver, Source
-from sfxjax.live.server import monitor_application, serve
+from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _open_page(monitor: Monitor, options: argparse.Namespace) -> None:
     listening, token = listen(options.out / ".page.json", options.port, options.host)
     port = listening.getsockname()[1]
-    serve(monitor_application(monitor, token, port, options.host), listening)
+    serve_page(monitor_application(monitor, token, port, options.host), listening)
     monitor.pictures.start()
     host = f"[{options.host}]" if ":" in options.host else options.host
     _say(f"see http://{host}:{port}/?token={token}")

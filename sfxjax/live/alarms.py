@@ -66,7 +66,7 @@ def read_alarms(path: Path | None) -> Settings:
 
 
 @dataclass(frozen=True)
-class State:
+class MonitorState:
     """What alarms are raised by.
 
     Attributes:
@@ -121,7 +121,7 @@ class Alarms:
         if self._seen <= FEWEST_USUAL or self._seen % 64 == 0:
             self._median = statistics.median(self._usual)
 
-    def raised(self, state: State) -> list[dict[str, str]]:
+    def raised(self, state: MonitorState) -> list[dict[str, str]]:
         """Return the alarms that are raised: name and what it says."""
         found = {
             "no_frames": self._no_frames(state),
@@ -134,19 +134,19 @@ class Alarms:
         }
         return [{"name": name, "text": text} for name, text in found.items() if text]
 
-    def _no_frames(self, state: State) -> str:
+    def _no_frames(self, state: MonitorState) -> str:
         limit = self._settings["no_frames"]
         if limit is None or state.since_frame <= limit["seconds"]:
             return ""
         return f"no frame has come for {state.since_frame:.0f} s"
 
-    def _no_hits(self, state: State) -> str:
+    def _no_hits(self, state: MonitorState) -> str:
         limit = self._settings["no_hits"]
         if limit is None or state.since_hit <= limit["seconds"] or state.frames_since_hit < limit["frames"]:
             return ""
         return f"no hit for {state.since_hit:.0f} s, among {state.frames_since_hit} frames judged"
 
-    def _rate_fell(self, state: State) -> str:
+    def _rate_fell(self, state: MonitorState) -> str:
         limit = self._settings["rate_fell"]
         if limit is None or not state.now.frames or not state.now.high < limit["to"] * state.shift.value:
             return ""
@@ -159,13 +159,13 @@ class Alarms:
             return ""
         return f"{sum(flags)} of the last {len(flags)} frames {words}"
 
-    def _latency(self, state: State) -> str:
+    def _latency(self, state: MonitorState) -> str:
         limit = self._settings["latency"]
         if limit is None or not state.latency > limit["seconds"]:
             return ""
         return f"frames take up to {state.latency:.1f} s to the lists"
 
-    def _sample(self, state: State) -> str:
+    def _sample(self, state: MonitorState) -> str:
         limit = self._settings["sample"]
         if limit is None or not state.share < limit["share"]:
             return ""

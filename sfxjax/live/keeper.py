@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LIVE_JOURNAL = "live.journal"
 LIVE_COLUMNS = (*FRAME_COLUMNS, "weight")
-LISTS = {
+LIVE_LISTS = {
     "frames.csv": csv_text([LIVE_COLUMNS]),
     "spots.csv": csv_text([SPOT_COLUMNS]),
     "hits.lst": "",
@@ -88,7 +88,7 @@ class Keeper:
         self.place = ("", 0)
         self._recorded: dict[str, Any] = {}
         self.resumed = self._rows = 0
-        self._waiting: dict[str, list[str]] = {name: [] for name in LISTS}
+        self._waiting: dict[str, list[str]] = {name: [] for name in LIVE_LISTS}
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder; name another output folder")
         out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,9 @@ class Keeper:
             lengths: dict[str, int] = {} if last is None else last["lengths"]
             if last is None:
                 self._journal.begin(settings)
-            self._lists = {name: _opened(out / name, lengths.get(name), LISTS[name]) for name in LISTS}
+            self._lists = {
+                name: _opened(out / name, lengths.get(name), LIVE_LISTS[name]) for name in LIVE_LISTS
+            }
         except BaseException:
             self._journal.close()
             raise

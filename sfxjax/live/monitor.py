@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
-from sfxjax.live.alarms import Alarms, State
+from sfxjax.live.alarms import Alarms, MonitorState
 from sfxjax.live.judge import Looks
 from sfxjax.live.keeper import Judged
 from sfxjax.live.pictures import Pictures
@@ -73,7 +73,7 @@ class Monitor:
         came, judged = (counts.received - self._arrivals[0][1], counts.judged - self._arrivals[0][2])
         share = recent.judged / recent.weight if recent.weight else math.nan
         latency = receiver.recent_latencies.quantile(0.99)
-        state = State(
+        state = MonitorState(
             *rates,
             now - self._last_hit,
             self._since_hit,

@@ -17,7 +17,7 @@ from sfxjax.spots.frame_pixels import frame_pixels
 
 EVERY_SECONDS = 1.0
 # Longest side of a picture, pixels, and rings of a profile.
-SIDE, RINGS = 640, 120
+PICTURE_SIDE, RINGS = 640, 120
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _floats(looks: Looks) -> np.ndarray:
 
 def _shrunk(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Make of blocks of pixels one, the largest of them, so that small spots stay; NaN where none tells anything."""
-    shrink = max(1, -(-max(values.shape) // SIDE))
+    shrink = max(1, -(-max(values.shape) // PICTURE_SIDE))
     height, width = (length // shrink for length in values.shape)
     blocks = values[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink)
     filled = np.where(np.isnan(blocks), -np.inf, blocks).max((1, 3))

@@ -22,7 +22,7 @@ from sfxjax.screen.sources import Sources
 
 # Packed frames kept, so that a file played again and again is read and compressed once.
 KEPT_BYTES = 2**30
-REPORT_SECONDS = 10.0
+SAY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def play(
             except zmq.Again:
                 skipped += 1
             number += 1
-            if now - reported > REPORT_SECONDS:
+            if now - reported > SAY_SECONDS:
                 reported = now
                 say(f"{sent} frames sent, {sent / (now - started):.1f} a second")
     seconds = time.monotonic() - started

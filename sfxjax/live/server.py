@@ -76,7 +76,7 @@ def monitor_application(monitor: Monitor, token: str, port: int, host: str = LOO
     )
 
 
-def serve(application: Starlette, listening: socket.socket) -> threading.Thread:
+def serve_page(application: Starlette, listening: socket.socket) -> threading.Thread:
     """Serve an application in a thread of its own, until the program ends."""
     uvicorn = uvicorn_of("live")
     settings = uvicorn.Config(application, log_level="error", limit_concurrency=MOST_VIEWERS)
