@@ -21,8 +21,7 @@ from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
 GAPS = ("none", "zero", "minus_one", "largest", "constant")
 SPOT_REACH = 14
-# Standard deviation of the logarithm of a pulse's light.
-PULSE_SPREAD = 0.2
+PULSE_SPREAD = 0.2  # standard deviation of the logarithm of a pulse's light
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def draw_frame(
         np.arange(height, dtype=np.float32)[:, None] - beam[0],
         np.arange(width, dtype=np.float32)[None] - beam[1],
     )
-    scene = Scene(_background(still, ss, fs, level), ss, fs, level)
-    names = given.parts
+    scene, names = Scene(_background(still, ss, fs, level), ss, fs, level), given.parts
     if names is None:
         chance = still.choice([0.03, 0.12, 0.3])
         names = tuple(name for name in (*LIGHT, *READING) if still.random() < chance)
