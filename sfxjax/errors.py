@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 
 from sfxjax.interrupts import ends_when_interrupted
+from sfxjax.text import message_line
 
 EXIT_USER_ERROR = 2
 EXIT_CRASHED = 70
@@ -25,10 +26,32 @@ _installed_name = ""
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
+# What a file's name, a file server or a disk can be at fault for, and no program.
+_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        *(
+            "ENAMETOOLONG",
+            "ELOOP",
+            "EIO",
+            "ESTALE",
+            "ETIMEDOUT",
+            "EHOSTDOWN",
+            "EREMOTEIO",
+            "ENOTCONN",
+            "EFBIG",
+        ),
+        *("EMFILE", "ENFILE", "ENOMEM", "ENXIO", "ENODEV", "EBUSY", "EILSEQ"),
+    )
+    if hasattr(errno, name)
+}
 
 
 class UserError(Exception):
-    """A fault the user can mend: the message is one line saying what is wrong and what to do."""
+    """A fault the user can mend: the message is one printable line saying what is wrong and what to do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(message_line(text))
 
 
 def explain_os_error(error: OSError, path: str | os.PathLike[str] | None = None) -> str | None:
@@ -52,6 +75,8 @@ def explain_os_error(error: OSError, path: str | os.PathLike[str] | None = None)
         return f"no such file or folder{place}"
     if error.errno == errno.EISDIR:
         return f"a folder where a file was expected{place}"
+    if error.errno is not None and error.errno in _OF_THE_MACHINE:
+        return f"{os.strerror(error.errno).lower()}{place}; try again, or name another file"
     return None
 
 
@@ -153,9 +178,8 @@ def called_as(name: str) -> None:
     _installed_name = name
 
 
-def _complain(program: str | None, message: str) -> None:
-    line = " ".join(message.split())
-    print(f"{program or _program_name()}: error: {line}", file=sys.stderr, flush=True)
+def _complain(program: str | None, text: str) -> None:
+    print(f"{program or _program_name()}: error: {message_line(text)}", file=sys.stderr, flush=True)
 
 
 def _program_name() -> str:

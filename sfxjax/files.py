@@ -73,6 +73,11 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def is_file(name: str | os.PathLike[str]) -> bool:
+    """Tell whether a name is that of a file; one that no file can have is not."""
+    return os.path.isfile(name)  # noqa: PTH113 - Path.is_file raises errors for names that are too long
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new empty folder to fill, which replaces `path` once the body has ended well.

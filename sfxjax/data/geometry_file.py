@@ -187,6 +187,8 @@ def _panel(name: str, fields: Fields, flags: Flags) -> Panel:
     corner = (float(fields["corner_x"]), float(fields["corner_y"]))
     if not all(map(math.isfinite, (*corner, *fs_vector, *ss_vector))) or max(map(abs, corner)) > 1e6:
         raise ValueError(f"corner of panel {name}")
+    if max(map(abs, (*fs_vector, *ss_vector))) > 100:
+        raise ValueError(f"direction of panel {name}")
     edge = int(fields.get("mask_edge_pixels", "0"))
     if not 0 <= edge < 2**20:
         raise ValueError(f"mask_edge_pixels of panel {name}")

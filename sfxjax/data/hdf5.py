@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +19,11 @@ import h5py
 import numpy as np
 
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import is_file
 
 MAX_LINKS = 32
+# What h5py raises of damaged files, besides MemoryError.
+DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError)
 # A chunk is decompressed whole, and a frame is held whole: beyond these sizes the file is not believed.
 MAX_CHUNK_BYTES = 2**30
 MAX_FRAMES = 50_000_000
@@ -72,10 +77,8 @@ class Files:
             UserError: the way leads out of the run's folder, in circles, to a missing file, or the object is
                 damaged.
         """
-        try:
+        with damage_named(f"{path}: {name}"):
             return self._walk(path, self.open(path), name, MAX_LINKS)
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError) as error:
-            raise UserError(f"{path}: {name} is damaged ({first_line(error)})") from error
 
     def dataset(self, path: Path, name: str) -> h5py.Dataset | None:
         """Return a data set that can be read safely, or None if there is none of that name.
@@ -96,10 +99,8 @@ class Files:
         Raises:
             UserError: as `dataset`.
         """
-        try:
+        with damage_named(f"{data.file.filename}: {data.name}"):
             self._check_storage(data, set())
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError) as error:
-            raise UserError(f"{data.file.filename}: {data.name} is damaged ({first_line(error)})") from error
 
     def _check_storage(self, data: h5py.Dataset, seen: set[tuple[str, str]]) -> None:
         own = Path(data.file.filename)
@@ -114,7 +115,8 @@ class Files:
         for source, source_name in virtual_sources(data):
             for place in opened_for(own, source):
                 self._permit(own, place, "a virtual data set")
-            if source.is_file() and "%" not in source_name:
+            # One that is missing or damaged costs its frames alone, see `missing_virtual_frames`.
+            if _holds(source, source_name) and "%" not in source_name:
                 inner = self.get(source, source_name)
                 if isinstance(inner, h5py.Dataset) and (str(source), str(inner.name)) not in seen:
                     self._check_storage(inner, seen)
@@ -141,7 +143,7 @@ class Files:
             if isinstance(link, h5py.ExternalLink):
                 own = Path(here.file.filename)
                 target = linked(own, _text(link.filename))
-                if not target.is_file():
+                if not is_file(target):
                     raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
                 self._permit(own, target, f"the link {part}")
                 wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
@@ -160,6 +162,22 @@ class Files:
                 f"{own}: {what} points to {real}{gone}, outside the run's folder {root}; "
                 "if you trust the file, give --allow-links"
             )
+
+
+@contextmanager
+def damage_named(where: str) -> Iterator[None]:
+    """Raise a UserError about a file in place of what h5py raises where it is damaged.
+
+    Args:
+        where: the file, and what of it is read.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(f"{where}: does not fit into memory; is the file damaged?") from error
+    except DAMAGE as error:
+        explained = explain_os_error(error) if isinstance(error, OSError) else None
+        raise UserError(f"{where}: {explained or f'is damaged ({first_line(error)})'}") from error
 
 
 def located(path: Path, name: str) -> tuple[Path, str]:
@@ -181,7 +199,7 @@ def linked(own: Path, name: str) -> Path:
     real = own.resolve().parent
     named = own.parent / name
     places = [named, real / name, own.parent / Path(name).name, real / Path(name).name]
-    return next((place for place in places if place.is_file()), named)
+    return next((place for place in places if is_file(place)), named)
 
 
 def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
@@ -239,12 +257,12 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
 
 def _holds(path: Path, name: str) -> bool:
     """Tell whether a file is there and holds a data set; a pattern of names counts as one."""
-    if not path.is_file():
+    if not is_file(path):
         return False
     try:
         with h5py.File(path, "r", locking=False) as file:
             return "%" in name or name in file
-    except (OSError, RuntimeError, ValueError):
+    except DAMAGE:
         return False
 
 

@@ -13,8 +13,9 @@ import h5py
 
 from sfxjax.data.events import parse_crystfel_line
 from sfxjax.data.formats import known_formats
-from sfxjax.data.hdf5 import virtual_sources
-from sfxjax.errors import UserError
+from sfxjax.data.hdf5 import DAMAGE, virtual_sources
+from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import is_file
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs")
 LIST_SUFFIXES = (".lst",)
@@ -217,7 +218,7 @@ def linked_files(path: Path) -> set[Path]:
             if isinstance(link, h5py.ExternalLink):
                 name = link.filename
                 found.add(
-                    (path.parent / (name if (path.parent / name).is_file() else Path(name).name)).resolve()
+                    (path.parent / (name if is_file(path.parent / name) else Path(name).name)).resolve()
                 )
             elif isinstance(link, h5py.HardLink) and depth < 6:
                 item = group[key]
@@ -230,7 +231,7 @@ def linked_files(path: Path) -> set[Path]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             visit(file, 0)
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError):
+    except DAMAGE:
         return set()
     return found
 
@@ -242,7 +243,7 @@ def _is_own(name: str) -> bool:
     try:
         with h5py.File(name, "r", locking=False) as file:
             return OWN_GROUP in file
-    except (OSError, RuntimeError, ValueError):
+    except DAMAGE:
         return False
 
 
@@ -255,7 +256,9 @@ def _listed(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            explain_os_error(error, path) or f"{path}: cannot be read ({error.strerror})"
+        ) from error
     files = []
     for line in filter(str.strip, lines):
         name, event = parse_crystfel_line(line.strip())
@@ -264,7 +267,7 @@ def _listed(path: Path) -> list[str]:
                 f"{path}: names single frames ({line.strip()}); whole files are screened: leave out what follows their names"
             )
         places = [Path(name), path.parent / name]
-        files.append(str(next((place for place in places if place.is_file()), places[0])))
+        files.append(str(next((place for place in places if is_file(place)), places[0])))
     if not files:
         raise UserError(f"{path}: names no file")
     return files

@@ -5,18 +5,22 @@ Everywhere in this package a mask is bool, True where a pixel is good.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import h5py
 import numpy as np
+from numpy.lib import format as npy
 from scipy import ndimage
 
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import Files, damage_named, first_line
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import is_file
 
 # Frames looked at for pixels that never change or always saturate, and how few tell nothing.
 BAD_PIXEL_FRAMES = 32
@@ -25,6 +29,9 @@ FEWEST_FRAMES = 16
 BY_CHANCE = 1e-6
 # A mask that leaves less of the pixels is taken for one of the other polarity.
 FEWEST_GOOD = 0.05
+
+# Of a mask in a file of its own.
+MOST_MASK_BYTES = 2**28
 
 # Names of data sets whose values NXmx, CXI and EuXFEL define: 0 is good, each bit a fault.
 ZERO_IS_GOOD = ("pixel_mask", "mask_shared", "pixelmask")
@@ -91,7 +98,7 @@ def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def split_mask_name(text: str) -> tuple[Path, str | None]:
     """Split FILE[:PATH]; a file whose own name has a colon is taken as it is if it exists."""
-    if Path(text).is_file() or ":" not in text:
+    if is_file(text) or ":" not in text:
         return Path(text), None
     name, _, inner = text.rpartition(":")
     return Path(name), inner
@@ -269,7 +276,8 @@ def _convention(files: Files, path: Path, name: str, values: np.ndarray) -> tupl
 
 
 def _hdf5_mask(files: Files, path: Path, inner: str | None) -> tuple[np.ndarray, str]:
-    names = ["/" + inner.strip("/")] if inner else _mask_names(files.open(path))
+    with damage_named(str(path)):
+        names = ["/" + inner.strip("/")] if inner else _mask_names(files.open(path))
     if not names:
         raise UserError(f"{path}: no mask found in it; name its data set as {path}:/PATH")
     if len(names) > 1:
@@ -277,12 +285,10 @@ def _hdf5_mask(files: Files, path: Path, inner: str | None) -> tuple[np.ndarray,
     data = files.dataset(path, names[0])
     if data is None:
         raise UserError(f"{path}: no data set {names[0]}")
-    if data.shape is None or data.size > 2**28:
+    if data.shape is None or data.size * data.dtype.itemsize > MOST_MASK_BYTES:
         raise UserError(f"{path}: {names[0]} is too large for a mask")
-    try:
+    with damage_named(f"{path}: {names[0]}"):
         return np.asarray(data[()]), names[0]
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: {names[0]} is damaged ({error})") from error
 
 
 def _mask_names(file: h5py.File) -> list[str]:
@@ -299,21 +305,41 @@ def _mask_names(file: h5py.File) -> list[str]:
 
 def _numpy_mask(path: Path, inner: str | None) -> tuple[np.ndarray, str]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, ""
-        with loaded:
-            names = list(loaded.files)
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as stream:
+                return _bounded_array(stream), ""
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
             name = inner or ("good" if "good" in names else names[0] if len(names) == 1 else "")
             if name not in names:
                 raise UserError(
                     f"{path} holds the arrays {', '.join(names[:6])}; name the mask as {path}:NAME"
                 )
-            return np.asarray(loaded[name]), name
+            with archive.open(archive.namelist()[names.index(name)]) as stream:
+                return _bounded_array(stream), name
     except UserError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        raise UserError(f"{path}: not a file of plain NumPy arrays, or damaged ({error})") from error
+    except Exception as error:  # Archives and headings that are damaged raise many kinds.
+        raise UserError(
+            f"{path}: not a file of plain NumPy arrays, or damaged ({first_line(error)})"
+        ) from error
+
+
+def _bounded_array(stream: IO[bytes]) -> np.ndarray:
+    """Read a NumPy array whose heading is looked at first: an archive of a few kB can claim any size, and hold it."""
+    version = npy.read_magic(stream)
+    read_heading = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read_heading is None:
+        raise ValueError(f"version {version}")
+    shape, by_columns, dtype = read_heading(stream)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or not 0 <= size <= MOST_MASK_BYTES:
+        raise ValueError(f"an array of {dtype} of shape {shape}")
+    content = stream.read(size)
+    if len(content) < size:
+        raise ValueError("it ends early")
+    array = np.frombuffer(content, dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
 def _zeros(values: np.ndarray) -> str:

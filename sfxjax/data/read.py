@@ -18,7 +18,7 @@ from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.geometry_file import read_geometry
-from sfxjax.data.hdf5 import Files, first_line, located
+from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located
 from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.pixel_values import value_limit
@@ -111,7 +111,8 @@ class FrameReader:
                         "give them with --geometry FILE.geom"
                     )
         else:
-            found = hdf5_stacks(self._opened(path), name, self.options, geometry)
+            with damage_named(name):
+                found = hdf5_stacks(self._opened(path), name, self.options, geometry)
         for stack in found:
             if stack.assembled:
                 assert geometry is not None
@@ -149,13 +150,14 @@ class FrameReader:
         if format_name(path):
             return False
         files = self._opened(path)
-        stored = files.get(path, "/metadata/simulated")
-        if isinstance(stored, h5py.Dataset):
-            value = stored[()]
-        else:
-            value = files.open(path).attrs.get("simulated", False)
-        # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
-        return np.asarray(value).dtype.kind not in "biuf" or bool(np.all(value))
+        with damage_named(f"{name}: what it says of its frames"):
+            stored = files.get(path, "/metadata/simulated")
+            if isinstance(stored, h5py.Dataset):
+                value = stored[()] if stored.size == 1 else True
+            else:
+                value = files.open(path).attrs.get("simulated", False)
+            # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
+            return np.asarray(value).dtype.kind not in "biuf" or bool(np.all(value))
 
     def covered(self, stack: FrameStack) -> np.ndarray | None:
         """Return where the crop holds pixels of the detector, bool (724, 724); None: everywhere."""
@@ -199,7 +201,7 @@ class FrameReader:
                 yield self._read(stack, frame, dtype)
             except UserError as error:
                 yield ReadCrop(None, None, str(error), math.inf)
-            except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as error:
+            except (*DAMAGE, MemoryError) as error:
                 yield ReadCrop(None, None, f"cannot be read: {first_line(error)}", math.inf)
 
     def original(self, stack: FrameStack, frame: int) -> np.ndarray:
@@ -287,13 +289,12 @@ class FrameReader:
         Raises:
             UserError: it is gone or damaged.
         """
-        name = stack.dataset if name is None else name
-        key = (stack.file, name)
+        key = stack.file, stack.dataset if name is None else name
         if key not in self._datasets:
             self._bound_open_files()
-            data = self._opened(Path(stack.file)).dataset(*located(Path(stack.file), name))
+            data = self._opened(Path(stack.file)).dataset(*located(Path(stack.file), key[1]))
             if data is None:
-                raise UserError(f"{stack.file}: {name} is gone")
+                raise UserError(f"{stack.file}: {key[1]} is gone")
             self._datasets[key] = data
         return self._datasets[key]
 

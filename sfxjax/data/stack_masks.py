@@ -15,7 +15,7 @@ import numpy as np
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry, GeometryMask
-from sfxjax.data.hdf5 import first_line
+from sfxjax.data.hdf5 import damage_named
 from sfxjax.data.masks import (
     FEWEST_GOOD,
     LoadedMask,
@@ -26,6 +26,7 @@ from sfxjax.data.masks import (
     without_ones,
 )
 from sfxjax.errors import UserError
+from sfxjax.files import is_file
 
 MOST_KEPT = 4
 
@@ -130,10 +131,8 @@ class StackMasks:
         single = name == stack.frame_masks
         if single and not stack.frames:
             return None
-        try:
+        with damage_named(f"{stack.file}: {name}"):
             values = np.asarray(data[(*(slice(None),) * stack.frame_axis, 0) if single else ()])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"{stack.file}: {name} is damaged ({first_line(error)})") from error
         good = good_pixels(values, *convention)
         words = meaning(*convention)
         if np.mean(good) < FEWEST_GOOD:
@@ -166,7 +165,7 @@ class StackMasks:
         """Read a mask that the geometry keeps in a file: in the working folder, as CrystFEL has it, or beside the geometry."""
         assert named.file is not None and self._options.geometry is not None
         places = [Path(named.file), Path(self._options.geometry).parent / named.file]
-        found = next((place for place in places if place.is_file()), None)
+        found = next((place for place in places if is_file(place)), None)
         if found is None:
             raise UserError(
                 f"{self._options.geometry}: its mask file {named.file} is neither in the working folder nor beside the geometry"

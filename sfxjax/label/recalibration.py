@@ -7,7 +7,6 @@ posteriori logistic regression; Bishop, Pattern Recognition and Machine Learning
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from scipy.special import expit, logit
 
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write_json
+from sfxjax.json_files import checked_number, read_json
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -32,6 +32,7 @@ _START = np.array([_SCALE, 0, 0, 0, 0])
 # Standard deviation of the prior: chosen on simulated runs for 5 to 20 labels, by three definitions of a hit. Twice as wide, 5
 # labels did harm.
 _WIDTH = np.array([1.0, 1, 1, 1, 1.5])
+_BOUNDS = (("threshold", 0, 1), ("min_snr", 0, 1e6), ("min_spots", 1, 24), ("labels", 0, 1e9))
 # Probabilities nearer to 0 and 1 say the same.
 _LEAST = 1e-4
 
@@ -101,7 +102,7 @@ def load(folder: Path) -> Recalibration | None:
     """
     path = folder / FILE
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -113,9 +114,12 @@ def load(folder: Path) -> Recalibration | None:
     try:
         if content.pop("kind") != KIND or len(content["weights"]) != len(_START):
             raise ValueError("of another kind")
-        model = Recalibration(**{**content, "weights": tuple(map(float, content["weights"]))})
-        if not np.isfinite([*model.weights, model.threshold, model.min_snr, model.min_spots]).all():
-            raise ValueError("a number is not finite")
+        weights = tuple(checked_number(weight, "a weight", -1e6, 1e6) for weight in content["weights"])
+        model = Recalibration(**{**content, "weights": weights})
+        for name, least, most in _BOUNDS:
+            checked_number(getattr(model, name), name, least, most)
+        if not (type(model.min_spots) is type(model.labels) is int and model.min_snr > 0):
+            raise ValueError("min_spots or labels is no whole number, or min_snr not above 0")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a model of labels ({error})") from error
     return model

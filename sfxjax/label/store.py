@@ -10,12 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sfxjax.data.labels import LABEL_WORDS, UNLABELLED
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_text, open_unlinked
+from sfxjax.json_files import parse_json, shown_value
 
 SUFFIX = ".labels.jsonl"
 
@@ -97,18 +99,27 @@ def read_records(path: Path) -> list[Record]:
         if not line:
             continue
         try:
-            record = Record(**json.loads(line))
+            record = Record(**_fields(line))
             if record.label is not None and record.label not in LABEL_WORDS:
                 raise ValueError(record.label)
-        except json.JSONDecodeError as error:
+        except (TypeError, ValueError) as error:
             # A whole line ends with a brace: one that does not was cut short.
             if not line.endswith("}"):
                 continue
-            raise UserError(f"{path}, line {number}: damaged ({error}); remove the line") from error
-        except (TypeError, ValueError) as error:
             raise UserError(f"{path}, line {number}: no label ({error}); remove the line") from error
         records.append(record)
     return records
+
+
+def _fields(line: str) -> dict[str, Any]:
+    fields = parse_json(line)
+    if not isinstance(fields, dict):
+        raise ValueError(f"it is {shown_value(fields)}")
+    kinds = {"label": (str, type(None)), "audit": (bool,)}
+    for key, value in fields.items():
+        if not isinstance(value, kinds.get(key, (str,))):
+            raise ValueError(f"its {key} is {shown_value(value)}")
+    return dict(fields)
 
 
 def final(records: Sequence[Record]) -> dict[tuple[str, str], Record]:

@@ -20,16 +20,17 @@ import sfxjax
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
+from sfxjax.json_files import read_json
+from sfxjax.models.description import CHECKSUMS, DESCRIPTION, MODEL_FORMAT, check_weights, read_description
 from sfxjax.models.networks import ORIENTATIONS, HitClassifier, parameter_count, rotate_flip
 from sfxjax.models.stem import BaseConfig, stem
-from sfxjax.reductions.provenance import find_reduction, read_record, record
+from sfxjax.reductions.provenance import find_reduction, record
 from sfxjax.reductions.registry import reduced_shape
 
-MODEL_FORMAT = 2  # of model.json: raise it whenever its fields change their names or meaning
 MODEL_FOLDER = "model"
-DESCRIPTION = "model.json"
 WEIGHTS_FOLDER = "weights"
-CHECKSUMS = "sha256"
+# By the name of what describes an array: how TensorStore reads it.
+_DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}
 ROOM = 4  # times the arrays' bytes: each has a file or two of its own, and is written twice
 # Orbax numbers its saves for the whole process, and of two at once each may wait for the other's signals for ever.
 _SAVING = threading.Lock()
@@ -153,37 +154,24 @@ def load_model(path: str | Path, *, reduction: str | None = None) -> TrainedMode
     path = Path(path)
     folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        described = read_description(folder)
     except FileNotFoundError:
         raise UserError(
             f"no trained model in {path}; train one with: python -m train.dann --source LN83 --target LO19"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
-    _check_version(description, folder)
-    try:
-        config = BaseConfig(**description["config"])
-        recorded = read_record(description)
-        threshold, trained_on = float(description["threshold"]), dict(description["trained_on"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / DESCRIPTION} is damaged ({error}); train the model again") from error
-    name = find_reduction(*recorded, reduction)
+    config, name = described.config, find_reduction(*described.reduction, reduction)
+    if config.dimensions != (2 if name is None else 1):
+        reads = "whole frames" if name is None else f"vectors of {name}"
+        raise UserError(
+            f"{folder / DESCRIPTION} is damaged (a {config.dimensions}D network on {reads}); train again"
+        )
     maps = example_maps(config, name)
     like = jax.eval_shape(lambda: HitClassifier(config).init(jax.random.key(0), maps))
+    check_weights([leaf.shape for leaf in jax.tree.leaves(like)], folder)
     variables, _ = read_checkpoint(folder, dict(like))
-    return TrainedModel(config, variables, threshold, name, trained_on)
-
-
-def _check_version(description: Any, folder: Path) -> None:
-    """Refuse a description of another format, naming the version that wrote it."""
-    written = description.get("format") if isinstance(description, dict) else None
-    if written == MODEL_FORMAT:
-        return
-    which = ", or none"
-    if isinstance(written, int):
-        version = ascii(description.get("sfxjax", "before 0.1.0")).strip("'")
-        which = f", {version} (format {written}, and this is {sfxjax.__version__}, format {MODEL_FORMAT})"
-    raise UserError(f"{folder} holds a model of another version of sfxjax{which}; train it again")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise UserError(f"the weights in {folder} are damaged (not all are numbers); train the model again")
+    return TrainedModel(config, variables, described.threshold, name, described.trained_on)
 
 
 def write_checkpoint(folder: str | Path, tree: Any, description: dict[str, Any]) -> Path:
@@ -259,11 +247,12 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
     """
     folder = Path(folder)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = read_json(folder / DESCRIPTION)
         # Looked at first: threads of TensorStore print tracebacks about damaged files, and Orbax takes other shapes.
         files = _checksums(folder / WEIGHTS_FOLDER)
-        if description.pop(CHECKSUMS, files) != files:
+        if description.pop(CHECKSUMS, None) != files:
             raise ValueError("its files are not as they were written")
+        _check_arrays(folder / WEIGHTS_FOLDER, max((leaf.size for leaf in jax.tree.leaves(like)), default=1))
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         with _checkpointer() as checkpointer:
             tree = checkpointer.restore((folder / WEIGHTS_FOLDER).resolve(), like)
@@ -276,6 +265,32 @@ def read_checkpoint(folder: str | Path, like: Any) -> tuple[Any, dict[str, Any]]
         raise UserError(
             f"the checkpoint in {folder} is damaged ({reason}); delete it and train again"
         ) from error
+
+
+def _check_arrays(folder: Path, largest: int) -> None:
+    """Read every array once, one after the other: whoever changes a file can change its checksum, too.
+
+    Of several at a time the first that is damaged leaves the others' threads printing tracebacks.
+
+    Args:
+        folder: of the arrays.
+        largest: numbers in the largest one.
+
+    Raises:
+        ValueError: one is larger, or damaged.
+    """
+    import tensorstore
+
+    store = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
+    for name in tensorstore.KvStore.open(store).result().list().result():
+        place, slash, kind = name.decode("utf-8", "replace").rpartition("/")
+        if kind in _DRIVERS:
+            array = tensorstore.open(
+                {"driver": _DRIVERS[kind], "kvstore": store | {"path": place + slash}}
+            ).result()
+            if array.size > largest:
+                raise ValueError(f"an array of {array.size} numbers")
+            array.read().result()
 
 
 def model_digest(model: TrainedModel) -> str:

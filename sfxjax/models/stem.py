@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_leading
 from sfxjax.preprocess.box_filter import check_spot, spot_sums
@@ -20,6 +21,7 @@ ASINH_SCALE = 0.05
 TYPICAL_BLOCK_NOISE = 0.07
 TYPICAL_EXTENT = 0.4
 # Ke et al. (2018) bin 2x2 before they crop.
+MOST_CHANNELS, MOST_LEVELS = 4096, 9
 PLAIN_BINNINGS = (1, 2, 3, 4, 6, 8)
 
 
@@ -54,14 +56,34 @@ class BaseConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.dimensions not in (1, 2) or self.stem not in get_args(Stem):
+        if not (type(self.dimensions) is int and self.dimensions in (1, 2) and self.stem in get_args(Stem)):
             raise UserError(
-                f"no convolutional base with {self.dimensions} dimensions and the stem {self.stem!r}"
+                f"no convolutional base with {self.dimensions!r} dimensions and the stem {self.stem!r}"
             )
         if self.dimensions == 1:
             object.__setattr__(self, "spot", 1)
         check_spot(self.spot)
+        if not isinstance(self.channels, list | tuple):
+            raise UserError(f"channels of {self.channels!r} are no list of numbers")
         object.__setattr__(self, "channels", tuple(self.channels))
+        for name, value, most in (
+            *(
+                ("block", self.block, FRAME),
+                ("spot", self.spot, FRAME),
+                ("features", self.features, MOST_CHANNELS),
+            ),
+            *(("channels", value, MOST_CHANNELS) for value in self.channels),
+        ):
+            if type(value) is not int or not 1 <= value <= most:
+                raise UserError(f"{name} of {value!r} is no whole number from 1 to {most}")
+        if FRAME % self.block or not 1 <= len(self.channels) <= MOST_LEVELS:
+            raise UserError(
+                f"no convolutional base of {len(self.channels)} levels on blocks of {self.block} pixels, of a frame of {FRAME}"
+            )
+        if type(self.noise_normalised) is not bool:
+            raise UserError(f"noise_normalised of {self.noise_normalised!r} is neither true nor false")
+        if isinstance(self.dropout, bool | str) or not 0 <= self.dropout < 1:
+            raise UserError(f"a dropout of {self.dropout!r} is no number from 0 to 1")
 
     @property
     def equivariant(self) -> bool:

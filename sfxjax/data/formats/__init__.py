@@ -79,7 +79,10 @@ def format_name(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be opened.
+        UserError: it is a folder, a pipe or a device.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: a folder, pipe or device where a file of frames was expected")
     with path.open("rb") as stream:
         start = stream.read(16)
     own = (name for name, each in known_formats().items() if each.is_own(path, start))

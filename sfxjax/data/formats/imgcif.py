@@ -35,8 +35,13 @@ def cbf_geometry(text: str, shapes: list[tuple[int, int, int]]) -> Geometry | No
     """
     try:
         tables = _tables(text)
-        return _geometry(tables, shapes)
-    except (KeyError, ValueError, IndexError, ZeroDivisionError, RecursionError, np.linalg.LinAlgError):
+        # Numbers that make no sense are seen in the panels' places.
+        with np.errstate(all="ignore"):
+            return _geometry(tables, shapes)
+    except (
+        *(KeyError, ValueError, IndexError, ZeroDivisionError, OverflowError, RecursionError),
+        np.linalg.LinAlgError,
+    ):
         return None
 
 
@@ -118,7 +123,8 @@ def _place(
     # panel's origin is its first pixel's corner.
     flip = np.array([1.0, -1.0]) / float(np.linalg.norm(steps[0]))
     corner, fast, slow = (vector[:2] * flip for vector in (start, *steps))
-    if not abs(fast[0] * slow[1] - fast[1] * slow[0]) > 0.1 or np.abs(corner).max() > 1e6:
+    far = max(np.abs(corner).max(), 1e4 * np.abs(slow).max())
+    if not (abs(fast[0] * slow[1] - fast[1] * slow[0]) > 0.1 and far <= 1e6):
         raise ValueError("a panel that lies along the beam, or nowhere")
     return (corner[0], corner[1]), (fast[0], fast[1]), (slow[0], slow[1])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import MAX_FRAMES, Files, damage_named
 from sfxjax.data.label_sources import Known
 from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
@@ -29,13 +29,17 @@ class CxiPeaks:
         Raises:
             UserError: there are no such numbers, or not one for each frame.
         """
-        try:
-            with Files(path.parent) as files:
-                stored = files.dataset(path, PEAKS)
-                counts = None if stored is None else np.asarray(stored[()], np.float64)
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: its numbers of peaks cannot be read ({error})") from error
-        if counts is None or counts.ndim != 1:
+        counts = None
+        with Files(path.parent) as files, damage_named(f"{path}: {PEAKS}"):
+            stored = files.dataset(path, PEAKS)
+            if (
+                stored is not None
+                and stored.ndim == 1
+                and stored.dtype.kind in "iuf"
+                and stored.size <= MAX_FRAMES
+            ):
+                counts = np.asarray(stored[()], np.float64)
+        if counts is None:
             raise UserError(f"{path}: an HDF5 file of labels needs {PEAKS}, one number a frame")
         own = places.file(str(path), str(path))
         rows = [place for place, (file, _) in enumerate(places.frames) if own is None or file == own]

@@ -54,6 +54,8 @@ class Places:
         Raises:
             UserError: several files have the name.
         """
+        if "\0" in file:
+            return None
         for known, name in zip(self._files, _names(file), strict=True):
             files = known.get(name, set())
             if len(files) > 1:
