@@ -11,7 +11,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.json_files import checked_number, read_json, shown_value
 from sfxjax.models.stem import BaseConfig
-from sfxjax.reductions.provenance import Origin, read_record
+from sfxjax.reductions.provenance import Provenance, read_record
 
 MODEL_FORMAT = 2  # of model.json: raise it whenever its fields change their names or meaning
 DESCRIPTION = "model.json"
@@ -31,7 +31,7 @@ class ModelDescription(NamedTuple):
     """
 
     config: BaseConfig
-    reduction: tuple[str | None, Origin | None]
+    reduction: tuple[str | None, Provenance | None]
     threshold: float
     trained_on: dict[str, Any]
 
