@@ -138,7 +138,7 @@ def test_a_group_that_leads_nowhere_is_told(tmp_path: Path) -> None:
         file["data/chunk_2"] = h5py.SoftLink("/gone")
     with open_set(folder, "LN83") as frames:
         assert len(frames) == 9
-        assert any("no images in /data/chunk_2" in note for note in frames.notes)
+        assert any("no data set /data/chunk_2/images" in note for note in frames.notes)
 
 
 def replace(file: h5py.File, key: str, values: Any) -> None:

@@ -12,6 +12,9 @@ import numpy as np
 
 from sfxjax.errors import UserError
 
+# Of a frame: four times those of the largest detectors.
+MOST_PIXELS = 2**26
+
 
 @dataclass(frozen=True, repr=False)
 class FrameStack:
@@ -40,6 +43,7 @@ class FrameStack:
         limit: value from which pixels are invalid by the file's word; None: it says nothing.
         depths: numbers of bits that the file says the detector counts with.
         not_good: numbers of the frames that the file itself calls no good frames.
+        unreadable: why none of its frames can be read: it stands for a part of a file that is damaged or missing.
     """
 
     file: str
@@ -64,6 +68,7 @@ class FrameStack:
     limit: float | None = None
     depths: tuple[int, ...] = ()
     not_good: tuple[int, ...] = ()
+    unreadable: str = ""
 
     def __repr__(self) -> str:
         return f"FrameStack({self.describe()})"
@@ -79,6 +84,8 @@ class FrameStack:
         size = "x".join(map(str, self.raw_shape))
         where = f" in {self.dataset}" if self.dataset else ""
         count = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
+        if self.unreadable:
+            return f"{self.file}: {count}{where} cannot be read: {self.unreadable}"
         mask = self.mask_dataset or self.frame_masks
         masked = f", mask {mask}" if mask else ""
         return f"{self.file}: {self.layout}, {count} of {size} {np.dtype(self.dtype).name}{where}{masked}"
@@ -95,6 +102,32 @@ class FrameStack:
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
         return cls(**fields)
+
+
+def unreadable_part(
+    like: FrameStack, dataset: str, event_path: str, reason: str, frames: int = 1
+) -> FrameStack:
+    """Return what stands for a part of a file that cannot be read, so that its frames have rows and a reason.
+
+    Args:
+        like: a part of the same file that can be read.
+        dataset: path of this one.
+        event_path: of this one.
+        reason: why it cannot be read.
+        frames: how many it has, as far as that is known.
+    """
+    return replace(
+        like,
+        dataset=dataset,
+        event_path=event_path,
+        frames=frames,
+        mask_dataset="",
+        frame_masks="",
+        missing=(),
+        notes=(),
+        not_good=(),
+        unreadable=reason,
+    )
 
 
 def single_image(
@@ -136,7 +169,7 @@ def describe_all(stacks: list[FrameStack]) -> list[str]:
     """Return a line for each file: the many data sets that a file may keep its frames in count as one."""
     alike: dict[tuple[Any, ...], list[FrameStack]] = {}
     for stack in stacks:
-        key = (stack.file, stack.layout, stack.raw_shape, stack.dtype)
+        key = (stack.file, stack.layout, stack.raw_shape, stack.dtype, stack.unreadable)
         alike.setdefault(key, []).append(stack)
     lines = []
     for first, *others in alike.values():
@@ -213,5 +246,5 @@ def check_size(raw_shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> 
         )
     if not 2 <= len(raw_shape) <= 3 or min(raw_shape) < 1:
         raise UserError(f"{where}: {size} is not the shape of a frame; name the frames with --dataset")
-    if prod(map(float, raw_shape)) > 2**27:
+    if prod(map(float, raw_shape)) > MOST_PIXELS:
         raise UserError(f"{where}: frames of {size} pixels are beyond belief; is the file damaged?")

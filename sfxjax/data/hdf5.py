@@ -26,7 +26,7 @@ MAX_LINKS = 32
 DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError)
 # A chunk is decompressed whole, and a frame is held whole: beyond these sizes the file is not believed.
 MAX_CHUNK_BYTES = 2**30
-MAX_FRAMES = 50_000_000
+MAX_FRAMES = 10_000_000
 
 
 @dataclass

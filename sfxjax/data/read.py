@@ -113,10 +113,8 @@ class FrameReader:
         else:
             with damage_named(name):
                 found = hdf5_stacks(self._opened(path), name, self.options, geometry)
-        for stack in found:
-            if stack.assembled:
-                assert geometry is not None
-                self._geometries[(stack.file, stack.dataset)] = geometry
+        if geometry is not None:
+            self._geometries |= {(stack.file, stack.dataset): geometry for stack in found if stack.assembled}
         return [centred(stack, self.options.centre) for stack in found]
 
     def shared_mask(self, stack: FrameStack) -> SharedMask:
@@ -331,6 +329,8 @@ class FrameReader:
 
 def _refuse_missing(stack: FrameStack, frame: int) -> None:
     """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
+    if stack.unreadable:
+        raise UserError(stack.unreadable)
     for first, last, name in stack.missing:
         if first <= frame <= last:
             raise UserError(f"the file {name} with this frame is missing")

@@ -52,6 +52,8 @@ class FrameSet:
         self._reader = FrameReader(description.read)
         try:
             self.stacks = [stack for name in description.files for stack in self._reader.stacks(name)]
+            lost = [stack for stack in self.stacks if stack.unreadable]
+            self.stacks = [stack for stack in self.stacks if not stack.unreadable]
             first = self.stacks[0]
             for stack in self.stacks:
                 if stack.shape != first.shape:
@@ -59,7 +61,8 @@ class FrameSet:
                     raise UserError(
                         f"{stack.file}: frames of {here} pixels, where the set's first have {there}"
                     )
-            self.notes = tuple(note for stack in self.stacks for note in stack.notes)
+            notes = [note for stack in self.stacks for note in stack.notes]
+            self.notes = (*notes, *(f"{stack.describe()}; left out" for stack in lost))
             self.frame_shape = first.shape
             self.dtype = pixel_type([stack.dtype for stack in self.stacks])
             self._frames = [(stack, number) for stack in self.stacks for number in range(stack.frames)]
@@ -72,9 +75,7 @@ class FrameSet:
             self.labels = np.full(len(self), UNLABELLED, np.int8)
             if description.labels is not None:
                 frames = [(stack.file, stack.event(number)) for stack, number in self._frames]
-                self.labels = read_labels(
-                    description.labels, frames, description.label_name, description.min_spots
-                )
+                self.labels = self._read_labels(frames, lost)
         except BaseException:
             self.close()
             raise
@@ -167,6 +168,17 @@ class FrameSet:
                 masks = np.ones(crops.shape, bool) if masks is None else masks
                 masks[place] = mask
         return crops, masks, limits
+
+    def _read_labels(self, frames: list[tuple[str, str]], lost: list[FrameStack]) -> np.ndarray:
+        """Read the labels; where they do not fit, parts of the files that cannot be read may be why."""
+        given = self.description
+        assert given.labels is not None
+        try:
+            return read_labels(given.labels, frames, given.label_name, given.min_spots)
+        except UserError as error:
+            if not lost:
+                raise
+            raise UserError(f"{error}; {lost[0].describe()}") from error
 
     def _read_masks(self) -> dict[tuple[str, str], np.ndarray | None]:
         masks: dict[tuple[str, str], np.ndarray | None] = {}

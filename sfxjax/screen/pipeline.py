@@ -172,10 +172,9 @@ class Screening:
             final: errors stand; else they are looked at again next time, since the files still grow.
         """
         assert self.journal is not None
-        plan = list(self._plan())
         readable = [stack for stack in self.run.stacks if self._reason_without_reading(stack) == ""]
         dtype = pixel_type([stack.dtype for stack in readable] or ["<u2"])
-        read = in_background(self.readers.batches(plan, self.screener.batch_size, dtype))
+        read = in_background(self.readers.batches(self._plan(), self.screener.batch_size, dtype))
         screener = self.screener
         results = overlapped(
             read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
@@ -279,6 +278,8 @@ class Screening:
         """Say why the frames of a stack cannot be screened, empty if they can."""
         if stack.file in self.run.failed:
             return self.run.failed[stack.file]
+        if stack.unreadable:
+            return stack.unreadable
         first = self._first()
         if stack.shape != first.shape:
             here, there = ("x".join(map(str, shape)) for shape in (stack.shape, first.shape))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
 from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.hdf5_stack import describe_stack
+from sfxjax.data.formats.hdf5_stack import Part, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import DAMAGE, Files
 
 
 def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
@@ -17,14 +17,26 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     group = files.get(path, "/data")
     if not isinstance(group, h5py.Group):
         return []
-    stacks: list[FrameStack] = []
-    missing: list[str] = []
     # By name, not as created: the labels of CXIDB 76 count the frames in this order.
-    for key in sorted(group):
-        dataset = f"/data/{key}/images"
-        images = files.dataset(path, dataset)
-        if images is None:
-            missing.append(f"{path}: no images in /data/{key}; left out")
-        else:
-            stacks.append(describe_stack(path, images, dataset, "CXIDB 76", options, event_path=key))
-    return [replace(stacks[0], notes=(*stacks[0].notes, *missing)), *stacks[1:]] if stacks else []
+    parts = [
+        open_part(files, path, f"/data/{key}/images", key)
+        for key in sorted(group)
+        if _may_be_chunk(group, key)
+    ]
+    if not any(isinstance(part.data, h5py.Dataset) for part in parts) and any(
+        part.data is None for part in parts
+    ):
+        return []
+
+    def describe(part: Part) -> FrameStack:
+        return describe_stack(path, part.data, part.dataset, "CXIDB 76", options, event_path=part.event_path)
+
+    return describe_parts(parts, describe) if parts else []
+
+
+def _may_be_chunk(group: h5py.Group, key: str) -> bool:
+    """Tell whether a member of `/data` is a group, or a link or something damaged that was to be one."""
+    with contextlib.suppress(*DAMAGE):
+        is_own = isinstance(group.get(key, getlink=True), h5py.HardLink)
+        return not (is_own and group.get(key, getclass=True) is h5py.Dataset)
+    return True

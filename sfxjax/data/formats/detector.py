@@ -39,8 +39,12 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
         stacks: of frames in it.
     """
     known: dict[Any, Any] = {}
+    first = next((stack.dataset for stack in stacks if not stack.unreadable), "")
     finished = []
     for stack in stacks:
+        if stack.unreadable:
+            finished.append(stack)
+            continue
         key = stack.raw_shape, stack.dtype, stack.dataset if len(stacks) == 1 else ""
         if key not in known:
             groups = list(_groups(files, path, stack.dataset))
@@ -54,7 +58,7 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
         masks, limit, depths, notes, not_good = known[key]
         if masks.shared or masks.single:
             stack = replace(stack, mask_dataset=masks.shared, frame_masks=masks.single)
-        more = (*masks.notes, *notes) if stack.dataset == stacks[0].dataset else ()
+        more = (*masks.notes, *notes) if stack.dataset == first else ()
         if len(stacks) > 1:
             not_good = ()
         elif not_good:

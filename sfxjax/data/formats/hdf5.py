@@ -12,7 +12,7 @@ import h5py
 from sfxjax.data.formats import cxi, cxidb76, nexus
 from sfxjax.data.formats.detector import complete
 from sfxjax.data.formats.generic import image_sets, only_frames
-from sfxjax.data.formats.hdf5_stack import describe_stack
+from sfxjax.data.formats.hdf5_stack import Part, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files
@@ -112,7 +112,7 @@ def _placed(
 def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
     """Take the mask that a geometry names in the frames' file instead of the one that the layout has."""
     mask = geometry.own_mask
-    if mask is None:
+    if mask is None or stack.unreadable:
         return stack
     name = "/" + mask.data.replace("%", stack.event_path).strip("/")
     data = files.dataset(Path(stack.file), name)
@@ -153,23 +153,26 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
     head, _, tail = pattern.partition("%")
     folder, _, prefix = head.rpartition("/")
     group = files.get(path, folder or "/")
-    stacks = []
+    parts = []
     if isinstance(group, h5py.Group):
         rest = tail.partition("/")[0]
         for key in sorted(group):
             if key.startswith(prefix) and key.endswith(rest) and len(key) >= len(prefix) + len(rest):
                 event = key[len(prefix) : len(key) - len(rest) or None]
-                dataset = f"{head}{event}{tail}"
-                data = files.dataset(path, dataset)
-                if data is not None:
-                    stacks.append(
-                        describe_stack(
-                            path, data, dataset, "HDF5", options, event_path=event, frame_axis=axis
-                        )
-                    )
-    if not stacks:
+                part = open_part(files, path, f"{head}{event}{tail}", event)
+                # A name of any beginning fits groups that were never to hold frames, too.
+                if part.data is not None or prefix or rest:
+                    parts.append(part)
+    if not any(part.data is not None for part in parts):
         raise _NoDataSet(f"{path}: no data set fits {pattern}; {_holds(files, path)}")
-    return stacks
+
+    def describe(part: Part) -> FrameStack:
+        assert isinstance(part.data, h5py.Dataset)
+        return describe_stack(
+            path, part.data, part.dataset, "HDF5", options, event_path=part.event_path, frame_axis=axis
+        )
+
+    return describe_parts(parts, describe)
 
 
 def _candidates(file: h5py.File, limit: int = 6) -> list[str]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from sfxjax.data.frames import FrameStack, ReadOptions, check_size
+from sfxjax.data.frames import FrameStack, ReadOptions, check_size, unreadable_part
 from sfxjax.data.hdf5 import MAX_FRAMES, Files, located, missing_virtual_frames
 from sfxjax.data.masks import without_ones
 from sfxjax.errors import UserError
 
 # Strips of so few rows or columns are no frames.
 MOST_NARROW = 64
+# More chunks take longer than some seconds to list.
+MOST_LISTED_CHUNKS = 500_000
+# Writers leave out some frames; where so many more than are written are empty, or so few all in all, nobody wrote them.
+MOST_EMPTY, FEW_FRAMES = 64, 10_000
 
 
 def describe_stack(
@@ -86,6 +91,60 @@ def describe_stack(
         frame_axis=frame_axis,
         mask_bits=mask_bits,
     )
+
+
+class Part(NamedTuple):
+    """One of several data sets of a file that hold its frames.
+
+    Attributes:
+        dataset: its path.
+        event_path: path parts of CrystFEL's event.
+        data: it; None where there is none; or why it cannot be opened.
+        frames: how many it has if it cannot be read, as far as that is known.
+    """
+
+    dataset: str
+    event_path: str
+    data: h5py.Dataset | str | None
+    frames: int = 1
+
+
+def open_part(files: Files, path: Path, dataset: str, event_path: str) -> Part:
+    """Open one of several data sets."""
+    try:
+        return Part(dataset, event_path, files.dataset(path, dataset))
+    except UserError as error:
+        return Part(dataset, event_path, str(error))
+
+
+def describe_parts(parts: Sequence[Part], describe: Callable[[Part], FrameStack]) -> list[FrameStack]:
+    """Describe the parts of a file in order; one that cannot be read costs its own frames alone.
+
+    Args:
+        parts: of the file.
+        describe: describes one that was opened.
+
+    Raises:
+        UserError: none can be read; the reason of the first.
+    """
+    found: list[FrameStack | str] = []
+    for part in parts:
+        if not isinstance(part.data, h5py.Dataset):
+            found.append(part.data or f"there is no data set {part.dataset}")
+            continue
+        try:
+            found.append(describe(part))
+        except UserError as error:
+            found.append(str(error))
+    readable = [stack for stack in found if isinstance(stack, FrameStack)]
+    if not readable:
+        raise UserError(next((why for why in found if isinstance(why, str)), "there are no frames"))
+    return [
+        unreadable_part(readable[0], part.dataset, part.event_path, stack, part.frames)
+        if isinstance(stack, str)
+        else stack
+        for part, stack in zip(parts, found, strict=True)
+    ]
 
 
 def _check_order(shape: tuple[int, ...], where: str) -> None:
@@ -180,12 +239,19 @@ def _written_frames(data: h5py.Dataset) -> int:
     if data.chunks is None or data.is_virtual:
         early = data.external or data.is_virtual or data.id.get_storage_size() > 0
         return frames if early else 0
-    stored = data.id.get_num_chunks()
+    stored, length = data.id.get_num_chunks(), int(data.chunks[0])
     grid = [-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True)]
     if stored == int(np.prod([float(count) for count in grid])):
         return frames
-    # HDF5 lists chunks in no promised order, so each is looked at; beyond this number that takes too long.
-    if stored > 200_000:
+    if stored > MOST_LISTED_CHUNKS:
         return frames
-    last = max((data.id.get_chunk_info(k).chunk_offset[0] for k in range(stored)), default=-data.chunks[0])
-    return min(frames, int(last) + data.chunks[0])
+    first_frames: set[int] = set()
+    # HDF5 lists chunks in no promised order, so each is looked at, all in one go.
+    data.id.chunk_iter(lambda chunk: first_frames.add(int(chunk.chunk_offset[0])))
+    written = min(frames, max(first_frames, default=-length) + length)
+    if written > MOST_EMPTY * len(first_frames) * length + FEW_FRAMES:
+        raise UserError(
+            f"{data.file.filename}: {data.name} claims {written} frames, of which at most {len(first_frames) * length} "
+            "were written; is the file damaged?"
+        )
+    return written

@@ -9,10 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sfxjax.data.formats.hdf5_stack import Masks, describe_stack, find_masks
+from sfxjax.data.formats.detector import one_number
+from sfxjax.data.formats.hdf5_stack import Masks, Part, describe_parts, describe_stack, find_masks, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.hdf5 import Files
-from sfxjax.errors import UserError
+from sfxjax.data.hdf5 import MAX_FRAMES, Files
 
 NEXUS_DATA = "/entry/data"
 NEXUS_DETECTOR = "/entry/instrument/detector"
@@ -22,50 +22,83 @@ _NUMBERED = re.compile(r"data_f?\d+")
 
 def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     """Find the frames of a file of this layout; none in others."""
-    data = files.dataset(path, f"{NEXUS_DATA}/data")
-    parts: list[tuple[str, str]] = []
-    if data is not None:
-        parts = [(f"{NEXUS_DATA}/data", "")]
-    else:
+    parts = [open_part(files, path, f"{NEXUS_DATA}/data", "")]
+    alone = parts[0].data is not None
+    if not alone:
         group = files.get(path, NEXUS_DATA)
-        if isinstance(group, h5py.Group):
-            names = sorted(key for key in group if _NUMBERED.fullmatch(key))
-            parts = [(f"{NEXUS_DATA}/{key}", key) for key in names]
-    stacks: list[FrameStack] = []
-    missing: list[str] = []
-    for dataset, event in parts:
-        try:
-            stack = files.dataset(path, dataset)
-        except UserError as error:
-            # DECTRIS masters list the files that the writer had room for, written or not.
-            if "is missing" in str(error) and len(parts) > 1:
-                missing.append(str(error))
-                continue
-            raise
-        if stack is None:
-            continue
-        mask = Masks()
-        if stack.ndim >= 2:
-            shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
-            mask = find_masks(files, path, stack, shared, single=len(parts) == 1)
-        stacks.append(
-            describe_stack(
-                path,
-                stack,
-                dataset,
-                "NXmx",
-                options,
-                event_path=event,
-                masks=mask,
-                centre=_nexus_centre(files, path),
-                negatives_bad=True,
-            )
+        names = (
+            sorted(key for key in group if _NUMBERED.fullmatch(key)) if isinstance(group, h5py.Group) else []
         )
-    if missing and not stacks:
-        raise UserError(missing[0])
-    if missing:
-        stacks[0] = replace(stacks[0], notes=(*stacks[0].notes, *missing))
-    return stacks
+        parts = [open_part(files, path, f"{NEXUS_DATA}/{key}", key) for key in names]
+    centre = _nexus_centre(files, path)
+    shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
+
+    def describe(part: Part) -> FrameStack:
+        data = part.data
+        assert isinstance(data, h5py.Dataset)
+        masks = find_masks(files, path, data, shared, single=len(parts) == 1) if data.ndim >= 2 else Masks()
+        return describe_stack(
+            path,
+            data,
+            part.dataset,
+            "NXmx",
+            options,
+            event_path=part.event_path,
+            masks=masks,
+            centre=centre,
+            negatives_bad=True,
+        )
+
+    if not any(part.data is not None for part in parts):
+        return []
+    parts, notes = _with_counts(files, path, parts)
+    stacks = describe_parts(parts, describe)
+    return [replace(stacks[0], notes=(*stacks[0].notes, *notes)), *stacks[1:]]
+
+
+def _with_counts(files: Files, path: Path, parts: list[Part]) -> tuple[list[Part], list[str]]:
+    """Tell how many frames parts have that cannot be read, and leave out those at the end that never were.
+
+    All parts but the last have as many frames as the first. DECTRIS' masters list the files that the writer had room for, written
+    or not: what is missing at the end counts where the master has more images than the other parts hold.
+
+    Returns:
+        The parts, and what is to be said of those left out.
+    """
+    lengths = [
+        len(part.data) if isinstance(part.data, h5py.Dataset) and part.data.ndim else 0 for part in parts
+    ]
+    if not any(lengths):
+        return parts, []
+    each = next(length for length in lengths if length)
+    last = max(place for place, length in enumerate(lengths) if length)
+    left = _images(files, path) - each * (last + 1)
+    kept, notes = [], []
+    for place, part in enumerate(parts):
+        if isinstance(part.data, h5py.Dataset):
+            kept.append(part)
+        elif place < last:
+            kept.append(part._replace(frames=each))
+        elif left > 0:
+            kept.append(part._replace(frames=min(each, left)))
+            left -= each
+        elif isinstance(part.data, str) and "is missing" in part.data:
+            notes.append(part.data)
+        else:
+            kept.append(part)
+    return kept, notes
+
+
+def _images(files: Files, path: Path) -> int:
+    """Return how many images a DECTRIS master says there are; 0 where it says nothing."""
+    counts = [
+        one_number(files, path, f"{NEXUS_DETECTOR}/detectorSpecific/{name}")
+        for name in ("nimages", "ntrigger")
+    ]
+    if counts[0] is None or not 0 < counts[0] <= MAX_FRAMES:
+        return 0
+    triggers = counts[1] if counts[1] is not None and counts[1] >= 1 else 1
+    return int(min(counts[0] * triggers, MAX_FRAMES))
 
 
 def _nexus_centre(files: Files, path: Path) -> tuple[float, float] | None:

@@ -1,0 +1,155 @@
+"""No frame without a row and a status: parts of files that are missing, damaged or cut short cost their own frames alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+
+from sfxjax.data.frames import ReadOptions
+from sfxjax.data.read import FrameReader
+from sfxjax.errors import UserError
+
+FRAMES = cases.frames(4, 96)
+
+
+def screened(run: Path, *options: object) -> tuple[int, list[tuple[str, str, str]]]:
+    """Count spots; returns the exit status, and (event, label, reason) of every row."""
+    out = run.parent / "out"
+    status = cases.screen(run, "--out", out, "--no-report", "--overwrite", *options)
+    return status, [(row["event"], row["label"], row["reason"]) for row in cases.rows(out)]
+
+
+def master(folder: Path, parts: int, **images: int) -> Path:
+    """Write a DECTRIS master of parts with four frames each, which may say how many images there are."""
+    with h5py.File(folder / "x_master.h5", "w") as file:
+        for number in range(1, parts + 1):
+            name = f"x_data_{number:06d}.h5"
+            cases_file = folder / name
+            with h5py.File(cases_file, "w") as part:
+                part["/entry/data/data"] = FRAMES
+            file[f"/entry/data/data_{number:06d}"] = h5py.ExternalLink(name, "/entry/data/data")
+        for key, value in images.items():
+            file[f"/entry/instrument/detector/detectorSpecific/{key}"] = value
+    return folder / "x_master.h5"
+
+
+def empty(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["/entry/data/other"] = 1
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (Path.unlink, "is missing"),
+        (empty, "no data set"),
+        (cut, "cut short"),
+        (lambda p: p.write_bytes(b""), ""),
+    ],
+)
+def test_a_part_of_a_master_that_cannot_be_read_has_its_rows(damage: Any, words: str, tmp_path: Path) -> None:
+    run = master(tmp_path, 3)
+    damage(tmp_path / "x_data_000002.h5")
+    status, rows = screened(run)
+    assert status == 1
+    assert [label == "ERROR" for _, label, _ in rows] == 4 * [False] + 4 * [True] + 4 * [False]
+    assert [event for event, *_ in rows[3:9]] == [
+        "data_000001//3",
+        *(f"data_000002//{k}" for k in range(4)),
+        "data_000003//0",
+    ]
+    assert all(words in reason and reason for _, _, reason in rows[4:8])
+
+
+def test_parts_at_the_end_count_where_the_master_says_that_there_are_more_images(tmp_path: Path) -> None:
+    run = master(tmp_path, 3, nimages=5, ntrigger=2)
+    (tmp_path / "x_data_000003.h5").unlink()
+    status, rows = screened(run)
+    assert status == 1 and len(rows) == 10 and [row[1] for row in rows[8:]] == ["ERROR", "ERROR"]
+    # The writer had room for a third file, and eight images were taken.
+    (tmp_path / "b").mkdir()
+    run = master(tmp_path / "b", 3, nimages=8)
+    (tmp_path / "b" / "x_data_000003.h5").unlink()
+    status, rows = screened(run)
+    assert status == 0 and len(rows) == 8
+
+
+@pytest.mark.parametrize("kind", ["no images", "a link to nowhere", "other axes", "a damaged object"])
+def test_a_group_of_cxidb_76_without_images_has_a_row(kind: str, tmp_path: Path) -> None:
+    run = cases.write_cxidb76(tmp_path / "run.h5", FRAMES[:2], FRAMES[2:3], FRAMES[3:])
+    with h5py.File(run, "r+") as file:
+        place = file["/data/chunk_1/images"].id.get_offset()
+        header = h5py.h5o.get_info(file["/data/chunk_1/images"].id).addr
+        if kind != "a damaged object":
+            del file["/data/chunk_1/images"]
+        if kind == "a link to nowhere":
+            file["/data/chunk_1/images"] = h5py.SoftLink("/gone")
+        elif kind == "other axes":
+            file["/data/chunk_1/images"] = np.zeros(7)
+        file["/data/times"] = np.zeros(4)
+    if kind == "a damaged object":
+        content = bytearray(run.read_bytes())
+        content[header : header + 8] = b"\xff" * 8
+        run.write_bytes(content)
+        assert place
+    status, rows = screened(run)
+    assert status == 1
+    assert [row[0] for row in rows] == ["chunk_0//0", "chunk_0//1", "chunk_1//0", "chunk_2//0"]
+    assert [label == "ERROR" for _, label, _ in rows] == [False, False, True, False]
+    assert "chunk_1" in rows[2][2]
+
+
+def test_a_damaged_list_of_groups_is_no_empty_one(tmp_path: Path) -> None:
+    run = cases.write_cxidb76(tmp_path / "run.h5", FRAMES[:2], FRAMES[2:])
+    content = run.read_bytes()
+    heaps = [place for place in range(len(content) - 4) if content[place : place + 4] == b"HEAP"]
+    ended = []
+    for place in heaps:
+        run.write_bytes(content[:place] + b"PAEH" + content[place + 4 :])
+        with FrameReader(ReadOptions()) as reader:
+            try:
+                stacks = reader.stacks(str(run))
+            except UserError as error:
+                assert "damaged" in str(error)
+                ended.append("refused")
+                continue
+        lost = [stack for stack in stacks if stack.unreadable]
+        # The heap of another group, such as the metadata's, costs no frame.
+        assert lost or sum(stack.frames for stack in stacks) == 4
+        ended.append("rows" if lost else "whole")
+    assert {"refused", "rows"} <= set(ended)
+
+
+def test_a_virtual_set_with_a_source_cut_short_loses_that_ones_frames(tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout((8, 96, 96), FRAMES.dtype)
+    for number in (0, 1):
+        with h5py.File(tmp_path / f"part{number}.h5", "w") as file:
+            file["/data"] = FRAMES
+        layout[4 * number : 4 * number + 4] = h5py.VirtualSource(f"part{number}.h5", "/data", FRAMES.shape)
+    with h5py.File(tmp_path / "run.nxs", "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+    cut(tmp_path / "part0.h5")
+    status, rows = screened(tmp_path / "run.nxs")
+    assert status == 1
+    assert [label == "ERROR" for _, label, _ in rows] == 4 * [True] + 4 * [False]
+    assert "part0.h5" in rows[0][2]
+
+
+def test_with_a_model_the_rows_are_the_same(tmp_path: Path) -> None:
+    from sfxjax.models.checkpoint import save_model
+
+    model = save_model(tmp_path / "runs" / "model", cases.tiny_model())
+    run = master(tmp_path, 3)
+    (tmp_path / "x_data_000002.h5").unlink()
+    out = tmp_path / "scored"
+    assert cases.screen(run, "--model", model, "--out", out, "--no-report") == 1
+    assert [row["label"] == "ERROR" for row in cases.rows(out)] == 4 * [False] + 4 * [True] + 4 * [False]
