@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfxjax.data.label_sources.counts import labels_of_counts
-from sfxjax.data.label_sources.places import Places
+from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write_text
 
@@ -140,8 +140,8 @@ def _label(row: dict[str, str], kind: str, where: str, min_spots: int | None) ->
         if not text.isdecimal():
             raise UserError(f"{where}: {text!r} is no number of spots")
         if min_spots is not None:
-            return HIT if int(text) >= min_spots else MISS
-        return int(classify(np.asarray(min(int(text), 10**6))))
+            return HIT if whole_number(text) >= min_spots else MISS
+        return int(classify(np.asarray(whole_number(text))))
     word = text.upper()
     if word in _NO_LABEL:
         return UNLABELLED
@@ -179,7 +179,7 @@ def parse_annotations(path: str | Path, expected_frames: int, file_name: str | N
             raise UserError(
                 f"{path}, line {number}: labels {match[1]}, not {file_name}; use this set's own labels"
             )
-        if int(match[2]) != number:
+        if whole_number(match[2]) != number:
             raise UserError(f"{path}, line {number}: expected frame [{number}], found [{match[2]}]")
         if match[3] not in LABEL_WORDS:
             raise UserError(f"{path}, line {number}: {match[3]!r} is none of {', '.join(LABEL_WORDS)}")

@@ -16,11 +16,14 @@ from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import expand
 from sfxjax.data.masks import split_mask_name
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.json_files import shown_value
 
 LABEL_FILE = "expert_annotation.txt"
 
 
 MASK_FILE = "mask.npz"
+# Beyond it no place on a detector lies, and no frame has as many spots.
+MOST_NUMBER = 10**9
 
 
 # Folder and file of each set in the deposition.
@@ -233,15 +236,21 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
         raise UserError(f"the set {name!r} names no files; give files, folders or patterns")
     centre = fields.get("beam_centre")
     if centre is not None and (
-        len(centre) != 2 or not all(isinstance(part, (int, float)) and math.isfinite(part) for part in centre)
+        len(centre) != 2
+        or not all(type(part) in (int, float) and -MOST_NUMBER < part < MOST_NUMBER for part in centre)
     ):
         raise UserError(f"the beam centre of the set {name!r} is not x,y such as 960.5,958.2")
-    for key, least, most in (("good_bits", 0, 2**64 - 1), ("bad_bits", 0, 2**64 - 1), ("mask_good", 0, 1)):
-        if fields.get(key) is not None and not least <= fields[key] <= most:
-            raise UserError(f"{key}={fields[key]} of the set {name!r} makes no sense: give {least} to {most}")
     min_spots = fields.get("min_spots")
-    if min_spots is not None and min_spots < 1:
-        raise UserError(f"min_spots={min_spots} of the set {name!r} makes no sense: give 1 or more")
+    if min_spots is not None and not 1 <= min_spots <= MOST_NUMBER:
+        raise UserError(
+            f"min_spots={shown_value(min_spots)} of the set {name!r} makes no sense: give 1 or more"
+        )
+
+    for key, least, most in (("mask_good", 0, 1), ("good_bits", 0, 2**64 - 1), ("bad_bits", 0, 2**64 - 1)):
+        if fields.get(key) is not None and not least <= fields[key] <= most:
+            raise UserError(
+                f"{key}={shown_value(fields[key])} of the set {name!r} makes no sense: give {least} to {most}"
+            )
 
     def place(key: str) -> str | None:
         return None if fields.get(key) is None else str(folder / fields[key])

@@ -10,6 +10,7 @@ from typing import Any
 
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, make_folder, only_process, remove_leftovers
+from sfxjax.json_files import read_json
 from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.training.config import RunConfig
 from sfxjax.training.distributed import writes
@@ -28,7 +29,7 @@ def check_folder(out: Path, plan: RunConfig) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is not a folder; name another with --out")
     try:
-        earlier = json.loads((out / SETTINGS).read_text())
+        earlier = read_json(out / SETTINGS)
     except FileNotFoundError:
         return
     except ValueError as error:
@@ -55,7 +56,7 @@ def finished(plan: RunConfig, out: Path) -> dict[str, Any] | None:
     """
     check_folder(out, plan)
     try:
-        return json.loads((out / RESULTS).read_text()) if (out / SETTINGS).exists() else None
+        return read_json(out / RESULTS) if (out / SETTINGS).exists() else None
     except FileNotFoundError:
         return None
     except ValueError as error:

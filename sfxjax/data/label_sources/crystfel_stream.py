@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.label_sources import Known
-from sfxjax.data.label_sources.places import Places
+from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError
 
 BEGIN, END = "----- Begin chunk -----", "----- End chunk -----"
@@ -73,4 +73,4 @@ def _label(chunk: dict[str, str], where: str) -> int:
     peaks = chunk.get("num_peaks", "")
     if not peaks.isdecimal():
         raise UserError(f"{where}: a chunk whose num_peaks is {peaks or 'missing'}")
-    return 0 if int(peaks) <= MISS_PEAKS else -1
+    return 0 if whole_number(peaks) <= MISS_PEAKS else -1

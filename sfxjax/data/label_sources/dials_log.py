@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.label_sources import Known
-from sfxjax.data.label_sources.places import Places
+from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError
 
 _HEADING = re.compile(r"\|\s*image\s*\|\s*#spots\s*\|", re.IGNORECASE)
@@ -42,7 +42,7 @@ class DialsLog:
         text = path.read_text(encoding="utf-8", errors="replace")
         heading = _HEADING.search(text)
         rows = [
-            (int(match[1]), int(match[2]))
+            (whole_number(match[1]), whole_number(match[2]))
             for line in text[heading.end() if heading else 0 :].splitlines()
             if (match := (_ROW.match(line) if heading else _LINE.fullmatch(line)))
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.label_sources import Known
-from sfxjax.data.label_sources.places import Places
+from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError
 
 OM_COLUMNS = ("timestamp", "event_id", "hit", "filename", "index", "num_peaks")
@@ -45,7 +45,7 @@ class OmFrames:
             row = dict(zip(names, (cell.strip() for cell in line.split(",")), strict=False))
             if not row.get("num_peaks", "").isdecimal():
                 raise UserError(f"{path}, line {number}: {row.get('num_peaks')!r} is no number of peaks")
-            every.append(int(row["num_peaks"]))
+            every.append(whole_number(row["num_peaks"]))
             place = places.get(row["filename"], row["index"], f"{path}, line {number}")
             if place is not None:
                 counts[place] = every[-1]

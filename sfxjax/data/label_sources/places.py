@@ -8,6 +8,12 @@ from pathlib import Path
 from sfxjax.errors import UserError
 
 
+def whole_number(digits: str) -> int:
+    """Return the number that a text of digits is, at most 10^9: counts of frames and spots are less, whatever a file says."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) < 10 else 10**9
+
+
 class Places:
     """Finds a frame by its file, as given, by its whole path or by its name alone, and its event.
 
