@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import h5py
 import numpy as np
 
 from sfxjax.data.frames import FrameStack
+from sfxjax.data.hdf5 import DAMAGE
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 
@@ -17,6 +20,9 @@ DETECTOR_DATA = "/entry_1/instrument_1/detector_1/data"
 OWN = "/entry_1/screening"
 # A larger data set that does not belong to single frames is left out.
 MOST_BUFFERED_BYTES = 64 * 2**20
+# All that is copied takes at most so many times the frames' own bytes more.
+_MOST_TIMES = 2
+_COMPRESSED_FROM = 4096
 
 _LAYOUTS_OWN = {DATA, DETECTOR_DATA}
 _PER_FRAME = "/entry_1/per_frame"
@@ -44,7 +50,7 @@ def write_hits(
         scores: of the frames.
 
     Returns:
-        `left_out`, the names of data sets that not all stacks have, or that are too large.
+        `left_out`, the names of data sets that not all stacks have, that are damaged, or that are too large.
 
     Raises:
         UserError: the frames differ in shape or type.
@@ -97,7 +103,14 @@ def _copy_metadata(
     kept = [(stack, numbers) for stack, numbers in chosen if stack.dataset]
     if not kept or len(kept) < len(chosen):
         return left_out
-    found = [_metadata(reader, stack) for stack, _ in kept]
+    try:
+        found = [_metadata(reader, stack) for stack, _ in kept]
+    except DAMAGE:
+        return ["all that the files say of their frames (damaged)"]
+    # Data that compress well can unfold to many times the files they come from.
+    room = MOST_BUFFERED_BYTES + _MOST_TIMES * sum(
+        np.dtype(s.dtype).itemsize * math.prod(s.raw_shape) * len(n) for s, n in kept
+    )
     for name, first in found[0][0].items():
         same = [one.get(name) for one, _ in found]
         if any(
@@ -106,22 +119,74 @@ def _copy_metadata(
         ):
             left_out.append(name)
             continue
-        target = file.create_dataset(name, (count, *first.shape[1:]), first.dtype)
-        place = 0
-        for data, (_, numbers) in zip(same, kept, strict=True):
-            assert data is not None
-            for number in numbers:
-                target[place] = data[number]
-                place += 1
-        _copy_attributes(first, target)
-    for name, data in found[0][1].items():
-        if name in file:
-            continue
-        if data.size * data.dtype.itemsize > MOST_BUFFERED_BYTES:
+        entries = [
+            (data, number)
+            for data, (_, numbers) in zip(same, kept, strict=True)
+            for number in numbers
+            if data is not None
+        ]
+        copied = _copy(file, name, first, (count, *first.shape[1:]), entries, room)
+        if copied is None:
             left_out.append(name)
-            continue
-        _copy_attributes(data, file.create_dataset(name, data=data[()], dtype=data.dtype))
+        else:
+            room -= copied
+    for name, data in found[0][1].items():
+        if name not in file:
+            copied = _copy(file, name, data, data.shape, [(data, ())], min(room, MOST_BUFFERED_BYTES))
+            if copied is None:
+                left_out.append(name)
+            else:
+                room -= copied
     return left_out
+
+
+def _copy(
+    file: h5py.File,
+    name: str,
+    like: h5py.Dataset,
+    shape: tuple[int, ...],
+    entries: list[tuple[h5py.Dataset, Any]],
+    room: int,
+) -> int | None:
+    """Copy entries of data sets, one after the other, into a new one.
+
+    Args:
+        file: that is written.
+        name: path of the new data set.
+        like: one of the data sets, for type and attributes.
+        shape: of the new one; of a single entry `()` that entry's.
+        entries: (data set, place) of each.
+        room: most bytes to take.
+
+    Returns:
+        How many bytes were taken; None where they would be more than `room`, or where an entry is damaged.
+    """
+    taken = math.prod(shape) * like.dtype.itemsize
+    try:
+        if like.dtype.kind == "O":
+            # Texts of any length count by what they hold.
+            for data, place in entries:
+                taken += sum(len(text) for text in np.asarray(data[place], object).ravel())
+                if taken > room:
+                    return None
+        if taken > room:
+            return None
+        large = len(shape) > 1 and taken > _COMPRESSED_FROM * shape[0]
+        storage = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1} if large else {}
+        values = [] if large else [data[place] for data, place in entries]
+    except (*DAMAGE, MemoryError):
+        return None
+    target = file.create_dataset(name, shape, like.dtype, **storage)
+    for row, (data, place) in enumerate(entries):
+        try:
+            value = data[place] if large else values[row]
+        except (*DAMAGE, MemoryError):
+            del file[name]
+            return None
+        target[place if place == () else row] = value
+    with contextlib.suppress(*DAMAGE):
+        _copy_attributes(like, target)
+    return taken
 
 
 def _metadata(

@@ -69,7 +69,7 @@ def describe_stack(
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
     masks = Masks() if masks is None else masks
     notes = masks.notes
-    written = _written_frames(data) if stacked and frame_axis == 0 else frames
+    written = written_frames(data) if stacked and frame_axis == 0 else frames
     if written < frames:
         notes += (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
     return FrameStack(
@@ -233,7 +233,7 @@ def find_masks(
     return Masks(found["shared"], found["single"], () if any(found.values()) else tuple(notes))
 
 
-def _written_frames(data: h5py.Dataset) -> int:
+def written_frames(data: h5py.Dataset) -> int:
     """Count the frames up to the last one of which something is on disk: stacks can be over-allocated."""
     frames = int(data.shape[0])
     if data.chunks is None or data.is_virtual:
