@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,42 @@ DEPTHS = (16, 31, 32)
 # So many pixels that share a frame's highest value are no chance, if few others come near it.
 MANY = 24
 RARER = 4
+
+
+# Of the unit of floats the exponents of 2 that are taken as they are.
+NATURAL_UNITS = (-2, 8)
+
+
+def log2_unit(rows: Any, known: Any, xp: Any = np) -> Any:
+    """Estimate the unit of floats, that of one photon: the variance over the mean, from differences of neighbouring pixels.
+
+    Args:
+        rows: (n, fs) of a frame, none beside one another.
+        known: bool of that shape, True where a pixel tells something; those of 0 are left out.
+        xp: `numpy` or `jax.numpy`.
+
+    Returns:
+        Its logarithm to base 2, not finite where nothing is known. Where pixels that are not 0 do not differ, their value is the
+        unit.
+    """
+    known = known & (rows != 0)
+    top = xp.max(xp.where(known, xp.abs(rows), 0))
+    # Near 1, so that no square vanishes or overflows.
+    near_one = xp.where(known, rows / xp.where(top > 0, top, 1), 0)
+    pairs = known[:, 1:] & known[:, :-1]
+    steps = xp.where(pairs, xp.abs(near_one[:, 1:] - near_one[:, :-1]), 0)
+    deviation = xp.sum(steps) / xp.maximum(pairs.sum(), 1) * (math.sqrt(math.pi) / 2)
+    mean = xp.sum(xp.abs(near_one)) / xp.maximum(known.sum(), 1)
+    positive = xp.where(mean > 0, mean, 1)
+    unit = xp.where(deviation > 0, deviation * deviation / positive, positive)
+    return xp.where(mean > 0, xp.log2(unit) + xp.log2(xp.where(top > 0, top, 1)), xp.nan)
+
+
+def natural_factor(exponent: Any, xp: Any = np) -> Any:
+    """Return the power of 2, as its exponent, that brings floats of an odd unit to units of about 1; 0 for others."""
+    rounded = xp.round(exponent)
+    odd = xp.isfinite(exponent) & ((rounded < NATURAL_UNITS[0]) | (rounded > NATURAL_UNITS[1]))
+    return xp.where(odd, xp.clip(-rounded, -120, 120), 0).astype("int32")
 
 
 def type_limit(dtype: np.dtype | type) -> float:

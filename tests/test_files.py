@@ -234,7 +234,7 @@ def test_faults_of_the_user_become_one_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EIO, "I/O error")])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError(errno.EINVAL, "Invalid")])
 def test_faults_of_the_program_show_their_traceback_and_have_a_status_of_their_own(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:

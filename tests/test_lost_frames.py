@@ -153,3 +153,26 @@ def test_with_a_model_the_rows_are_the_same(tmp_path: Path) -> None:
     out = tmp_path / "scored"
     assert cases.screen(run, "--model", model, "--out", out, "--no-report") == 1
     assert [row["label"] == "ERROR" for row in cases.rows(out)] == 4 * [False] + 4 * [True] + 4 * [False]
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_frames_of_a_file_that_is_cut_while_it_is_read_are_not_zeros(virtual: bool, tmp_path: Path) -> None:
+    part = tmp_path / "part.h5"
+    with h5py.File(part, "w") as file:
+        file["/entry/data/data"] = FRAMES
+    run = part
+    if virtual:
+        run = tmp_path / "run.nxs"
+        layout = h5py.VirtualLayout(FRAMES.shape, FRAMES.dtype)
+        layout[:] = h5py.VirtualSource("part.h5", "/entry/data/data", FRAMES.shape)
+        with h5py.File(run, "w") as file:
+            file.create_virtual_dataset("/entry/data/data", layout)
+    with FrameReader(ReadOptions(panels_apart=True)) as reader:
+        (stack,) = reader.stacks(str(run))
+        np.testing.assert_array_equal(reader.original(stack, 0), FRAMES[0])
+        with part.open("r+b") as stream:
+            stream.truncate(part.stat().st_size - 1000)
+        with pytest.raises(UserError, match=r"part\.h5: cut short"):
+            reader.original(stack, 3)
+        (read,) = reader.read(stack, [3], FRAMES.dtype)
+        assert read.crop is None and "cut short" in read.reason

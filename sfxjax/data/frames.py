@@ -79,6 +79,16 @@ class FrameStack:
             return ""
         return f"{self.event_path}//{frame}" if self.stacked else f"{self.event_path}//"
 
+    def refuse_lost(self, frame: int) -> None:
+        """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
+        if self.unreadable:
+            raise UserError(self.unreadable)
+        for first, last, name in self.missing:
+            if first <= frame <= last:
+                raise UserError(f"the file {name} with this frame is missing or damaged")
+        if frame in self.not_good:
+            raise UserError("the file's is_good_frame says that it is no good frame")
+
     def describe(self) -> str:
         """Return one line for the terminal."""
         size = "x".join(map(str, self.raw_shape))

@@ -22,6 +22,8 @@ from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import is_file
 
 MAX_LINKS = 32
+# Files of a virtual data set that are watched.
+MOST_SIZES = 64
 # What h5py raises of damaged files, besides MemoryError.
 DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError)
 # A chunk is decompressed whole, and a frame is held whole: beyond these sizes the file is not believed.
@@ -253,6 +255,25 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
             low, high = source.vspace.get_select_bounds()
             missing.append((int(low[0]), int(high[0]), str(source.file_name)))
     return missing
+
+
+def sizes_of(data: h5py.Dataset) -> dict[Path, int]:
+    """Return the sizes in bytes of the files that a data set's pixels lie in, as far as there are such files."""
+    files = [Path(data.file.filename), *(source for source, _ in virtual_sources(data))]
+    return {path: path.stat().st_size for path in dict.fromkeys(files[:MOST_SIZES]) if is_file(path)}
+
+
+def refuse_cut(sizes: dict[Path, int]) -> None:
+    """Refuse what was read of files that are shorter now than before: HDF5 reads zeros behind the end of a file.
+
+    Raises:
+        UserError: one is.
+    """
+    for place, (path, size) in enumerate(sizes.items()):
+        # The first is open, and is read even where its name is gone; of others HDF5 then makes zeros.
+        gone = not is_file(path)
+        if place > 0 if gone else path.stat().st_size < size:
+            raise UserError(f"{path}: cut short or taken away while it was read; fetch it again")
 
 
 def _holds(path: Path, name: str) -> bool:

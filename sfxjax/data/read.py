@@ -18,7 +18,7 @@ from sfxjax.data.formats.hdf5 import hdf5_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.geometry_file import read_geometry
-from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located
+from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located, refuse_cut, sizes_of
 from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.pixel_values import value_limit
@@ -67,6 +67,7 @@ class FrameReader:
         self.options = options
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
+        self._sizes: dict[tuple[str, str], dict[Path, int]] = {}
         self.geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
@@ -208,13 +209,15 @@ class FrameReader:
         Raises:
             UserError, OSError, RuntimeError, ValueError: it cannot be read.
         """
-        _refuse_missing(stack, frame)
+        stack.refuse_lost(frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
-        return np.asarray(self.dataset(stack)[_place(stack, frame)])
+        pixels = np.asarray(self.dataset(stack)[_place(stack, frame)])
+        refuse_cut(self._sizes[stack.file, stack.dataset])
+        return pixels
 
     def _read(self, stack: FrameStack, frame: int, dtype: np.dtype) -> ReadCrop:
-        _refuse_missing(stack, frame)
+        stack.refuse_lost(frame)
         if stack.format:
             image = known_formats()[stack.format].read(stack, frame)
             if image.shape != stack.raw_shape:
@@ -225,6 +228,8 @@ class FrameReader:
         good = None
         if stack.frame_masks and not self._masks.replaced(stack):
             good = self._masks.frame(stack, self._crop(self.dataset(stack, stack.frame_masks), stack, frame))
+        if not stack.format:
+            refuse_cut(self._sizes[stack.file, stack.dataset])
         if self.geometry is not None and self.geometry.has_flags:
             numbers = self.geometry.numbers(stack.raw_shape).reshape(-1)
             index = self._index(stack)
@@ -293,7 +298,7 @@ class FrameReader:
             data = self._opened(Path(stack.file)).dataset(*located(Path(stack.file), key[1]))
             if data is None:
                 raise UserError(f"{stack.file}: {key[1]} is gone")
-            self._datasets[key] = data
+            self._datasets[key], self._sizes[key] = data, sizes_of(data)
         return self._datasets[key]
 
     def _bound_open_files(self) -> None:
@@ -325,17 +330,6 @@ class FrameReader:
         if self.options.panels_apart:
             return stack
         return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
-
-
-def _refuse_missing(stack: FrameStack, frame: int) -> None:
-    """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
-    if stack.unreadable:
-        raise UserError(stack.unreadable)
-    for first, last, name in stack.missing:
-        if first <= frame <= last:
-            raise UserError(f"the file {name} with this frame is missing")
-    if frame in stack.not_good:
-        raise UserError("the file's is_good_frame says that it is no good frame")
 
 
 def _place(stack: FrameStack, frame: int) -> tuple[int | slice, ...]:

@@ -182,7 +182,7 @@ def _measure_at_once(
     return Moments(*sums), Highest(highest, times)
 
 
-def find_origin(read: ReadRows, height: int, least_mean_without_zeros: float) -> ValueOrigin:
+def find_origin(read: ReadRows, height: int, least_mean_without_zeros: jax.Array | float) -> ValueOrigin:
     """Choose what to subtract: near the mean of the pixels that count, and their own value where all are equal.
 
     Args:

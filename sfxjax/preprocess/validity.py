@@ -14,8 +14,8 @@ A pixel does not count where
    the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight times their mean, which
    the normalisation does not see, and only what is still negative then does not count.
 
-Floats can be of any unit: where their noise tells that one photon is far less or far more than 1 they are scaled by a power of
-two, which changes nothing but that the 50 of rule 4 means the same.
+Floats can be of any unit, which their noise tells: the 50 of rule 4 are of that unit, and where one is far less or far more than
+1 the frame is scaled by a power of two, so that nothing under- or overflows.
 
 `settle` decides this for one crop; `Pixels` is the outcome, which `sfxjax.preprocess.tiled` reads tile by tile.
 """
@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.pixel_values import log2_unit, natural_factor
 from sfxjax.preprocess.statistics import ValueOrigin, find_origin, measure
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
@@ -40,8 +41,6 @@ LEAST_MEAN_WITHOUT_ZEROS = 50.0
 
 # Of frames with gaps of -1, -2 or a lowest value at most this fraction of the negative pixels has another value.
 OTHER_NEGATIVES = 0.1
-# Exponents of 2 of the variance over the mean of float frames that are taken as they are.
-NATURAL_UNITS = (-2, 8)
 _UNIT_ROWS = 16
 
 
@@ -153,7 +152,7 @@ def settle(
     Returns:
         The pixels; and what they tell of the frame.
     """
-    crop, limit, unit = _in_natural_units(crop, mask, limit)
+    crop, limit, unit, least_mean = _in_natural_units(crop, mask, limit)
     values, kept = crop, mask
     limited: jax.Array | float | None = None if isinstance(limit, float) and limit == math.inf else limit
     if not jnp.issubdtype(crop.dtype, jnp.unsignedinteger):
@@ -163,9 +162,9 @@ def settle(
     bare = Pixels(values, kept, None, limited)
     present = Pixels(crop, mask, None, None)
     height, width = crop.shape
-    origin = find_origin(bare.rows, height, LEAST_MEAN_WITHOUT_ZEROS)
+    origin = find_origin(bare.rows, height, least_mean)
     moments, highest = measure(bare.rows, present.rows, height, origin)
-    zeros_count = moments.mean(origin) < LEAST_MEAN_WITHOUT_ZEROS
+    zeros_count = moments.mean(origin) < least_mean
     pixels = bare._replace(
         above=jnp.where(zeros_count, -1.0, 0.0), origin=origin, variance=moments.variance(origin, zeros_count)
     )
@@ -179,31 +178,36 @@ def settle(
     return pixels, facts
 
 
-def _in_natural_units(
-    crop: jax.Array, mask: jax.Array | None, limit: jax.Array | float
-) -> tuple[jax.Array, jax.Array | float, jax.Array | float]:
-    """Scale floats of an odd unit by a power of two: the crop, its limit, and the factor.
+class _Units(NamedTuple):
+    """A crop in units near those of a photon, and its limit.
 
-    The unit is the variance over the mean, which is that of one photon, from the differences of neighbouring pixels.
+    Attributes:
+        crop: multiplied by `factor`.
+        limit: likewise.
+        factor: a power of two.
+        least_mean: from which pixels of 0 hold no data, likewise.
     """
+
+    crop: jax.Array
+    limit: jax.Array | float
+    factor: jax.Array | float = 1.0
+    least_mean: jax.Array | float = LEAST_MEAN_WITHOUT_ZEROS
+
+
+def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array | float) -> _Units:
+    """Find the unit of floats, and scale those of an odd one by a power of two."""
     if crop.dtype != jnp.float32:
-        return crop, limit, 1.0
+        return _Units(crop, limit)
     rows = crop[::_UNIT_ROWS]
-    known = jnp.isfinite(rows) & (rows != 0) & (rows < limit)
-    known = known if mask is None else known & mask[::_UNIT_ROWS]
-    top = jnp.max(jnp.where(known, jnp.abs(rows), 0))
-    near_one = jnp.where(known, rows / jnp.where(top > 0, top, 1), 0)
-    pairs = known[:, 1:] & known[:, :-1]
-    difference = jnp.sum(jnp.where(pairs, jnp.abs(jnp.diff(near_one, axis=1)), 0)) / jnp.maximum(
-        pairs.sum(), 1
-    )
-    mean = jnp.sum(jnp.abs(near_one)) / jnp.maximum(known.sum(), 1)
-    deviation = difference * (math.sqrt(math.pi) / 2)
-    exponent = jnp.round(2 * jnp.log2(deviation) - jnp.log2(mean) + jnp.log2(top))
-    odd = jnp.isfinite(exponent) & ((exponent < NATURAL_UNITS[0]) | (exponent > NATURAL_UNITS[1]))
-    factor = jnp.ldexp(jnp.float32(1), jnp.where(odd, jnp.clip(-exponent, -120, 120), 0).astype(jnp.int32))
+    known = jnp.isfinite(rows) & (rows < limit)
+    exponent = log2_unit(rows, known if mask is None else known & mask[::_UNIT_ROWS], jnp)
+    power = natural_factor(exponent, jnp)
+    factor = jnp.ldexp(jnp.float32(1), power)
     endless = isinstance(limit, float) and limit == math.inf
-    return crop * factor, limit if endless else limit * factor, factor
+    unit = jnp.exp2(jnp.where(jnp.isfinite(exponent), exponent + power, 0))
+    return _Units(
+        crop * factor, limit if endless else limit * factor, factor, LEAST_MEAN_WITHOUT_ZEROS * unit
+    )
 
 
 def _count(valid: jax.Array) -> jax.Array:

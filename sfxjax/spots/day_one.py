@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.errors import UserError
+from sfxjax.pixel_values import value_limit
 from sfxjax.spots.candidates import Candidates, find_candidates
-from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels
+from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units
 
 MIN_SNR = 6.0
 MIN_SPOTS = 4
@@ -169,10 +170,12 @@ def find_spots(
         raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
     weights = load_weights() if weights is None else weights
     separator = NOISE_BLOCK - frame.shape[-2] % NOISE_BLOCK
+    limit = value_limit(frame) if limit is None else limit
+    frame, limit, factor = in_natural_units(frame, mask, limit)
     judged = jax.device_get(_judge(weights, frame_pixels(frame, mask, separator, limit), min_snr))
     counts, expected, *candidates = judged
     use = candidates[2] > 0
-    ss, *others = (part[use] for part in candidates)
+    ss, fs, ratio, probability, signal = (part[use] for part in candidates)
     if frame.ndim > 2:
         tall = frame.shape[-2] + separator
         ss = ss - np.floor((ss + 0.5) / tall) * separator
@@ -183,7 +186,10 @@ def find_spots(
         float(expected),
         0.0,
         ss,
-        *others,
+        fs,
+        ratio,
+        probability,
+        signal / np.float32(factor),
     )
     ratios = result.signal_to_noise[result.probability >= SPOT_PROBABILITY]
     return result._replace(fourth=float(ratios[min_spots - 1]) if len(ratios) >= min_spots else 0.0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import value_limit
+from sfxjax.pixel_values import log2_unit, natural_factor, value_limit
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NEGATIVE_FRACTION = 0.005
@@ -127,16 +127,43 @@ def frame_pixels(
     # A quarter of them tell as well.
     positive = good[::4][good[::4] != 0]
     typical = float(np.median(positive)) if positive.size else 0.0
-    if not noisy and typical >= FAR_FROM_ZERO:
+    far_from_zero = FAR_FROM_ZERO
+    if frame.dtype.kind == "f":
+        exponent = log2_unit(sample.astype(np.float64), known)
+        far_from_zero *= 2.0**exponent if np.isfinite(exponent) else 1.0
+    if not noisy and typical >= far_from_zero:
         bad.append(0)
     counting = bool(integers and not noisy and _counts_photons(sample, known, bad))
     if not counting and not noisy and 0 not in bad and not (good < 0).any() and np.mean(good == 0) > CLIPPED:
         bad.append(0)
-    gap = _gap_value(sample, bad, typical >= FAR_FROM_ZERO)
+    gap = _gap_value(sample, bad, typical >= far_from_zero)
     if gap is not None:
         live = ~_in_runs(values == np.asarray(gap).astype(values.dtype))
         ready = ready._replace(mask=live if ready.mask is None else ready.mask & live)
     return ready._replace(invalid=_listed(bad, values.dtype), counting=counting, integers=integers)
+
+
+def in_natural_units(
+    frame: np.ndarray, mask: np.ndarray | None, limit: float | None
+) -> tuple[np.ndarray, float | None, float]:
+    """Scale floats of an odd unit by a power of two, so that nothing under- or overflows.
+
+    Returns:
+        The frame, its limit and the factor; frames of other units and of integers as they are.
+    """
+    if frame.dtype.kind != "f" or frame.size == 0:
+        return frame, limit, 1.0
+    place = np.s_[..., 2::SAMPLED_ROWS, :]
+    rows = frame[place].astype(np.float64).reshape(-1, frame.shape[-1])
+    known = np.isfinite(rows) & (rows < (np.inf if limit is None else limit))
+    if mask is not None:
+        known &= mask[place].reshape(known.shape)
+    power = int(natural_factor(log2_unit(rows, known)))
+    if power == 0:
+        return frame, limit, 1.0
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.ldexp(frame.astype(np.promote_types(frame.dtype, np.float32), copy=False), power)
+    return scaled, None if limit is None else limit * 2.0**power, 2.0**power
 
 
 def _listed(values: list[float], dtype: np.dtype) -> np.ndarray:

@@ -20,7 +20,6 @@ from sfxjax.data.splits import labelled_split, split
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import summarize_domains as summarize_statistics
 from sfxjax.files import atomic_write_json, atomic_write_text
-from sfxjax.json_files import read_json
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model, save_model
 from sfxjax.training.adaptation import adapt, rounds
 from sfxjax.training.config import RunConfig, TrainingConfig

@@ -1,0 +1,73 @@
+"""What a pixel means does not depend on the unit of floats: factors change neither which pixels count nor any label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import screen_cases as cases
+from scipy.ndimage import gaussian_filter
+
+from sfxjax.models.checkpoint import save_model
+from sfxjax.preprocess.validity import settle
+
+FACTORS = (1e-20, 0.001, 0.05, 0.3, 3.0, 17.0, 1e6)
+
+
+def frames(count: int, size: int = 740) -> np.ndarray:
+    """Photons, or detector units with a gain and read-out noise, of dim to bright frames, with gaps and a hole of zeros."""
+    random = np.random.default_rng(5)
+    radius = np.hypot(*np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j])
+    made = []
+    for number in range(count):
+        level = (2, 10, 30, 45, 60, 90, 300)[number % 7]
+        light = level * (0.3 + np.exp(-(radius**2)))
+        if number % 2:
+            spots = np.zeros((size, size))
+            places = random.integers(30, size - 30, (2, 4 * number))
+            spots[places[0], places[1]] = 60 * level + 300
+            light = light + gaussian_filter(spots, 0.8)
+        frame = random.poisson(light).astype(np.float64)
+        if number % 3 == 1:
+            frame *= 7.3
+        if number % 3 == 2:
+            frame = 4 * frame + random.normal(0, 2, frame.shape)
+        frame[300:310] = frame[:, 350:362] = 0
+        frame[360:380, 360:390] = 0
+        made.append(frame)
+    return np.array(made)
+
+
+def write(path: Path, data: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        file["/entry_1/data_1/data"] = data.astype(np.float32)
+    return path
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_which_pixels_count_does_not_depend_on_the_unit(factor: float) -> None:
+    for frame in frames(14)[:, 8:732, 8:732]:
+        valid = [
+            np.asarray(settle((frame * scale).astype(np.float32), None, np.inf, False)[0].valid())
+            for scale in (1.0, factor)
+        ]
+        np.testing.assert_array_equal(*valid)
+
+
+def test_no_label_depends_on_the_unit_with_a_model_and_without(tmp_path: Path) -> None:
+    data = frames(10)
+    model = save_model(tmp_path / "runs" / "model", cases.tiny_model())
+    for name, options in (("scored", ["--model", model, "--readers", 1]), ("counted", [])):
+        known = []
+        for place, factor in enumerate((1.0, 0.001, 1e-20, 1e6)):
+            run = write(tmp_path / f"run{place}.cxi", data * factor)
+            out = tmp_path / f"{name}{place}"
+            assert cases.screen(run, "--out", out, "--no-report", *options) == 0
+            known.append(([row["label"] for row in cases.rows(out)], cases.scores(out)))
+        assert len(set(known[0][0])) == 2 or name == "scored"
+        for labels, scores in known[1:]:
+            assert labels == known[0][0]
+            # Photon counts in another unit are not told for photon counts, whose noise is known exactly.
+            np.testing.assert_allclose(scores, known[0][1], atol=1e-5 if name == "scored" else 0.02)
