@@ -59,8 +59,8 @@ def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def atomic_write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write `content` to `path` in UTF-8, line ends as given, as `atomic_write` does."""
-    atomic_write_bytes(path, content.encode("utf-8"))
+    """Write `content` to `path` in UTF-8, line ends as given, as `atomic_write` does; undecodable names keep their bytes."""
+    atomic_write_bytes(path, content.encode("utf-8", "surrogateescape"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -7,6 +7,8 @@ are escaped as Python escapes them; lists for other programs hold no such names.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 # Of a message, characters.
 LONGEST_MESSAGE = 2000
@@ -22,11 +24,9 @@ def printable(text: str) -> str:
 
 def message_line(text: str) -> str:
     """Return a text as one printable line; of a long one beginning and end, where reason and advice stand."""
-    line = printable(
-        re.sub(
-            r"\s*[\r\n]+\s*", " ", text[: LONGEST_MESSAGE * 4] if len(text) > LONGEST_MESSAGE * 8 else text
-        )
-    )
+    if len(text) > 2 * LONGEST_MESSAGE:
+        text = f"{text[:LONGEST_MESSAGE]}{text[-LONGEST_MESSAGE:]}"
+    line = printable(re.sub(r"\s*[\r\n]+\s*", " ", text))
     if len(line) <= LONGEST_MESSAGE:
         return line
     return f"{line[: 3 * LONGEST_MESSAGE // 4]} ... {line[-LONGEST_MESSAGE // 4 + 5 :]}"
@@ -39,6 +39,15 @@ def table_cell(text: str) -> str:
     """
     shown = "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else printable(c) for c in text)
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def table_row(row: Iterable[Any]) -> list[Any]:
+    """Return a table's row with every text as `table_cell` has it; numbers, also those written as text, stay."""
+    return [cell if not isinstance(cell, str) or _is_number(cell) else table_cell(cell) for cell in row]
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", text) is not None
 
 
 def file_cell(name: str) -> str:

@@ -210,7 +210,7 @@ class Worker:
         if self._process is None:
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
-                target=_serve, args=(theirs, str(self._folder), heavy), daemon=True
+                target=_serve, args=(theirs, str(self._folder), heavy), daemon=False
             )
             self._process.start()
             theirs.close()

@@ -176,3 +176,12 @@ def test_frames_of_a_file_that_is_cut_while_it_is_read_are_not_zeros(virtual: bo
             reader.original(stack, 3)
         (read,) = reader.read(stack, [3], FRAMES.dtype)
         assert read.crop is None and "cut short" in read.reason
+
+
+def test_frames_that_do_not_differ_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = cases.write_cxi(tmp_path / "same.cxi", np.repeat(FRAMES[1:2], 5, axis=0))
+    screened(run)
+    assert "all 5 frames have the same expected number of spots" in capsys.readouterr().out
+    run = cases.write_cxi(tmp_path / "differ.cxi", cases.frames(5, 96))
+    screened(run)
+    assert "the same" not in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,8 +24,14 @@ def crystfel_line(file: str, event: str) -> str:
         UserError: the names cannot stand in such a list.
     """
     path = absolute(file)
-    if any(character in path + event for character in "\n\r\0"):
-        raise UserError(f"{path!r}: a name with a line break cannot stand in a list of events; rename it")
+    if any(
+        unicodedata.category(character) in ("Cc", "Zl", "Zp") and character != "\t"
+        for character in path + event
+    ):
+        raise UserError(
+            f"{path!r} {event!r}: a name with a line break or another control character cannot stand in a list of events; "
+            "rename it"
+        )
     if any(character.isspace() for character in event):
         raise UserError(f"{event!r} in {path}: CrystFEL takes no event with a space; rename the group")
     if not event and any(character.isspace() for character in path):

@@ -22,6 +22,7 @@ from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import SetDescription, cxidb76_set, sets_of_options
 from sfxjax.errors import UserError
+from sfxjax.text import printable
 
 
 class FrameSet:
@@ -71,7 +72,8 @@ class FrameSet:
             self.simulated = any(self._reader.is_simulated(name) for name in description.files)
             self._masks = self._read_masks()
             lines = [line for stack in self.stacks for line in self._reader.shared_mask(stack).lines]
-            self.notes = (*self.notes, *dict.fromkeys(lines), *([self.bad_pixels] if self.bad_pixels else []))
+            notes = [*self.notes, *dict.fromkeys(lines), *([self.bad_pixels] if self.bad_pixels else [])]
+            self.notes = tuple(map(printable, notes))
             self.labels = np.full(len(self), UNLABELLED, np.int8)
             if description.labels is not None:
                 frames = [(stack.file, stack.event(number)) for stack, number in self._frames]

@@ -18,6 +18,7 @@ from sfxjax.data.labels import LABEL_WORDS, UNLABELLED
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_text, open_unlinked
 from sfxjax.json_files import parse_json, shown_value
+from sfxjax.text import file_cell, table_row
 
 SUFFIX = ".labels.jsonl"
 
@@ -145,7 +146,7 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("file", "event", "label", "comment"))
     for (file, event), record in final(records).items():
-        writer.writerow((file, event, record.label, record.comment))
+        writer.writerow(table_row((file_cell(file), event, record.label, record.comment)))
     atomic_write_text(path, stream.getvalue())
 
 

@@ -32,7 +32,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "sfxjax.screen",
         "Tell the hits of a run from its misses and write lists of them. Without --model nothing is trained.",
-        epilog="Exit status: 0, or 1 if single frames could not be screened, or 2 if nothing could.",
+        epilog="Exit status: 0; 1 if single frames could not be screened; 2 if nothing could; 70 after a fault of the program; "
+        "130 after Ctrl-C.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
     parser.add_argument(

@@ -29,6 +29,7 @@ from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
+from sfxjax.text import printable
 
 EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
@@ -233,12 +234,12 @@ def write_everything(
         "threshold": threshold,
         "threshold_is": decided,
         "model": str(options.model),
-        "files": [_readable(line) for line in describe_all(run.stacks)],
-        "masks": [_readable(line) for line in run.masks],
+        "files": [printable(line) for line in describe_all(run.stacks)],
+        "masks": [printable(line) for line in run.masks],
         "values_left_out": run.value_lines(),
         "bad_pixels": run.bad_pixels,
-        "notes": [_readable(line) for line in (*screening.notes, *run.notes())],
-        "unreadable": {_readable(name): _readable(why) for name, why in run.failed.items()},
+        "notes": [printable(line) for line in (*screening.notes, *run.notes())],
+        "unreadable": {printable(name): printable(why) for name, why in run.failed.items()},
         "warnings": warnings,
         "hit_rate_over_the_run": hit_rate(named),
     }
@@ -320,8 +321,4 @@ def _facts(
 
 
 def _say(line: str) -> None:
-    print(_readable(line), flush=True)
-
-
-def _readable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    print(printable(line), flush=True)

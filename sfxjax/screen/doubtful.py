@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 FEWEST_ALIKE = 4
 
 
-def equal_scores(scores: np.ndarray) -> list[str]:
-    """Say where no frame differs from another, which no run of frames does."""
+def equal_scores(scores: np.ndarray, what: str = "score") -> list[str]:
+    """Say where no frame differs from another, which no run of frames does.
+
+    Args:
+        scores: (n,), NaN where there is none.
+        what: they are.
+    """
     known = scores[~np.isnan(scores)]
     if len(known) < FEWEST_ALIKE or np.ptp(known) > 1e-6:
         return []
     return [
-        f"all {len(known)} frames have the same score, {known[0]:.4g}: something other than the frames decides it; look at "
+        f"all {len(known)} frames have the same {what}, {known[0]:.4g}: something other than the frames decides it; look at "
         "the mask and the data set"
     ]
 
@@ -42,6 +47,13 @@ def strange_frames(statistics: np.ndarray, model: TrainedModel) -> list[str]:
         return []
     head = "do not trust these scores blindly: the frames do not look like those the model was trained on"
     return [f"{head}: {'; '.join(lines)}"]
+
+
+def doubtful_spots(frames: list[CountedFrame]) -> list[str]:
+    """Say what makes counted spots doubtful: frames that do not differ, and spots that come back in every frame."""
+    # Where all frames show many spots their scores are equal; how many are expected is not.
+    expected = [np.nan if frame.spots is None else frame.spots.expected for frame in frames]
+    return [*equal_scores(np.array(expected), "expected number of spots"), *repeated_spots(frames)]
 
 
 def repeated_spots(frames: list[CountedFrame]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
+from sfxjax.text import file_cell, table_row
 
 if TYPE_CHECKING:
     from sfxjax.data.frames import FrameStack
@@ -71,11 +72,11 @@ def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
     with _text_file(out / "frames.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(_rows(run, scores, named))
+        writer.writerows(map(table_row, _rows(run, scores, named)))
     complaints: list[str] = []
     for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
         with _text_file(out / name) as stream:
-            stream.writelines(f"{line}\n" for line in _event_lines(run, named == label, complaints))
+            stream.writelines(f"{line}\n" for line in event_lines(run, named == label, complaints))
     with _text_file(out / "hits.expt") as stream:
         stream.writelines(dials_experiments(selected(run.stacks, named == HIT)))
     return complaints
@@ -99,7 +100,7 @@ def _rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[obj
             label = named[index]
             score = "" if label == ERROR else str(scores[index])
             reason = reasons.get(number, "not screened") if label == ERROR else ""
-            yield stack.file, stack.event(number), index, score, label, reason
+            yield file_cell(stack.file), stack.event(number), index, score, label, reason
             index += 1
 
 
@@ -128,7 +129,8 @@ def selected(stacks: Iterable[FrameStack], wanted: np.ndarray) -> Iterator[tuple
         before[stack.file] = start + stack.frames
 
 
-def _event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:
+def event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:
+    """Give the lines of a list for CrystFEL; what cannot stand in one is added to the complaints, each kind once."""
     for file, event, _ in selected(run.stacks, wanted):
         try:
             yield crystfel_line(file, event)

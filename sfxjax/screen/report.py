@@ -15,6 +15,7 @@ from sfxjax.crop import CROP
 from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels
+from sfxjax.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,7 +248,7 @@ def _histogram_words(findings: Findings) -> str:
 
 def escaped(text: str) -> str:
     """Return text as HTML shows it."""
-    return html.escape(text.encode("utf-8", "replace").decode())
+    return html.escape(printable(text))
 
 
 def page(title: str, body: str, note: str) -> str:

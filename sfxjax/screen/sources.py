@@ -17,6 +17,7 @@ from sfxjax.data.resolution import resolution
 from sfxjax.errors import UserError
 from sfxjax.screen.made_by import mask_digest
 from sfxjax.screen.run import Run, unreadable
+from sfxjax.text import printable
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -94,7 +95,9 @@ class Sources:
     def lines(self) -> list[str]:
         """Return what the terminal is told."""
         bad = [f"no mask given: {self.run.bad_pixels}"] if self.run.bad_pixels else []
-        return [*described(self.run, self.notes), *self.run.masks[:MOST_LINES], *bad]
+        return [
+            printable(line) for line in (*described(self.run, self.notes), *self.run.masks[:MOST_LINES], *bad)
+        ]
 
     def mask(self) -> np.ndarray | None:
         """Return the mask that the run's first frames share, bool of the stored frames' shape, True = valid; or None."""

@@ -11,15 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.data.events import crystfel_line, dials_experiments
+from sfxjax.data.events import dials_experiments
 from sfxjax.data.frames import describe_all
 from sfxjax.data.hits_file import write_hits
 from sfxjax.data.read import FrameReader
 from sfxjax.evaluation.metrics import rate
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
-from sfxjax.screen.doubtful import repeated_spots
+from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import CountedFrame
-from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, selected
+from sfxjax.screen.lists import ERROR, HIT, MISS, event_lines, index_commands, selected
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
 
@@ -71,25 +71,24 @@ def hit_rate_line(found: dict[str, Any]) -> str:
 
 def write_spot_lists(
     out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
-) -> None:
-    """Write the lists."""
+) -> list[str]:
+    """Write the lists; returns lines about what could not stand in them."""
     rows: list[Any] = [FRAME_COLUMNS]
     found: list[Any] = [SPOT_COLUMNS]
-    events: dict[str, list[str]] = {HIT: [], MISS: []}
     for index, frame in enumerate(frames):
         stack, spots = frame.stack, frame.spots
         event = stack.event(frame.number)
-        if spots is not None:
-            events[frame.label].append(f"{crystfel_line(stack.file, event)}\n")
         resolved = None if spots is None else sources.resolution(stack, spots)
         found += spot_rows(stack.file, event, spots, resolved)
         rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
     atomic_write_text(out / "spots.csv", csv_text(found))
-    atomic_write_text(out / "hits.lst", "".join(events[HIT]))
-    atomic_write_text(out / "misses.lst", "".join(events[MISS]))
     atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
     labels = [frame.label for frame in frames]
     run = sources.run
+    complaints: list[str] = []
+    for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
+        lines = event_lines(run, np.array(labels) == label, complaints)
+        atomic_write_text(out / name, "".join(f"{line}\n" for line in lines))
     hits = selected(run.stacks, np.array(labels) == HIT)
     atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
     summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
@@ -106,11 +105,12 @@ def write_spot_lists(
             "bad_pixels": run.bad_pixels,
             "notes": sources.notes,
             "unreadable": run.failed,
-            "warnings": repeated_spots(frames),
+            "warnings": doubtful_spots(frames),
         },
     )
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", csv_text(rows))
+    return complaints
 
 
 def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfxjax.screen.lists import ERROR
+from sfxjax.text import file_cell, table_row
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -35,7 +36,7 @@ def frame_row(
     numbers: tuple[Any, ...] = ("", ERROR, "", "")
     if spots is not None:
         numbers = f"{spots.score:.6f}", label, f"{spots.expected:.2f}", f"{spots.fourth:.2f}"
-    return file, event, index, *numbers, reason
+    return file_cell(file), event, index, *numbers, reason
 
 
 def spot_rows(
@@ -48,7 +49,7 @@ def spot_rows(
         resolution = np.full(len(spots.ss), np.nan)
     columns = spots.ss, spots.fs, spots.signal_to_noise, spots.probability, resolution
     return [
-        (file, event, *("" if math.isnan(value) else f"{value:.2f}" for value in values))
+        (file_cell(file), event, *("" if math.isnan(value) else f"{value:.2f}" for value in values))
         for values in zip(*columns, strict=True)
     ]
 
@@ -56,5 +57,5 @@ def spot_rows(
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Return rows as CSV."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows(map(table_row, rows))
     return stream.getvalue()

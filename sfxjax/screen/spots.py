@@ -27,7 +27,7 @@ from sfxjax.files import make_folder
 from sfxjax.label.recalibration import Recalibration, inputs_of, load
 from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
-from sfxjax.screen.doubtful import repeated_spots
+from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.lists import ERROR, HIT, remove_outputs
@@ -42,6 +42,7 @@ from sfxjax.screen.spot_lists import (
     write_spot_lists,
 )
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
+from sfxjax.text import printable
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
 
@@ -147,7 +148,7 @@ def count_run(options: argparse.Namespace) -> int:
             if journal.bad_pixels != sources.bad_pixels():
                 journal.add_bad_pixels(sources.bad_pixels())
             for line in (*lines, *journal.lines()):
-                print(line)
+                print(printable(line))
             frames = []
             with progress("counting spots", len(sources.run)) as advance:
                 for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
@@ -159,7 +160,8 @@ def count_run(options: argparse.Namespace) -> int:
             written = [*LISTS, *(name for name, wanted in more if wanted)]
             if journal.renewed:
                 remove_outputs(out, written)
-            write_spot_lists(out, sources, frames, min_snr, min_spots)
+            for line in write_spot_lists(out, sources, frames, min_snr, min_spots):
+                print(line)
             if options.write_hits:
                 write_spot_hits(reader, out / "hits.cxi", frames)
             if not options.no_report:
@@ -168,7 +170,7 @@ def count_run(options: argparse.Namespace) -> int:
                 write_spots_report(out / "report.html", sources, frames, min_snr, min_spots)
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
-    for line in repeated_spots(frames):
+    for line in doubtful_spots(frames):
         print(line)
     print(hit_rate_line(hit_rate(frames)))
     print(

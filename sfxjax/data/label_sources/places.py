@@ -77,5 +77,6 @@ def _names(file: str) -> tuple[str, str, str]:
 
 
 def _event(text: str) -> str:
-    """Write an event in one way: `//5` and `5` are the same frame."""
+    """Write an event in one way: `//5` and `5` are the same frame, and `'=a//5` is how a table has `=a//5`."""
+    text = text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
     return text if "//" in text or not text else f"//{text}"

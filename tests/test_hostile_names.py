@@ -1,0 +1,85 @@
+"""Names of files, groups and data sets rewrite no terminal and begin no formula; lists stay such that programs read them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import h5py
+import pytest
+import screen_cases as cases
+
+from sfxjax.data.events import crystfel_line, parse_crystfel_line
+from sfxjax.data.labels import read_labels
+from sfxjax.errors import UserError
+from sfxjax.models.checkpoint import save_model
+from sfxjax.text import LONGEST_MESSAGE, file_cell, message_line, printable, table_row
+
+CLEAR = "\x1b[2J\x1b]0;title\x07"
+
+
+def controls(text: str) -> list[str]:
+    return [c for c in text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c in "\u2028\u202e"]
+
+
+def test_texts_for_eyes() -> None:
+    assert printable(f"a{CLEAR}b\n\u202ec é") == r"a\x1b[2J\x1b]0;title\x07b\n\u202ec é"
+    assert str(UserError(f"x.h5: {CLEAR} is\nno file")) == r"x.h5: \x1b[2J\x1b]0;title\x07 is no file"
+    long = message_line("begin " + 10**6 * "x" + " end")
+    assert len(long) <= LONGEST_MESSAGE and long.startswith("begin") and long.endswith(" end")
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-2", "@sum", "plain.h5"])
+def test_cells_that_a_spreadsheet_would_compute(name: str) -> None:
+    (cell,) = table_row([name])
+    assert cell.lstrip("'") == name and (cell == name) == (name in ("plain.h5", "+1", "-2"))
+    # A file can still be opened by what stands in the table.
+    assert Path(file_cell(name)) == Path(name) and not file_cell(name).startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_run_of_hostile_names(with_model: bool, tmp_path: Path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = cases.frames(6, 96)
+    with h5py.File("=run.h5", "w") as file:
+        for number, key in enumerate(("=1+1", f"b{CLEAR}", "plain")):
+            file[f"/data/{key}/images"] = data[2 * number : 2 * number + 2]
+    Path(f"junk{CLEAR}.h5").write_bytes(b"no frames")
+    options: list[object] = ["--out", "out"]
+    if with_model:
+        options += ["--model", save_model(tmp_path / "runs" / "model", cases.tiny_model()).parent]
+    status = cases.screen("=run.h5", f"junk{CLEAR}.h5", *options)
+    assert status == 1
+    said = capfd.readouterr()
+    assert not controls(said.out) and r"\x1b[2J" in said.out
+    assert not controls((tmp_path / "out" / "report.html").read_text())
+    with Path("out/frames.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        for cell in row.values():
+            assert not controls(cell) and not cell.startswith(("=", "+", "-", "@"))
+    assert [row["event"] for row in rows[:2]] == ["'=1+1//0", "'=1+1//1"]
+    assert Path(rows[0]["file"]).exists()
+    # What CrystFEL reads holds the true names; a frame whose name cannot stand in its list is told.
+    listed = [
+        parse_crystfel_line(line)
+        for name in ("hits", "misses")
+        for line in Path(f"out/{name}.lst").read_text().splitlines()
+    ]
+    assert {event for _, event in listed} == {f"{key}//{k}" for key in ("=1+1", "plain") for k in (0, 1)}
+    assert {Path(file).name for file, _ in listed} == {"=run.h5"}
+    assert "control character" in said.out
+    # Our own table is read back as labels.
+    frames = [("=run.h5", f"{key}//{k}") for key in ("=1+1", "plain") for k in (0, 1)]
+    kept = [row for row in rows if "b" not in row["event"] and "junk" not in row["file"]]
+    with Path("labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["file", "event", "label"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row | {"label": "HIT"} for row in kept)
+    assert read_labels("labels.csv", frames).tolist() == [2] * 4
+
+
+def test_names_with_control_characters_stand_in_no_list_of_events() -> None:
+    for name, event in (("/x/a\x1b.h5", "//0"), ("/x/a.h5", "b\x07//0"), ("/x/a\u2028.h5", "//1")):
+        with pytest.raises(UserError, match="rename it"):
+            crystfel_line(name, event)
