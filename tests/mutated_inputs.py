@@ -82,6 +82,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
 
 def read_frames(path: Path, random: m.Random) -> Any:
     """Read frames as screening and training do; of frames that cannot be read only an `Exception` of reading may come."""
+    from sfxjax.data.file_states import file_states
     from sfxjax.data.formats import format_name
     from sfxjax.data.frames import ReadOptions, pixel_type
     from sfxjax.data.inputs import find_files
@@ -89,6 +90,7 @@ def read_frames(path: Path, random: m.Random) -> Any:
 
     find_files([str(path)])
     find_files([str(path.parent)])
+    file_states(str(path))
     geometry = str(path.parent / "p.geom") if random.random() < 0.1 else None
     options = ReadOptions(
         panels_apart=random.random() < 0.5, geometry=geometry, growing=random.random() < 0.1

@@ -75,8 +75,7 @@ class Screening:
             UserError: no file can be opened, a mask does not fit, or an option does.
         """
         self.find_frames()
-        readable = [stack for stack in self.run.stacks if stack.file not in self.run.failed]
-        if not any(stack.frames for stack in readable):
+        if not any(stack.frames for stack in self.run.readable()):
             raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
         if not self.run.masks:
             self.run.masks.append(NO_MASK)
@@ -288,7 +287,7 @@ class Screening:
 
     def _first(self) -> FrameStack:
         """Return the first stack that can be read, whose shape is the run's."""
-        return next(stack for stack in self.run.stacks if stack.file not in self.run.failed)
+        return self.run.readable()[0]
 
     def _same_frames(self, name: str) -> bool:
         stacks = [stack for stack in self.run.stacks if stack.file == name]

@@ -37,6 +37,10 @@ class Run:
     def __len__(self) -> int:
         return sum(stack.frames for stack in self.stacks)
 
+    def readable(self) -> list[FrameStack]:
+        """Return the stacks of which frames can be read, as far as that is known from opening the files."""
+        return [stack for stack in self.stacks if not (stack.file in self.failed or stack.unreadable)]
+
     def frames(self) -> Iterator[Frame]:
         """Give stack and number of every frame, in order."""
         for stack in self.stacks:

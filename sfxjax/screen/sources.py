@@ -84,7 +84,7 @@ class Sources:
                 run.failed[name], found, lines = str(error), [unreadable(name)], []
             run.stacks += found
             run.masks += [line for line in dict.fromkeys(lines) if line not in run.masks]
-        readable = [stack for stack in run.stacks if stack.file not in run.failed]
+        readable = run.readable()
         if not any(stack.frames for stack in readable):
             raise UserError(next(iter(run.failed.values()), "there are no frames to look at"))
         self.notes = [*inputs.notes, *notes_of(run, run.failed)]
@@ -101,8 +101,7 @@ class Sources:
 
     def mask(self) -> np.ndarray | None:
         """Return the mask that the run's first frames share, bool of the stored frames' shape, True = valid; or None."""
-        first = next(stack for stack in self.run.stacks if stack.file not in self.run.failed)
-        return self.reader.whole_mask(first)
+        return self.reader.whole_mask(self.run.readable()[0])
 
     def bad_pixels(self) -> str:
         """Return what tells the pixels found bad from any others."""
