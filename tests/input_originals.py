@@ -12,6 +12,7 @@ import msgpack
 import numpy as np
 
 SHAPE = (72, 80)
+JOURNAL_OF = {"model": "x", "files": [["a.cxi", 1, 2]]}
 FRAMES = [("run/a.cxi", f"//{k}") for k in range(6)]
 GEOMETRY = """; comment
 clen = 0.1
@@ -208,11 +209,12 @@ def write_model(folder: Path) -> None:
 
 
 def write_journal(path: Path) -> None:
-    from sfxjax.screen.journal import Journal, Results
+    from sfxjax.screen.journal import Journal
+    from sfxjax.screen.results import Results, scored
     from sfxjax.screen.run import unreadable
 
-    journal = Journal(path, {"model": "x", "files": [["a.cxi", 1, 2]]}, Results())
-    stack = unreadable("a.cxi")
+    journal = Journal(path, JOURNAL_OF, Results())
+    frame = unreadable("a.cxi"), 0
     for score in (0.1, 0.9):
-        journal.add([(stack, 0)], np.array([score], np.float32), [""], np.zeros((1, 6), np.float32))
+        journal.add(scored([frame], np.array([score], np.float32), [""], np.zeros((1, 6), np.float32)))
     journal.close()

@@ -173,9 +173,12 @@ def read_recalibration(path: Path, random: m.Random) -> Any:
 
 
 def read_journal(path: Path, random: m.Random) -> Any:
-    from sfxjax.screen.journal import Journal, Results
+    from sfxjax.screen.journal import Journal
+    from sfxjax.screen.results import Results
 
-    Journal(path, {"model": "x", "files": [["a.cxi", 1, 2]]}, Results()).close()
+    journal = Journal(path, originals.JOURNAL_OF, Results())
+    journal.lines()
+    journal.close()
 
 
 def read_model(path: Path, random: m.Random) -> Any:
