@@ -1,6 +1,6 @@
 """Every kind of input that is read: an undamaged one, what damages it, and what reads it; and a process that reads with bounds.
 
-Run as a program it damages and reads inputs until it is told to end: `python mutated_inputs.py [FIRST [LAST]]`, seeds.
+Run as a program it damages and reads inputs of some seeds: `python tests/mutated_inputs.py FIRST LAST [command]`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import input_originals as originals
 import mutations as m
 import numpy as np
 from input_originals import FRAMES, SHAPE, pixels
+from mutated_commands import read_by_command
 
 from sfxjax.errors import UserError, explain_os_error
 
+IN_PROCESS, COMMAND, APART = "in process", "command", "process of its own"
 SECONDS = 60
 # Of resident memory; of addresses for what does without JAX, which reserves more than it uses.
 MOST_MEMORY = 3 * 2**30
@@ -210,8 +212,8 @@ class Worker:
             self._process.join()
             self._process = None
 
-    def outcome(self, name: str, path: Path, seed: int, heavy: bool) -> tuple[str, str]:
-        """Read one: "read", "refused" with its line, or "fault" with what went wrong."""
+    def outcome(self, name: str, path: Path, seed: int, heavy: bool, way: str) -> tuple[str, str]:
+        """Read one, by `IN_PROCESS`, `COMMAND` or `APART`: "read", "refused" with its line, or "fault" and what is wrong."""
         if self._process is None:
             self._pipe, theirs = self._context.Pipe()
             self._process = self._context.Process(
@@ -220,11 +222,13 @@ class Worker:
             self._process.start()
             theirs.close()
             assert self._pipe.poll(SECONDS) and self._pipe.recv() == "ready"
-        self._pipe.send((name, str(path), seed))
+        self._pipe.send((name, str(path), seed, way))
+        # A command also compiles its programs.
+        seconds = SECONDS if way == IN_PROCESS else 10 * SECONDS
         try:
-            if self._pipe.poll(SECONDS):
+            if self._pipe.poll(seconds):
                 return self._pipe.recv()
-            reason = f"no answer within {SECONDS} s"
+            reason = f"no answer within {seconds} s"
         except (EOFError, OSError):
             self._process.join(5)
             reason = f"ended the process with {self._process.exitcode}"
@@ -243,11 +247,14 @@ def _serve(pipe: Connection, folder: str, heavy: bool) -> None:
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     pipe.send("ready")
     while True:
-        name, path, seed = pipe.recv()
+        name, path, seed, way = pipe.recv()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
-            READERS[name](Path(path), np.random.default_rng(seed))
-            outcome = "read", ""
+            if way == IN_PROCESS:
+                READERS[name](Path(path), np.random.default_rng(seed))
+                outcome = "read", ""
+            else:
+                outcome = read_by_command(name, Path(path), way == APART)
         except UserError as error:
             line = str(error)
             fault = not line.strip() or len(line) > 4000 or any(ord(c) < 32 and c not in "\n\t" for c in line)
@@ -294,32 +301,36 @@ def damaged_inputs(known: dict[str, Kind], seeds: range) -> Iterator[tuple[int, 
             target.unlink(missing_ok=True)
 
 
-def faults_of(folder: Path, seeds: range, keep: Path | None = None) -> tuple[dict[str, int], list[str]]:
-    """Read damaged inputs; returns how many ended how, and what is at fault."""
+def faults_of(folder: Path, seeds: range, way: str = IN_PROCESS) -> tuple[dict[str, int], list[str]]:
+    """Read damaged inputs; returns how many ended how, and what is at fault.
+
+    By `COMMAND` every twentieth is read `APART`.
+    """
     known = kinds(folder)
+    if way != IN_PROCESS:
+        known = {name: kind for name, kind in known.items() if kind.read is not read_records}
     counts = {"read": 0, "refused": 0, "fault": 0}
     faults = []
     with Worker(folder) as light, Worker(folder) as heavy:
         for seed, name, path in damaged_inputs(known, seeds):
             kind = known[name]
-            worker = heavy if kind.heavy else light
-            how, why = worker.outcome(kind.read.__name__, path, seed, kind.heavy)
+            with_jax = kind.heavy or way != IN_PROCESS
+            chosen = APART if way == COMMAND and seed % 20 == 0 else way
+            worker = heavy if with_jax else light
+            how, why = worker.outcome(kind.read.__name__, path, seed, with_jax, chosen)
             counts[how] += 1
             if how == "fault":
                 faults.append(f"seed {seed}, {name}: {why}")
-                if keep is not None and path.is_file():
-                    keep.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, keep)
     return counts, faults
 
 
 if __name__ == "__main__":
     import tempfile
 
-    first, last = (int(text) for text in (*sys.argv[1:], "0", "200")[:2])
+    first, last = (int(text) for text in (*sys.argv[1:3], "0", "200")[:2])
     with tempfile.TemporaryDirectory() as place:
         result, wrong = faults_of(
-            Path(place), range(first, last), Path(sys.argv[3]) if sys.argv[3:] else None
+            Path(place), range(first, last), sys.argv[3] if sys.argv[3:] else IN_PROCESS
         )
     print("\n\n".join(wrong))
     print(result)
