@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sfxjax.evaluation.domain_check import compare_domains
-from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
+from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.lists import HIT
 
 if TYPE_CHECKING:
     from sfxjax.models.checkpoint import TrainedModel
+    from sfxjax.spots.day_one import FrameSpots
 
 # So many frames that are all alike are no chance.
 FEWEST_ALIKE = 4
+# Side of the squares in which a spot comes again, pixels, and the share of the frames in which one does.
+CELL = 4
+REPEATED_FRACTION = 0.2
+# So many hits, and such a share of them, that rest on places that come again are worth a warning.
+FEWEST_DOUBTFUL = 2
+DOUBTFUL_FRACTION = 0.05
 
 
 def equal_scores(scores: np.ndarray, what: str = "score") -> list[str]:
@@ -57,20 +66,28 @@ def doubtful_spots(frames: list[CountedFrame]) -> list[str]:
 
 
 def repeated_spots(frames: list[CountedFrame]) -> list[str]:
-    """Say where every frame shows spots, most of them in places where the others do too: those are no crystal's."""
-    known = [frame.spots for frame in frames if frame.spots is not None]
-    if len(known) < FEWEST_ALIKE or any(spots.score < THRESHOLD for spots in known):
+    """Say what makes a run's hits doubtful, what to expect, and what to do.
+
+    Hits are doubtful that show most of their spots at places where many other frames show some, too: a crystal's spots come at
+    other places in each shot, bad pixels, salt on the window and a fixed target's own spots do not.
+    """
+    known = [(frame.label == HIT, _cells(frame.spots)) for frame in frames if frame.spots is not None]
+    if len(known) < FEWEST_ALIKE:
         return []
-    places = [
-        {(int(ss // 8), int(fs // 8)) for ss, fs in zip(spots.ss, spots.fs, strict=True)} for spots in known
-    ]
-    again = [
-        len(one & other) / max(len(one), 1)
-        for one, other in zip(places, places[1:] + places[:1], strict=True)
-    ]
-    if np.median(again) < 0.5:
+    seen = Counter(cell for _, cells in known for cell in cells)
+    least = max(FEWEST_ALIKE, REPEATED_FRACTION * len(known))
+    repeated = {cell for cell, count in seen.items() if count >= least}
+    hits = [cells for is_hit, cells in known if is_hit]
+    resting = sum(len(cells & repeated) > len(cells) / 2 for cells in hits)
+    if resting < max(FEWEST_DOUBTFUL, DOUBTFUL_FRACTION * len(hits)):
         return []
     return [
-        f"all {len(known)} frames are hits, with {100 * np.median(again):.0f} % of the spots where the next frame has them too: "
-        "they may be the detector's; mask those places"
+        f"{resting} of {len(hits)} hits show most of their spots in {len(repeated)} squares of {CELL} pixels in which "
+        f"{100 * REPEATED_FRACTION:.0f} % of the frames or more show one: bad pixels or something fixed in the beam, if not one "
+        "crystal that stays in it. Expect these hits to be misses; spots.csv has the places: leave them out with --mask, and "
+        "screen again"
     ]
+
+
+def _cells(spots: FrameSpots) -> set[tuple[int, int]]:
+    return {(int(ss // CELL), int(fs // CELL)) for ss, fs in zip(spots.ss, spots.fs, strict=True)}

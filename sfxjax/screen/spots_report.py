@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sfxjax.files import atomic_write_text
+from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_image
@@ -60,9 +61,11 @@ def write_spots_report(
         facts += [
             ("Index the hits", line) for line in next_commands(path.parent, sources.reader.options.geometry)
         ]
-    findings = Findings("Spots of a run", 0.5, scores, labels, facts, [])
+    findings = Findings("Spots of a run", 0.5, scores, labels, facts, doubtful_spots(frames))
     rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
-    parts = [f"<h1>{findings.title}</h1>", f"<table>{rows}</table>"]
+    parts = [f"<h1>{findings.title}</h1>"]
+    parts += [f'<p class="warning">{escaped(line)}</p>' for line in findings.warnings]
+    parts.append(f"<table>{rows}</table>")
     parts += ["<h2>Hit rate over the run</h2>", rate_image(findings)]
     parts += [
         "<h2>Spots a frame</h2>",
