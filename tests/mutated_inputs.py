@@ -25,6 +25,7 @@ from input_originals import FRAMES, SHAPE, pixels
 from mutated_commands import read_by_command
 
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 
 IN_PROCESS, COMMAND, APART = "in process", "command", "process of its own"
 SECONDS = 60
@@ -75,6 +76,8 @@ def kinds(folder: Path) -> dict[str, Kind]:
     originals.write_json(folder)
     made["me.labels.jsonl"] = Kind(folder / "me.labels.jsonl", by_text, read_records)
     made["recalibration.json"] = Kind(folder / "recalibration.json", by_json, read_recalibration)
+    FixedPattern(np.zeros(SHAPE, bool), np.zeros(SHAPE, np.float32), 1.0).save(folder)
+    made["pattern"] = Kind(folder / PATTERN_FILE, by_npz, read_pattern)
     originals.write_journal(folder / "run.journal")
     made["run.journal"] = Kind(folder / "run.journal", by_text, read_journal, heavy=True)
     originals.write_model(folder / "model")
@@ -172,6 +175,13 @@ def read_recalibration(path: Path, random: m.Random) -> Any:
         if model is None
         else (model.probability(np.zeros((2, 4))), model.min_snr > 0, model.min_spots < 25)
     )
+
+
+def read_pattern(path: Path, random: m.Random) -> Any:
+    place = path.parent / "adapted"
+    place.mkdir(exist_ok=True)
+    shutil.copy(path, place / PATTERN_FILE)
+    return load_pattern(place)
 
 
 def read_journal(path: Path, random: m.Random) -> Any:
@@ -280,7 +290,7 @@ READERS: dict[str, Callable[[Path, m.Random], Any]] = {
     each.__name__: each
     for each in (
         *(read_frames, read_mask, read_geometry, read_list, read_table, read_labels, read_records),
-        *(read_recalibration, read_journal, read_model),
+        *(read_recalibration, read_pattern, read_journal, read_model),
     )
 }
 
@@ -308,7 +318,7 @@ def faults_of(folder: Path, seeds: range, way: str = IN_PROCESS) -> tuple[dict[s
     """
     known = kinds(folder)
     if way != IN_PROCESS:
-        known = {name: kind for name, kind in known.items() if kind.read is not read_records}
+        known = {name: kind for name, kind in known.items() if kind.read not in (read_records, read_pattern)}
     counts = {"read": 0, "refused": 0, "fault": 0}
     faults = []
     with Worker(folder) as light, Worker(folder) as heavy:

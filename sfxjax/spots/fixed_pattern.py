@@ -91,7 +91,7 @@ def load_pattern(folder: Path) -> FixedPattern | None:
         fits = places.dtype == bool and places.ndim == 2 and pattern.dtype == np.float32
         if not fits or (pattern.size and pattern.shape != places.shape) or not np.isfinite(level):
             raise ValueError("its arrays do not belong together")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # Archives and headings that are damaged raise many kinds.
         raise UserError(f"{path}: damaged ({error}); adapt again with the same --out") from error
     return FixedPattern(places, pattern if pattern.size else None, level)
 
