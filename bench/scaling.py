@@ -26,7 +26,7 @@ from sfxjax.crop import CROP
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 
-RESULTS = Path(__file__).with_name("results")
+RECORDS = Path(__file__).with_name("results")
 GPU_RECORD = "throughput-h200.json"
 STAGES_MEASURED = ("host-1920-2d", "host-1920-1d", "day-one-1920", "train-dann")
 # Frames a second of pulsed sources: EuXFEL's AGIPD at its full train, LCLS-II's aim, and SHINE's pulses (the paper's outlook).
@@ -39,7 +39,7 @@ WAYS = {
     "spots of whole frames": "day-one-1920",
 }
 # Of 1920 x 1920 pixels of two bytes, as stored without compression.
-FRAME_BYTES = 1920 * 1920 * 2
+STORED_BYTES = 1920 * 1920 * 2
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def predicted(
     """Lay out what a node with several of a measured device would do, and what facilities' rates would take."""
     rates = medians(gpu)
     name = gpu["machine"]["device"]
-    size = FRAME_BYTES / compression
+    size = STORED_BYTES / compression
     ways = {words: rates[stage] for words, stage in WAYS.items()}
     lines = [
         f"| part of a node of {devices} {name} | lets through, frames/s | arithmetic |",
@@ -180,7 +180,7 @@ def predicted(
     return lines
 
 
-def page(cpu: Mapping[str, Any] | None, gpu: Mapping[str, Any], options: argparse.Namespace) -> str:
+def scaling_page(cpu: Mapping[str, Any] | None, gpu: Mapping[str, Any], options: argparse.Namespace) -> str:
     """Write the page of `--predict`."""
     machine = gpu["machine"]
     lines = ["# What more cores, devices and nodes bring", ""]
@@ -204,14 +204,14 @@ def page(cpu: Mapping[str, Any] | None, gpu: Mapping[str, Any], options: argpars
         "",
         f"From the rates of one {machine['device']} with {machine['cores']} cores of {machine['processor']}, jax",
         f"{machine['versions']['jax']} ([record](../bench/results/{GPU_RECORD})), for {options.disk:g} GB/s of disk,",
-        f"{options.network:g} GB/s of network and 1920x1920 uint16 frames of {FRAME_BYTES / options.compression / 1e6:.2f} MB",
+        f"{options.network:g} GB/s of network and 1920x1920 uint16 frames of {STORED_BYTES / options.compression / 1e6:.2f} MB",
         f"({options.compression:g} times smaller by compression). It is assumed that devices do not share a bus and that there",
         "are cores enough to feed each. The smallest limits. No node with several GPUs has been measured.",
         "",
         *predicted(gpu, options.gpus, 1e9 * options.disk, 1e9 * options.network, options.compression),
         "",
         "At SHINE's rate the bytes decide before the computing does: what makes frames smaller must sit before the network.",
-        f"A row-wise decomposition of the central crop is {FRAME_BYTES / (4 * CROP):,.0f} times smaller than the frame, and one",
+        f"A row-wise decomposition of the central crop is {STORED_BYTES / (4 * CROP):,.0f} times smaller than the frame, and one",
         f"device judges {medians(gpu)['1d-cnn']:,.0f} of them a second.",
         "",
         f"    python -m bench.scaling --predict docs/scaling.md --gpus {options.gpus} --disk {options.disk:g} "
@@ -250,10 +250,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         atomic_write_json(options.json, record)
         print("\n".join(scaling_table(record)))
     if options.predict is not None:
-        measured = RESULTS / "scaling-cpu.json"
+        measured = RECORDS / "scaling-cpu.json"
         cpu = json.loads(measured.read_text()) if measured.exists() else None
-        gpu = json.loads((RESULTS / GPU_RECORD).read_text())
-        atomic_write_text(options.predict, page(cpu, gpu, options))
+        gpu = json.loads((RECORDS / GPU_RECORD).read_text())
+        atomic_write_text(options.predict, scaling_page(cpu, gpu, options))
         print(f"written: {options.predict}")
     return 0
 

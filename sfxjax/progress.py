@@ -43,14 +43,14 @@ def progress(
 
             def advance(count: int) -> None:
                 done, speed = counter.add(count)
-                bar.update(task, completed=done, speed=rate(speed, unit))
+                bar.update(task, completed=done, speed=per_second(speed, unit))
 
             yield advance
     else:
         yield _plain(description, total, unit)
 
 
-def rate(speed: float, unit: str = "frames") -> str:
+def per_second(speed: float, unit: str = "frames") -> str:
     """Return a speed in words, of slow work with the digits that tell it from none.
 
     Args:
@@ -82,7 +82,7 @@ def _plain(description: str, total: int, unit: str) -> Callable[[int], None]:
             last = now
             left = (total - done) / max(speed, 1e-9)
             print(
-                f"{description}: {done} of {total} {unit}, {rate(speed, unit)}, {left:.0f} s left",
+                f"{description}: {done} of {total} {unit}, {per_second(speed, unit)}, {left:.0f} s left",
                 flush=True,
             )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.labels.adapted import table as adapted_table
+from bench.labels.adapted import adapted_table as adapted_table
 from bench.labels.answers import Answers
 from bench.labels.curves import ACTIVE, day_one_curve, first_tested
-from bench.labels.page import draw, shortfalls, summarized, table
+from bench.labels.page import draw, labels_table, shortfalls, summarized
 from bench.labels.recorded import DAY_ONE, MEAN, NETWORK, RANDOM, SCRATCH, earlier
 
 COUNTS = (0, 5, 25)
@@ -55,7 +55,7 @@ def test_the_table_says_first_what_does_not_hold(tmp_path: Path) -> None:
         point(DAY_ONE, ACTIVE, 25, 96.0),
         point(DAY_ONE, RANDOM, 0, 95.0),
     ]
-    text = table({"points": points})
+    text = labels_table({"points": points})
     assert "25 active labels has 96.0, 2D CNN from scratch with 200 random ones 97.0" in text
     assert text.index("does not hold") < text.index("| method |")
     points[1] = point(DAY_ONE, ACTIVE, 25, 98.0)

@@ -30,7 +30,7 @@ def test_labels_outlive_a_kill_within_a_line_and_a_click_sent_twice_counts_once(
         labels.path.write_bytes(whole[:-cut] if cut > 1 else whole[:-2])
         again = store.LabelFile(tmp_path, "anna")
         assert again.add(record(2, "MAYBE", "c"))
-        read = store.read_records(labels.path)
+        read = store.read_label_records(labels.path)
         assert [each.click for each in read] in (["a", "c"], ["a", "b", "c"])
     assert again.add(record(0, None, "d"))
     store.write_csv(tmp_path / "labels.csv", again.records)

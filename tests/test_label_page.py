@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax.label.store import final, read_records
+from sfxjax.label.store import final, read_label_records
 from sfxjax.simulate.conditions import Condition, draw_frame
 
 FRAMES = 40
@@ -78,7 +78,7 @@ def test_thirty_frames_by_keys_with_a_kill_in_the_middle(tmp_path: Path) -> None
             before = shown
             wait(lambda before=before: body.get_attribute("data-frame") != before)
         wait(lambda: body.get_attribute("data-labels") == "30")
-        records = read_records(folder / "labels.labels.jsonl")
+        records = read_label_records(folder / "labels.labels.jsonl")
         assert len(records) == len(final(records)) == len({record.click for record in records}) == 30
         assert [record.label for record in records] == ["HIT", "MAYBE", "MISS"] * 10
         body.send_keys("u")

@@ -19,7 +19,7 @@ from sfxjax.errors import called_as
 from sfxjax.label.__main__ import next_step
 from sfxjax.label.recalibration import Recalibration
 from sfxjax.models.checkpoint import save_model
-from sfxjax.progress import rate
+from sfxjax.progress import per_second
 from sfxjax.screen.lists import index_commands
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.result_table import next_steps
@@ -164,7 +164,7 @@ def test_a_mask_in_the_file_is_named_in_terminal_report_and_summary(
 
 
 def test_slow_work_has_a_speed() -> None:
-    assert [rate(speed, "steps") for speed in (0.034, 1.26, 9.94, 12.4, 1234.0)] == [
+    assert [per_second(speed, "steps") for speed in (0.034, 1.26, 9.94, 12.4, 1234.0)] == [
         "0.034 steps/s",
         "1.3 steps/s",
         "9.9 steps/s",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.scaling import devices_for, main, medians, node_limits, page
+from bench.scaling import devices_for, main, medians, node_limits, scaling_page
 from sfxjax.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_devices_are_rounded_up(wanted: float, rate: float, devices: int) -> Non
 def test_the_page_says_what_was_not_measured() -> None:
     record = json.loads(Path("bench/results/throughput-h200.json").read_text())
     options = Namespace(gpus=2, disk=1.0, network=2.0, compression=1.0)
-    text = page(None, record, options)
+    text = scaling_page(None, record, options)
     assert "On processor cores: not measured" in text
     assert "No node with several GPUs has been measured." in text
     assert f"| 2D CNN | {2 * medians(record)['host-1920-2d']:,.0f} |" in text

@@ -24,7 +24,7 @@ from sfxjax.models.checkpoint import save_model
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
 from sfxjax.screen.doubtful import equal_scores
-from sfxjax.screen.report import hit_rate
+from sfxjax.screen.report import rates_by_block
 from sfxjax.screen.scorer import Screener
 
 
@@ -201,10 +201,10 @@ def test_the_report_stands_alone_and_warns(tmp_path: Path, data: np.ndarray) -> 
 
 def test_the_hit_rate_is_that_of_the_blocks() -> None:
     labels = np.array(["HIT"] * 5 + ["MISS"] * 5 + ["ERROR"] * 10 + ["MISS"] * 3)
-    rates = hit_rate(labels, blocks=2)
+    rates = rates_by_block(labels, blocks=2)
     assert [(block["first"], block["last"]) for block in rates] == [(0, 11), (12, 22)]
     assert [block["rate"] for block in rates] == [0.5, 0.0]
-    assert hit_rate(np.array(["ERROR"]))[0]["rate"] is None
+    assert rates_by_block(np.array(["ERROR"]))[0]["rate"] is None
 
 
 def test_the_hits_are_written_as_they_were_with_what_is_known_of_them(

@@ -20,19 +20,19 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.training.command import prepared_set
 
-from .answers import RUNS, answers_of, describe
-from .curves import ACTIVE, RWD, day_one_curve, network_curve
-from .page import draw, table
-from .recorded import DAY_ONE, NETWORK, RANDOM, SETS, earlier
+from .answers import RUNS, answers_of, describe_frames
+from .curves import ACTIVE, ROW_WISE, day_one_curve, network_curve
+from .page import draw, labels_table
+from .recorded import DAY_ONE, NETWORK, RANDOM, RECORDED_SETS, earlier
 
 COUNTS = (0, 5, 10, 25, 50, 100, 200)
 # Frames of LN83, LN84 and LO19 whose spots are counted; networks are tested on all.
 MOST_COUNTED = 1200
 
 
-def planned(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[int, ...], int]]:
+def planned_answers(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[int, ...], int]]:
     """List the curves: set, method, choice, numbers of labels, seed; the quick ones first."""
-    names = (*SETS, *RUNS)
+    names = (*RECORDED_SETS, *RUNS)
     plans: list[tuple[str, str, str, tuple[int, ...], int]] = [
         (name, DAY_ONE, choice, COUNTS, seed)
         for name in names
@@ -41,8 +41,8 @@ def planned(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[i
     ]
     for seed in range(network_seeds):
         plans += [(name, NETWORK, RANDOM, (25, 200), seed) for name in RUNS]
-        plans += [(name, NETWORK, RANDOM, (5,), seed) for name in SETS]
-        plans += [(name, NETWORK, ACTIVE, (10, 25, 50, 100, 200), seed) for name in SETS]
+        plans += [(name, NETWORK, RANDOM, (5,), seed) for name in RECORDED_SETS]
+        plans += [(name, NETWORK, ACTIVE, (10, 25, 50, 100, 200), seed) for name in RECORDED_SETS]
     return plans
 
 
@@ -67,19 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.runs.mkdir(parents=True, exist_ok=True)
     kept = chosen.runs / f"curves-{chosen.frames}-{chosen.run_frames}.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    plans = planned(chosen.seeds, chosen.network_seeds)
+    plans = planned_answers(chosen.seeds, chosen.network_seeds)
     with progress("curves", len(plans), "curves") as advance:
         for name, method, choice, counts, seed in plans:
             key = f"{name}|{method}|{choice}|{seed}"
             if key not in done:
                 frames = chosen.run_frames if name in RUNS else chosen.frames
-                described = describe(name, chosen.run_frames, chosen.frames, chosen.runs)
+                described = describe_frames(name, chosen.run_frames, chosen.frames, chosen.runs)
                 if method == DAY_ONE:
                     counted = min(frames, MOST_COUNTED)
                     answers = answers_of(described, counted, chosen.runs / f"{name}-{counted}.npz")
                     done[key] = day_one_curve(answers, counts, choice, seed)
                 else:
-                    prepared = prepared_set(name, (RWD,), described, frames)
+                    prepared = prepared_set(name, (ROW_WISE,), described, frames)
                     done[key] = network_curve(prepared, counts, choice, seed)
                 atomic_write_json(kept, done)
             advance(1)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "points": [*earlier(chosen.results), *measured],
     }
     atomic_write_json(chosen.results / "labels.json", record)
-    text = table(record)
+    text = labels_table(record)
     atomic_write_text(chosen.results / "labels.md", text)
     draw(record, chosen.results / "labels.png")
     print(text)

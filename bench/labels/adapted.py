@@ -32,9 +32,9 @@ from sfxjax.training.adapt_day_one import adapt_to_run
 from ..day_one.measure import CLEAR, MATRIX
 
 # No training used such seeds, nor was anything chosen on them.
-FIRST_SEED = 3_000_000
+ADAPTED_SEED = 3_000_000
 SHAPE = (240, 240)
-CONDITIONS = (
+ADAPTED_CONDITIONS = (
     "uneven response",
     "held out: every artefact of light",
     "held out: every artefact of reading",
@@ -55,7 +55,7 @@ def measure_run(name: str, seed: int, frames: int) -> dict[str, Any]:
         frames: of the run.
     """
     given = Condition(**{**MATRIX[name], "shape": SHAPE})
-    drawn = list(islice(draw_run(FIRST_SEED + 100 * list(MATRIX).index(name) + seed, given), frames))
+    drawn = list(islice(draw_run(ADAPTED_SEED + 100 * list(MATRIX).index(name) + seed, given), frames))
     whole = [WholeFrame(frame.values, None, value_limit(frame.values)) for frame in drawn]
     ratios = [np.sort(frame.signal_to_noise)[::-1] for frame in drawn]
     deciding = np.array([each[MIN_SPOTS - 1] if len(each) >= MIN_SPOTS else 0.0 for each in ratios])
@@ -87,7 +87,7 @@ def measure_run(name: str, seed: int, frames: int) -> dict[str, Any]:
     }
 
 
-def table(runs: Sequence[Mapping[str, Any]], frames: int) -> str:
+def adapted_table(runs: Sequence[Mapping[str, Any]], frames: int) -> str:
     """Lay the runs out as Markdown, what does not hold first."""
     gains = [run["after"]["balanced"] - run["before"]["balanced"] for run in runs]
     worse = [f"{run['condition']} ({gain:.1f})" for run, gain in zip(runs, gains, strict=True) if gain < -0.5]
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen.runs.mkdir(parents=True, exist_ok=True)
     path = chosen.runs / f"adapted-{chosen.frames}.json"
     done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    plans = [(name, seed) for seed in range(chosen.seeds) for name in CONDITIONS]
+    plans = [(name, seed) for seed in range(chosen.seeds) for name in ADAPTED_CONDITIONS]
     with progress("runs", len(plans), "runs") as advance:
         for name, seed in plans:
             key = f"{name}|{seed}"
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     atomic_write_json(
         chosen.results / "adapted.json", {"simulated": True, "frames": chosen.frames, "runs": runs}
     )
-    text = table(runs, chosen.frames)
+    text = adapted_table(runs, chosen.frames)
     atomic_write_text(chosen.results / "adapted.md", text)
     print(text)
     print(f"adapted.json and .md are in {chosen.results}")

@@ -31,7 +31,7 @@ RUNS = {
     "rings, hot pixels and gaps": "held out: rings, hot pixels and gaps",
 }
 # No training used such seeds.
-FIRST_SEED = 2_000_000
+ANSWERS_SEED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Answers:
     positives: np.ndarray
 
 
-def describe(name: str, frames: int, simulated_frames: int, runs: Path) -> SetDescription:
+def describe_frames(name: str, frames: int, simulated_frames: int, runs: Path) -> SetDescription:
     """Return where a set's frames are; those that are not there are simulated.
 
     Args:
@@ -67,7 +67,7 @@ def describe(name: str, frames: int, simulated_frames: int, runs: Path) -> SetDe
 
 def _simulate(name: str, frames: int, folder: Path) -> None:
     given: dict[str, Any] = HELD_OUT[RUNS[name]]
-    seed = FIRST_SEED + list(RUNS).index(name)
+    seed = ANSWERS_SEED + list(RUNS).index(name)
     lines = ["file,event,spots"]
     with h5py.File(folder / "run.h5", "w") as file:
         for number, frame in enumerate(islice(draw_run(seed, Condition(**given)), frames)):

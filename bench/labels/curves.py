@@ -20,7 +20,7 @@ from .answers import Answers
 from .recorded import RANDOM
 
 ACTIVE = "active"
-RWD = "row_wise_decomposition"
+ROW_WISE = "row_wise_decomposition"
 # The frames before the test, as the paper's split for few labels has them of 2000, at most half of a run.
 BEFORE_TEST = 400
 # Share of them that may be labelled: another draw for every seed.
@@ -79,9 +79,9 @@ def network_curve(
         seed: of the draw of labels and of the training.
     """
     start = first_tested(len(prepared))
-    recipe = replace(RECIPE, base=base_for(RWD), seed=seed)
+    recipe = replace(RECIPE, base=base_for(ROW_WISE), seed=seed)
     positives = prepared.positives
-    before, test = prepared.masked[RWD][:start], np.arange(start, len(positives))
+    before, test = prepared.masked[ROW_WISE][:start], np.arange(start, len(positives))
     found: list[dict[str, Any]] = []
     drawn: np.ndarray = np.zeros(0, int)
     model = None
@@ -92,8 +92,8 @@ def network_curve(
             doubt = -np.abs(map_logits(model, before))
             doubt[drawn] = -np.inf
             drawn = np.sort(np.concatenate([drawn, np.argsort(-doubt)[: count - len(drawn)]]))
-        cell = Cell("labels", RWD, prepared.name, prepared.name, count, UNTOUCHED, seed)
+        cell = Cell("labels", ROW_WISE, prepared.name, prepared.name, count, UNTOUCHED, seed)
         model, seconds = train_on_few(cell, prepared, recipe, drawn)
-        tested = summarize(positives[test], expit(map_logits(model, prepared.masked[RWD][test])))
+        tested = summarize(positives[test], expit(map_logits(model, prepared.masked[ROW_WISE][test])))
         found.append({"labels": count, "training_seconds": round(seconds, 2), **tested})
     return found

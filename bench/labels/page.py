@@ -13,9 +13,9 @@ from sfxjax.screen.pictures import png_of_figure
 
 from .answers import RUNS
 from .curves import ACTIVE
-from .recorded import DAY_ONE, MEAN, NETWORK, RANDOM, SCRATCH, SETS, TRANSFER, VALIDATION
+from .recorded import DAY_ONE, MEAN, NETWORK, RANDOM, RECORDED_SETS, SCRATCH, TRANSFER, VALIDATION_LABELS
 
-METHODS = (SCRATCH, TRANSFER, NETWORK, DAY_ONE)
+COMPARED_METHODS = (SCRATCH, TRANSFER, NETWORK, DAY_ONE)
 FEW, MANY = 25, 200
 
 Summary = dict[tuple[str, str, str, int], tuple[float, float | None]]
@@ -39,7 +39,7 @@ def summarized(points: Sequence[Mapping[str, Any]]) -> Summary:
             key = point["set"], point["method"], point["choice"], point["labels"]
             found[key] = found[key][0], point["deviation"]
     for method, choice, labels in {key[1:] for key in groups}:
-        own = [groups.get((name, method, choice, labels)) for name in SETS]
+        own = [groups.get((name, method, choice, labels)) for name in RECORDED_SETS]
         if all(each is not None for each in own):
             seeds = set.intersection(*(set(each) for each in own if each is not None))
             means = [
@@ -54,20 +54,20 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def table(record: Mapping[str, Any]) -> str:
+def labels_table(record: Mapping[str, Any]) -> str:
     """Lay a record out as Markdown, what does not hold first."""
     found = summarized(record["points"])
     counts = sorted({key[3] for key in found})
     parts = [
         f"Simulated frames. Balanced accuracy, per cent, ± the standard deviation over seeds; frames before the test part "
         "alone are labelled (of a run all of them, so that active choice is the same for every seed). The 2D CNN and transfer "
-        f"choose their epoch on {VALIDATION} labels more. Empty: not measured.",
+        f"choose their epoch on {VALIDATION_LABELS} labels more. Empty: not measured.",
         "",
         "**What does not hold**",
         "",
         *(f"- {line}" for line in shortfalls(found)),
     ]
-    for name in (MEAN, *SETS, *RUNS):
+    for name in (MEAN, *RECORDED_SETS, *RUNS):
         title = {MEAN: "mean of LN83, LN84 and LO19"}.get(name, name)
         about = "" if name not in RUNS else ", a run of a condition beyond what the day-one model learnt from"
         head = " | ".join(f"{count} labels" for count in counts)
@@ -78,7 +78,7 @@ def table(record: Mapping[str, Any]) -> str:
             f"| method | choice | {head} |",
             "|---|---|" + "---|" * len(counts),
         ]
-        for method in METHODS:
+        for method in COMPARED_METHODS:
             for choice in (RANDOM, ACTIVE):
                 cells = [_cell(found.get((name, method, choice, count))) for count in counts]
                 if any(cells):
@@ -89,10 +89,10 @@ def table(record: Mapping[str, Any]) -> str:
 def shortfalls(found: Summary) -> list[str]:
     """Say where the day-one model with 25 labels falls short of the paper's methods with 200, and where labels do harm."""
     lines = []
-    for name in (*SETS, *RUNS):
+    for name in (*RECORDED_SETS, *RUNS):
         rivals = {
             method: found[name, method, RANDOM, MANY]
-            for method in METHODS
+            for method in COMPARED_METHODS
             if method != DAY_ONE and (name, method, RANDOM, MANY) in found
         }
         own = found.get((name, DAY_ONE, ACTIVE, FEW))
@@ -126,11 +126,11 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     found = summarized(record["points"])
-    names = (MEAN, *SETS, *RUNS)
+    names = (MEAN, *RECORDED_SETS, *RUNS)
     figure = Figure(figsize=(14, 7), layout="constrained")
     panels = figure.subplots(2, 4).ravel()
     for panel, name in zip(panels, names, strict=False):
-        for place, method in enumerate(METHODS):
+        for place, method in enumerate(COMPARED_METHODS):
             for choice, style in ((RANDOM, "--"), (ACTIVE, "-")):
                 points = sorted(
                     (key[3], value) for key, value in found.items() if key[:3] == (name, method, choice)

@@ -10,7 +10,7 @@ from typing import Any
 from sfxjax.errors import UserError
 from sfxjax.evaluation.metrics import Counts
 
-SETS = ("LN83", "LN84", "LO19")
+RECORDED_SETS = ("LN83", "LN84", "LO19")
 DAY_ONE = "day-one model, fitted"
 NETWORK = "RWD and 1D CNN"
 SCRATCH = "2D CNN from scratch"
@@ -19,7 +19,7 @@ TRANSFER = "transfer"
 MEAN = "mean"
 RANDOM = "random"
 # Of `bench.paper`: its networks choose the epoch and calibrate on as many labels more.
-VALIDATION = 200
+VALIDATION_LABELS = 200
 _PAPER = {
     "supervised": SCRATCH,
     "transfer": TRANSFER,

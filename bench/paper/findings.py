@@ -54,7 +54,7 @@ WITH_200 = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}
 # A loss of recall of less than this is none, per cent.
 LEAST_LOSS = 1.0
 # Most of a loss is more than this share of it.
-MOST = 0.5
+MOST_OF_A_LOSS = 0.5
 # How near RWD must come to the 2D CNN, per cent.
 NEAR = 2.0
 
@@ -142,7 +142,7 @@ def _won_back(
         return untested(claims[1], "", paper)
     share = _share(whole.value, lost.value, won.value)
     ours = f"{words[2]} {_text(won)}, between {_text(lost)} and {_text(whole)}: {_share_text(share)}{_partly(whole)}"
-    return judged(claims[1], paper, ours, share is not None and share > MOST)
+    return judged(claims[1], paper, ours, share is not None and share > MOST_OF_A_LOSS)
 
 
 def _reduced(runs: Sequence[TrainedRun]) -> Finding:

@@ -64,7 +64,7 @@ class LabelFile:
         self.path = folder / f"{name}{SUFFIX}"
         if self.path.is_symlink() or self.path.exists():
             os.close(open_unlinked(self.path))
-        self.records = read_records(self.path) if self.path.exists() else []
+        self.records = read_label_records(self.path) if self.path.exists() else []
         self._clicks = {record.click for record in self.records if record.click}
         if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
             # The line that a kill cut short ends here, and is passed over when read.
@@ -88,7 +88,7 @@ class LabelFile:
             os.close(handle)
 
 
-def read_records(path: Path) -> list[Record]:
+def read_label_records(path: Path) -> list[Record]:
     """Read a file of labels; a line that a kill cut short is passed over.
 
     Raises:
@@ -161,7 +161,7 @@ def agreement(folder: Path) -> dict[str, dict[str, float | int | None]]:
     from sklearn.metrics import cohen_kappa_score
 
     known = {
-        path.name.removesuffix(SUFFIX): final(read_records(path))
+        path.name.removesuffix(SUFFIX): final(read_label_records(path))
         for path in sorted(folder.glob(f"*{SUFFIX}"))
     }
     names = list(known)

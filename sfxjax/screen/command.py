@@ -27,7 +27,7 @@ from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
-from sfxjax.screen.report import Findings, class_means, hit_rate, write_class_means, write_report
+from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
 from sfxjax.text import printable
 
@@ -241,7 +241,7 @@ def write_everything(
         "notes": [printable(line) for line in (*screening.notes, *run.notes())],
         "unreadable": {printable(name): printable(why) for name, why in run.failed.items()},
         "warnings": warnings,
-        "hit_rate_over_the_run": hit_rate(named),
+        "hit_rate_over_the_run": rates_by_block(named),
     }
     atomic_write_json(out / "summary.json", summary)
     if options.write_hits:

@@ -22,7 +22,7 @@ JOURNAL = "screening.journal"
 FIRST_LIST = "frames.csv"
 
 
-class Known(Protocol):
+class KnownFrames(Protocol):
     """Where a journal puts what it holds of frames. A record is a list of parts, each with its `file`."""
 
     def put(self, record: list[dict[str, Any]]) -> None:
@@ -53,7 +53,7 @@ class Journal:
         self,
         path: Path,
         made_by: dict[str, Any],
-        known: Known,
+        known: KnownFrames,
         decided_by: dict[str, Any] | None = None,
         overwrite: bool = False,
     ) -> None:

@@ -51,7 +51,7 @@ class Findings:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def hit_rate(labels: np.ndarray, blocks: int = BLOCKS) -> list[dict[str, Any]]:
+def rates_by_block(labels: np.ndarray, blocks: int = BLOCKS) -> list[dict[str, Any]]:
     """Return the hit rate in consecutive blocks of frames.
 
     Args:
@@ -185,7 +185,7 @@ def figure_axes(width: float, height: float) -> tuple[Figure, Any]:
 def rate_figure(findings: Findings) -> Figure:
     """Draw the hit rate over the run."""
     figure, axes = figure_axes(9, 3)
-    rates = hit_rate(findings.labels)
+    rates = rates_by_block(findings.labels)
     known = [block for block in rates if block["rate"] is not None]
     middles = [(block["first"] + block["last"]) / 2 for block in known]
     axes.plot(
@@ -230,7 +230,7 @@ def image(figure: Figure, words: str) -> str:
 
 def rate_image(findings: Findings) -> str:
     """Return the hit rate over the run as an HTML image."""
-    known = [100 * block["rate"] for block in hit_rate(findings.labels) if block["rate"] is not None]
+    known = [100 * block["rate"] for block in rates_by_block(findings.labels) if block["rate"] is not None]
     between = f", between {min(known):.0f} and {max(known):.0f} % in blocks of frames" if known else ""
     scored = int(np.sum(findings.labels != ERROR))
     share = 100 * int(np.sum(findings.labels == HIT)) / max(scored, 1)

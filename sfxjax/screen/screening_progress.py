@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sfxjax.progress import PLAIN_LINE_EVERY, rate
+from sfxjax.progress import PLAIN_LINE_EVERY, per_second
 from sfxjax.screen.pipeline import Screening
 
 
@@ -52,7 +52,7 @@ class ScreeningProgress:
         self._hits += int(np.sum(scores >= self._threshold))
         self._scored += int(np.sum(~np.isnan(scores)))
         speed = self._bar.tasks[0].speed
-        pace = rate(speed) if speed else ""
+        pace = per_second(speed) if speed else ""
         share = f"{100 * self._hits / max(self._scored, 1):.1f} % hits"
         self._bar.update(self._task, advance=count, rate=pace, hits=share)
         if not self._bar.console.is_terminal and time.monotonic() - self._said > PLAIN_LINE_EVERY:

@@ -21,7 +21,7 @@ from sfxjax.spots.frame_pixels import frame_pixels
 
 PATTERN_FILE = "fixed_pattern.npz"
 # Edge of the square over which a pixel's surroundings are averaged.
-SMOOTH = 11
+SMOOTH_OVER = 11
 # Share of each pixel's values that the mean is of, from the lowest on.
 KEPT_VALUES = 0.9
 # A pixel's value is known where this share of the frames know it.
@@ -117,8 +117,8 @@ def mean_pattern(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
         )
         mean[top : top + step] = _low_mean(values)
     known = np.isfinite(mean)
-    share = uniform_filter(known.astype(np.float32), SMOOTH)
-    smooth = uniform_filter(np.where(known, mean, 0), SMOOTH) / np.maximum(share, 1e-6)
+    share = uniform_filter(known.astype(np.float32), SMOOTH_OVER)
+    smooth = uniform_filter(np.where(known, mean, 0), SMOOTH_OVER) / np.maximum(share, 1e-6)
     return np.where(known, mean - smooth, np.nan).astype(np.float32), level
 
 

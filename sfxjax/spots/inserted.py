@@ -9,7 +9,7 @@ from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 from sfxjax.spots.day_one import MIN_SNR
 from sfxjax.spots.frame_pixels import frame_pixels
 
-SPOTS = 12
+SPOTS_INSERTED = 12
 # Standard deviations of a spot, pixels.
 SIZES = (0.7, 1.4)
 # Mean of the exponential tail that the logarithms of the spots' ratios have.
@@ -43,8 +43,8 @@ def with_spots(
     steps = np.arange(-_REACH, _REACH + 1)
     size = rng.uniform(*SIZES)
     added = 0
-    for _ in range(20 * SPOTS):
-        if added == SPOTS or min(values.shape) <= 2 * _AROUND:
+    for _ in range(20 * SPOTS_INSERTED):
+        if added == SPOTS_INSERTED or min(values.shape) <= 2 * _AROUND:
             break
         ss, fs = (int(rng.integers(_AROUND, length - _AROUND)) for length in values.shape)
         around = values[ss - _AROUND : ss + _AROUND + 1, fs - _AROUND : fs + _AROUND + 1]
