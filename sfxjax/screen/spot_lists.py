@@ -32,7 +32,7 @@ RESULT = "/entry_1/result_1"
 def next_commands(out: Path, geometry: str | None) -> list[str]:
     """Return the commands that index the hits: CrystFEL with peaks of its own, DIALS with the spots found here."""
     script, expt, table = (shlex.quote(str(out / name)) for name in (FOR_DIALS, "strong.expt", "strong.refl"))
-    by_dials = f"libtbx.python {script} && dials.index {expt} {table} joint_indexing=False"
+    by_dials = f"libtbx.python {script} && dials.index {expt} {table} joint_indexing=False indexing.stills.indexer=sequences"
     return [index_commands(out, geometry)[0], by_dials]
 
 

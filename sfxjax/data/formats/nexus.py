@@ -31,6 +31,9 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
         )
         parts = [open_part(files, path, f"{NEXUS_DATA}/{key}", key) for key in names]
     centre = _nexus_centre(files, path)
+    # Any program may write `/entry/data/data`: what NeXus asks for beside it tells whether the file is one of its.
+    known = any(files.get(path, name) is not None for name in (NEXUS_DETECTOR, "/entry/definition"))
+    layout = "NXmx" if known or any(part.event_path for part in parts) else "HDF5"
     shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
 
     def describe(part: Part) -> FrameStack:
@@ -41,7 +44,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
             path,
             data,
             part.dataset,
-            "NXmx",
+            layout,
             options,
             event_path=part.event_path,
             masks=masks,
