@@ -173,3 +173,25 @@ def test_the_median_of_neighbouring_blocks_is_that_of_those_known():
     with warnings.catch_warnings(action="ignore"):
         expected = np.nanmedian(around, -1)
     np.testing.assert_allclose(_median_of_nine(values), expected, rtol=1e-6)
+
+
+def test_zeros_of_a_dark_frame_count_beside_hot_pixels_and_noisy_areas() -> None:
+    rng = np.random.default_rng(4)
+    frame = rng.poisson(0.01, (480, 480)).astype(np.int32)
+    frame[rng.integers(0, 480, 40), rng.integers(0, 480, 40)] = 90
+    # Most of what is counted is in here.
+    frame[60:160, 200:320] = rng.normal(200, 60, (100, 120)).clip(0)
+    assert np.median(frame[frame > 0]) > 100
+    shape = 8 * np.outer(*[np.exp(-0.5 * np.arange(-1, 2) ** 2)] * 2)
+    for k in range(8):
+        ss, fs = 220 + 30 * k, 40 + 50 * k
+        frame[ss - 1 : ss + 2, fs - 1 : fs + 2] += rng.poisson(shape).astype(np.int32)
+    ready = frame_pixels(frame)
+    assert ready.counting and ready.mask is None and 0 not in ready.invalid
+    found = find_spots(frame).visible()
+    places = [(220 + 30 * k, 40 + 50 * k) for k in range(8)]
+    near = [np.hypot(found.ss - ss, found.fs - fs).min(initial=np.inf) < 3 for ss, fs in places]
+    assert sum(near) >= 6
+    # Of an integrating detector that stores all below its background as 0, zeros tell nothing.
+    clipped = np.round(rng.normal(-2, 12, (480, 480))).clip(0).astype(np.int32)
+    assert 0 in frame_pixels(clipped).invalid

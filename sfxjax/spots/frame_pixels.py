@@ -18,6 +18,8 @@ from sfxjax.pixel_values import log2_unit, natural_factor, value_limit
 NEGATIVE_FRACTION = 0.005
 # Zeros are gaps where the typical pixel is at so many standard deviations of Poisson noise from 0.
 FAR_FROM_ZERO = 16.0
+# Of a dark frame's pixels this share is 0, and of the others between two zeros this share is 1; of fewer nothing is told.
+MOSTLY_ZERO, MOSTLY_ONE, FEWEST_LONE = 0.5, 0.6, 16
 # A value is a gap's if runs of it make up this share of the frame.
 GAP_FRACTION = 0.004
 RUN = 12
@@ -131,12 +133,13 @@ def frame_pixels(
     if frame.dtype.kind == "f":
         exponent = log2_unit(sample.astype(np.float64), known)
         far_from_zero *= 2.0**exponent if np.isfinite(exponent) else 1.0
-    if not noisy and typical >= far_from_zero:
+    single = bool(integers and not noisy and _single_photons(sample, known))
+    if not noisy and typical >= far_from_zero and not single:
         bad.append(0)
-    counting = bool(integers and not noisy and _counts_photons(sample, known, bad))
+    counting = single or bool(integers and not noisy and _counts_photons(sample, known, bad))
     if not counting and not noisy and 0 not in bad and not (good < 0).any() and np.mean(good == 0) > CLIPPED:
         bad.append(0)
-    gap = _gap_value(sample, bad, typical >= far_from_zero)
+    gap = _gap_value(sample, bad, typical >= far_from_zero and not single)
     if gap is not None:
         live = ~_in_runs(values == np.asarray(gap).astype(values.dtype))
         ready = ready._replace(mask=live if ready.mask is None else ready.mask & live)
@@ -183,6 +186,18 @@ def _in_runs(same: np.ndarray) -> np.ndarray:
         whole[:, shift:] |= run[:, :-shift]
         whole[:, :-shift] |= run[:, shift:]
     return whole & same
+
+
+def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
+    """Tell a dark frame, most of whose pixels are 0 and most of whose lone other ones are 1: photons one by one.
+
+    Hot pixels and noisy areas may then hold most of what is counted, and tell nothing of the rest.
+    """
+    zero = known & (sample == 0)
+    lone = known[:, 1:-1] & ~zero[:, 1:-1] & zero[:, :-2] & zero[:, 2:]
+    if np.sum(zero) < MOSTLY_ZERO * np.sum(known) or np.sum(lone) < FEWEST_LONE:
+        return False
+    return bool(np.mean(sample[:, 1:-1][lone] == 1) > MOSTLY_ONE)
 
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
