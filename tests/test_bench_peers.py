@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bench.day_one.crystals import describe
+from bench.day_one.crystals import describe_detector
 from bench.day_one.peers import compare_with_dials, matched_spots
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
@@ -27,7 +27,7 @@ def test_the_file_is_read_as_the_frames_that_were_written(tmp_path: Path) -> Non
     path = tmp_path / "crystals.h5"
     with h5py.File(path, "w") as file:
         file["entry/data/data"] = frames
-        describe(file, BeamGeometry(1.3, 112.0, 0.2, (8, 6), (3.5, 2.5)), (3.5, 2.5))
+        describe_detector(file, BeamGeometry(1.3, 112.0, 0.2, (8, 6), (3.5, 2.5)), (3.5, 2.5))
         # A pixel's middle is half a pixel from the corner that is given.
         corner = file["entry/instrument/detector/module/module_offset"]
         np.testing.assert_allclose(corner[()] * corner.attrs["vector"], [3 * 0.2, 4 * 0.2, 0])

@@ -51,11 +51,11 @@ def simulate_crystals(
             data[number] = np.asarray(frame)
             seen = np.asarray(truth.signal_to_noise) >= VISIBLE_SIGNAL_TO_NOISE
             visible.append(np.asarray(truth.position)[seen])
-        describe(file, parameters.geometry, frame_centre(parameters, shape))
+        describe_detector(file, parameters.geometry, frame_centre(parameters, shape))
     return parameters, visible
 
 
-def describe(file: h5py.File, geometry: BeamGeometry, centre: tuple[float, float]) -> None:
+def describe_detector(file: h5py.File, geometry: BeamGeometry, centre: tuple[float, float]) -> None:
     """Add beam and detector to an open file with `entry/data/data`, by NeXus' definition NXmx.
 
     Args:

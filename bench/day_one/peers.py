@@ -45,7 +45,7 @@ from .crystals import FEWEST, MOST, simulate_crystals
 PEAKFINDER = (6.0, 2, 200, 3)
 
 # A spot is found where one is listed within so many pixels of it.
-NEAR = 2.0
+NEAR_PLACES = 2.0
 # A cell is the known one where each edge is so near, relatively.
 SAME_CELL = 0.03
 
@@ -200,8 +200,8 @@ def matched_spots(table: dict[int, np.ndarray], visible: list[np.ndarray]) -> di
         places = table.get(number, np.zeros((0, 2)))
         listed += len(places)
         if len(places) and len(truth):
-            found += int(np.sum(cKDTree(places).query(truth)[0] <= NEAR))
-            others += int(np.sum(cKDTree(truth).query(places)[0] > NEAR))
+            found += int(np.sum(cKDTree(places).query(truth)[0] <= NEAR_PLACES))
+            others += int(np.sum(cKDTree(truth).query(places)[0] > NEAR_PLACES))
         else:
             others += len(places)
     return {

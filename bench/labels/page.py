@@ -15,7 +15,7 @@ from .answers import RUNS
 from .curves import ACTIVE
 from .recorded import DAY_ONE, MEAN, NETWORK, RANDOM, RECORDED_SETS, SCRATCH, TRANSFER, VALIDATION_LABELS
 
-COMPARED_METHODS = (SCRATCH, TRANSFER, NETWORK, DAY_ONE)
+LABEL_METHODS = (SCRATCH, TRANSFER, NETWORK, DAY_ONE)
 FEW, MANY = 25, 200
 
 Summary = dict[tuple[str, str, str, int], tuple[float, float | None]]
@@ -78,7 +78,7 @@ def labels_table(record: Mapping[str, Any]) -> str:
             f"| method | choice | {head} |",
             "|---|---|" + "---|" * len(counts),
         ]
-        for method in COMPARED_METHODS:
+        for method in LABEL_METHODS:
             for choice in (RANDOM, ACTIVE):
                 cells = [_cell(found.get((name, method, choice, count))) for count in counts]
                 if any(cells):
@@ -92,7 +92,7 @@ def shortfalls(found: Summary) -> list[str]:
     for name in (*RECORDED_SETS, *RUNS):
         rivals = {
             method: found[name, method, RANDOM, MANY]
-            for method in COMPARED_METHODS
+            for method in LABEL_METHODS
             if method != DAY_ONE and (name, method, RANDOM, MANY) in found
         }
         own = found.get((name, DAY_ONE, ACTIVE, FEW))
@@ -130,7 +130,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(14, 7), layout="constrained")
     panels = figure.subplots(2, 4).ravel()
     for panel, name in zip(panels, names, strict=False):
-        for place, method in enumerate(COMPARED_METHODS):
+        for place, method in enumerate(LABEL_METHODS):
             for choice, style in ((RANDOM, "--"), (ACTIVE, "-")):
                 points = sorted(
                     (key[3], value) for key, value in found.items() if key[:3] == (name, method, choice)

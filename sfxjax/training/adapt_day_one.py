@@ -36,7 +36,7 @@ from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
 
 MOST_FRAMES = 200
 # Pixels of all frames held at once.
-MOST_PIXELS = 2**28
+MOST_PIXELS_HELD = 2**28
 # Frames of either class in the check, and of how many frames a blank one is put together.
 CHECKED, MIXED = 32, 8
 # Of the simulated spots, in units of the threshold of sight; from where none is seen to where all are.
@@ -267,7 +267,7 @@ def _some_frames(sources: Sources, most: int) -> list[WholeFrame]:
     if not places:
         raise UserError("no frame can be read")
     shape, known = max(places.items(), key=lambda item: len(item[1]))
-    count = min(most, len(known), max(MOST_PIXELS // int(np.prod(shape)), 2 * FEWEST))
+    count = min(most, len(known), max(MOST_PIXELS_HELD // int(np.prod(shape)), 2 * FEWEST))
     frames = []
     for place in np.unique(np.linspace(0, len(known) - 1, count).astype(int)):
         try:

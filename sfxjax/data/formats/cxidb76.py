@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.hdf5_stack import Part, describe_parts, describe_stack, open_part
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import DAMAGE, Files
 
@@ -28,7 +28,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     ):
         return []
 
-    def describe(part: Part) -> FrameStack:
+    def describe(part: StackPart) -> FrameStack:
         return describe_stack(path, part.data, part.dataset, "CXIDB 76", options, event_path=part.event_path)
 
     return describe_parts(parts, describe) if parts else []

@@ -12,7 +12,7 @@ import h5py
 from sfxjax.data.formats import cxi, cxidb76, nexus
 from sfxjax.data.formats.detector import complete
 from sfxjax.data.formats.generic import image_sets, only_frames
-from sfxjax.data.formats.hdf5_stack import Part, describe_parts, describe_stack, open_part
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files
@@ -166,7 +166,7 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
     if not any(part.data is not None for part in parts):
         raise _NoDataSet(f"{path}: no data set fits {pattern}; {_holds(files, path)}")
 
-    def describe(part: Part) -> FrameStack:
+    def describe(part: StackPart) -> FrameStack:
         assert isinstance(part.data, h5py.Dataset)
         return describe_stack(
             path, part.data, part.dataset, "HDF5", options, event_path=part.event_path, frame_axis=axis

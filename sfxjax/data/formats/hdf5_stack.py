@@ -93,7 +93,7 @@ def describe_stack(
     )
 
 
-class Part(NamedTuple):
+class StackPart(NamedTuple):
     """One of several data sets of a file that hold its frames.
 
     Attributes:
@@ -109,15 +109,17 @@ class Part(NamedTuple):
     frames: int = 1
 
 
-def open_part(files: Files, path: Path, dataset: str, event_path: str) -> Part:
+def open_part(files: Files, path: Path, dataset: str, event_path: str) -> StackPart:
     """Open one of several data sets."""
     try:
-        return Part(dataset, event_path, files.dataset(path, dataset))
+        return StackPart(dataset, event_path, files.dataset(path, dataset))
     except UserError as error:
-        return Part(dataset, event_path, str(error))
+        return StackPart(dataset, event_path, str(error))
 
 
-def describe_parts(parts: Sequence[Part], describe: Callable[[Part], FrameStack]) -> list[FrameStack]:
+def describe_parts(
+    parts: Sequence[StackPart], describe: Callable[[StackPart], FrameStack]
+) -> list[FrameStack]:
     """Describe the parts of a file in order; one that cannot be read costs its own frames alone.
 
     Args:

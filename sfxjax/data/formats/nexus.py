@@ -10,7 +10,14 @@ import h5py
 import numpy as np
 
 from sfxjax.data.formats.detector import one_number
-from sfxjax.data.formats.hdf5_stack import Masks, Part, describe_parts, describe_stack, find_masks, open_part
+from sfxjax.data.formats.hdf5_stack import (
+    Masks,
+    StackPart,
+    describe_parts,
+    describe_stack,
+    find_masks,
+    open_part,
+)
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
 
@@ -36,7 +43,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     layout = "NXmx" if known or any(part.event_path for part in parts) else "HDF5"
     shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
 
-    def describe(part: Part) -> FrameStack:
+    def describe(part: StackPart) -> FrameStack:
         data = part.data
         assert isinstance(data, h5py.Dataset)
         masks = find_masks(files, path, data, shared, single=len(parts) == 1) if data.ndim >= 2 else Masks()
@@ -59,7 +66,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     return [replace(stacks[0], notes=(*stacks[0].notes, *notes)), *stacks[1:]]
 
 
-def _with_counts(files: Files, path: Path, parts: list[Part]) -> tuple[list[Part], list[str]]:
+def _with_counts(files: Files, path: Path, parts: list[StackPart]) -> tuple[list[StackPart], list[str]]:
     """Tell how many frames parts have that cannot be read, and leave out those at the end that never were.
 
     All parts but the last have as many frames as the first. DECTRIS' masters list the files that the writer had room for, written
