@@ -79,6 +79,7 @@ def test_a_picture_holds_the_maxima_of_its_blocks_and_no_masked_pixel() -> None:
     assert abs(scaled.mean()) < 0.02 and scaled.std() == pytest.approx(1 / 3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_step_trains_each_network_against_the_other() -> None:
     begun = gan.started(0)
     pictures = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (8, gan.SIDE, gan.SIDE, 1)), jnp.float32)

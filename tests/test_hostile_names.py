@@ -37,6 +37,7 @@ def test_cells_that_a_spreadsheet_would_compute(name: str) -> None:
     assert Path(file_cell(name)) == Path(name) and not file_cell(name).startswith(("=", "+", "-", "@"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_model", [False, True])
 def test_a_run_of_hostile_names(with_model: bool, tmp_path: Path, monkeypatch, capfd) -> None:
     monkeypatch.chdir(tmp_path)

@@ -70,6 +70,7 @@ def own_set(folder: Path) -> list[str]:
     return ["--set", f"myrun={folder}/frames_*.h5", *values]
 
 
+@pytest.mark.slow
 def test_frames_of_ones_own_are_what_the_same_frames_of_cxidb76_are(simulated: Path, own: Path) -> None:
     """The layout, the type and the size of the file decide nothing of what a network reads."""
     described = sets_of_options([own_set(own)[1:]])["myrun"]

@@ -76,6 +76,7 @@ def check_picture(path: Path) -> None:
     assert [other.name for other in path.parent.iterdir()] == [path.name], "nothing temporary is left"
 
 
+@pytest.mark.slow
 def test_examples_are_drawn_with_their_spots_marked(crop, drawn, tmp_path: Path) -> None:
     quiet = np.random.default_rng(1).poisson(400, (CROP, CROP)).astype(np.int16)
     good = np.ones((CROP, CROP), bool)

@@ -69,6 +69,7 @@ def test_particles_scatter_about_the_beam_alike_on_both_sides(name: str) -> None
             assert frame.sum() > frames[Kind.NONE].sum()
 
 
+@pytest.mark.slow
 def test_a_set_is_labelled_by_single_particles_and_trained_on_by_the_same_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

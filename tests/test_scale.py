@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import jax
 import numpy as np
+import pytest
 import screen_cases as cases
 from scipy.ndimage import gaussian_filter
 
@@ -61,6 +62,7 @@ def test_which_pixels_count_does_not_depend_on_the_unit() -> None:
             np.testing.assert_array_equal(np.asarray(valid_pixels(scaled)), known, err_msg=str(factor))
 
 
+@pytest.mark.slow
 def test_no_label_depends_on_the_unit_with_a_model_and_without(tmp_path: Path) -> None:
     data = frames(8, 384)
     model = save_model(tmp_path / "runs" / "model", cases.tiny_model())

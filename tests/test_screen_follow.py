@@ -211,6 +211,7 @@ def test_bad_pixels_of_one_run_are_not_taken_for_those_of_the_next(tmp_path: Pat
     assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_model", [False, True])
 def test_a_folder_that_is_not_there_yet_is_followed_file_by_file(
     tmp_path: Path, model: Path, with_model: bool

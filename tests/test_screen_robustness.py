@@ -96,6 +96,7 @@ def known_batches(journal: Path) -> int:
     return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_killed_screening_ends_as_one_that_was_not(tmp_path: Path, model: Path) -> None:
     kill_and_compare(tmp_path, model, frames=100, kills=2, seed=0)
 

@@ -93,6 +93,7 @@ def test_metadata_places_the_beam_in_the_crop(folder: Path) -> None:
     assert (ss, fs) == pytest.approx((958.0 - 598, 960.5 - 598))
 
 
+@pytest.mark.slow
 def test_pixels_do_not_depend_on_batch_or_compression(folder: Path, tmp_path: Path) -> None:
     simulate_set("LO19", tmp_path, FRAMES, seed=3, batch=16, compression="gzip", quiet=True)
     with open_set(folder, "LO19") as one, open_set(tmp_path, "LO19") as other:

@@ -151,6 +151,7 @@ def test_wrong_scores_of_a_screener_are_found(monkeypatch: pytest.MonkeyPatch, s
         screening_stages.check_screener(screener, setting)
 
 
+@pytest.mark.slow
 def test_the_record_is_whole(small: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "record.json"
     only = "crop,row_wise,1d-cnn-bfloat16,host-724-1d"
