@@ -52,7 +52,9 @@ if __name__ == "__main__":
 
 def started(tmp_path: Path, program: str, *arguments: object) -> subprocess.Popen[str]:
     file = tmp_path / "program.py"
-    file.write_text(program)
+    # A shell's background jobs start with Ctrl-C ignored, and what the tests start would with them.
+    default = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    file.write_text(default + program)
     process = subprocess.Popen(
         [sys.executable, str(file), *map(str, arguments)],
         cwd=REPOSITORY,
