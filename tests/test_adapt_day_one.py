@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError, run_main
 from sfxjax.label.recalibration import load
 from sfxjax.screen.spots import main as screen_spots
@@ -17,8 +18,9 @@ from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern, mean_pattern
 from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.recurrence import recurring_places, shown_together
+from sfxjax.training import adapt_day_one
 from sfxjax.training.adapt import main as adapt
-from sfxjax.training.adapt_day_one import Check
+from sfxjax.training.adapt_day_one import Adapted, Check, adapt_to_run
 
 
 def seen(places: list[tuple[float, float]]) -> FrameSpots:
@@ -100,6 +102,43 @@ def test_inserted_spots_are_found_and_leave_the_type_and_the_gaps() -> None:
 def test_a_check_keeps_only_what_is_clearly_better() -> None:
     assert Check(20, 30).better(Check(16, 31)) and not Check(18, 31).better(Check(16, 31))
     assert not Check(32, 20).better(Check(20, 30)) and not Check(16, 31).better(Check(16, 31))
+    assert Check(20, 30).may_lose_hits(Check(20, 27)) and not Check(29, 30).may_lose_hits(Check(20, 28))
+
+
+def held_hits_lost(monkeypatch: pytest.MonkeyPatch, blanks_right_before: int) -> Adapted:
+    """Adapt where the check is better afterwards by far, and half of the hits held out are lost."""
+    frames = [WholeFrame(np.full((64, 64), number, np.float32), None, np.inf) for number in range(40)]
+
+    def spots(pixels: np.ndarray, mask: np.ndarray | None, *, limit: float) -> FrameSpots:
+        number, subtracted = float(pixels[0, 0]), mask is not None
+        if number >= 200:
+            hit = number - 200 >= (32 if subtracted else blanks_right_before)
+        elif number >= 100:
+            hit = subtracted or number < 110
+        else:
+            hit = number < (10 if subtracted else 20)
+        return seen([])._replace(score=float(hit))
+
+    def subtract(pattern: FixedPattern, pixels: np.ndarray, mask: None, limit: float) -> tuple:
+        return pixels, np.ones(pixels.shape, bool), limit
+
+    def check_frames(*_: object) -> tuple[list[WholeFrame], list[WholeFrame]]:
+        return tuple(  # type: ignore[return-value]
+            [WholeFrame(np.full((64, 64), start + number, np.float32), None, np.inf) for number in range(32)]
+            for start in (200, 100)
+        )
+
+    monkeypatch.setattr(adapt_day_one, "find_spots", spots)
+    monkeypatch.setattr(adapt_day_one, "_check_frames", check_frames)
+    monkeypatch.setattr(FixedPattern, "taken_out", subtract)
+    return adapt_to_run(frames)
+
+
+def test_hits_of_the_run_itself_are_not_lost_for_simulated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = held_hits_lost(monkeypatch, blanks_right_before=31)
+    assert refused.pattern is None and "5 hits where the model as it is finds 10" in refused.why
+    # Where blank frames were called hits, those that are lost may have been false.
+    assert held_hits_lost(monkeypatch, blanks_right_before=20).pattern is not None
 
 
 @pytest.fixture(scope="module")

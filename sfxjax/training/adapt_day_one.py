@@ -3,7 +3,9 @@
 What the detector shows in every frame is learnt from half of the frames looked at (`sfxjax.spots.fixed_pattern`,
 `sfxjax.spots.recurrence`). The other half decides whether it is taken out: of their pixels blank frames are put together, each
 pixel from another frame, and simulated spots are put into as many. Ways that tell these better than the model as it is, by
-`LEAST_GAIN` frames, and neither class worse by more than `MOST_LOSS`, are kept; else nothing is changed.
+`LEAST_GAIN` frames, and neither class worse by more than `MOST_LOSS`, are kept; else nothing is changed. Simulated spots are not
+the crystals' own, so the frames as they came have a say too: a way that calls fewer of them hits is kept only where it tells
+blank frames better, so that those may have been false hits.
 """
 
 from __future__ import annotations
@@ -63,6 +65,10 @@ class Check:
         gain = self.hits + self.misses - other.hits - other.misses
         worse = max(other.hits - self.hits, other.misses - self.misses)
         return gain >= LEAST_GAIN and worse <= MOST_LOSS
+
+    def may_lose_hits(self, other: Check) -> bool:
+        """Tell whether frames that the other way calls hits may be blank, as far as this check tells."""
+        return self.misses - other.misses >= LEAST_GAIN
 
 
 @dataclass(frozen=True)
@@ -142,14 +148,24 @@ def adapt_to_run(
             new = FixedPattern(places, start.pattern, start.level)
             ways.append((f"{word}, {left_out}" if word else left_out, new))
     best: tuple[str, FixedPattern | None, Check] = ("", None, before)
+    hits_before = _called_hits(held)
     for word, way in ways:
         after = checked(way)
-        if after.better(before) and (best[1] is None or sum_of(after) > sum_of(best[2])):
+        if not after.better(before) or (best[1] is not None and sum_of(after) <= sum_of(best[2])):
+            continue
+        hits_after = _called_hits(count(held_out, way))
+        if hits_after < hits_before and not after.may_lose_hits(before):
+            words.append(f"{word}: {hits_after} hits where the model as it is finds {hits_before}")
+        else:
             best = (word, way, after)
     if best[1] is not None:
         return Adapted(best[1], before, best[2], best[0])
     words = words or (["what was learnt tells frames no better"] if ways else ["nothing stays put"])
     return Adapted(None, before, before, "; ".join(words))
+
+
+def _called_hits(found: Sequence[FrameSpots]) -> int:
+    return sum(spots.score >= 0.5 for spots in found)
 
 
 def sum_of(check: Check) -> int:
