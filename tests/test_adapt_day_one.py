@@ -100,9 +100,9 @@ def test_inserted_spots_are_found_and_leave_the_type_and_the_gaps() -> None:
 
 
 def test_a_check_keeps_only_what_is_clearly_better() -> None:
-    assert Check(20, 30).better(Check(16, 31)) and not Check(18, 31).better(Check(16, 31))
+    assert Check(25, 30).better(Check(16, 31)) and not Check(23, 31).better(Check(16, 31))
     assert not Check(32, 20).better(Check(20, 30)) and not Check(16, 31).better(Check(16, 31))
-    assert Check(20, 30).may_lose_hits(Check(20, 27)) and not Check(29, 30).may_lose_hits(Check(20, 28))
+    assert Check(20, 30).may_lose_hits(Check(20, 22)) and not Check(29, 30).may_lose_hits(Check(20, 23))
 
 
 def held_hits_lost(monkeypatch: pytest.MonkeyPatch, blanks_right_before: int) -> Adapted:

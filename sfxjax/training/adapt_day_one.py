@@ -42,8 +42,9 @@ MOST_PIXELS_HELD = 2**28
 # Frames of either class in the check, and of how many frames a blank one is put together.
 CHECKED, MIXED = 32, 8
 # Of the simulated spots, in units of the threshold of sight; from where none is seen to where all are.
-STRENGTHS = (0.35, 2.0)
-LEAST_GAIN, MOST_LOSS = 3, 1
+STRENGTHS = (0.15, 1.5)
+# A quarter of either class: the blank frames show no rings or streaks, so that they do not tell all that a way costs.
+LEAST_GAIN, MOST_LOSS = 8, 1
 # A larger part of a detector is not left out.
 MOST_LEFT_OUT = 0.05
 
