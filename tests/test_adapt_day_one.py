@@ -16,6 +16,7 @@ from sfxjax.screen.spots import main as screen_spots
 from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern, mean_pattern
+from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.recurrence import recurring_places, shown_together
 from sfxjax.training import adapt_day_one
@@ -84,6 +85,20 @@ def test_the_pattern_is_what_differs_from_pixel_to_pixel_and_spots_leave_none() 
     model = FixedPattern(np.zeros(pattern.shape, bool), np.nan_to_num(found), level)
     left = model.taken_out(frames[3], None, np.inf)[0]
     assert np.nanstd(left[40:, :50]) < 5.5 < np.nanstd(frames[3][40:, :50])
+
+
+def test_pixels_that_most_frames_cut_off_keep_their_values() -> None:
+    rng = np.random.default_rng(8)
+    frames = [np.clip(rng.normal(-3, 6, (72, 96)).round(), 0, 255).astype(np.uint8) for _ in range(40)]
+    for frame in frames:
+        frame[:, 48:] = rng.normal(60, 6, (72, 48)).round().astype(np.uint8)
+    known = [frame_pixels(frame, None, 0, np.inf).floats() for frame in frames]
+    found, level = mean_pattern(known)
+    assert np.isnan(found[:, :48]).mean() > 0.9 and np.isfinite(found[:, 48:]).all()
+    frames[3][30:33, 20:23] = 90
+    left = FixedPattern(np.zeros(found.shape, bool), found, level).taken_out(frames[3], None, np.inf)[0]
+    unknown = np.isnan(found[30:33, 20:23])
+    assert unknown.any() and (left[30:33, 20:23][unknown] == 90).all()
 
 
 def test_inserted_spots_are_found_and_leave_the_type_and_the_gaps() -> None:

@@ -36,7 +36,7 @@ class FixedPattern:
 
     Attributes:
         places: bool (ss, fs), panels below one another, True where pixels are left out.
-        pattern: float32 of that shape, detector units, NaN where nothing is known; None: nothing is subtracted.
+        pattern: float32 of that shape, detector units, NaN where nothing is known, and nothing is subtracted; None: nowhere is.
         level: typical value of a frame that the pattern suits, and scales with; 0: it does not scale.
     """
 
@@ -66,7 +66,9 @@ class FixedPattern:
             return pixels, mask, limit
         values = frame_pixels(pixels, mask, 0, limit).floats()
         scale = float(np.nanmedian(values)) / self.level if self.level and np.isfinite(values).any() else 1.0
-        return (values - scale * self.pattern).reshape(pixels.shape).astype(np.float32), mask, np.inf
+        # A pixel that most frames cut off at 0 has no pattern, and yet shows spots.
+        known = np.nan_to_num(self.pattern)
+        return (values - scale * known).reshape(pixels.shape).astype(np.float32), mask, np.inf
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
