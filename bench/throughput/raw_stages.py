@@ -41,8 +41,8 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
     more = (mask,) if masked else ()
     program = compiled(function, crops[0], *more)
     # Called and not compiled into one program, the reduction shares a batch between the processor's cores.
-    call = function if to == "rows" else program
-    found = call(crops[0], *more)
+    timed = function if to == "rows" else program
+    found = timed(crops[0], *more)
     few = crops[0][:FRAMES_COMPARED]
     compare(f"raw crops to {to}", found[:FRAMES_COMPARED], reference(few, *more), atol=REDUCED)
     if len(real):
@@ -61,11 +61,11 @@ def raw_to(to: Target, masked: bool, setting: Setting) -> Work:
 
     def scipy(dtype: Any) -> Rival:
         frames = list(setting.crops[0][:ONE_BY_ONE])
-        reference = partial(others.scipy_row_wise_decomposition, dtype=dtype)
-        return Rival(f"SciPy, {np.dtype(dtype)}, 1 thread", reference, frames, 1)
+        call = partial(others.scipy_row_wise_decomposition, dtype=dtype)
+        return Rival(f"SciPy, {np.dtype(dtype)}, 1 thread", call, frames, 1)
 
     return Work(
-        lambda batch: call(batch, *more),
+        lambda batch: timed(batch, *more),
         crops,
         setting.batch,
         f"{CROP}x{CROP} uint16",

@@ -36,7 +36,7 @@ class FixedPattern:
 
     Attributes:
         places: bool (ss, fs), panels below one another, True where pixels are left out.
-        pattern: float32 of that shape, detector units, NaN where nothing is known, and nothing is subtracted; None: nowhere is.
+        pattern: float32 of that shape, detector units, NaN where nothing is known or subtracted; None: it is nowhere.
         level: typical value of a frame that the pattern suits, and scales with; 0: it does not scale.
     """
 

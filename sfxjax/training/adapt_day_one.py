@@ -123,8 +123,7 @@ def adapt_to_run(
     blanks, hits = _check_frames(held_out, [spots.expected for spots in held], np.random.default_rng(seed))
 
     def checked(pattern: FixedPattern | None) -> Check:
-        scores = [np.array([s.score for s in count(some, pattern)]) for some in (hits, blanks)]
-        return Check(int((scores[0] >= 0.5).sum()), int((scores[1] < 0.5).sum()))
+        return Check(_called_hits(count(hits, pattern)), len(blanks) - _called_hits(count(blanks, pattern)))
 
     before = checked(None)
     ways: list[tuple[str, FixedPattern]] = []
