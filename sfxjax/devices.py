@@ -129,27 +129,48 @@ def trainings_at_once(wanted: int) -> int:
     return wanted if jax.device_count() == 1 else 1
 
 
-def pinned_array(shape: tuple[int, ...], dtype: np.dtype, device: jax.Device) -> np.ndarray:
-    """Return memory of the host that an accelerator copies from by itself, two to three times as fast as from other memory.
+class HostBuffer:
+    """Memory of the host for arrays on their way to a device.
+
+    An accelerator copies by itself from memory that is locked in place, two to three times as fast as from other memory, but
+    only where JAX holds it as an array of its own.
 
     Args:
-        shape: of the array, whose values are undefined.
+        shape: of `array`, whose values are undefined at first.
         dtype: of it.
-        device: that copies.
+        device: that the array is for.
 
-    Returns:
-        The array; in ordinary memory where the device has no other.
+    Attributes:
+        array: the memory. It may be written to again once whatever reads the copy on the device is done.
     """
-    import jax
 
-    ordinary = np.empty(shape, dtype)
-    try:
-        place = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
-        held = jax.block_until_ready(jax.device_put(ordinary, place))
-        address = held.unsafe_buffer_pointer()
-    except (ValueError, NotImplementedError, RuntimeError):
-        return ordinary
-    buffer = (ctypes.c_byte * ordinary.nbytes).from_address(address)
-    # The memory is free again when nothing holds the array any more.
-    buffer.held = held  # type: ignore[attr-defined]
-    return np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, device: jax.Device) -> None:
+        import jax
+
+        self.array = np.empty(shape, dtype)
+        self._held: jax.Array | None = None
+        if device.platform == "cpu":
+            return
+        try:
+            place = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+            held = jax.block_until_ready(jax.device_put(self.array, place))
+            address = held.unsafe_buffer_pointer()
+        except (ValueError, NotImplementedError, RuntimeError):
+            return
+        buffer = (ctypes.c_byte * self.array.nbytes).from_address(address)
+        # The memory is free again when nothing holds the array any more.
+        buffer.held = held  # type: ignore[attr-defined]
+        self.array = np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)
+        self._held = held
+
+    def put(self, place: jax.sharding.Sharding) -> jax.Array:
+        """Start copying what `array` holds to the device.
+
+        Args:
+            place: over the device alone.
+        """
+        import jax
+
+        if self._held is None:
+            return jax.device_put(self.array, place)
+        return jax.device_put(self._held, place.with_memory_kind("device"))

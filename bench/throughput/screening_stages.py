@@ -11,6 +11,7 @@ import numpy as np
 
 from sfxjax.crop import CROP, central_crop, padded_crop
 from sfxjax.data.batches import CropBatch
+from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.stem import BaseConfig
 from sfxjax.pixel_values import type_limit
@@ -18,7 +19,9 @@ from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
+from sfxjax.screen.spots import BATCHES_AT_ONCE
 from sfxjax.spots.day_one import MIN_SPOTS, find_spots
+from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
 
 from .frame_stages import (
     FRAMES_COMPARED,
@@ -99,19 +102,36 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
 
 
 def day_one(setting: Setting) -> Work:
-    """Find the spots of whole frames in the host's memory with the shipped model, as `sfxjax spots` does."""
+    """Find the spots of whole frames in the host's memory with the shipped model, as many at a time as `sfxjax screen` does."""
+    shape = (DETECTOR, DETECTOR)
     frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
     found = [find_spots(frame) for frame in frames[: len(SPOTS)]]
     for planted, spots in zip(SPOTS, found, strict=True):
         if (spots.score > 0.5) != (planted >= MIN_SPOTS):
             raise WrongAnswer(f"day one gives {spots.score:.3g} to a frame with {planted} spots")
+    group, threads = frames_at_once(shape), cores() if setting.on_cpu else BATCHES_AT_ONCE
+    rounds = 4 * threads
+    groups = [
+        [Unjudged(frames[(first + place) % len(frames)]) for place in range(group)] for first in range(rounds)
+    ]
+    many = find_spots_of([Unjudged(frame) for frame in frames[: min(group, len(SPOTS))]])
+    compare(
+        "expected spots of frames together and alone",
+        np.array([spots.expected for spots in many]),
+        np.array([spots.expected for spots in found[: len(many)]]),
+        atol=1e-6 if setting.on_cpu else SCORES_TF32 * max(SPOTS),
+    )
+
+    def call(first: int) -> list[Any]:
+        return list(thread_pool(threads).map(find_spots_of, groups[first:] + groups[:first]))
+
     return Work(
-        find_spots,
-        frames,
-        1,
+        call,
+        [0, 1, 2],
+        rounds * group,
         f"{DETECTOR}x{DETECTOR} uint16",
         moved=2 * DETECTOR**2,
-        over_bus=4 * DETECTOR**2,
+        over_bus=2 * DETECTOR**2,
     )
 
 

@@ -163,7 +163,7 @@ class Setting:
     @property
     def batch(self) -> int:
         """Frames in a batch."""
-        return 16 if self.on_cpu else 256
+        return 16 if self.on_cpu else 512
 
     @property
     def vectors(self) -> int:

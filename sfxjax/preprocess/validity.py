@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.pixel_values import log2_unit, natural_factor
+from sfxjax.pixel_values import is_below, log2_unit, natural_factor
 from sfxjax.preprocess.statistics import ValueOrigin, find_origin, measure
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
@@ -88,7 +88,7 @@ class Pixels(NamedTuple):
         if jnp.issubdtype(values.dtype, jnp.floating):
             valid = both(valid, jnp.isfinite(values))
         if self.below is not None:
-            valid = both(valid, is_below(values, self.below))
+            valid = both(valid, is_below(values, self.below, jnp))
         if self.above is not None:
             valid = both(valid, values.astype(jnp.float32) > self.above)
         return values, valid
@@ -117,22 +117,6 @@ def both(first: jax.Array | None, second: jax.Array | None) -> jax.Array | None:
     if first is None or second is None:
         return second if first is None else first
     return first & second
-
-
-def is_below(values: jax.Array, limit: float | jax.Array) -> jax.Array:
-    """Tell which values are below a limit.
-
-    Args:
-        values: of any real type.
-        limit: a Python number, which integers are compared with exactly, or a float32 scalar.
-    """
-    if not isinstance(limit, (int, float)) or jnp.issubdtype(values.dtype, jnp.floating):
-        return values.astype(jnp.float32) < limit
-    # float32 cannot tell neighbouring integers above 2^24 apart.
-    bounds = jnp.iinfo(values.dtype)
-    if limit > bounds.max:
-        return jnp.ones(values.shape, bool)
-    return values < jnp.asarray(max(math.ceil(limit), bounds.min), values.dtype)
 
 
 def settle(

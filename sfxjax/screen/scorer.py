@@ -23,7 +23,7 @@ from sfxjax.crop import CROP, crop_window, padded_crop
 from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
-from sfxjax.devices import pinned_array
+from sfxjax.devices import HostBuffer
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
@@ -39,6 +39,8 @@ MOST_AT_LARGEST = 0.5
 # slower than the bus.
 AHEAD = 4
 AHEAD_ON_CPU = 1
+# What 512 crops, those ahead of them among them, take of an accelerator's memory with room to spare, bytes.
+LARGE_MEMORY = 30e9
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class StartedBatch(NamedTuple):
 
     pieces: list[BatchResults | Future[BatchResults]]
     frames: int
-    memory: np.ndarray | None
+    memory: HostBuffer | None
 
     def results(self) -> list[BatchResults]:
         """Return the results as the devices have them, waiting for threads only."""
@@ -79,7 +81,7 @@ class Screener:
     Args:
         model: as `sfxjax.load_model` gives it.
         batch_size: frames sent to the devices at once, rounded up to a multiple of the number of devices; by
-            default 16 for each CPU device and 128 for each accelerator.
+            default 16 for each CPU device, and for each accelerator 512, or 128 where its memory is small.
         devices: to work on, by default all local ones.
     """
 
@@ -90,7 +92,7 @@ class Screener:
         devices = devices or jax.local_devices()
         self._on_cpu = on_cpu = devices[0].platform == "cpu"
         if batch_size is None:
-            batch_size = len(devices) * (16 if on_cpu else 128)
+            batch_size = len(devices) * (16 if on_cpu else _accelerator_batch(devices[0]))
         elif batch_size < 1:
             raise UserError(f"a batch of {batch_size} frames makes no sense; give at least 1")
         # A CPU is given a batch in as many pieces as it has cores, see `map_in_threads`.
@@ -104,7 +106,7 @@ class Screener:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._variables = jax.device_put(model.variables, self._everywhere)
         self._good: tuple[np.ndarray, jax.Array] | None = None
-        self._free: list[np.ndarray] = []
+        self._free: list[HostBuffer] = []
 
     def scores(self, frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Score frames.
@@ -207,8 +209,10 @@ class Screener:
         crops, memory = batch.crops, None
         if not isinstance(crops, jax.Array) and not (self._on_cpu and is_whole(crops, self.batch_size)):
             memory = self._memory_for(crops.dtype)
-            crops = filled(crops, self.batch_size, into=memory, copied=True)
+            crops = filled(crops, self.batch_size, into=memory.array, copied=True)
         good = self._on_devices(batch.mask)
+        if memory is not None and self._pieces == len(self._devices) == 1:
+            crops = memory.put(self._split)
         arguments = (
             crops,
             good,
@@ -265,13 +269,12 @@ class Screener:
             self._devices,
         )
 
-    def _memory_for(self, dtype: np.dtype) -> np.ndarray:
+    def _memory_for(self, dtype: np.dtype) -> HostBuffer:
         """Return memory for a batch of crops: that of a batch that is done, since new pages cost more than the copy."""
         for place, memory in enumerate(self._free):
-            if memory.dtype == dtype:
+            if memory.array.dtype == dtype:
                 return self._free.pop(place)
-        shape = (self.batch_size, CROP, CROP)
-        return np.empty(shape, dtype) if self._on_cpu else pinned_array(shape, dtype, self._devices[0])
+        return HostBuffer((self.batch_size, CROP, CROP), dtype, self._devices[0])
 
     def _on_devices(self, good: np.ndarray | None) -> Any:
         """Put a mask that all frames share on the devices, where it stays; one a frame is filled up to a batch."""
@@ -282,6 +285,10 @@ class Screener:
             # A copy, since the caller may change the original.
             self._good = good.copy(), jax.device_put(good.copy(), self._everywhere)
         return self._good[1]
+
+
+def _accelerator_batch(device: jax.Device) -> int:
+    return 512 if (device.memory_stats() or {}).get("bytes_limit", 0) > LARGE_MEMORY else 128
 
 
 def _spread(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+
+import numpy as np
 
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
@@ -45,6 +48,8 @@ from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 from sfxjax.text import printable
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
+# Of an accelerator: one is made ready while another is judged, and a third written down.
+BATCHES_AT_ONCE = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -223,7 +228,7 @@ def counted_frames(
     journal: Journal | None = None,
     pattern: FixedPattern | None = None,
 ) -> Iterator[CountedFrame]:
-    """Read frames one after the other, and count the spots of several at a time, a thread each.
+    """Read frames one after the other, and count the spots of several at a time: a thread each, or a batch on an accelerator.
 
     Args:
         sources: reads them.
@@ -232,47 +237,87 @@ def counted_frames(
         journal: of `FoundSpots`, that knows frames already, which are not read again, and gets those that are.
         pattern: taken out of every frame; None: nothing is.
     """
-    from sfxjax.mapping import cores, thread_pool
-    from sfxjax.spots.day_one import find_spots
+    from sfxjax.mapping import cores, on_cpu, thread_pool
+    from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
 
-    threads = cores()
+    threads = cores() if on_cpu() else BATCHES_AT_ONCE
 
-    def count(stack: FrameStack, number: int, frame: WholeFrame) -> CountedFrame:
-        limit = frame.limit if frame.limit < type_limit(frame.pixels.dtype) else None
+    def count(group: list[_ReadFrame]) -> list[CountedFrame]:
+        counted: list[CountedFrame | None] = []
+        unjudged = []
+        for stack, number, frame in group:
+            try:
+                unjudged.append(Unjudged(*(frame if pattern is None else pattern.taken_out(*frame))))
+                counted.append(None)
+            except UserError as error:
+                counted.append(CountedFrame(stack, number, None, str(error), _limit_of(frame)))
         try:
-            pixels, mask, own_limit = frame if pattern is None else pattern.taken_out(*frame)
-            spots = find_spots(pixels, mask, limit=own_limit, min_snr=min_snr, min_spots=min_spots)
+            found = iter(find_spots_of(unjudged, min_snr=min_snr, min_spots=min_spots))
         except UserError as error:
-            return CountedFrame(stack, number, None, str(error), limit)
-        return CountedFrame(stack, number, spots.visible(min_snr), limit=limit)
+            return [
+                known or CountedFrame(stack, number, None, str(error), _limit_of(frame))
+                for known, (stack, number, frame) in zip(counted, group, strict=True)
+            ]
+        return [
+            known or CountedFrame(stack, number, next(found).visible(min_snr), limit=_limit_of(frame))
+            for known, (stack, number, frame) in zip(counted, group, strict=True)
+        ]
 
-    def done(waiting: Any) -> CountedFrame:
-        frame = waiting if isinstance(waiting, CountedFrame) else waiting.result()
-        # Of what needed no counting, a frame that has spots was known, and any other could not be read.
-        if journal is not None and (frame is not waiting or frame.spots is None):
-            journal.add(frame.record())
-        if frame.limit is not None:
-            sources.run.limited[frame.limit] += 1
-        return frame
+    def done(waiting: list[CountedFrame] | Future[list[CountedFrame]]) -> Iterator[CountedFrame]:
+        for frame in waiting if isinstance(waiting, list) else waiting.result():
+            # Of what needed no counting, a frame that has spots was known, and any other could not be read.
+            if journal is not None and (not isinstance(waiting, list) or frame.spots is None):
+                journal.add(frame.record())
+            if frame.limit is not None:
+                sources.run.limited[frame.limit] += 1
+            yield frame
 
     found = None if journal is None else journal.known
-    waiting: deque[Any] = deque()
+    waiting: deque[list[CountedFrame] | Future[list[CountedFrame]]] = deque()
+    group: list[_ReadFrame] = []
+
+    def start_group() -> None:
+        if group:
+            waiting.append(thread_pool(threads).submit(count, group.copy()))
+            group.clear()
+
     for stack in sources.run.stacks:
         for number in range(stack.frames):
             known = found.frame(stack, number) if isinstance(found, FoundSpots) else None
             if known is not None:
-                waiting.append(known)
+                start_group()
+                waiting.append([known])
             else:
                 try:
                     frame = sources.read(stack, number)
                 except (UserError, OSError, RuntimeError, ValueError) as error:
-                    waiting.append(CountedFrame(stack, number, None, " ".join(str(error).split())))
+                    start_group()
+                    waiting.append([CountedFrame(stack, number, None, " ".join(str(error).split()))])
                 else:
-                    waiting.append(thread_pool(threads).submit(count, stack, number, frame))
+                    if group and not _alike(group[0].frame.pixels, frame.pixels):
+                        start_group()
+                    group.append(_ReadFrame(stack, number, frame))
+                    if len(group) >= frames_at_once(frame.pixels.shape):
+                        start_group()
             if len(waiting) > 2 * threads:
-                yield done(waiting.popleft())
+                yield from done(waiting.popleft())
+    start_group()
     while waiting:
-        yield done(waiting.popleft())
+        yield from done(waiting.popleft())
+
+
+class _ReadFrame(NamedTuple):
+    stack: FrameStack
+    number: int
+    frame: WholeFrame
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and first.dtype == second.dtype
+
+
+def _limit_of(frame: WholeFrame) -> float | None:
+    return frame.limit if frame.limit < type_limit(frame.pixels.dtype) else None
 
 
 def _recalibrated(frame: CountedFrame, model: Recalibration) -> CountedFrame:

@@ -10,6 +10,7 @@ probability. The number of visible spots is a sum of independent choices
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +75,28 @@ class FrameSpots(NamedTuple):
         return self._replace(**{name: getattr(self, name)[kept] for name in names})
 
 
+class Judged(NamedTuple):
+    """What the device tells of a frame.
+
+    Attributes:
+        counts: (25,) see `count_distribution`, of the visible spots.
+        expected: their expected number.
+        ss: (n,) of the candidates, as are those that follow; see `sfxjax.spots.candidates.Candidates`.
+        fs: (n,).
+        signal_to_noise: (n,).
+        probability: (n,) of being a Bragg spot.
+        signal: (n,).
+    """
+
+    counts: Any
+    expected: Any
+    ss: Any
+    fs: Any
+    signal_to_noise: Any
+    probability: Any
+    signal: Any
+
+
 def features(found: Candidates) -> jax.Array:
     """Return what the network reads of each candidate, (n, features) float32."""
     count = found.ss.shape[0]
@@ -120,26 +143,80 @@ def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
 
 
 def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Array:
-    """Return the probabilities of 0, 1, ... most - 1, and of at least most, independent choices, (most + 1,)."""
-    start = jnp.zeros(most + 1).at[0].set(1.0)
+    """Return the probabilities of 0, 1, ... most - 1, and of at least most, independent choices, (most + 1,).
 
-    def step(state: jax.Array, p: jax.Array) -> tuple[jax.Array, None]:
-        moved = jnp.concatenate([jnp.zeros(1), state[:-1] * p])
+    In groups first, all of them one choice at a time, and then one group at a time: an accelerator takes a while for each step.
+    """
+    groups = math.ceil(math.sqrt(probability.shape[0]))
+    padding = -probability.shape[0] % groups
+    each = jnp.pad(probability, (0, padding)).reshape(groups, -1)
+    none = jnp.zeros(most + 1).at[0].set(1.0)
+
+    def add_choice(state: jax.Array, p: jax.Array) -> tuple[jax.Array, None]:
+        p = p[:, None]
+        moved = jnp.pad(state[:, :-1] * p, ((0, 0), (1, 0)))
         # The last entry keeps all that reaches it.
-        stay = (state * (1 - p)).at[-1].set(state[-1])
+        stay = (state * (1 - p)).at[:, -1].set(state[:, -1])
         return stay + moved, None
 
-    return jax.lax.scan(step, start, probability)[0]
+    of_groups = jax.lax.scan(add_choice, jnp.tile(none, (groups, 1)), each.T)[0]
+    have, want = jnp.arange(most + 1)[:, None], jnp.arange(most + 1)
+    more = want - have
+
+    def add_group(state: jax.Array, group: jax.Array) -> tuple[jax.Array, None]:
+        at_least = jnp.cumsum(group[::-1])[::-1]
+        step = jnp.where(more >= 0, jnp.where(want == most, at_least[more], group[more]), 0)
+        return jnp.sum(state[:, None] * step, 0), None
+
+    return jax.lax.scan(add_group, none, of_groups)[0]
 
 
-@jax.jit
-def _judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array) -> tuple[jax.Array, ...]:
+def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> Judged:
+    """Judge the places of a frame that may be spots; `finish` makes `FrameSpots` of what it gives.
+
+    Args:
+        weights: of `load_weights`.
+        pixels: of `prepare`.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+    """
     found = find_candidates(pixels)
     probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
     above = found.signal_to_noise - RATIO_BIAS - min_snr
     visible = probability * jax.scipy.stats.norm.cdf(above / RATIO_NOISE) * (found.signal_to_noise > 0)
     counts = count_distribution(visible)
-    return counts, visible.sum(), found.ss, found.fs, found.signal_to_noise, probability, found.signal
+    return Judged(counts, visible.sum(), found.ss, found.fs, found.signal_to_noise, probability, found.signal)
+
+
+_judge_one = jax.jit(judge)
+
+
+def prepare(
+    frame: np.ndarray, mask: np.ndarray | None, limit: float | None, into: np.ndarray | None = None
+) -> tuple[FramePixels, float]:
+    """Make a frame ready to be judged.
+
+    Args:
+        frame: as for `find_spots`.
+        mask: likewise.
+        limit: likewise.
+        into: see `sfxjax.spots.frame_pixels.frame_pixels`, with `separator` rows between panels.
+
+    Returns:
+        What `judge` takes, and the factor by which values were scaled.
+
+    Raises:
+        UserError: the mask does not fit.
+    """
+    if mask is not None and mask.shape != frame.shape:
+        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
+    limit = value_limit(frame) if limit is None else limit
+    scaled, limit, factor = in_natural_units(frame, mask, limit)
+    return frame_pixels(scaled, mask, separator(frame.shape), limit, into), factor
+
+
+def separator(shape: tuple[int, ...]) -> int:
+    """Return how many rows are put between panels of frames of a shape, so that no block of noise is of two."""
+    return NOISE_BLOCK - shape[-2] % NOISE_BLOCK
 
 
 def find_spots(
@@ -164,35 +241,50 @@ def find_spots(
     Raises:
         UserError: a number makes no sense, or the mask does not fit.
     """
+    check_min_spots(min_spots)
+    weights = load_weights() if weights is None else weights
+    pixels, factor = prepare(frame, mask, limit)
+    return finish(jax.device_get(_judge_one(weights, pixels, min_snr)), frame.shape, factor, min_spots)
+
+
+def check_min_spots(min_spots: int) -> None:
+    """Refuse a number of spots that cannot be counted to.
+
+    Raises:
+        UserError: it is less than 1 or more than 24.
+    """
     if not 1 <= min_spots <= _COUNTED:
         raise UserError(f"min_spots of {min_spots} makes no sense: give 1 to {_COUNTED}")
-    if mask is not None and mask.shape != frame.shape:
-        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
-    weights = load_weights() if weights is None else weights
-    separator = NOISE_BLOCK - frame.shape[-2] % NOISE_BLOCK
-    limit = value_limit(frame) if limit is None else limit
-    frame, limit, factor = in_natural_units(frame, mask, limit)
-    judged = jax.device_get(_judge(weights, frame_pixels(frame, mask, separator, limit), min_snr))
+
+
+def finish(judged: Judged, shape: tuple[int, ...], factor: float, min_spots: int) -> FrameSpots:
+    """Say what a frame shows.
+
+    Args:
+        judged: of `judge`, as NumPy arrays.
+        shape: of the frame.
+        factor: of `prepare`.
+        min_spots: visible spots from which a frame is a hit.
+    """
     counts, expected, *candidates = judged
     use = candidates[2] > 0
     ss, fs, ratio, probability, signal = (part[use] for part in candidates)
-    if frame.ndim > 2:
-        tall = frame.shape[-2] + separator
-        ss = ss - np.floor((ss + 0.5) / tall) * separator
-    result = FrameSpots(
+    if len(shape) > 2:
+        tall = shape[-2] + separator(shape)
+        ss = ss - np.floor((ss + 0.5) / tall) * separator(shape)
+    ratios = ratio[probability >= SPOT_PROBABILITY]
+    return FrameSpots(
         # Rounding may lift a sum of probabilities above 1.
         min(float(counts[min_spots:].sum()), 1.0),
         min(float(counts[MANY_SPOTS:].sum()), 1.0),
         float(expected),
-        0.0,
+        float(ratios[min_spots - 1]) if len(ratios) >= min_spots else 0.0,
         ss,
         fs,
         ratio,
         probability,
         signal / np.float32(factor),
     )
-    ratios = result.signal_to_noise[result.probability >= SPOT_PROBABILITY]
-    return result._replace(fourth=float(ratios[min_spots - 1]) if len(ratios) >= min_spots else 0.0)
 
 
 @cache

@@ -1,0 +1,52 @@
+"""Spots of many frames at a time are those of each alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sfxjax.spots import many_frames
+from sfxjax.spots.day_one import find_spots
+from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
+
+
+def _frames(dtype: str, seed: int = 0) -> list[Unjudged]:
+    """A hit, a blank, a hit with half of it masked, one with its limit inside the spots, and one with a gap of a constant."""
+    rng = np.random.default_rng(seed)
+    blank, hit = rng.poisson(20, (5, 96, 144)).astype(dtype), np.zeros((96, 144))
+    ss, fs = np.indices(hit.shape)
+    for y, x in rng.uniform(8, 88, (12, 2)):
+        hit += 150 * np.exp(-0.5 * ((ss - y) ** 2 + (fs - 1.4 * x) ** 2))
+    spotted = blank + rng.poisson(hit).astype(dtype)
+    mask = np.ones(hit.shape, bool)
+    mask[:48] = False
+    gap = spotted[4].copy()
+    gap[40:60] = 7
+    return [
+        Unjudged(spotted[0]),
+        Unjudged(blank[1]),
+        Unjudged(spotted[2], mask),
+        Unjudged(spotted[3], None, 60.0),
+        Unjudged(gap),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype):
+    frames = _frames(dtype)
+    alone = [find_spots(*one[:2], limit=one.limit) for one in frames]
+    assert alone[0].score > 0.9 > 0.1 > alone[1].score
+    monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
+    assert frames_at_once((1920, 1920)) == 18 and frames_at_once((96, 144)) == 32
+    # A second time in memory that holds other frames.
+    for order in (range(5), (3, 1, 0)):
+        together = find_spots_of([frames[place] for place in order])
+        for found, expected in zip(together, (alone[place] for place in order), strict=True):
+            for name, one, other in zip(found._fields, found, expected, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_of_no_frames_there_is_nothing_to_find(monkeypatch):
+    assert find_spots_of([]) == []
+    monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
+    assert find_spots_of([]) == []
