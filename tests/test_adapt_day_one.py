@@ -197,6 +197,7 @@ def test_a_pattern_is_taken_out_and_screening_applies_it(
     assert "adapted to a run's frames" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_frames_without_anything_that_stays_are_left_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,7 +122,13 @@ def test_levels_that_rest_stay_bit_identical(frozen: int) -> None:
     )
 
 
-@pytest.mark.parametrize("method", ADAPTATIONS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        name if name in ("dann", "self_training") else pytest.param(name, marks=pytest.mark.slow)
+        for name in ADAPTATIONS
+    ],
+)
 def test_every_way_trains_and_goes_on_from_its_checkpoints(method: str, tmp_path) -> None:
     data = domains()
     validation = Validation(data.source, data.positive > 0, data.target)

@@ -122,7 +122,9 @@ def test_squares_without_a_middle_are_refused(spot: object) -> None:
         BaseConfig(spot=spot)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize(
+    "scale", [1e6, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (0.0, 1.0, 1e3))]
+)
 def test_features_are_bounded_however_bright_the_frame(scale: float) -> None:
     maps = stem(scale * jnp.asarray(frames(3, 48, 48)), SMALL)
     base = ConvolutionalBase(SMALL)

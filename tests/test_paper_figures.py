@@ -110,6 +110,7 @@ def test_crop_is_drawn_where_it_is_cut(drawn, tmp_path: Path) -> None:
     assert (square.get_xy(), square.get_width(), square.get_height()) == ((188, 138), CROP, CROP)
 
 
+@pytest.mark.slow
 def test_normalisation_shows_what_the_networks_read(crop, drawn, tmp_path: Path) -> None:
     good = np.ones((CROP, CROP), bool)
     good[340:380, 340:380] = False

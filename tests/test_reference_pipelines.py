@@ -43,6 +43,7 @@ def test_scipy(dtype: type, tolerance: float) -> None:
 )
 def network(request: pytest.FixtureRequest) -> tuple[BaseConfig, dict[str, Any], np.ndarray]:
     """A network whose logits differ from frame to frame, and maps for it."""
+    pytest.importorskip("torch")
     config, shape = request.param
     rng = np.random.default_rng(1)
     maps = rng.normal(1, 1, shape).astype(np.float32)
@@ -57,7 +58,6 @@ def network(request: pytest.FixtureRequest) -> tuple[BaseConfig, dict[str, Any],
 
 
 def test_torch_inference(network: tuple[BaseConfig, dict[str, Any], np.ndarray]) -> None:
-    pytest.importorskip("torch")
     config, variables, maps = network
     expected = np.asarray(jax.jit(HitClassifier(config).apply)(variables, maps))
     assert np.ptp(expected) > 0.01

@@ -108,6 +108,7 @@ def test_frames_are_set_by_their_seed(plan: ShotPlan, run: tuple[np.ndarray, Tru
     assert np.mean(other == run[0]) < 0.1
 
 
+@pytest.mark.slow
 def test_mapping_over_frames_and_one_after_the_other_agree(
     plan: ShotPlan, run: tuple[np.ndarray, Truth]
 ) -> None:

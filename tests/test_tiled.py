@@ -111,9 +111,9 @@ def close(result: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("dtype", "masked"),
     [
-        (np.uint16, False),
         (np.uint16, True),
-        (np.int32, True),
+        pytest.param(np.uint16, False, marks=pytest.mark.slow),
+        pytest.param(np.int32, True, marks=pytest.mark.slow),
         (np.float32, True),
         pytest.param(np.int32, False, marks=pytest.mark.slow),
         pytest.param(np.float32, False, marks=pytest.mark.slow),
@@ -153,7 +153,7 @@ def test_values_without_a_number_saturated_and_negative_ones_are_bad() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 1e34), (np.float32, 1e-30), (np.uint32, 60_000)])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_unit_of_the_pixels_does_not_matter(dtype: type, factor: float, masked: bool) -> None:
     mask = masks() if masked else None
     frames = crops()[[0, 6]]
@@ -200,7 +200,10 @@ def test_rows_that_the_pivot_is_taken_of_may_be_masked() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize(("masked", "spot"), [(False, 3), (True, 3), (True, 7)])
+@pytest.mark.parametrize(
+    ("masked", "spot"),
+    [(True, 7), *(pytest.param(masked, 3, marks=pytest.mark.slow) for masked in (False, True))],
+)
 def test_parts_of_small_frames_in_strips_and_whole(
     monkeypatch: pytest.MonkeyPatch, backend: str, masked: bool, spot: int
 ) -> None:
@@ -242,7 +245,14 @@ def test_strips_and_steps_are_compiled_apart_on_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-@pytest.mark.parametrize("parts", [("rows", "lattice"), ("blocks", "lattice"), ("frame", "lattice")])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("blocks", "lattice"),
+        pytest.param(("rows", "lattice"), marks=pytest.mark.slow),
+        pytest.param(("frame", "lattice"), marks=pytest.mark.slow),
+    ],
+)
 def test_the_lattice_is_of_the_frame(
     monkeypatch: pytest.MonkeyPatch, backend: str, parts: tuple[Part, ...]
 ) -> None:

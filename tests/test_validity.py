@@ -155,9 +155,9 @@ CASES = [(np.uint16, True), (np.uint16, False), (np.int32, True), (np.float32, T
         pytest.param(
             *case,
             name,
-            marks=() if name == "row_wise_decomposition" else pytest.mark.slow,
+            marks=() if (place, name) == (0, "row_wise_decomposition") else pytest.mark.slow,
         )
-        for case in CASES
+        for place, case in enumerate(CASES)
         for name in SEEDS
     ],
 )
