@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.mapping import on_cpu
+from sfxjax.order import at_place
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
 
 NAMES = (
@@ -134,33 +134,9 @@ def compare_domains(statistics: np.ndarray, trained: dict[str, Any]) -> list[str
 def _quantiles(values: jax.Array, fractions: tuple[float, ...]) -> list[jax.Array]:
     """Return quantiles of the values above 0; 0 where there are none."""
     count = (values > 0).sum()
-    # Numbers above 0 are in the order of their bits, and integers are sorted several times faster.
-    bits = jax.lax.bitcast_convert_type(jnp.where(values > 0, values, jnp.inf).ravel(), jnp.int32)
-    places = [jnp.clip((part * (count - 1)).astype(jnp.int32), 0, bits.size - 1) for part in fractions]
-    if on_cpu():
-        ordered = jnp.sort(bits)
-        chosen = [ordered[place] for place in places]
-    else:
-        chosen = [_in_order(bits, place) for place in places]
-    return [jnp.where(count > 0, jax.lax.bitcast_convert_type(bits, jnp.float32), 0) for bits in chosen]
-
-
-def _in_order(numbers: jax.Array, place: jax.Array) -> jax.Array:
-    """Return the number at a place of the sorted order, without sorting, which takes a GPU longer than all else.
-
-    It is the largest number that at most `place` of them are below; its digits to base 16 are found one after the other.
-
-    Args:
-        numbers: (n,) int32, none negative.
-        place: from 0 on.
-    """
-    unsigned = numbers.astype(jnp.uint32)
-    found = jnp.uint32(0)
-    for shift in range(28, -1, -4):
-        candidates = found + (jnp.arange(1, 16, dtype=jnp.uint32) << shift)
-        below = jnp.sum(unsigned[:, None] < candidates, axis=0)
-        found += jnp.sum(below <= place).astype(jnp.uint32) << shift
-    return found.astype(jnp.int32)
+    above = jnp.where(values > 0, values, jnp.inf)
+    places = [jnp.clip((part * (count - 1)).astype(jnp.int32), 0, values.size - 1) for part in fractions]
+    return [jnp.where(count > 0, at_place(above, place), 0) for place in places]
 
 
 def _mean(values: jax.Array, valid: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import map_leading, on_cpu
+from sfxjax.order import highest_of_each, median_of_known
 from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels, never
 from sfxjax.spots.signal_to_noise import OVER_MEAN_DEVIATION, windows
 
@@ -29,6 +30,7 @@ BLOCK = 8
 CANDIDATES = 384
 PATCH = 13
 CONTEXT = 9
+HIGHEST = (1, 2, 3, 5, 8, 13, 21, 34)
 # Places closer than this many pixels are one.
 SAME_SPOT = 4.0
 # Standard deviation of the window in which a spot's centre is found, pixels, and how often it moves.
@@ -53,7 +55,7 @@ class Candidates(NamedTuple):
         patch: (n, 13, 13) pixels around it above the background in units of the pixels' noise, 0 where they tell nothing.
         live: (n, 13, 13) bool.
         context: (n, 9, 9) signal-to-noise of the blocks around.
-        highest: (n, 41) the highest of these, falling: the last is their median.
+        highest: (n, 9) of these the second, third, fourth ... highest, at the places `HIGHEST`, and their median.
         scalars: (n, 6): counts of the background, noise over Poisson's, live share around, typical response around,
             noise here over that of the nine blocks, contrast to the background.
     """
@@ -164,9 +166,11 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
     noise = _median_of_nine(own)
     level = jnp.maximum(_median_of_nine(jnp.where(share > 0.1, mean, jnp.nan)), 0)
-    typical = jnp.nan_to_num(jnp.nanmedian(own), nan=1.0)
+    typical = jnp.nan_to_num(median_of_known(own), nan=1.0)
     pixel = noise / jnp.sqrt(RESPONSE_VARIANCE)
-    photon = jnp.nanmedian(jnp.where((share > 0.1) & (mean > 0), pixel**2 / jnp.maximum(mean, 1e-9), jnp.nan))
+    photon = median_of_known(
+        jnp.where((share > 0.1) & (mean > 0), pixel**2 / jnp.maximum(mean, 1e-9), jnp.nan)
+    )
     photon = jnp.clip(jnp.nan_to_num(photon, nan=1e-3), 1e-3, jnp.maximum(typical / 3.3, 1e-3))
     photon = jnp.where(counting, 1.0, photon)
     noise = jnp.where(jnp.isnan(noise), typical, noise)
@@ -181,22 +185,22 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     bs, bf = block // (columns * 3), block % (columns * 3)
 
     context = windows(jnp.pad(ratio, CONTEXT // 2), bs, bf, CONTEXT)
-    highest_around = jax.lax.top_k(context.reshape(count, -1), CONTEXT**2 // 2 + 1)[0]
-    edge = BLOCK + 2 * MARGIN
-    wide, alive = read(lambda a: windows(a, bs * BLOCK, bf * BLOCK, edge))
+    highest_around = highest_of_each(context.reshape(count, -1), (*HIGHEST, CONTEXT**2 // 2))
+    half = PATCH // 2
+    edge, start = BLOCK + 2 * half, MARGIN - half
+    wide, alive = read(lambda a: windows(a, bs * BLOCK + start, bf * BLOCK + start, edge))
     here_mean, here_noise, here_own = (a[bs // 3, bf // 3] for a in (mean, noise, jnp.nan_to_num(own)))
     x = jnp.where(alive, wide - here_mean[:, None, None], 0)
     middle = _place_of_highest(x)
     ss0, fs0 = middle // BLOCK, middle % BLOCK
-    half = PATCH // 2
 
-    def cut(array: jax.Array, margin: int, size: int) -> jax.Array:
+    def cut(array: jax.Array) -> jax.Array:
         def one(a: jax.Array, s: jax.Array, f: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(a, (s + MARGIN - margin, f + MARGIN - margin), (size, size))
+            return jax.lax.dynamic_slice(a, (s, f), (PATCH, PATCH))
 
         return jax.vmap(one)(array, ss0, fs0)
 
-    patch, live_patch = cut(x, half, PATCH), cut(alive, half, PATCH)
+    patch, live_patch = cut(x), cut(alive)
     away = jnp.maximum(jnp.abs(jnp.arange(PATCH) - half)[:, None], jnp.abs(jnp.arange(PATCH) - half))
     ring = live_patch & (away >= 3) & (away <= 5)
     background = jnp.sum(jnp.where(ring, patch, 0), (1, 2)) / jnp.maximum(ring.sum((1, 2)), 1)
@@ -294,7 +298,7 @@ def _place_of_highest(x: jax.Array) -> jax.Array:
     """Index in the inner 8 x 8 of the highest response, of (n, edge, edge)."""
 
     def box(reach: int) -> Any:
-        start = MARGIN - reach
+        start = PATCH // 2 - reach
         size = BLOCK + 2 * reach
         part = x[:, start : start + size, start : start + size]
         by_row: Any = sum(part[:, k : k + BLOCK] for k in range(2 * reach + 1))

@@ -107,7 +107,7 @@ def features(found: Candidates) -> jax.Array:
     lost = (~found.live).astype(jnp.float32).reshape(count, -1)
     context = jnp.log(found.context + 1).reshape(count, -1)
     relative = (found.context / ratio[:, None, None]).clip(0, 2).reshape(count, -1)
-    near = found.highest[:, jnp.array([1, 2, 3, 5, 8, 13, 21, 34])]
+    near = found.highest[:, :-1]
     # Opposite places that are as bright tell lines and rings.
     middle = found.patch
     pairs = jnp.minimum(middle, middle[:, ::-1, ::-1]) / peak[:, None, None]
