@@ -27,6 +27,8 @@ RUN = 12
 CLIPPED = 0.1
 SAMPLED_ROWS = 5
 SAMPLED_PIXELS = 17
+COMPARED_ROWS = 100
+LISTED = (2, 5)
 # A frame's margin and its filling up are for `sfxjax.spots.candidates`, which measures noise in blocks of so many pixels squared.
 MARGIN = 12
 NOISE_BLOCK = 24
@@ -40,7 +42,7 @@ class FramePixels(NamedTuple):
         values: (ss, fs) with the margin, as stored, or float32 where JAX has no such type; panels lie one below the other, with
             rows between them. Margin, filling and these rows hold what `never` gives.
         mask: bool of that shape, True where a pixel counts; None: everywhere.
-        invalid: float32 (1,) of unsigned types, (5,) of others: further values that tell nothing; NaN where there are fewer.
+        invalid: float32 (1,) of unsigned types, (2,) or (5,) of others: further values that tell nothing, filled up with NaN.
         counting: whether it counts photons: integers, of which one is one photon.
         integers: whether all values are whole numbers.
         height: of the frame without margin and filling.
@@ -107,17 +109,21 @@ def frame_pixels(
             bad.append(limits.min)
     limit = value_limit(frame) if limit is None else limit
     known = np.isfinite(sample) if frame.dtype.kind == "f" else np.ones(sample.shape, bool)
-    # The highest is NaN where one value is.
-    if np.isfinite(limit) and frame.size and not frame.max() < limit:
+    # NaN where one value is.
+    bounds: tuple[Any, Any] = (np.nan, np.nan)
+    if frame.size:
+        bounds = (0 if frame.dtype.kind == "u" else frame.min()), frame.max()
+    if np.isfinite(limit) and not bounds[1] < limit:
         below = is_below(frame, limit)
         known &= below.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
         mask = below if mask is None else mask & below
-    for value in bad:
+    for value in _within(bad, bounds):
         known &= sample != value
     good = sample.reshape(-1) if known.all() else sample[known]
     stored = frame.astype(stored_type(frame.dtype), copy=False)
     values, height = _with_margin(stored, never(stored.dtype), separator, into)
-    ready = FramePixels(values, None, _listed(bad, values.dtype), False, integers, height, frame.shape[-1])
+    listed = _listed(_within(bad, bounds), values.dtype)
+    ready = FramePixels(values, None, listed, False, integers, height, frame.shape[-1])
     if mask is not None:
         ready = ready._replace(mask=_with_margin(mask.astype(bool), False, separator)[0])
     if good.size == 0:
@@ -125,7 +131,7 @@ def frame_pixels(
     if not integers:
         integers = bool(np.all(good[:4096] == np.round(good[:4096])) and np.all(good == np.round(good)))
     negative = 0.0
-    if frame.dtype.kind != "u":
+    if frame.dtype.kind != "u" and not bounds[0] >= 0:
         sentinel = (good == -1) | (good == -2)
         negative = _share((good < 0) & ~sentinel)
         if integers and negative <= NEGATIVE_FRACTION:
@@ -143,6 +149,7 @@ def frame_pixels(
     single = bool(integers and not noisy and _single_photons(sample, known))
     if not noisy and typical >= far_from_zero and not single:
         bad.append(0)
+    bad = _within(bad, bounds)
     counting = single or bool(integers and not noisy and _counts_photons(sample, known, bad))
     if not counting and not noisy and 0 not in bad and not (good < 0).any() and _share(good == 0) > CLIPPED:
         bad.append(0)
@@ -177,11 +184,17 @@ def in_natural_units(
 
 
 def _listed(values: list[float], dtype: np.dtype) -> np.ndarray:
-    """List invalid values but those that never count, in an array of one length for all frames of a type."""
+    """List invalid values but those that never count, in an array of one of few lengths, each of which is compiled for."""
     others = [value for value in values if dtype.kind == "f" or value != never(dtype)]
-    listed = np.full(1 if dtype.kind == "u" else 5, np.nan, np.float32)
+    length = 1 if dtype.kind == "u" else next(length for length in LISTED if len(others) <= length)
+    listed = np.full(length, np.nan, np.float32)
     listed[: len(others)] = others
     return listed
+
+
+def _within(values: list[float], bounds: tuple[Any, Any]) -> list[float]:
+    """Leave out values that no pixel has; `bounds` are the lowest and the highest that one has, NaN where that is not known."""
+    return [value for value in values if not (value < bounds[0] or value > bounds[1])]
 
 
 def _in_runs(same: np.ndarray) -> np.ndarray:
@@ -215,10 +228,11 @@ def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
     """Tell photon counts, whose variance is their mean, by the differences of neighbouring pixels."""
-    values = sample[::2].astype(np.float32)
-    fine = known[::2].copy()
+    step = max(2, len(sample) // COMPARED_ROWS)
+    values, fine = sample[::step], known[::step].copy()
     for value in bad:
         fine &= values != value
+    values = values.astype(np.float32)
     width = 64
     columns = (values.shape[1] - 1) // width * width
     pair = (fine[:, 1:] & fine[:, :-1])[:, :columns]

@@ -129,8 +129,11 @@ def _together(ready: list[FramePixels], count: int) -> FramePixels:
         for place, pixels in enumerate(ready):
             if pixels.mask is not None:
                 mask[place] = pixels.mask
-    others: Any = (np.stack(part) for part in zip(*(pixels[2:] for pixels in ready), strict=True))
-    return FramePixels(ready[0].values, mask, *others)
+    invalid = np.full((count, max(len(pixels.invalid) for pixels in ready)), np.nan, np.float32)
+    for place, pixels in enumerate(ready):
+        invalid[place, : len(pixels.invalid)] = pixels.invalid
+    others: Any = (np.stack(part) for part in zip(*(pixels[3:] for pixels in ready), strict=True))
+    return FramePixels(ready[0].values, mask, invalid, *others)
 
 
 class _Buffers:
