@@ -81,7 +81,7 @@ class Screener:
     Args:
         model: as `sfxjax.load_model` gives it.
         batch_size: frames sent to the devices at once, rounded up to a multiple of the number of devices; by
-            default 16 for each CPU device, and for each accelerator 512, or 128 where its memory is small.
+            default 32 for each CPU device, and for each accelerator 512, or 128 where its memory is small.
         devices: to work on, by default all local ones.
     """
 
@@ -92,7 +92,7 @@ class Screener:
         devices = devices or jax.local_devices()
         self._on_cpu = on_cpu = devices[0].platform == "cpu"
         if batch_size is None:
-            batch_size = len(devices) * (16 if on_cpu else _accelerator_batch(devices[0]))
+            batch_size = len(devices) * (32 if on_cpu else _accelerator_batch(devices[0]))
         elif batch_size < 1:
             raise UserError(f"a batch of {batch_size} frames makes no sense; give at least 1")
         # A CPU is given a batch in as many pieces as it has cores, see `map_in_threads`.

@@ -23,6 +23,7 @@ import optax
 
 from sfxjax.command_line import new_parser
 from sfxjax.files import atomic_write_bytes
+from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, spot_logits
@@ -73,10 +74,13 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 }
 
 
-SHAPES = ((480, 480), (216, 264), (720, 600))
-SHAPE_SHARES = (0.7, 0.15, 0.15)
-# Share of frames that show one condition alone, such as few photons, so that none is rare.
-SINGLE = 0.3
+SHAPES = ((480, 480), (216, 264), (720, 600), (160, 208))
+SHAPE_SHARES = (0.62, 0.15, 0.15, 0.08)
+# Share of frames that show one condition alone, such as few photons, so that none is rare; of those with most artefacts of
+# light, of reading or of both at once; and of those with spots wider than others have.
+SINGLE, MANY, WIDE = 0.3, 0.12, 0.1
+MOST_ARTEFACTS = 0.6
+WIDE_SPOTS = (2.2, 3.4)
 
 
 def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
@@ -84,9 +88,15 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
     for seed in seeds:
         rng = np.random.default_rng(seed)
         condition: dict[str, Any] = {}
-        if rng.random() < SINGLE:
+        kind = rng.random()
+        if kind < SINGLE:
             condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
+        elif kind < SINGLE + MANY:
+            names = ((*LIGHT,), (*READING,), (*LIGHT, *READING))[rng.integers(3)]
+            condition = {"parts": tuple(name for name in names if rng.random() < MOST_ARTEFACTS)}
         condition = {"shape": SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)], **condition}
+        if "spot_size" not in condition and rng.random() < WIDE:
+            condition["spot_size"] = float(rng.uniform(*WIDE_SPOTS))
         frames.append(draw_frame(rng, Condition(**condition)))
     return frames
 
