@@ -15,6 +15,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sfxjax.data.set_description import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder, make_folder, user_cache_folder
+from sfxjax.mapping import map_in_threads
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate.cache import cache_line, clean, used
@@ -201,23 +203,26 @@ def _simulate(
     plan = plan_run(parameters, frames, seed)
     batch = min(batch, frames)
 
-    def start(first: int) -> tuple[jax.Array, Truth]:
-        # The last batch is filled up with its last frame, or it would be compiled anew for its own length.
-        index = np.minimum(np.arange(first, first + batch), frames - 1)
+    def some(first: int, size: int) -> tuple[jax.Array, Truth]:
+        # The last ones are filled up with the last frame, or they would be compiled anew for their own length.
+        index = np.minimum(np.arange(first, first + size), frames - 1)
         chosen = ShotPlan(*(column[index] for column in plan))
         return simulate_frames(seed, index, chosen, parameters=parameters, shape=shape)
 
-    coming = start(0)
-    for first in range(0, frames, batch):
-        images, truth = coming
-        # The next batch is computed while this one is written.
-        if first + batch < frames:
-            coming = start(first + batch)
+    def whole(first: int) -> tuple[np.ndarray, Truth]:
         count = min(batch, frames - first)
-        yield (
-            np.asarray(images)[:count],
-            jax.tree.map(lambda column, end=count: np.asarray(column)[:end], truth),
-        )
+        made = map_in_threads(lambda place, size: some(first + place, size), batch)
+        images, truth = jax.tree.map(lambda column: np.asarray(column)[:count], made)
+        return images, truth
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(whole, 0)
+        for first in range(0, frames, batch):
+            made = coming.result()
+            # The next batch is computed while this one is written.
+            if first + batch < frames:
+                coming = ahead.submit(whole, first + batch)
+            yield made
 
 
 def _write_truth(
