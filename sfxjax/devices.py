@@ -1,11 +1,10 @@
-"""Which devices a program runs on: simulated ones for checks, and those of other processes.
+"""Which devices a program runs on, simulated ones for checks among them, and memory on the way to them.
 
 A program's main calls these before anything computes: JAX counts its devices once.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import os
@@ -20,48 +19,6 @@ from sfxjax.errors import UserError
 
 if TYPE_CHECKING:
     import jax
-
-
-def add_join_arguments(group: argparse._ArgumentGroup, what: str) -> None:
-    """Add the options that `join_processes` reads.
-
-    Args:
-        group: of a parser.
-        what: help text of `--distributed`.
-    """
-    group.add_argument("--distributed", action="store_true", help=what)
-    group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where process 0 listens, if nothing else says"
-    )
-    group.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
-    group.add_argument("--process", type=int, metavar="I", help="number of this one, from 0")
-
-
-def join_processes(options: argparse.Namespace) -> tuple[int, int]:
-    """Join the processes of `jax.distributed`; returns this one's number and how many there are.
-
-    Under SLURM, Open MPI and Kubernetes JAX finds out by itself who the others are.
-
-    Args:
-        options: of `add_join_arguments`.
-
-    Raises:
-        UserError: the others cannot be reached, or the options contradict one another.
-    """
-    if not options.distributed:
-        if options.coordinator or options.processes or options.process is not None:
-            raise UserError("--coordinator, --processes and --process need --distributed")
-        return 0, 1
-    import jax
-
-    try:
-        jax.distributed.initialize(options.coordinator, options.processes, options.process)
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the other processes cannot be joined ({reason}); give --coordinator, --processes and --process"
-        ) from error
-    return jax.process_index(), jax.process_count()
 
 
 def simulate_devices(count: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from sfxjax.interrupts import ends_when_interrupted
 from sfxjax.text import message_line
 
+EXIT_SOME_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
@@ -104,11 +105,24 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         if pressed.is_set():
             # Whatever it was taken for on its way. The interpreter's own end crashes where libraries are amid their work.
             _leave(program)
+    if status > EXIT_SOME_FAILED:
+        for call in _AT_FAILURE:
+            call(status)
     return status
+
+
+_AT_FAILURE: list[Callable[[int], None]] = []
+
+
+def at_failure(call: Callable[[int], None]) -> None:
+    """Have something called before a command ends that did not do its work; it is told the status."""
+    _AT_FAILURE.append(call)
 
 
 def _leave(program: str | None) -> None:
     _complain(program, INTERRUPTED)
+    for call in _AT_FAILURE:
+        call(EXIT_INTERRUPTED)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(EXIT_INTERRUPTED)

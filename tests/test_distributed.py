@@ -45,8 +45,8 @@ def work(port: int, process: int, folder: Path) -> None:
     import jax
 
     import sfxjax.training.loop
-    from sfxjax.devices import join_processes
     from sfxjax.errors import UserError
+    from sfxjax.processes import join_processes
     from sfxjax.training.distributed import check_same_start
 
     options = argparse.Namespace(

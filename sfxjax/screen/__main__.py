@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sfxjax.command_line import new_parser
-from sfxjax.devices import add_join_arguments
 from sfxjax.errors import UserError, run_main
 from sfxjax.label.recalibration import FILE
+from sfxjax.processes import add_join_arguments
 from sfxjax.screen.spots import add_overwrite, add_spot_arguments, count_run
 
 # Options that mean nothing when a model is given, and when none is.

@@ -17,12 +17,13 @@ from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.inputs import Inputs, find_files
-from sfxjax.devices import device_line, free_memory, join_processes
+from sfxjax.devices import device_line, free_memory
 from sfxjax.errors import UserError
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write, atomic_write_json
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
+from sfxjax.processes import join_processes
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions

@@ -20,10 +20,11 @@ from sfxjax.data.labels import UNLABELLED
 from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
 from sfxjax.data.sets import FrameSet
 from sfxjax.data.splits import labelled_split
-from sfxjax.devices import add_join_arguments, device_line, join_processes
+from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.models.stem import BaseConfig, plain_base
+from sfxjax.processes import add_join_arguments, join_processes
 from sfxjax.progress import progress
 from sfxjax.reductions.user_code import load_reduction
 from sfxjax.simulate.particles import PARTICLE_SETS, particle_set
