@@ -12,21 +12,23 @@ from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.day_one import MIN_SNR, MIN_SPOTS, FrameSpots, Weights, find_spots
 from sfxjax.training.day_one import CONDITIONS, NEAR_PIXELS
 
-# Conditions that the training draws no frame of, each beyond what it draws from.
-HELD_OUT: dict[str, dict[str, Any]] = {
+# Conditions of their own, some with a name that says that the training draws from no such frames. Their order gives the seeds.
+FURTHER: dict[str, dict[str, Any]] = {
     "held out: counting 0.002": {"detector": "counting", "level": 0.002, "parts": ()},
     "held out: counting 150": {"detector": "counting", "level": 150.0, "parts": ()},
-    "held out: spots of 3 pixels": {"spot_size": 3.0, "parts": ()},
+    "spots of 3 pixels": {"spot_size": 3.0, "parts": ()},
     "held out: frames of 1200 x 900": {"shape": (1200, 900)},
-    "held out: frames of 150 x 200": {"shape": (150, 200)},
-    "held out: every artefact of light": {"parts": tuple(LIGHT)},
-    "held out: every artefact of reading": {"parts": tuple(READING)},
+    "frames of 150 x 200": {"shape": (150, 200)},
+    "every artefact of light": {"parts": tuple(LIGHT)},
+    "every artefact of reading": {"parts": tuple(READING)},
     "held out: rings, hot pixels and gaps": {
         "parts": ("smooth_rings", "grainy_rings", "hot_pixels"),
         "gaps": "zero",
     },
+    "held out: spots of 4.5 pixels": {"spot_size": 4.5, "parts": ()},
+    "held out: frames of 100 x 120": {"shape": (100, 120)},
 }
-MATRIX: dict[str, dict[str, Any]] = {"as drawn in training": {}, **CONDITIONS, **HELD_OUT}
+MATRIX: dict[str, dict[str, Any]] = {"as drawn in training": {}, **CONDITIONS, **FURTHER}
 # No training used such seeds.
 FIRST_SEED = 1_000_000
 # A frame is clearly a hit if its deciding spot is this much above the threshold, clearly a miss if this much below.

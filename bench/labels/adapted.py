@@ -36,8 +36,8 @@ ADAPTED_SEED = 3_000_000
 SHAPE = (240, 240)
 ADAPTED_CONDITIONS = (
     "uneven response",
-    "held out: every artefact of light",
-    "held out: every artefact of reading",
+    "every artefact of light",
+    "every artefact of reading",
     "dark with defects",
     "as drawn in training",
     "noisy areas",

@@ -23,7 +23,7 @@ from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
 from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.simulate.write import simulated_data
 
-from ..day_one.measure import HELD_OUT
+from ..day_one.measure import FURTHER
 
 # Conditions beyond what the day-one model's training draws from, each as one run of one detector.
 RUNS = {
@@ -66,7 +66,7 @@ def describe_frames(name: str, frames: int, simulated_frames: int, runs: Path) -
 
 
 def _simulate(name: str, frames: int, folder: Path) -> None:
-    given: dict[str, Any] = HELD_OUT[RUNS[name]]
+    given: dict[str, Any] = FURTHER[RUNS[name]]
     seed = ANSWERS_SEED + list(RUNS).index(name)
     lines = ["file,event,spots"]
     with h5py.File(folder / "run.h5", "w") as file:
