@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -50,7 +52,9 @@ if __name__ == "__main__":
 """
 
 
-def started(tmp_path: Path, program: str, *arguments: object) -> subprocess.Popen[str]:
+def started(
+    tmp_path: Path, program: str, *arguments: object, variables: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     file = tmp_path / "program.py"
     # A shell's background jobs start with Ctrl-C ignored, and what the tests start would with them.
     default = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -58,7 +62,7 @@ def started(tmp_path: Path, program: str, *arguments: object) -> subprocess.Pope
     process = subprocess.Popen(
         [sys.executable, str(file), *map(str, arguments)],
         cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | (variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,6 +92,30 @@ def test_an_interrupt_that_is_swallowed_ends_the_program_with_its_lists_and_130(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "lists\n")
     assert err == "screen: error: interrupted; give the same command to go on\n"
+
+
+@pytest.mark.parametrize(
+    "seconds", [1.0, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.1, 0.5, 2.0, 3.0, 4.0))]
+)
+def test_an_interrupt_while_programs_are_compiled_ends_with_130_and_a_line(
+    tmp_path: Path, seconds: float
+) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry/data/data"] = np.random.default_rng(0).poisson(9, (40, 512, 512)).astype(np.uint16)
+    program = "import sys\nfrom sfxjax.cli import main\nprint('started', flush=True)\nsys.exit(main(sys.argv[1:]))\n"
+    # Compiled anew each time.
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    words = "screen", tmp_path / "run.h5", "--out", tmp_path / "out"
+    process = started(tmp_path, program, *words, variables=kept)
+    assert process.stdout is not None
+    # What comes after this line is compiled for.
+    while not process.stdout.readline().startswith("computing on"):
+        pass
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert err.endswith("error: interrupted; give the same command to go on\n") and "Traceback" not in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
