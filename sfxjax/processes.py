@@ -89,6 +89,7 @@ def join_processes(options: argparse.Namespace) -> tuple[int, int]:
     finally:
         joined.set()
     number, count = jax.process_index(), jax.process_count()
+    _known["number"] = number
     if count > 1:
         _Watch(number, count).start()
     return number, count
@@ -191,16 +192,19 @@ def _tell_of_aborts() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
 
-    def aborted(_: int) -> None:
-        _end(_gone("process 0, which holds the others together, is"))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _at_abort)
 
-    global _aborted
-    _aborted = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
-    ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+
+def _aborted(_: int) -> None:
+    if _known.get("number") == 0:
+        _end("a library has aborted process 0; start one process alone to see why")
+    _end(_gone("process 0, which holds the others together, is"))
 
 
 # Held, since C code calls it.
-_aborted: Any = None
+_at_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
+# This process' number, once it is known.
+_known: dict[str, int] = {}
 
 
 def _gone(who: str) -> str:
