@@ -10,7 +10,6 @@ from pathlib import Path
 from sfxjax.command_line import call_of, new_parser
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
-from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError, run_main
 from sfxjax.progress import progress
 from sfxjax.web import listen, uvicorn_of
@@ -48,17 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uvicorn = uvicorn_of("label")
     from sfxjax.label.server import application
     from sfxjax.label.session import Session
-    from sfxjax.screen.sources import Sources
+    from sfxjax.screen.sources import opened_run
     from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
 
     read = ReadOptions(
         options.dataset, options.mask, options.mask_good, allow_links=options.allow_links, panels_apart=True
     )
-    with FrameReader(read) as reader:
-        sources = Sources(reader)
-        sources.open(find_files(options.files))
-        for line in sources.lines():
-            print(line)
+    with opened_run(read, find_files(options.files)) as sources:
         counted = []
         with progress("counting spots", len(sources.run)) as advance:
             for frame in counted_frames(sources, MIN_SNR, MIN_SPOTS):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfxjax.data.frames import FrameStack, describe_all
+from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader, WholeFrame
@@ -149,3 +150,22 @@ class Sources:
         )
         if bad is not None:
             self._bad[first.raw_shape] = bad
+
+
+@contextmanager
+def opened_run(read: ReadOptions, inputs: Inputs) -> Iterator[Sources]:
+    """Open a run's frames and say what they are; they are closed at the end.
+
+    Args:
+        read: how they are read.
+        inputs: the files.
+
+    Raises:
+        UserError: there is nothing to screen, or an option makes no sense.
+    """
+    with FrameReader(read) as reader:
+        sources = Sources(reader)
+        sources.open(inputs)
+        for line in sources.lines():
+            print(line)
+        yield sources

@@ -23,7 +23,7 @@ from sfxjax.compilation import keep_compiled
 from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.inputs import find_files
-from sfxjax.data.read import FrameReader, WholeFrame
+from sfxjax.data.read import WholeFrame
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import make_folder
@@ -35,7 +35,7 @@ from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.lists import ERROR, HIT, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
-from sfxjax.screen.sources import Sources
+from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.screen.spot_lists import (
     LISTS,
     hit_rate,
@@ -142,37 +142,35 @@ def count_run(options: argparse.Namespace) -> int:
     inputs = find_files(options.files)
     keep_compiled(getattr(options, "compilation_cache", False))
     print(device_line())
-    with FrameReader(read) as reader:
-        sources = Sources(reader)
-        sources.open(inputs)
-        for line in sources.lines():
+    with (
+        opened_run(read, inputs) as sources,
+        closing(_journal(options, sources, fitted, min_snr, min_spots)) as journal,
+    ):
+        journal.check_given(inputs.files)
+        lines = journal.check_files({name: file_states(name) for name in inputs.files})
+        if journal.bad_pixels != sources.bad_pixels():
+            journal.add_bad_pixels(sources.bad_pixels())
+        for line in (*lines, *journal.lines()):
+            print(printable(line))
+        frames = []
+        with progress("counting spots", len(sources.run)) as advance:
+            for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
+                frames.append(frame if fitted is None else _recalibrated(frame, fitted))
+                advance(1)
+        for line in sources.run.value_lines():
             print(line)
-        with closing(_journal(options, sources, fitted, min_snr, min_spots)) as journal:
-            journal.check_given(inputs.files)
-            lines = journal.check_files({name: file_states(name) for name in inputs.files})
-            if journal.bad_pixels != sources.bad_pixels():
-                journal.add_bad_pixels(sources.bad_pixels())
-            for line in (*lines, *journal.lines()):
-                print(printable(line))
-            frames = []
-            with progress("counting spots", len(sources.run)) as advance:
-                for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
-                    frames.append(frame if fitted is None else _recalibrated(frame, fitted))
-                    advance(1)
-            for line in sources.run.value_lines():
-                print(line)
-            more = [("hits.cxi", options.write_hits), ("report.html", not options.no_report)]
-            written = [*LISTS, *(name for name, wanted in more if wanted)]
-            if journal.renewed:
-                remove_outputs(out, written)
-            for line in write_spot_lists(out, sources, frames, min_snr, min_spots):
-                print(line)
-            if options.write_hits:
-                write_spot_hits(reader, out / "hits.cxi", frames)
-            if not options.no_report:
-                from sfxjax.screen.spots_report import write_spots_report
+        more = [("hits.cxi", options.write_hits), ("report.html", not options.no_report)]
+        written = [*LISTS, *(name for name, wanted in more if wanted)]
+        if journal.renewed:
+            remove_outputs(out, written)
+        for line in write_spot_lists(out, sources, frames, min_snr, min_spots):
+            print(line)
+        if options.write_hits:
+            write_spot_hits(sources.reader, out / "hits.cxi", frames)
+        if not options.no_report:
+            from sfxjax.screen.spots_report import write_spots_report
 
-                write_spots_report(out / "report.html", sources, frames, min_snr, min_spots)
+            write_spots_report(out / "report.html", sources, frames, min_snr, min_spots)
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
     for line in doubtful_spots(frames):

@@ -22,14 +22,14 @@ import numpy as np
 from sfxjax.command_line import new_parser
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.inputs import find_files
-from sfxjax.data.read import FrameReader, WholeFrame
+from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError
 from sfxjax.files import make_folder
 from sfxjax.label.recalibration import Recalibration
 from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.progress import progress
-from sfxjax.screen.sources import Sources
+from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
@@ -243,11 +243,7 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     read = ReadOptions(
         chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
     )
-    with FrameReader(read) as reader:
-        sources = Sources(reader)
-        sources.open(find_files(chosen.frames))
-        for line in sources.lines():
-            print(line)
+    with opened_run(read, find_files(chosen.frames)) as sources:
         frames = _some_frames(sources, chosen.most)
     looked_at = len(frames) + 2 * CHECKED
     # Of the frames as they are; how often they are looked at again depends on what is found.
