@@ -26,6 +26,8 @@ def work(port: int, number: int, count: int, join_seconds: float, fails: bool) -
     """Run one of the processes: it joins, and then does nothing for a minute."""
     from sfxjax.errors import run_main
 
+    # A shell's background jobs start with Ctrl-C ignored, and what the tests start would with them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     processes.JOIN_SECONDS, processes.LOST_SECONDS = join_seconds, 4.0
 
     def main() -> None:

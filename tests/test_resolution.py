@@ -87,8 +87,10 @@ def test_screening_with_a_geometry_lists_and_draws_the_resolution(tmp_path: Path
     rng = np.random.default_rng(1)
     frames = rng.poisson(30, (2, 200, 300)).astype(np.uint16)
     places = [(20 + 15 * k, 30 + 22 * k) for k in range(11)]
+    rows, columns = np.indices(frames.shape[1:])
     for ss, fs in places:
-        frames[0, ss - 1 : ss + 2, fs - 1 : fs + 2] += np.uint16(120)
+        spot = 300 * np.exp(-0.5 * ((rows - ss) ** 2 + (columns - fs) ** 2) / 0.9**2)
+        frames[0] += rng.poisson(spot).astype(np.uint16)
     with h5py.File(tmp_path / "run.h5", "w") as file:
         file["entry/data/data"] = frames
     lines = [
