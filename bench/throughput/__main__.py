@@ -157,6 +157,10 @@ def run_stages(stages: Sequence[Any], setting: Any, options: argparse.Namespace)
             continue
         record["stages"].append(found)
         found["peak_bytes_so_far"] = peak_memory(setting.device)
+        record["seconds"] = round(time.monotonic() - began, 1)
+        if options.json is not None:
+            # A machine that is lent may be taken back before the last stage.
+            atomic_write_json(options.json, record)
     names = [stage.name for stage in stages]
     record["stages"].sort(key=lambda found: names.index(found["name"]))
     record["seconds"] = round(time.monotonic() - began, 1)
