@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from sfxjax import mapping
+from sfxjax.data.read import WholeFrame
+from sfxjax.screen.spots import counted_frames
 from sfxjax.spots import many_frames
 from sfxjax.spots.day_one import find_spots
 from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
@@ -44,6 +50,20 @@ def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype)
         for found, expected in zip(together, (alone[place] for place in order), strict=True):
             for name, one, other in zip(found._fields, found, expected, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_a_frame_that_cannot_be_judged_costs_no_other_of_its_batch(monkeypatch):
+    frames = [WholeFrame(one.frame, one.mask, np.inf) for one in _frames("uint16")[:3]]
+    frames[1] = frames[1]._replace(mask=np.ones((3, 3), bool))
+    stack = SimpleNamespace(frames=len(frames))
+    sources = SimpleNamespace(
+        run=SimpleNamespace(stacks=[stack], limited=Counter()), read=lambda _, number: frames[number]
+    )
+    for module in (many_frames, mapping):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    counted = list(counted_frames(sources, 6.0, 4))
+    assert [frame.label for frame in counted] == ["HIT", "ERROR", "HIT"]
+    assert "the mask has the shape (3, 3)" in counted[1].reason
 
 
 def test_of_no_frames_there_is_nothing_to_find(monkeypatch):

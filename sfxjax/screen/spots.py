@@ -236,29 +236,28 @@ def counted_frames(
         pattern: taken out of every frame; None: nothing is.
     """
     from sfxjax.mapping import cores, on_cpu, thread_pool
+    from sfxjax.spots.day_one import check_mask
     from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
 
     threads = cores() if on_cpu() else BATCHES_AT_ONCE
 
     def count(group: list[_ReadFrame]) -> list[CountedFrame]:
-        counted: list[CountedFrame | None] = []
-        unjudged = []
-        for stack, number, frame in group:
+        unjudged, reasons = [], []
+        for _, _, frame in group:
+            reason = ""
             try:
-                unjudged.append(Unjudged(*(frame if pattern is None else pattern.taken_out(*frame))))
-                counted.append(None)
+                one = Unjudged(*(frame if pattern is None else pattern.taken_out(*frame)))
+                check_mask(one.frame, one.mask)
+                unjudged.append(one)
             except UserError as error:
-                counted.append(CountedFrame(stack, number, None, str(error), _limit_of(frame)))
-        try:
-            found = iter(find_spots_of(unjudged, min_snr=min_snr, min_spots=min_spots))
-        except UserError as error:
-            return [
-                known or CountedFrame(stack, number, None, str(error), _limit_of(frame))
-                for known, (stack, number, frame) in zip(counted, group, strict=True)
-            ]
+                reason = str(error)
+            reasons.append(reason)
+        found = iter(find_spots_of(unjudged, min_snr=min_snr, min_spots=min_spots))
         return [
-            known or CountedFrame(stack, number, next(found).visible(min_snr), limit=_limit_of(frame))
-            for known, (stack, number, frame) in zip(counted, group, strict=True)
+            CountedFrame(
+                stack, number, None if reason else next(found).visible(min_snr), reason, _limit_of(frame)
+            )
+            for reason, (stack, number, frame) in zip(reasons, group, strict=True)
         ]
 
     def done(waiting: list[CountedFrame] | Future[list[CountedFrame]]) -> Iterator[CountedFrame]:

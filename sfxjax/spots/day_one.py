@@ -207,11 +207,20 @@ def prepare(
     Raises:
         UserError: the mask does not fit.
     """
-    if mask is not None and mask.shape != frame.shape:
-        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
+    check_mask(frame, mask)
     limit = value_limit(frame) if limit is None else limit
     scaled, limit, factor = in_natural_units(frame, mask, limit)
     return frame_pixels(scaled, mask, separator(frame.shape), limit, into), factor
+
+
+def check_mask(frame: np.ndarray, mask: np.ndarray | None) -> None:
+    """Refuse a mask that does not fit its frame.
+
+    Raises:
+        UserError: it has another shape.
+    """
+    if mask is not None and mask.shape != frame.shape:
+        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
 
 
 def separator(shape: tuple[int, ...]) -> int:
