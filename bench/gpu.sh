@@ -4,7 +4,8 @@
 #   bench/gpu.sh [--only decision,host] [FILE]
 #
 # Needs a Python with jax for the GPU, flax, optax, orbax-checkpoint, h5py and scikit-learn; PYTHON=... names another than
-# python3. Writes bench/results/throughput-gpu.json, or FILE, after each stage, and its table beside it. `--only decision,host` takes three minutes.
+# python3. Writes bench/results/throughput-gpu.json, or FILE, after each stage, and its table beside it.
+# `--only decision,host` takes three minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 only=()

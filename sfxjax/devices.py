@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,3 +132,31 @@ class HostBuffer:
         if self._held is None:
             return jax.device_put(self.array, place)
         return jax.device_put(self._held, place.with_memory_kind("device"))
+
+
+class HostBuffers:
+    """Buffers for batches on their way to a device, used again: new pages cost more than what is copied to them.
+
+    Threads may share it.
+
+    Args:
+        device: see `HostBuffer`.
+    """
+
+    def __init__(self, device: jax.Device) -> None:
+        self._device = device
+        self._free: list[HostBuffer] = []
+        self._lock = threading.Lock()
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> HostBuffer:
+        """Return a buffer that nobody uses."""
+        with self._lock:
+            for place, buffer in enumerate(self._free):
+                if buffer.array.shape == shape and buffer.array.dtype == dtype:
+                    return self._free.pop(place)
+        return HostBuffer(shape, dtype, self._device)
+
+    def give_back(self, buffer: HostBuffer) -> None:
+        """Take back a buffer that may be written to again."""
+        with self._lock:
+            self._free.append(buffer)

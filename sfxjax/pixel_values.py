@@ -119,7 +119,7 @@ def _highest(frame: np.ndarray, limit: float) -> float:
     """Return the highest finite value below a limit, -1 where there is none."""
     highest = frame.max()
     if not highest < limit or not np.isfinite(highest):
-        kept = frame[(frame < limit) & np.isfinite(frame)]
+        kept = frame[is_below(frame, limit) & np.isfinite(frame)]
         highest = kept.max() if kept.size else -1
     return float(highest)
 

@@ -23,7 +23,7 @@ from sfxjax.crop import CROP, crop_window, padded_crop
 from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
 from sfxjax.data.masks import find_bad_pixels
-from sfxjax.devices import HostBuffer
+from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
@@ -106,7 +106,7 @@ class Screener:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._variables = jax.device_put(model.variables, self._everywhere)
         self._good: tuple[np.ndarray, jax.Array] | None = None
-        self._free: list[HostBuffer] = []
+        self._buffers = HostBuffers(self._devices[0])
 
     def scores(self, frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Score frames.
@@ -208,7 +208,7 @@ class Screener:
         count = len(batch.crops) if batch.count is None else batch.count
         crops, memory = batch.crops, None
         if not isinstance(crops, jax.Array) and not (self._on_cpu and is_whole(crops, self.batch_size)):
-            memory = self._memory_for(crops.dtype)
+            memory = self._buffers.take((self.batch_size, CROP, CROP), crops.dtype)
             crops = filled(crops, self.batch_size, into=memory.array, copied=True)
         good = self._on_devices(batch.mask)
         if memory is not None and self._pieces == len(self._devices) == 1:
@@ -226,7 +226,9 @@ class Screener:
             pieces = (
                 array
                 if place == 1 and not own_masks
-                else jax.device_put(array[first : first + size], self._split)
+                else jax.device_put(
+                    array if size == self.batch_size else array[first : first + size], self._split
+                )
                 for place, array in enumerate(arguments)
             )
             return program(self._variables, *pieces)
@@ -248,7 +250,7 @@ class Screener:
             for parts in zip(*started.results(), strict=True)
         ]
         if started.memory is not None:
-            self._free.append(started.memory)
+            self._buffers.give_back(started.memory)
         return _explain(*results)
 
     def program(self, dtype: np.dtype | type, own_masks: bool = False) -> Any:
@@ -268,13 +270,6 @@ class Screener:
             own_masks,
             self._devices,
         )
-
-    def _memory_for(self, dtype: np.dtype) -> HostBuffer:
-        """Return memory for a batch of crops: that of a batch that is done, since new pages cost more than the copy."""
-        for place, memory in enumerate(self._free):
-            if memory.array.dtype == dtype:
-                return self._free.pop(place)
-        return HostBuffer((self.batch_size, CROP, CROP), dtype, self._devices[0])
 
     def _on_devices(self, good: np.ndarray | None) -> Any:
         """Put a mask that all frames share on the devices, where it stays; one a frame is filled up to a batch."""

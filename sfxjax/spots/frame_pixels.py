@@ -117,13 +117,13 @@ def frame_pixels(
         below = is_below(frame, limit)
         known &= below.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
         mask = below if mask is None else mask & below
-    for value in _within(bad, bounds):
+    bad = _within(bad, bounds)
+    for value in bad:
         known &= sample != value
     good = sample.reshape(-1) if known.all() else sample[known]
     stored = frame.astype(stored_type(frame.dtype), copy=False)
     values, height = _with_margin(stored, never(stored.dtype), separator, into)
-    listed = _listed(_within(bad, bounds), values.dtype)
-    ready = FramePixels(values, None, listed, False, integers, height, frame.shape[-1])
+    ready = FramePixels(values, None, _listed(bad, values.dtype), False, integers, height, frame.shape[-1])
     if mask is not None:
         ready = ready._replace(mask=_with_margin(mask.astype(bool), False, separator)[0])
     if good.size == 0:
@@ -239,8 +239,8 @@ def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> 
     if not pair.any():
         return False
     shape = (pair.shape[0], columns // width, width)
-    own, next_one = values[:, 1 : columns + 1], values[:, :columns]
-    difference = np.where(pair, own - next_one, 0).reshape(shape)
+    own, before = values[:, 1 : columns + 1], values[:, :columns]
+    difference = np.where(pair, own - before, 0).reshape(shape)
     total = np.where(pair, own, 0).reshape(shape)
     use = np.count_nonzero(pair.reshape(shape), axis=-1) > width // 2
     variance = 0.5 * np.einsum("rbw,rbw->rb", difference, difference)[use]

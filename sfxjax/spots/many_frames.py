@@ -5,7 +5,6 @@ Each frame is made ready on the host, in a thread, in memory that the accelerato
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sfxjax.devices import HostBuffer
+from sfxjax.devices import HostBuffers
 from sfxjax.mapping import cores, on_cpu
 from sfxjax.spots.day_one import (
     MIN_SNR,
@@ -90,8 +89,7 @@ def find_spots_of(
     if not frames:
         return []
     shape, dtype = frames[0].frame.shape, stored_type(frames[0].frame.dtype)
-    buffers = _free_buffers((frames_at_once(shape), *shape_with_margin(shape, separator(shape))), dtype)
-    buffer = buffers.take()
+    buffer = _buffers().take((frames_at_once(shape), *shape_with_margin(shape, separator(shape))), dtype)
     ready = list(
         _preparing().map(
             lambda one, place: prepare(one.frame, one.mask, one.limit, buffer.array[place]),
@@ -102,7 +100,7 @@ def find_spots_of(
     parts = _together([pixels for pixels, _ in ready], len(buffer.array))
     values: Any = buffer.put(jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
     judged = jax.device_get(_judge_many(weights, parts._replace(values=values), min_snr))
-    buffers.give_back(buffer)
+    _buffers().give_back(buffer)
     return [
         finish(jax.tree.map(lambda part, at=place: part[at], judged), shape, factor, min_spots)
         for place, (_, factor) in enumerate(ready)
@@ -136,25 +134,6 @@ def _together(ready: list[FramePixels], count: int) -> FramePixels:
     return FramePixels(ready[0].values, mask, invalid, *others)
 
 
-class _Buffers:
-    """Memory for batches, which is used again: new pages cost more than what they are for."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._shape, self._dtype = shape, dtype
-        self._free: list[HostBuffer] = []
-        self._lock = threading.Lock()
-
-    def take(self) -> HostBuffer:
-        with self._lock:
-            if self._free:
-                return self._free.pop()
-        return HostBuffer(self._shape, self._dtype, jax.local_devices()[0])
-
-    def give_back(self, buffer: HostBuffer) -> None:
-        with self._lock:
-            self._free.append(buffer)
-
-
 @cache
-def _free_buffers(shape: tuple[int, ...], dtype: np.dtype) -> _Buffers:
-    return _Buffers(shape, dtype)
+def _buffers() -> HostBuffers:
+    return HostBuffers(jax.local_devices()[0])
