@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.paper.run_files import write_test_scores
-from bench.paper.runs import AS_PUBLISHED, TrainedRun, read_run
+from bench.paper.runs import AS_PUBLISHED, TrainedRun, read_run, write_test_scores
 from bench.paper.spots import write_spot_counters
 from sfxjax.training.published import PAIRS, SETS
 

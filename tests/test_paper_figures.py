@@ -10,21 +10,25 @@ from matplotlib.patches import Rectangle
 from paper_cases import classes, every_run, make_run
 from PIL import Image
 
-from bench.paper import curves as paper_curves
 from bench.paper import drawing as paper_drawing
-from bench.paper import figures as paper_figures
-from bench.paper.curves import draw_overview, draw_precision_recall
-from bench.paper.drawing import Example
-from bench.paper.examples import choose_examples, whole_frame
-from bench.paper.figures import (
+from bench.paper import feature_figures, frame_figures, method_figures
+from bench.paper.feature_figures import draw_features, told_apart
+from bench.paper.frame_figures import (
+    Example,
+    choose_examples,
     draw_crop,
     draw_examples,
-    draw_features,
     draw_normalisation,
     draw_vectors,
-    told_apart,
+    whole_frame,
 )
-from bench.paper.methods import METHODS, mean_of, percent, precision_curve, published_precision
+from bench.paper.method_figures import (
+    draw_overview,
+    draw_precision_recall,
+    precision_curve,
+    published_precision,
+)
+from bench.paper.methods import METHODS, mean_of
 from bench.paper.record import record_of
 from bench.paper.runs import AS_PUBLISHED, FEWER, read_run
 from sfxjax.crop import CROP
@@ -57,13 +61,13 @@ def crop() -> np.ndarray:
 def drawn(monkeypatch) -> list:
     """The figures that were saved; they are written too."""
     figures: list = []
-    save = paper_figures.save
+    save = paper_drawing.save
 
     def keep(figure, path) -> None:
         figures.append(figure)
         save(figure, path)
 
-    for module in (paper_figures, paper_curves):
+    for module in (frame_figures, feature_figures, method_figures):
         monkeypatch.setattr(module, "save", keep)
     return figures
 
@@ -81,8 +85,8 @@ def test_examples_are_drawn_with_their_spots_marked(crop, drawn, tmp_path: Path)
     quiet = np.random.default_rng(1).poisson(400, (CROP, CROP)).astype(np.int16)
     good = np.ones((CROP, CROP), bool)
     good[300:420, 300:420] = False
-    examples = [Example(crop, HIT, 12), Example(quiet, MISS, 5)]
-    draw_examples(examples, good, tmp_path / "f.png", name="LN84", simulated=True)
+    examples = [Example("LN84", True, 12, HIT, crop, good), Example("LN84", True, 5, MISS, quiet, good)]
+    draw_examples(examples, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert f"{SIMULATED} LN84" in figure.get_suptitle()
@@ -101,7 +105,8 @@ def test_examples_are_drawn_with_their_spots_marked(crop, drawn, tmp_path: Path)
 
 def test_crop_is_drawn_where_it_is_cut(drawn, tmp_path: Path) -> None:
     frame = np.random.default_rng(0).poisson(50, (1000, 1100)).astype(np.int32)
-    draw_crop(frame, None, tmp_path / "f.png", name="LN83", number=7, simulated=False)
+    example = Example("LN83", False, 7, HIT, frame, np.ones(frame.shape, bool))
+    draw_crop(example, frame, None, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert SIMULATED not in figure.get_suptitle()
@@ -114,7 +119,7 @@ def test_crop_is_drawn_where_it_is_cut(drawn, tmp_path: Path) -> None:
 def test_normalisation_shows_what_the_networks_read(crop, drawn, tmp_path: Path) -> None:
     good = np.ones((CROP, CROP), bool)
     good[340:380, 340:380] = False
-    draw_normalisation(crop, good, tmp_path / "f.png", name="LO19", number=3, simulated=True)
+    draw_normalisation(Example("LO19", True, 3, HIT, crop, good), tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert f"{SIMULATED} LO19, frame 3" in figure.get_suptitle()
@@ -132,7 +137,12 @@ def test_normalisation_shows_what_the_networks_read(crop, drawn, tmp_path: Path)
 
 def test_vectors_share_a_scale(drawn, tmp_path: Path) -> None:
     vectors = [np.linspace(0, height, 720) for height in (5, 2, 0.5)]
-    draw_vectors(vectors, [HIT, MAYBE, MISS], [9, 8, 7], tmp_path / "f.png", name="LN83", simulated=True)
+    nothing = np.zeros((CROP, CROP)), np.ones((CROP, CROP), bool)
+    examples = [
+        Example("LN83", True, number, label, *nothing)
+        for number, label in zip((9, 8, 7), (HIT, MAYBE, MISS), strict=True)
+    ]
+    draw_vectors(examples, vectors, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert f"{SIMULATED} LN83" in figure.get_suptitle()
@@ -170,7 +180,7 @@ def test_embedding_has_a_panel_for_each_network_and_class(drawn, tmp_path: Path)
         name: (features(len(labels[0]), 0, 1), features(len(labels[1]), shift, 2))
         for name, shift in (("DANN", 0), ("source-only CNN", 9))
     }
-    panels = draw_features(networks, labels, tmp_path / "f.png", source="LN83", target="LO19", simulated=True)
+    panels = draw_features(networks, labels, tmp_path / "f.png", names=("LN83", "LO19"), simulated=True)
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert "simulated sets" in figure.get_suptitle()
@@ -241,7 +251,7 @@ def test_overview_shows_means_and_the_papers(runs, drawn, tmp_path: Path) -> Non
     (figure,) = drawn
     assert figure.get_suptitle().startswith("simulated sets,")
     recall = figure.axes[0]
-    expected = mean_of(runs, METHODS["dann"], percent("recall"))
+    expected = mean_of(runs, METHODS["dann"], "recall")
     bars = [bar for bar in recall.containers if np.isclose(bar.lines[0].get_xdata()[0], expected.value)]
     assert bars, "the mean over sets, pairs and seeds has its dot"
     diamonds = [line.get_xdata()[0] for line in recall.lines if line.get_marker() == "D"]

@@ -13,14 +13,21 @@ from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_co
 
 from bench.paper import __main__ as paper
 from bench.paper.claims import claims, count_verdicts
-from bench.paper.findings import FAILS, HOLDS, NOT_RUN, findings, goals, spot_counter_line
+from bench.paper.findings import FAILS, HOLDS, NOT_RUN, Finding, goals, spot_counter_line
+from bench.paper.findings import findings as findings_of_means
+from bench.paper.methods import TABLES, means_of_methods
 from bench.paper.record import RECORD, read_comparison, record_of
-from bench.paper.report import CAPTIONS, CURVES, EXPERIMENTS, FIGURES, OVERVIEW, write_page
+from bench.paper.report import EXPERIMENTS, FIGURES, PICTURES, write_page
 from bench.paper.runs import read_run
 from bench.paper.table_layout import from_markdown, to_html
-from bench.paper.tables import TABLES, table_rows
+from bench.paper.tables import table_rows
 from sfxjax.errors import UserError
 from sfxjax.training.published import PAIRS, SETS
+
+
+def findings(runs: list) -> list[Finding]:
+    """The paper's findings by the means of runs."""
+    return findings_of_means(means_of_methods(runs))
 
 
 def recall(lost: float) -> float:
@@ -192,7 +199,7 @@ def runs(tmp_path_factory) -> list:
 
 def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     pictures = {}
-    for number, key in enumerate([*FIGURES, OVERVIEW, CURVES]):
+    for number, key in enumerate(PICTURES):
         pictures[key] = tmp_path / f"{key}.png"
         pictures[key].write_bytes(b"\x89PNG" + bytes([number]) * 50)
     write_page(record_of(runs, {"device": "<a machine>"}, ["one & two"]), tmp_path)
@@ -209,7 +216,7 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     assert "<a machine>" in page.text
     assert "not drawn" not in page.text
     assert "Every cell was run." in page.text
-    assert all(caption in page.text for caption in CAPTIONS.values())
+    assert all(caption in page.text for _, caption in PICTURES.values())
 
 
 def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.paper.run_files import write_test_scores
-from bench.paper.runs import cell_record, check_runs, read_run, spread
+from bench.paper.runs import AS_PUBLISHED, cell_record, check_runs, read_run, spread, write_test_scores
 from bench.paper.spots import run_spot_counter
 from bench.paper.tables import (
     table_rows,
@@ -136,8 +135,10 @@ def test_damaged_runs_are_refused(tmp_path: Path) -> None:
 def test_the_split_is_told_by_the_number_of_labels(labels, frames, split, published, tmp_path: Path) -> None:
     folder = make_run(tmp_path, "supervised", "LN83", frames=frames, more={"labels": labels})
     run = read_run(folder)
-    assert (run.split, run.published) == (split, published)
-    filled = [row for number in (1, 2) for row in table_rows(number, [run]) if row.ours is not None]
+    assert (run.split, run.variant == AS_PUBLISHED) == (split, published)
+    filled = [
+        row for number in (1, 2) for row in table_rows(number, [run]) if row.columns["ours"] is not None
+    ]
     assert bool(filled) is published
 
 

@@ -17,34 +17,30 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from bench.paper.findings import common_sets
+from bench.paper.method_figures import precision_at_recall, precision_curve, published_precision
 from bench.paper.methods import (
     METHODS,
-    at_recall,
+    TABLES,
     mean_of,
-    percent,
-    precision_at_recall,
-    precision_curve,
+    means_of_methods,
     published_mean,
-    published_precision,
     runs_of_method,
-    sets_of,
 )
 from bench.paper.runs import (
     AS_PUBLISHED,
-    Figures,
     cell_record,
     read_run,
     runs_of,
-    source_only_runs,
-    spot_counter_runs,
 )
 from bench.paper.table_layout import to_html, to_markdown
 from bench.paper.tables import (
-    TABLES,
+    interval,
     measured_table,
     paper_table,
     recall_table,
     row_record,
+    seed_spread,
     summary_table,
     table_rows,
 )
@@ -66,33 +62,33 @@ def test_every_row_has_its_own_runs(runs, number: int) -> None:
     assert [row.cell for row in rows] == cells(number)
     for row in rows:
         cell = row.cell
-        assert row.ours.seeds == (0, 1)
+        assert [record["seed"] for record in row.columns["ours"]] == [0, 1]
         chosen = {"last": LAST, "after_few": AFTER_FEW, "all": slice(0, 200)}[cell.frames]
         truth = classes()[cell.tested][chosen] > 0
-        for record, seed in zip(row.ours.records, (0, 1), strict=True):
+        for record, seed in zip(row.columns["ours"], (0, 1), strict=True):
             run = one(runs, cell.method, cell.source, cell.target, cell.split, seed)
             called = run.scores[cell.tested][chosen] >= 0.5
             assert record["recall"]["percent"] == pytest.approx(100 * recall_score(truth, called))
-        values = [record["balanced_accuracy"]["percent"] for record in row.ours.records]
-        assert row.ours.spread("balanced_accuracy") == (
+        values = [record["balanced_accuracy"]["percent"] for record in row.columns["ours"]]
+        assert seed_spread(row.columns["ours"], "balanced_accuracy") == (
             np.mean(values),
             pytest.approx(np.std(values, ddof=1)),
         )
         labelled = cell.target if cell.method == "transfer" else cell.source
-        (record,) = row.others["spot counter"].records
+        (record,) = row.columns["spot counter"]
         assert (record["source"], record["split"], record["tested"]) == (labelled, cell.split, cell.tested)
         if number == 5:
-            assert {r["source"] for r in row.others["source-only CNN"].records} == {cell.source}
+            assert {r["source"] for r in row.columns["source-only CNN"]} == {cell.source}
         json.dumps(row_record(row), allow_nan=False)
 
 
 def test_rows_on_the_same_frames(runs) -> None:
     carried = table_rows(7, runs)
-    assert {(r["first"], r["last"]) for row in carried for r in row.same_frames.records} == {(1, 200)}
+    assert {(r["first"], r["last"]) for row in carried for r in row.columns["same_frames"]} == {(1, 200)}
     for number in (2, 3, 4, 5):
         rows = table_rows(number, runs)
-        assert {(r["first"], r["last"]) for row in rows for r in row.same_frames.records} == {(161, 200)}
-    assert all(row.same_frames is None for row in table_rows(1, runs))
+        assert {(r["first"], r["last"]) for row in rows for r in row.columns["same_frames"]} == {(161, 200)}
+    assert all(row.columns["same_frames"] is None for row in table_rows(1, runs))
 
 
 def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
@@ -102,19 +98,22 @@ def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
         make_run(tmp_path, "supervised", "LN83", reduction="row_wise_decomposition"),
     ]
     found = [read_run(folder) for folder in made]
-    assert all(row.ours is None for number in (4, 5, 7) for row in table_rows(number, found))
-    assert all(row.others["source-only CNN"] is None for row in table_rows(5, found))
+    assert all(row.columns["ours"] is None for number in (4, 5, 7) for row in table_rows(number, found))
+    assert all(row.columns["source-only CNN"] is None for row in table_rows(5, found))
     assert all(not runs_of_method(found, method, s) for method in METHODS.values() for s in SETS)
 
 
 def test_source_only_networks_are_those_of_table_1(tmp_path: Path) -> None:
     alone = read_run(make_run(tmp_path, "supervised", "LN83"))
     few = read_run(make_run(tmp_path, "supervised", "LN83", labels=200))
-    on_pair = next(c for c in cells(5) if (c.source, c.target) == ("LN83", "LO19"))
-    on_other = next(c for c in cells(5) if c.source == "LN84")
-    assert source_only_runs([alone, few], on_pair) == [alone]
-    assert source_only_runs([alone, few], on_other) == []
-    assert runs_of([alone], on_pair) == spot_counter_runs([alone], on_pair) == []
+    rows = table_rows(5, [alone, few])
+    on_pair = next(row for row in rows if (row.cell.source, row.cell.target) == ("LN83", "LO19"))
+    on_other = next(row for row in rows if row.cell.source == "LN84")
+    (record,) = on_pair.columns["source-only CNN"]
+    assert (record["source"], record["split"], record["labels"]) == ("LN83", "full", alone.record["labels"])
+    assert runs_of([alone, few], "supervised", "full", "LN83") == [alone]
+    assert on_other.columns["source-only CNN"] is None
+    assert on_pair.columns["ours"] is on_pair.columns["spot counter"] is None
     assert runs_of_method([alone, few], METHODS["source_only"], "LO19") == [alone]
 
 
@@ -140,7 +139,7 @@ def test_means_are_over_pairs_then_sets_then_seeds(runs) -> None:
                 )
             )
         by_seed.append(100 * np.mean(of_sets))
-    found = mean_of(runs, method, percent("recall"))
+    found = mean_of(runs, method, "recall")
     assert found.value == pytest.approx(np.mean(by_seed))
     assert found.deviation == pytest.approx(np.std(by_seed, ddof=1))
     assert (found.sets, found.seeds, found.runs) == (SETS, 2, 12)
@@ -148,8 +147,8 @@ def test_means_are_over_pairs_then_sets_then_seeds(runs) -> None:
 
 def test_a_set_with_fewer_pairs_weighs_as_much_as_the_others(runs) -> None:
     fewer = [run for run in runs if (run.method, run.source, run.target) != ("dann", "LN83", "LO19")]
-    found = mean_of(fewer, METHODS["dann"], percent("recall"))
-    of_sets = [mean_of(fewer, METHODS["dann"], percent("recall"), (name,)).value for name in SETS]
+    found = mean_of(fewer, METHODS["dann"], "recall")
+    of_sets = [mean_of(fewer, METHODS["dann"], "recall", (name,)).value for name in SETS]
     assert found.value == pytest.approx(np.mean(of_sets))
     assert found.runs == 10
 
@@ -157,16 +156,16 @@ def test_a_set_with_fewer_pairs_weighs_as_much_as_the_others(runs) -> None:
 def test_a_set_without_runs_leaves_the_mean_empty(runs) -> None:
     method = METHODS["supervised"]
     fewer = [run for run in runs if (run.method, run.source) != ("supervised", "LO19")]
-    assert mean_of(fewer, method, percent("recall")) is None
-    assert mean_of(fewer, method, percent("recall"), ("LN83", "LN84")).sets == ("LN83", "LN84")
-    assert sets_of(fewer, [method, METHODS["transfer"]]) == ("LN83", "LN84")
-    assert mean_of([], method, percent("recall")) is None
+    assert mean_of(fewer, method, "recall") is None
+    assert mean_of(fewer, method, "recall", ("LN83", "LN84")).sets == ("LN83", "LN84")
+    assert common_sets(means_of_methods(fewer), ("supervised", "transfer")) == ("LN83", "LN84")
+    assert mean_of([], method, "recall") is None
 
 
 def test_seeds_that_not_all_cells_have_do_not_count(runs) -> None:
     method = METHODS["supervised"]
     only = [run for run in runs if (run.method, run.source, run.seed) != ("supervised", "LO19", 1)]
-    found = mean_of(only, method, percent("recall"))
+    found = mean_of(only, method, "recall")
     values = [cell_record(one(runs, "supervised", s), s, "last")["recall"]["percent"] for s in SETS]
     assert (found.value, found.deviation, found.seeds) == (pytest.approx(np.mean(values)), None, 1)
 
@@ -189,13 +188,13 @@ def test_runs_that_stand_for_a_method(runs, key, tested, trained) -> None:
 
 
 def test_published_means() -> None:
-    own = published_mean(METHODS["supervised"], lambda pair: pair.recall)
+    own = published_mean(METHODS["supervised"], "recall")
     assert own == pytest.approx((96.92 + 94.91 + 96.30) / 3)
-    target = published_mean(METHODS["dann"], lambda pair: pair.recall)
+    target = published_mean(METHODS["dann"], "recall")
     assert target == pytest.approx((90.19 + 89.67 + 92.18 + 85.58 + 96.09 + 90.41) / 6)
-    carried = published_mean(METHODS["source_only"], lambda pair: pair.recall)
+    carried = published_mean(METHODS["source_only"], "recall")
     assert carried == pytest.approx((90.28 + 70.37 + 67.69 + 81.48 + 95.38 + 87.50) / 6)
-    assert published_mean(METHODS["spots"], lambda pair: pair.recall) is None
+    assert published_mean(METHODS["spots"], "recall") is None
 
 
 # Curves
@@ -241,7 +240,7 @@ def test_recall_table_against_scikit_learn(runs) -> None:
         )
         values.append(100 * (1 - false_rate[recall >= 0.95 - 1e-12].min()))
     assert row["LO19 at 95 %"] == f"{np.mean(values):.1f}"
-    assert row["mean at 95 %"] == f"{mean_of(runs, METHODS['supervised'], at_recall('95')).value:.1f}"
+    assert row["mean at 95 %"] == f"{mean_of(runs, METHODS['supervised'], 'miss_accuracy_at_95').value:.1f}"
     areas = [
         roc_auc_score(classes()[s][LAST] > 0, one(runs, "supervised", s, seed=seed).scores[s][LAST])
         for s in SETS
@@ -310,7 +309,7 @@ def test_a_row_of_table_3(runs) -> None:
     assert table.rows[0][5] == f"{np.mean(balanced):.1f} ± {np.std(balanced, ddof=1):.1f}"
     assert table.rows[0][6] == "2"
     summary = table.rows[-1]
-    every = [r.ours.spread("recall").mean for r in table_rows(3, runs)]
+    every = [seed_spread(r.columns["ours"], "recall").mean for r in table_rows(3, runs)]
     assert summary[0] == "mean, all rows"
     assert summary[4].startswith(f"{np.mean(every):.1f} / ")
     assert summary[2] == f"{np.mean([c.published.recall for c in cells(3)]):.2f} / 93.34"
@@ -318,7 +317,7 @@ def test_a_row_of_table_3(runs) -> None:
 
 def test_one_seed_is_shown_with_its_interval(runs) -> None:
     single = [run for run in runs if run.seed == 0]
-    (record,) = table_rows(2, single)[0].ours.records
+    (record,) = table_rows(2, single)[0].columns["ours"]
     text = paper_table(2, single).rows[0][5]
     low, high = (record["balanced_accuracy"][key] for key in ("low", "high"))
     assert text == f"{record['balanced_accuracy']['percent']:.1f} ({low:.1f}-{high:.1f})"
@@ -356,9 +355,8 @@ def test_a_class_without_frames_has_no_rate() -> None:
     empty = {"percent": None, "low": None, "high": None}
     whole = {"percent": 90.0, "low": 80.0, "high": 95.0}
     record = {"seed": 0, "recall": empty, "miss_accuracy": whole, "balanced_accuracy": empty}
-    found = Figures((record,))
-    assert found.spread("recall") == (None, None)
-    assert found.interval("balanced_accuracy") is None
+    assert seed_spread([record], "recall") == (None, None)
+    assert interval([record], "balanced_accuracy") is None
 
 
 def test_text_is_escaped() -> None:
@@ -386,10 +384,10 @@ def test_table_6_shows_words_and_what_was_measured(runs) -> None:
     assert rows["Pre-processing"][1] == "1.2"
     assert rows["Speed of prediction"] == ["Slow", "12,346", "Fast", "not run", "Slow", "not run"]
     assert rows["Resource consuming"][5] == "812"
-    dann = mean_of(runs, METHODS["dann"], percent("recall")).value
+    dann = mean_of(runs, METHODS["dann"], "recall").value
     assert rows["Recall"][1::2] == [
         "77.0",
-        f"{mean_of(runs, METHODS['reduced'], percent('recall')).value:.1f}",
+        f"{mean_of(runs, METHODS['reduced'], 'recall').value:.1f}",
         f"{dann:.1f}",
     ]
     assert rows["Train"][1] == "10.5"
@@ -415,5 +413,5 @@ def test_the_summary_has_every_method_with_the_means_of_its_runs(runs) -> None:
         recalls.append(100 * np.mean(by_set))
     assert row[2] == f"{np.mean(recalls):.1f} ± {np.std(recalls, ddof=1):.1f}"
     # The means of the target columns of Table 5, first over a set's pairs.
-    assert row[5] == f"{published_mean(METHODS['dann'], lambda pair: pair.recall):.1f}"
+    assert row[5] == f"{published_mean(METHODS['dann'], 'recall'):.1f}"
     assert summary_table([]).rows[0][2:5] == ["not run"] * 3

@@ -24,8 +24,7 @@ from sfxjax.training.published import frame_range
 from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
-from ..paper.figures import told_apart
-from ..paper.pictures import features_of
+from ..paper.feature_figures import features_of, told_apart
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
 ALIGNED_PAIR = ("LN83", "LO19")

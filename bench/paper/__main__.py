@@ -13,7 +13,6 @@ same command.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json
+from sfxjax.json_files import read_json
 from sfxjax.models.stem import BaseConfig
 from sfxjax.progress import progress
 from sfxjax.simulate.write import simulated_data
@@ -37,57 +37,60 @@ from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
 from sfxjax.training.run import total_steps, train_and_test
-from sfxjax.training.run_folder import check_folder, finished
+from sfxjax.training.run_folder import RESULTS, check_folder, finished
 
 from .claims import claims
-from .curves import draw_overview
+from .feature_figures import draw_runs
 from .findings import Finding
-from .measured import MEASURED_METHODS, measure_methods
-from .pictures import draw_frames, draw_runs
-from .plans import QUICK_PAIRS, RWD, TABLES_OF_RUNS, Comparison, planned
-from .record import MEASURED_TABLE, RECORD, read_comparison, record_of
-from .report import OVERVIEW, write_page
-from .runs import RESULTS, TrainedRun, read_run
+from .frame_figures import draw_frames
+from .measured import measure_methods
+from .method_figures import draw_overview, draw_precision_recall
+from .methods import MEASURED_METHODS, MEASURED_TABLE, TABLES
+from .plans import QUICK_PAIRS, Comparison, planned
+from .record import RECORD, read_comparison, record_of
+from .report import CURVES, OVERVIEW, write_page
+from .runs import RWD, read_run
 from .spots import run_spot_counter
 
 FRAMES, QUICK_FRAMES = 2000, 800
 MEASURED = "measured.json"
-ALL_TABLES = (*TABLES_OF_RUNS, MEASURED_TABLE)
 # Small networks leave most of a device idle, and programs compile side by side.
 MOST_WORKERS = 4
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line, and fill in what depends on `--quick`.
+
+    Raises:
+        UserError: a number is below 1, or there is no such table.
+    """
     parser = new_parser("bench.paper", "The paper's tables and figures.")
-    parser.add_argument("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help=f"{QUICK_FRAMES} frames of each simulated set, fewer epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs",
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
+    fewer = (
+        f"{QUICK_FRAMES} frames of each simulated set, fewer epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs"
     )
-    parser.add_argument(
-        "--only", metavar="TABLES", help="train for these alone: table1,table3,... (default: all)"
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: 1)")
-    parser.add_argument(
-        "--frames",
-        type=int,
-        help=f"of each simulated set (default: {FRAMES}, or {QUICK_FRAMES} with --quick)",
-    )
-    parser.add_argument(
-        "--workers", type=int, help="trainings at once (default: cores, at most 4; one with several devices)"
-    )
-    parser.add_argument(
-        "--page", action="store_true", help="write the page of an earlier comparison again, and train nothing"
-    )
-    parser.add_argument(
-        "--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)"
-    )
-    parser.add_argument(
-        "--results", type=Path, help="(default: bench/results/paper, or bench/results/paper-quick)"
-    )
-    return parser.parse_args(arguments)
+    add("--quick", action="store_true", help=fewer)
+    add("--only", metavar="TABLES", help="train for these alone: table1,table3,... (default: all)")
+    add("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: 1)")
+    frames = f"of each simulated set (default: {FRAMES}, or {QUICK_FRAMES} with --quick)"
+    add("--frames", type=int, help=frames)
+    workers = "trainings at once (default: cores, at most 4; one with several devices)"
+    add("--workers", type=int, default=min(os.cpu_count() or 1, MOST_WORKERS), help=workers)
+    page = "write the page of an earlier comparison again, and train nothing"
+    add("--page", action="store_true", help=page)
+    add("--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)")
+    add("--results", type=Path, help="(default: bench/results/paper, or bench/results/paper-quick)")
+    chosen = parser.parse_args(arguments)
+    name = "paper-quick" if chosen.quick else "paper"
+    chosen.runs = chosen.runs or Path("runs") / name
+    chosen.results = chosen.results or Path("bench/results") / name
+    if chosen.frames is None:
+        chosen.frames = QUICK_FRAMES if chosen.quick else FRAMES
+    if min(chosen.seeds, chosen.workers, chosen.frames) < 1:
+        raise UserError("--seeds, --frames and --workers must be at least 1")
+    chosen.tables = read_tables(chosen.only)
+    return chosen
 
 
 def read_tables(only: str | None) -> tuple[int, ...]:
@@ -96,15 +99,14 @@ def read_tables(only: str | None) -> tuple[int, ...]:
     Raises:
         UserError: there is no such table.
     """
+    known = {f"table{number}": number for number in (*TABLES, MEASURED_TABLE)}
     if only is None:
-        return ALL_TABLES
-    known = {f"table{number}": number for number in ALL_TABLES}
-    names = [part.strip().lower() for part in only.split(",")]
-    names = [f"table{name}" if name.isdigit() else name for name in names]
-    unknown = [name for name in names if name not in known]
+        return tuple(known.values())
+    names = {f"table{part.strip().lower().removeprefix('table')}" for part in only.split(",")}
+    unknown = sorted(names - known.keys())
     if unknown:
         raise UserError(f"--only: no {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
-    return tuple(sorted({known[name] for name in names}))
+    return tuple(sorted(known[name] for name in names))
 
 
 def train_all(
@@ -121,17 +123,15 @@ def train_all(
         How many were trained.
     """
     left = {out: plan for out, plan in plans.items() if finished(plan, out) is None}
-    stages = [
-        {out: plan for out, plan in left.items() if (plan.base is None) == first} for first in (True, False)
-    ]
     with (
         progress("training", sum(map(total_steps, left.values())), "steps") as advance,
         ThreadPoolExecutor(workers) as pool,
     ):
-        for stage in stages:
+        for is_base in (True, False):
             futures = [
                 pool.submit(train_and_test, plan, sets_for(plan.recipe.base), out, advance)
-                for out, plan in stage.items()
+                for out, plan in left.items()
+                if (plan.base is None) == is_base
             ]
             try:
                 for future in as_completed(futures):
@@ -142,28 +142,20 @@ def train_all(
     return len(left)
 
 
-def read_runs(comparison: Comparison, runs: Path, counters: Sequence[Path]) -> list[TrainedRun]:
-    """Read those runs of a comparison that are finished, and the spot counter's, which come last."""
-    folders = [out for out in planned(comparison, runs) if (out / RESULTS).exists()]
-    return [read_run(folder, quick=comparison.quick) for folder in [*folders, *counters]]
-
-
 def measured_methods(comparison: Comparison, folder: Path, runs: Path, wanted: bool) -> dict[str, Any] | None:
     """Measure Table 6, or give what was measured earlier; None where it was not and is not wanted."""
     path = runs / MEASURED
     about = {"data": comparison.data, "frames": comparison.frames, "quick": comparison.quick}
     try:
-        measured = json.loads(path.read_text())
-        if all(measured.get(key) == value for key, value in about.items()):
-            return measured
-    except FileNotFoundError:
-        pass
+        measured = read_json(path) if path.exists() else {}
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); delete it and give the command again") from error
+    if about.items() <= measured.items():
+        return measured
     if not wanted:
         return None
     with progress("measuring the three methods of Table 6", len(MEASURED_METHODS), "methods") as advance:
-        measured = measure_methods(comparison, folder, advance) | about
+        measured = measure_methods(comparison.quick, folder, advance) | about
     atomic_write_json(path, measured)
     return measured
 
@@ -188,62 +180,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     began = time.monotonic()
     chosen = read_options(arguments)
-    wanted = read_tables(chosen.only)
-    frames = (QUICK_FRAMES if chosen.quick else FRAMES) if chosen.frames is None else chosen.frames
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if chosen.workers is None else chosen.workers
-    if chosen.seeds < 1 or workers < 1 or frames < 1:
-        raise UserError("--seeds, --frames and --workers must be at least 1")
-    name = "paper-quick" if chosen.quick else "paper"
-    runs = chosen.runs or Path("runs") / name
-    results = chosen.results or Path("bench/results") / name
+    runs, results, quick = chosen.runs, chosen.results, chosen.quick
     if chosen.page:
         write_answer(read_comparison(results / RECORD), results)
         print(f"{results}: report.html and tables.md")
         return
-    if chosen.data is None:
-        folder = simulated_data(SETS, frames)
-    else:
-        folder = Path(chosen.data)
-        frames = length_of_sets(folder)
-    every = Comparison(
-        TABLES_OF_RUNS,
-        chosen.seeds,
-        QUICK_PAIRS if chosen.quick else PAIRS,
-        chosen.data,
-        frames,
-        chosen.quick,
-    )
-    comparison = replace(every, tables=tuple(number for number in TABLES_OF_RUNS if number in wanted))
-    plans = planned(comparison, runs)
+    folder = Path(chosen.data) if chosen.data else simulated_data(SETS, chosen.frames)
+    frames = length_of_sets(folder)
+    pairs = QUICK_PAIRS if quick else PAIRS
+    every = Comparison(TABLES, chosen.seeds, pairs, chosen.data, frames, quick)
+    wanted = tuple(number for number in TABLES if number in chosen.tables)
+    plans = planned(replace(every, tables=wanted), runs)
     for out, plan in plans.items():
         check_folder(out, plan)
-    counters = run_spot_counter(folder, SETS, runs, quick=chosen.quick)
-    measured = measured_methods(every, folder, runs, MEASURED_TABLE in wanted)
+    counters = run_spot_counter(folder, SETS, runs, quick=quick)
+    measured = measured_methods(every, folder, runs, MEASURED_TABLE in chosen.tables)
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
         heights = BaseConfig(noise_normalised=base.noise_normalised)
         return prepared_sets(SETS, (None, RWD), sets_in(chosen.data, SETS), frames, base=heights)
 
-    workers = trainings_at_once(workers)
+    workers = trainings_at_once(chosen.workers)
     trained = train_all(plans, sets_for, workers)
-    sets = sets_for(BaseConfig())
 
-    found = read_runs(every, runs, counters)
+    plans = planned(every, runs)
+    folders = [*(out for out in plans if (out / RESULTS).exists()), *counters]
+    found = [read_run(out, quick=quick) for out in folders]
     results.mkdir(parents=True, exist_ok=True)
-    pictures = draw_frames(folder, found[-1], results)
-    more, shown = draw_runs(found, planned(every, runs), sets, results)
+    draw_frames(folder, found[-1], results)
+    shown = draw_runs(found, plans, sets_for(BaseConfig()), results)
+    draw_precision_recall(found, results / f"{CURVES}.png")
     seconds = round(time.monotonic() - began)
-    asked = ["--quick"] * chosen.quick + [f"--seeds {chosen.seeds}"]
-    asked += [] if chosen.only is None else [f"--only {chosen.only}"]
-    notes = [
-        f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
-    ]
-    record = record_of(found, measured, notes) | {"shown": shown}
+    asked = ["--quick"] * quick + [f"--seeds {chosen.seeds}"] + [f"--only {chosen.only}"] * bool(chosen.only)
+    note = f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
+    record = record_of(found, measured, [note]) | {"shown": shown}
     atomic_write_json(results / RECORD, record)
     write_answer(record, results)
-    print(
-        f"{results}: report.html, tables.md, {RECORD} and {len(pictures) + len(more) + 1} pictures ({seconds} s)"
-    )
+    pictures = len(list(results.glob("*.png")))
+    print(f"{results}: report.html, tables.md, {RECORD} and {pictures} pictures ({seconds} s)")
     print(
         f"next: open {results / 'report.html'}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
     )

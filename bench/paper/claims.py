@@ -8,22 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sfxjax.training.published import TABLE_6
 
-from .findings import FAILS, HOLDS, NOT_RUN, Finding, judged, untested
-from .methods import METHODS, published_mean
+from .findings import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    Finding,
+    judged,
+    judged_by_rates,
+    published_rates,
+    untested,
+)
+from .methods import MEASURED_METHODS, METHODS
 from .outlook import STORED, feature_findings, outlook, plain_network, read_stored, speed_findings
 
+_STEM = "ur 2D network reads the extremes of spots' sums, which are made for spots, so few labels suffice."
+_UNITS = "What carries over is the scaling to each frame's noise"
 # Two mean rates, or a method and a better one, are alike within so many points.
 ALIKE = 2.0
-
-STEM = "Our 2D network reads the extremes of spots' sums, which are made for spots, so few labels suffice."
-UNITS = "What carries over is the scaling to each frame's noise; in LCN units, the paper's, it is lost."
+# Rows of Table 6 that can be measured: key of `bench.paper.measured`, how it is written, and what the paper's words say of
+# transfer, RWD and DANN.
+_TABLE_6: dict[str, tuple[str, str, Callable[[float, float, float], bool]]] = {
+    "Size of labels": ("labels", "{:.0f}", lambda t, r, d: d < min(t, r)),
+    "Train": ("training_seconds", "{:.0f} s", lambda t, r, d: r < t < d),
+    "Recall": ("recall", "{:.1f} %", lambda t, r, d: d < min(t, r)),
+    "Resource consuming": ("peak_memory_mib", "{:.0f} MiB", lambda t, r, d: r < t < d),
+    "Speed of prediction": ("frames_per_second", "{:.0f} frames/s", lambda t, r, d: r > max(t, d)),
+}
 
 
 def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
@@ -33,36 +49,31 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         record: of a comparison.
         stored: folder with the records of experiments and benchmarks; what is missing there is not tested.
     """
-    means = record["means"]
-    gains = [
-        "Balanced accuracy {:.1f} and {:.1f} without the reversal.".format(
-            *(_mean(means, key + units, "balanced_accuracy") or np.nan for key in ("dann", "source_only"))
-        )
-        for units in ("", "_normalised")
-    ]
-    reasons = (
-        STEM,
-        "Nearly nothing is lost that could be won back: " + STEM[0].lower() + STEM[1:],
-        "Both read heights scaled to each frame's noise.",
-        UNITS,
-        gains[0],
-        "An eighth of the labels loses what 200 labels no longer lose.",
-        "A base trained on another set knows spots already.",
-        "One seed. Heights in LCN units differ from set to set.",
-        f"One seed. {gains[1]}",
-    )
-    of_runs = [
-        replace(Finding(**finding), reason=reason)
-        for finding, reason in zip(record["findings"], reasons, strict=True)
-    ]
-    few, transfer, reduced, loss, dann, fewer, transfer_fewer, loss_lcn, dann_lcn = of_runs
+    few, transfer, reduced, loss, dann, fewer, transfer_fewer, loss_lcn, dann_lcn = _of_runs(record)
     plain = plain_network(read_stored(stored, "plain"))
+    by_rates = partial(judged_by_rates, record["means"])
+    supervised = published_rates("supervised").balanced
+    lowest = min(published_rates(key).balanced for key in MEASURED_METHODS)
     return [
-        _own_set(means),
+        by_rates(
+            "A 2D CNN with 1200 labels does well on its own set",
+            ["supervised"],
+            lambda many: f"recall {many.recall:.1f}, misses {many.misses:.1f}",
+            lambda many: many.balanced >= supervised - ALIKE,
+        ),
         loss,
         loss_lcn,
         plain[2],
-        _counter(means),
+        by_rates(
+            "A CNN does better than a tuned hit finder (Ke et al., its reference 12)",
+            ["supervised", "spots"],
+            lambda many, spots: (
+                f"balanced accuracy of the 2D CNN {many.balanced:.1f}, of the spot counter {spots.balanced:.1f}"
+            ),
+            lambda many, spots: many.balanced > spots.balanced,
+            "The labels of simulated sets are counts of visible spots, which is what a spot counter counts.",
+            "not quantified",
+        ),
         untested(
             "GCN and LCN make training converge faster and the network more robust",
             "Every network here reads frames after both.",
@@ -87,12 +98,52 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         dann,
         dann_lcn,
         plain[3],
-        _below_transfer(means),
+        by_rates(
+            "DANN, without a label of the target, stays below transfer with 200, in recall",
+            ["dann", "transfer"],
+            lambda dann, transfer: f"{dann.recall:.1f} and {transfer.recall:.1f}",
+            lambda dann, transfer: dann.recall < transfer.recall,
+            lambda dann, transfer: (
+                f"It is below in accuracy on misses: {dann.misses:.1f} and {transfer.misses:.1f}."
+            ),
+        ),
         *feature_findings(record.get("shown"), read_stored(stored, "alignment")),
-        _no_target_labels(means),
+        by_rates(
+            "So no label of the target is needed to know when to stop",
+            ["dann"],
+            lambda dann: f"{dann.balanced:.1f}",
+            lambda dann: dann.balanced >= published_rates("dann").balanced,
+            "The epoch kept and the calibration are chosen on source frames alone.",
+            lambda dann: f"balanced accuracy {dann.balanced:.1f}",
+        ),
         *_compared(record),
-        *_carried(means),
-        _comparable(means),
+        *(
+            by_rates(
+                f"RWD networks carry over to other sets better than 2D CNNs do, in recall (Table 7){units}",
+                [f"reduced_carried{suffix}", f"source_only{suffix}"],
+                lambda rows, frames: (
+                    f"{rows.recall:.1f} and {frames.recall:.1f}; balanced accuracy {rows.balanced:.1f} and "
+                    f"{frames.balanced:.1f}"
+                ),
+                lambda rows, frames: rows.recall > frames.recall,
+                reason,
+                lambda rows, frames: f"{rows.recall:.1f} and {frames.recall:.1f}",
+            )
+            for suffix, units, reason in (
+                ("", "", f"{_UNITS}, which both have."),
+                ("_normalised", ", its LCN units", "One seed; RWD loses accuracy on misses instead."),
+            )
+        ),
+        by_rates(
+            "Weakly supervised methods do as well as full supervision, in balanced accuracy",
+            ["supervised", *MEASURED_METHODS],
+            lambda many, transfer, rwd, dann: (
+                f"2D CNN {many.balanced:.1f}; transfer {transfer.balanced:.1f}, RWD {rwd.balanced:.1f}, "
+                f"DANN {dann.balanced:.1f}"
+            ),
+            lambda many, *others: min(other.balanced for other in others) >= many.balanced - ALIKE,
+            f"Within {ALIKE:.0f} points; the paper's own methods are up to {supervised - lowest:.1f} apart.",
+        ),
         *outlook(stored),
     ]
 
@@ -103,39 +154,29 @@ def count_verdicts(found: Sequence[Finding]) -> str:
     return f"Of {len(found)} findings {number[HOLDS]} hold here, {number[FAILS]} do not and {number[NOT_RUN]} are not tested."
 
 
-def _mean(means: Mapping[str, Any], key: str, metric: str = "recall") -> float | None:
-    found = means[key].get(metric)
-    return found and found["value"]
-
-
-def _published(key: str, figure: Callable[[Any], float] = lambda pair: pair.recall) -> float:
-    value = published_mean(METHODS[key], figure)
-    assert value is not None
-    return value
-
-
-def _balanced(pair: Any) -> float:
-    return (pair.recall + pair.miss_accuracy) / 2
-
-
-def _own_set(means: Mapping[str, Any]) -> Finding:
-    claim = "A 2D CNN with 1200 labels does well on its own set"
-    recall, misses = (_mean(means, "supervised", metric) for metric in ("recall", "miss_accuracy"))
-    paper = f"recall {_published('supervised'):.1f}, misses {_published('supervised', lambda p: p.miss_accuracy):.1f}"
-    if recall is None or misses is None:
-        return untested(claim, "", paper)
-    well = (recall + misses) / 2 >= _published("supervised", _balanced) - ALIKE
-    return judged(claim, paper, f"recall {recall:.1f}, misses {misses:.1f}", well)
-
-
-def _counter(means: Mapping[str, Any]) -> Finding:
-    claim = "A CNN does better than a tuned hit finder (Ke et al., its reference 12)"
-    network, counter = (_mean(means, key, "balanced_accuracy") for key in ("supervised", "spots"))
-    if network is None or counter is None:
-        return untested(claim, "")
-    reason = "The labels of simulated sets are counts of visible spots, which is what a spot counter counts."
-    ours = f"balanced accuracy of the 2D CNN {network:.1f}, of the spot counter {counter:.1f}"
-    return judged(claim, "not quantified", ours, network > counter, reason)
+def _of_runs(record: Mapping[str, Any]) -> list[Finding]:
+    """Give the findings of a record their reasons, in the order of `bench.paper.findings.findings`."""
+    gains = []
+    for suffix in ("", "_normalised"):
+        known = [record["means"][key + suffix].get("balanced_accuracy") for key in ("dann", "source_only")]
+        rates = [f"{mean['value']:.1f}" for mean in known if mean and mean["value"] is not None]
+        gains.append(
+            f"Balanced accuracy {rates[0]} and {rates[1]} without the reversal." if len(rates) == 2 else ""
+        )
+    reasons = (
+        f"O{_STEM}",
+        f"Nearly nothing is lost that could be won back: o{_STEM}",
+        "Both read heights scaled to each frame's noise.",
+        f"{_UNITS}; in LCN units, the paper's, it is lost.",
+        gains[0],
+        "An eighth of the labels loses what 200 labels no longer lose.",
+        "A base trained on another set knows spots already.",
+        "One seed. Heights in LCN units differ from set to set.",
+        f"One seed. {gains[1]}".rstrip(),
+    )
+    found = [Finding(**finding) for finding in record["findings"]]
+    pairs = zip(found, reasons, strict=True)
+    return [item if item.verdict == NOT_RUN else replace(item, reason=reason) for item, reason in pairs]
 
 
 def _vectors(record: Mapping[str, Any]) -> Finding:
@@ -149,94 +190,26 @@ def _vectors(record: Mapping[str, Any]) -> Finding:
     return judged(claim, "shown", f"area under ROC of the 1D CNN with 200 labels {area}", good)
 
 
-def _below_transfer(means: Mapping[str, Any]) -> Finding:
-    claim = "DANN, without a label of the target, stays below transfer with 200, in recall"
-    dann, transfer = (_mean(means, key) for key in ("dann", "transfer"))
-    paper = f"{_published('dann'):.1f} and {_published('transfer'):.1f}"
-    if dann is None or transfer is None:
-        return untested(claim, "", paper)
-    misses = [_mean(means, key, "miss_accuracy") for key in ("dann", "transfer")]
-    reason = f"It is below in accuracy on misses: {misses[0]:.1f} and {misses[1]:.1f}."
-    return judged(claim, paper, f"{dann:.1f} and {transfer:.1f}", dann < transfer, reason)
-
-
-def _no_target_labels(means: Mapping[str, Any]) -> Finding:
-    claim = "So no label of the target is needed to know when to stop"
-    dann = _mean(means, "dann", "balanced_accuracy")
-    paper = f"balanced accuracy {_published('dann', _balanced):.1f}"
-    if dann is None:
-        return untested(claim, "", paper)
-    reason = "The epoch kept and the calibration are chosen on source frames alone."
-    good = dann >= _published("dann", _balanced)
-    return judged(claim, paper, f"{dann:.1f}", good, reason)
-
-
 def _compared(record: Mapping[str, Any]) -> list[Finding]:
     """Judge the order of the three methods in each row of Table 6 that can be measured."""
-    measured, methods = record["table6"] or {}, ("transfer", "reduced", "dann")
-    looks = {
-        "Size of labels": ("labels", "{:.0f}", lambda t, r, d: d < min(t, r)),
-        "Train": ("training_seconds", "{:.0f} s", lambda t, r, d: r < t < d),
-        "Recall": ("recall", "{:.1f} %", lambda t, r, d: d < min(t, r)),
-        "Resource consuming": ("peak_memory_mib", "{:.0f} MiB", lambda t, r, d: r < t < d),
-        "Speed of prediction": ("frames_per_second", "{:.0f} frames/s", lambda t, r, d: r > max(t, d)),
-    }
+    measured = record["table6"] or {}
     found = []
     for words, said in TABLE_6.items():
         claim = f"Table 6, {words.lower()}: transfer {said.transfer}, RWD {said.reduced}, DANN {said.dann}"
-        if words not in looks:
-            found.append(
-                untested(claim, "It is a judgement of a person's work; the seconds stand in Table 6.")
-            )
+        if words not in _TABLE_6:
+            reason = "It is a judgement of a person's work; the seconds stand in Table 6."
+            found.append(untested(claim, reason))
             continue
-        key, layout, holds = looks[words]
-        values = [(measured.get(name) or {}).get(key) for name in methods]
+        key, layout, holds = _TABLE_6[words]
+        values: list[Any] = [(measured.get(name) or {}).get(key) for name in MEASURED_METHODS]
         if None in values:
-            found.append(untested(claim, ""))
+            found.append(untested(claim))
             continue
-        ours = ", ".join(layout.format(value) for value in values)
         reason = (
             "Of one pair, with frames pre-processed once and kept in memory; RWD reads one set, the others two."
             if words in ("Train", "Resource consuming")
             else ""
         )
+        ours = ", ".join(layout.format(value) for value in values)
         found.append(judged(claim, "the authors' judgement", ours, holds(*values), reason))
     return found
-
-
-def _carried(means: Mapping[str, Any]) -> list[Finding]:
-    found = []
-    for suffix, told, reason in (
-        ("", "", UNITS.split(";")[0] + ", which both have."),
-        ("_normalised", ", its LCN units", "One seed; RWD loses accuracy on misses instead."),
-    ):
-        claim = f"RWD networks carry over to other sets better than 2D CNNs do, in recall (Table 7){told}"
-        rows, frames = (_mean(means, key + suffix) for key in ("reduced_carried", "source_only"))
-        paper = f"{_published('reduced_carried'):.1f} and {_published('source_only'):.1f}"
-        if rows is None or frames is None:
-            found.append(untested(claim, "", paper))
-            continue
-        balanced = [
-            _mean(means, key + suffix, "balanced_accuracy") for key in ("reduced_carried", "source_only")
-        ]
-        ours = f"{rows:.1f} and {frames:.1f}; balanced accuracy {balanced[0]:.1f} and {balanced[1]:.1f}"
-        found.append(judged(claim, paper, ours, rows > frames, reason))
-    return found
-
-
-def _comparable(means: Mapping[str, Any]) -> Finding:
-    claim = "Weakly supervised methods do as well as full supervision, in balanced accuracy"
-    keys = ("supervised", "transfer", "reduced", "dann")
-    values = [_mean(means, key, "balanced_accuracy") for key in keys]
-    paper = [_published(key, _balanced) for key in keys]
-
-    def told(some: Sequence[float]) -> str:
-        return f"2D CNN {some[0]:.1f}; transfer {some[1]:.1f}, RWD {some[2]:.1f}, DANN {some[3]:.1f}"
-
-    known = [value for value in values if value is not None]
-    if len(known) < len(keys):
-        return untested(claim, "", told(paper))
-    reason = (
-        f"Within {ALIKE:.0f} points; the paper's own methods are up to {paper[0] - min(paper):.1f} apart."
-    )
-    return judged(claim, told(paper), told(known), min(known) >= known[0] - ALIKE, reason)

@@ -1,9 +1,9 @@
-"""What the figures share: how frames are shown, and how a picture is written."""
+"""What the figures share: their colours, how frames are shown, and how a picture is written."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,49 +11,16 @@ from sfxjax.files import atomic_write
 from sfxjax.screen.pictures import frame_picture
 
 CLASS_COLOURS = {"HIT": "#2e7d32", "MAYBE": "#b26a00", "MISS": "#555555"}
-
-
+RED, BLUE = "#c4342b", "#2b62c4"
 DOTS_PER_INCH = 100
-
-
 GREYS = 64
-
-
-class Example(NamedTuple):
-    """One frame to show.
-
-    Attributes:
-        crop: (724, 724) detector units.
-        label: MISS, MAYBE or HIT.
-        number: of the frame in its set, from 1.
-    """
-
-    crop: np.ndarray
-    label: int
-    number: int
-
-
-class DrawnPanel(NamedTuple):
-    """One panel of Fig. 9: how well a linear classifier tells source from target features, per cent; None: too few frames."""
-
-    network: str
-    label: int
-    told_apart: float | None
-
-
-def title_of(name: str, simulated: bool) -> str:
-    """Name a set for a title, and say so when it is simulated."""
-    return f"simulated set {name}" if simulated else name
 
 
 def new_figure(width: float, height: float) -> Any:
     """Make a figure without pyplot's global state, sizes in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Any, path: Path) -> None:
@@ -90,9 +57,13 @@ def _fewer_colours(pixels: np.ndarray) -> Any:
 def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> None:
     """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
     height, width = frame.shape
-    axis.imshow(
-        frame_picture(frame, good, shrink),
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="antialiased",
-    )
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axis.imshow(frame_picture(frame, good, shrink), extent=extent, interpolation="antialiased")
     axis.set(xticks=[], yticks=[])
+
+
+def outline(axis: Any, ss: float, fs: float, side: int, width: float) -> None:
+    """Draw a red square into axes that count in pixels, by its first row and column."""
+    from matplotlib.patches import Rectangle
+
+    axis.add_patch(Rectangle((fs, ss), side, side, fill=False, edgecolor=RED, linewidth=width))

@@ -1,4 +1,4 @@
-"""Does it reproduce? What the paper found, what was measured here, and whether that holds.
+"""Does it reproduce? What the paper found, what was measured here, and whether that holds, by the mean rates of the methods.
 
 All figures are means over sets (and pairs and seeds) on frames 1601-2000 of each set, which no network was trained or
 validated on, unless a finding says otherwise. A finding whose runs are missing is `not tested`. `bench.paper.claims` puts
@@ -7,53 +7,24 @@ them among all that the paper found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from sfxjax.training.published import SETS, FrameRange
 
-from .methods import METHODS, TEST_FRAMES, Mean, mean_of, percent, published_mean, sets_of
-from .runs import TrainedRun
+from .methods import METHODS, mean_of, published_mean, rate_text
+from .runs import METRICS, TrainedRun
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not tested"
 
-# A loss of recall, and a method that wins it back: both claims, the keys of three methods, and their words for readers.
-COMPARED_METHODS = (
-    (
-        (
-            "200 labels from scratch lose recall against 1200",
-            "transfer with 200 labels wins most of that loss back",
-        ),
-        ("supervised", "supervised_few", "transfer"),
-        ("1200 labels", "200 labels", "transfer"),
-    ),
-    (
-        ("the source-only CNN loses recall on the other sets", "DANN wins most of that loss back"),
-        ("supervised", "source_only", "dann"),
-        ("own set", "other sets", "DANN"),
-    ),
-    (
-        (
-            "25 labels from scratch lose recall against 1200",
-            "transfer with 25 labels wins most of that loss back",
-        ),
-        ("supervised", "supervised_fewer", "transfer_fewer"),
-        ("1200 labels", "25 labels", "transfer"),
-    ),
-    (
-        (
-            "the source-only CNN loses recall on the other sets, its LCN units",
-            "DANN wins most of that loss back, its LCN units",
-        ),
-        ("supervised_normalised", "source_only_normalised", "dann_normalised"),
-        ("own set", "other sets", "DANN"),
-    ),
-)
-# With fewer labels the paper has no figures; those with 200 stand beside.
-WITH_200 = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}
+# Of `bench.paper.methods.means_of_methods`.
+Means = Mapping[str, Mapping[str, Any]]
 # A loss of recall of less than this is none, per cent.
 LEAST_LOSS = 1.0
-# Most of a loss is more than this share of it.
+# Most of a loss is more than this fraction of it.
 MOST_OF_A_LOSS = 0.5
 # How near RWD must come to the 2D CNN, per cent.
 NEAR = 2.0
@@ -78,17 +49,185 @@ class Finding:
     reason: str = ""
 
 
-def findings(runs: Sequence[TrainedRun]) -> list[Finding]:
-    """Judge the paper's five findings by the runs there are.
+def judged(claim: str, paper: str, ours: str, holds: bool, reason: str = "") -> Finding:
+    """Return a finding that holds or does not."""
+    return Finding(claim, paper, ours, HOLDS if holds else FAILS, reason)
+
+
+def untested(claim: str, reason: str = "", paper: str = "") -> Finding:
+    """Return a finding that was not tested."""
+    return Finding(claim, paper, "", NOT_RUN, reason)
+
+
+class Rates(NamedTuple):
+    """Mean rates of a method, per cent, and two of them with their deviation over seeds, as texts."""
+
+    recall: float
+    misses: float
+    balanced: float
+    recall_text: str
+    balanced_text: str
+
+
+# What is said of the rates of some methods, in the order of their keys.
+Said = Callable[..., str]
+
+
+def published_rates(key: str) -> Rates:
+    """Return the paper's rates of a method; with fewer labels than 200 it has none, and those with 200 stand beside."""
+    key = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)
+    values = [published_mean(METHODS[key], metric) for metric in METRICS]
+    return _rates_of([np.nan if value is None else value for value in values], [None] * len(values))
+
+
+def common_sets(means: Means, keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the sets that all these methods have been tested on."""
+    found = [means[key].get(metric, {"value": None, "sets": {}}) for key in keys for metric in METRICS]
+    if all(mean["value"] is not None for mean in found):
+        return SETS
+    return tuple(name for name in SETS if all(name in mean["sets"] for mean in found))
+
+
+def judged_by_rates(
+    means: Means,
+    claim: str,
+    keys: Sequence[str],
+    figures: Said,
+    holds: Callable[..., bool],
+    reason: str | Said = "",
+    paper: str | Said | None = None,
+) -> Finding:
+    """Judge a claim on the rates of some methods, over the sets that all of them were tested on.
+
+    Args:
+        means: of the methods.
+        claim: in words.
+        keys: of the methods, in `bench.paper.methods.METHODS`.
+        figures: says the rates.
+        holds: tells by our rates whether the claim holds.
+        reason: says why, by our rates.
+        paper: says the paper's rates; None: as `figures`.
+    """
+    paper = paper if isinstance(paper, str) else (paper or figures)(*map(published_rates, keys))
+    sets = common_sets(means, keys)
+    if not sets:
+        return untested(claim, "", paper)
+    rates = [_rates(means[key], sets) for key in keys]
+    partly = "" if sets == SETS else f" (on {', '.join(sets)} alone)"
+    why = reason if isinstance(reason, str) else reason(*rates)
+    return judged(claim, paper, figures(*rates) + partly, holds(*rates), why)
+
+
+def _rates(means: Mapping[str, Any], sets: Sequence[str]) -> Rates:
+    """Return a method's rates over some sets; the deviation is known over all of them alone."""
+    values, deviations = [], []
+    for mean in (means[metric] for metric in METRICS):
+        whole = len(sets) == len(SETS) and mean["value"] is not None
+        values.append(mean["value"] if whole else float(np.mean([mean["sets"][name] for name in sets])))
+        deviations.append(mean["deviation"] if whole else None)
+    return _rates_of(values, deviations)
+
+
+def _rates_of(values: Sequence[float], deviations: Sequence[float | None]) -> Rates:
+    recall_text, _, balanced_text = map(rate_text, values, deviations)
+    return Rates(values[0], values[1], values[2], recall_text, balanced_text)
+
+
+def findings(means: Means) -> list[Finding]:
+    """Judge the paper's five findings: two losses of recall that are won back, and RWD beside the 2D CNN.
 
     The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
     little to lose with as many; the last two on networks that read frames in LCN units, as the paper's do.
 
     Args:
-        runs: all there are.
+        means: of the methods.
     """
-    few, own, fewer, lcn = ([_loss(runs, *each), _won_back(runs, *each)] for each in COMPARED_METHODS)
-    return [*few, _reduced(runs), *own, *fewer, *lcn]
+    few, fewer = (
+        _loss_and_gain(
+            means,
+            (
+                f"{labels} labels from scratch lose recall against 1200",
+                f"transfer with {labels} labels wins most of that loss back",
+            ),
+            ("supervised", f"supervised_{key}", transfer),
+            ("1200 labels", f"{labels} labels", "transfer"),
+            note,
+        )
+        for labels, key, transfer, note in (
+            (200, "few", "transfer", ""),
+            (25, "fewer", "transfer_fewer", " (with 200)"),
+        )
+    )
+    own, lcn = (
+        _loss_and_gain(
+            means,
+            (
+                f"the source-only CNN loses recall on the other sets{units}",
+                f"DANN wins most of that loss back{units}",
+            ),
+            (f"supervised{suffix}", f"source_only{suffix}", f"dann{suffix}"),
+            ("own set", "other sets", "DANN"),
+        )
+        for suffix, units in (("", ""), ("_normalised", ", its LCN units"))
+    )
+    reduced = judged_by_rates(
+        means,
+        f"RWD and 1D CNN with 200 labels come within {NEAR:.0f} points of the 2D CNN with 1200, in recall",
+        ("supervised", "reduced"),
+        lambda many, rwd: (
+            f"2D CNN {many.recall_text}, RWD {rwd.recall_text}: {rwd.recall - many.recall:+.1f}; balanced accuracy "
+            f"{many.balanced_text} and {rwd.balanced_text}"
+        ),
+        lambda many, rwd: rwd.recall >= many.recall - NEAR,
+        paper=_change,
+    )
+    return [*few, reduced, *own, *fewer, *lcn]
+
+
+def _loss_and_gain(
+    means: Means,
+    claims: tuple[str, str],
+    keys: tuple[str, str, str],
+    words: tuple[str, str, str],
+    note: str = "",
+) -> list[Finding]:
+    """Judge whether recall is lost from the first method to the second, and whether the third wins most of it back."""
+    return [
+        judged_by_rates(
+            means,
+            claims[0],
+            keys[:2],
+            lambda whole, less: (
+                f"{words[0]} {whole.recall_text}, {words[1]} {less.recall_text}: {less.recall - whole.recall:+.1f}"
+            ),
+            lambda whole, less: less.recall - whole.recall <= -LEAST_LOSS,
+            paper=lambda *rates: _change(*rates) + note,
+        ),
+        judged_by_rates(
+            means,
+            claims[1],
+            keys,
+            lambda *rates: f"{words[2]} {_gain(*rates)}",
+            lambda *rates: (_won_back(*rates) or 0) > MOST_OF_A_LOSS,
+            paper=lambda *rates: _gain(*rates) + note,
+        ),
+    ]
+
+
+def _change(first: Rates, second: Rates) -> str:
+    return f"{first.recall:.1f} and {second.recall:.1f}: {second.recall - first.recall:+.1f}"
+
+
+def _gain(whole: Rates, less: Rates, more: Rates) -> str:
+    won = _won_back(whole, less, more)
+    told = "nothing was lost that could be won back" if won is None else f"{100 * won:.0f} % of the loss"
+    return f"{more.recall_text}, between {less.recall_text} and {whole.recall_text}: {told}"
+
+
+def _won_back(whole: Rates, less: Rates, more: Rates) -> float | None:
+    """Fraction of a loss that is won back; None where hardly anything was lost."""
+    lost = whole.recall - less.recall
+    return None if lost < LEAST_LOSS else (more.recall - less.recall) / lost
 
 
 def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
@@ -98,114 +237,20 @@ def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
         ("RWD and 1D CNN with 200 labels on its own set, frames 401-2000", "reduced", "after_few", 95.0),
         ("DANN on all frames of the target", "dann", "all", 93.0),
     ]
-    judged = []
+    reached = []
     for title, key, frames, least in wanted:
-        method = METHODS[key]
-        found = mean_of(runs, method, percent("balanced_accuracy"), frames=frames)
-        paper = published_mean(method, lambda pair: (pair.recall + pair.miss_accuracy) / 2)
-        verdict = NOT_RUN if found is None else HOLDS if found.value >= least else FAILS
-        judged.append(
-            Finding(
-                f"{title}: balanced accuracy at least {least:.0f} %", f"{paper:.1f}", _text(found), verdict
-            )
+        claim = f"{title}: balanced accuracy at least {least:.0f} %"
+        paper = published_rates(key).balanced_text
+        found = mean_of(runs, METHODS[key], "balanced_accuracy", frames=frames)
+        reached.append(
+            judged(claim, paper, str(found), found.value >= least) if found else untested(claim, "", paper)
         )
-    return judged
+    return reached
 
 
 def spot_counter_line(runs: Sequence[TrainedRun]) -> str:
     """Say how the spot counter fares without labels of the tested set beside the networks that have none either."""
-    keys = ("spots_carried", "dann", "source_only", "reduced_carried")
-    means = {key: mean_of(runs, METHODS[key], percent("balanced_accuracy")) for key in keys}
-    told = [f"{METHODS[key].title} {_text(mean)}" for key, mean in means.items() if mean is not None]
-    return f"Balanced accuracy without labels of the tested set: {'; '.join(told)}." if told else ""
-
-
-def _loss(
-    runs: Sequence[TrainedRun], claims: tuple[str, str], keys: tuple[str, ...], words: tuple[str, ...]
-) -> Finding:
-    whole, lost = _recalls(runs, *keys[:2])
-    paper = _pair_text(*_published(*keys[:2])) + _of_200(keys)
-    if whole is None or lost is None:
-        return untested(claims[0], "", paper)
-    change = lost.value - whole.value
-    ours = f"{words[0]} {_text(whole)}, {words[1]} {_text(lost)}: {change:+.1f}{_partly(whole)}"
-    return judged(claims[0], paper, ours, change <= -LEAST_LOSS)
-
-
-def _won_back(
-    runs: Sequence[TrainedRun], claims: tuple[str, str], keys: tuple[str, ...], words: tuple[str, ...]
-) -> Finding:
-    whole, lost, won = _recalls(runs, *keys)
-    first, second, third = _published(*keys)
-    paper = f"{third:.1f}, between {second:.1f} and {first:.1f}: {_share_text(_share(first, second, third))}{_of_200(keys)}"
-    if whole is None or lost is None or won is None:
-        return untested(claims[1], "", paper)
-    share = _share(whole.value, lost.value, won.value)
-    ours = f"{words[2]} {_text(won)}, between {_text(lost)} and {_text(whole)}: {_share_text(share)}{_partly(whole)}"
-    return judged(claims[1], paper, ours, share is not None and share > MOST_OF_A_LOSS)
-
-
-def _reduced(runs: Sequence[TrainedRun]) -> Finding:
-    claim = f"RWD and 1D CNN with 200 labels come within {NEAR:.0f} points of the 2D CNN with 1200, in recall"
-    keys = "supervised", "reduced"
-    many, reduced = _recalls(runs, *keys)
-    paper = _pair_text(*_published(*keys))
-    if many is None or reduced is None:
-        return untested(claim, "", paper)
-    balanced = [mean_of(runs, METHODS[key], percent("balanced_accuracy"), many.sets) for key in keys]
-    ours = (
-        f"2D CNN {_text(many)}, RWD {_text(reduced)}: {reduced.value - many.value:+.1f}; balanced accuracy "
-        f"{_text(balanced[0])} and {_text(balanced[1])}{_partly(many)}"
-    )
-    return judged(claim, paper, ours, reduced.value >= many.value - NEAR)
-
-
-def _recalls(runs: Sequence[TrainedRun], *keys: str) -> list[Mean | None]:
-    """Mean recalls of methods over the sets that all of them were tested on."""
-    methods = [METHODS[key] for key in keys]
-    sets = sets_of(runs, methods)
-    return [
-        mean_of(runs, method, percent("recall"), sets, TEST_FRAMES) if sets else None for method in methods
-    ]
-
-
-def _published(*keys: str) -> list[float]:
-    values = [published_mean(METHODS[WITH_200.get(key, key)], lambda pair: pair.recall) for key in keys]
-    return [value for value in values if value is not None]
-
-
-def _of_200(keys: Sequence[str]) -> str:
-    return " (with 200)" if WITH_200.keys() & set(keys) else ""
-
-
-def _share(whole: float, lost: float, found: float) -> float | None:
-    """Share of a loss that is won back; None where hardly anything was lost."""
-    return None if whole - lost < LEAST_LOSS else (found - lost) / (whole - lost)
-
-
-def _share_text(share: float | None) -> str:
-    return "nothing was lost that could be won back" if share is None else f"{100 * share:.0f} % of the loss"
-
-
-def _pair_text(first: float, second: float) -> str:
-    return f"{first:.1f} and {second:.1f}: {second - first:+.1f}"
-
-
-def _text(mean: Mean | None) -> str:
-    if mean is None:
-        return ""
-    return f"{mean.value:.1f}" if mean.deviation is None else f"{mean.value:.1f} ± {mean.deviation:.1f}"
-
-
-def _partly(mean: Mean) -> str:
-    return "" if mean.sets == SETS else f" (on {', '.join(mean.sets)} alone)"
-
-
-def judged(claim: str, paper: str, ours: str, holds: bool, reason: str = "") -> Finding:
-    """Return a finding that holds or does not."""
-    return Finding(claim, paper, ours, HOLDS if holds else FAILS, reason)
-
-
-def untested(claim: str, reason: str = "", paper: str = "") -> Finding:
-    """Return a finding that was not tested."""
-    return Finding(claim, paper, "", NOT_RUN, reason)
+    methods = [METHODS[key] for key in ("spots_carried", "dann", "source_only", "reduced_carried")]
+    means = [(method.title, mean_of(runs, method, "balanced_accuracy")) for method in methods]
+    told = "; ".join(f"{title} {mean}" for title, mean in means if mean is not None)
+    return f"Balanced accuracy without labels of the tested set: {told}." if told else ""

@@ -1,4 +1,4 @@
-"""Methods side by side: which runs stand for a method on a set, means over sets, pairs and seeds, and curves.
+"""Methods side by side: which runs stand for a method on a set, and means over sets, pairs and seeds, ours and the paper's.
 
 All methods are compared on the last fifth of the tested set (frames 1601-2000 of 2000), where no network of any table was
 trained or validated.
@@ -6,20 +6,31 @@ trained or validated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from sfxjax.evaluation.metrics import count, threshold_at_recall
 from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
-from .runs import AS_PUBLISHED, FEWER, NORMALISED, TrainedRun, cell_record, is_as_published, spread
+from .runs import (
+    AS_PUBLISHED,
+    FEWER,
+    METRICS,
+    NORMALISED,
+    TrainedRun,
+    cell_records,
+    is_as_published,
+    labelled_set,
+    spread,
+)
 
+# Tables of trained networks; Table 6 is of three methods, measured apart.
+TABLES = (1, 2, 3, 4, 5, 7)
+MEASURED_TABLE = 6
+MEASURED_METHODS = ("transfer", "reduced", "dann")
 TEST_FRAMES: FrameRange = "last"
-PUBLISHED_RECALLS = ("90", "95", "99")
 
 
 @dataclass(frozen=True)
@@ -27,55 +38,48 @@ class Method:
     """A way to get scores for a set.
 
     Attributes:
-        key: for file names and look-ups.
         title: for readers.
         method: of the runs.
         split: of the runs.
-        own: whether it is tested on the set its labels are from, or on another one.
         labels: what it needs from the tested set.
         variant: of the runs, see `bench.paper.runs.TrainedRun.variant`.
     """
 
-    key: str
     title: str
     method: str
     split: str
-    own: bool
-    labels: str
+    labels: str = "none"
     variant: str = AS_PUBLISHED
 
-
-def _method(
-    key: str, title: str, method: str, split: str, labels: str = "none", variant: str = AS_PUBLISHED
-) -> Method:
-    told = ", LCN units" if variant == NORMALISED else ""
-    return Method(key, title + told, method, split, labels != "none", labels, variant)
+    @property
+    def own(self) -> bool:
+        """Whether it is tested on the set its labels are from, or on another one."""
+        return self.labels != "none"
 
 
-_CNN, _RWD = "2D CNN", "RWD and 1D CNN"
+_CNN, _RWD, _LCN = "2D CNN", "RWD and 1D CNN", "LCN units"
 METHODS = {
-    method.key: method
-    for method in (
-        _method("supervised", f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400"),
-        _method("supervised_few", f"{_CNN}, 200 labels", "supervised", "few", "200 + 200"),
-        _method("transfer", "transfer, 200 labels", "transfer", "few", "200 + 200"),
-        _method("reduced", f"{_RWD}, 200 labels", "reduced", "few", "200 + 200"),
-        _method("spots", "spot counter, threshold from the set", "spot_counter", "few", "200"),
-        _method("supervised_fewer", f"{_CNN}, 25 labels", "supervised", "few", "25 + 200", FEWER),
-        _method("transfer_fewer", "transfer, 25 labels", "transfer", "few", "25 + 200", FEWER),
-        _method("reduced_fewer", f"{_RWD}, 25 labels", "reduced", "few", "25 + 200", FEWER),
-        _method(
-            "supervised_normalised", f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400", NORMALISED
-        ),
-        _method("reduced_normalised", f"{_RWD}, 200 labels", "reduced", "few", "200 + 200", NORMALISED),
-        _method("dann", "DANN", "dann", "full"),
-        _method("source_only", "source-only 2D CNN, carried over", "supervised", "full"),
-        _method("dann_normalised", "DANN", "dann", "full", variant=NORMALISED),
-        _method("source_only_normalised", "source-only 2D CNN", "supervised", "full", variant=NORMALISED),
-        _method("reduced_carried", f"{_RWD}, carried over", "reduced", "few"),
-        _method("reduced_carried_normalised", f"{_RWD}, carried over", "reduced", "few", variant=NORMALISED),
-        _method("spots_carried", "spot counter, threshold from another set", "spot_counter", "full"),
-    )
+    "supervised": Method(f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400"),
+    "supervised_few": Method(f"{_CNN}, 200 labels", "supervised", "few", "200 + 200"),
+    "transfer": Method("transfer, 200 labels", "transfer", "few", "200 + 200"),
+    "reduced": Method(f"{_RWD}, 200 labels", "reduced", "few", "200 + 200"),
+    "spots": Method("spot counter, threshold from the set", "spot_counter", "few", "200"),
+    "supervised_fewer": Method(f"{_CNN}, 25 labels", "supervised", "few", "25 + 200", FEWER),
+    "transfer_fewer": Method("transfer, 25 labels", "transfer", "few", "25 + 200", FEWER),
+    "reduced_fewer": Method(f"{_RWD}, 25 labels", "reduced", "few", "25 + 200", FEWER),
+    "supervised_normalised": Method(
+        f"{_CNN}, 1200 labels, {_LCN}", "supervised", "full", "1200 + 400", NORMALISED
+    ),
+    "reduced_normalised": Method(f"{_RWD}, 200 labels, {_LCN}", "reduced", "few", "200 + 200", NORMALISED),
+    "dann": Method("DANN", "dann", "full"),
+    "source_only": Method("source-only 2D CNN, carried over", "supervised", "full"),
+    "dann_normalised": Method(f"DANN, {_LCN}", "dann", "full", variant=NORMALISED),
+    "source_only_normalised": Method(f"source-only 2D CNN, {_LCN}", "supervised", "full", variant=NORMALISED),
+    "reduced_carried": Method(f"{_RWD}, carried over", "reduced", "few"),
+    "reduced_carried_normalised": Method(
+        f"{_RWD}, carried over, {_LCN}", "reduced", "few", variant=NORMALISED
+    ),
+    "spots_carried": Method("spot counter, threshold from another set", "spot_counter", "full"),
 }
 
 
@@ -97,71 +101,57 @@ class Mean:
     seeds: int
     runs: int
 
+    def __str__(self) -> str:
+        """Return the value with its deviation, per cent."""
+        return rate_text(self.value, self.deviation)
 
-def runs_of_method(runs: Iterable[TrainedRun], method: Method, tested: str) -> list[TrainedRun]:
-    """Find a method's runs that are to be tested on a set.
+
+def rate_text(value: float | None, deviation: float | None = None) -> str:
+    """Write a rate, per cent, with its deviation over seeds if there is one."""
+    if value is None:
+        return "no frames"
+    return f"{value:.1f}" if deviation is None else f"{value:.1f} ± {deviation:.1f}"
+
+
+def figure_of(record: dict[str, Any], metric: str) -> float | None:
+    """Return a figure of a record of `bench.paper.runs.cell_record`, None where it cannot be told.
 
     Args:
-        runs: to choose from.
-        method: the method.
-        tested: name of the set.
+        record: of a test.
+        metric: `recall`, `miss_accuracy`, `balanced_accuracy`, `precision` or `miss_accuracy_at_95` (or 90, 99), all per
+            cent; or `area_under_curve`, at most 1.
     """
+    if metric == "area_under_curve":
+        return record[metric]
+    of_rate, _, recall = metric.partition("_at_")
+    return record["miss_accuracy_at_recall"][recall] if recall else record[of_rate]["percent"]
+
+
+def runs_of_method(runs: Iterable[TrainedRun], method: Method, tested: str) -> list[TrainedRun]:
+    """Find a method's runs that are to be tested on a set."""
 
     def fits(run: TrainedRun) -> bool:
-        if (run.method, run.split) != (method.method, method.split) or not is_as_published(
-            run, method.variant
-        ):
+        if (run.method, run.split) != (method.method, method.split):
             return False
-        labelled = run.target if run.method == "transfer" else run.source
-        if method.own:
-            return labelled == tested
-        return labelled != tested and run.target in (None, tested)
+        own = labelled_set(run.method, run.source, run.target) == tested
+        # Of several sets a DANN is tested on its own target alone.
+        of_pair = own or run.target in (None, tested)
+        return own == method.own and of_pair and is_as_published(run, method.variant)
 
-    return sorted((run for run in runs if fits(run)), key=lambda run: (run.source, run.seed))
-
-
-def published_pairs(method: Method, tested: str) -> list[tuple[Pair, FrameRange]]:
-    """Find the paper's figures of a method on a set, and the range of frames each is of; with fewer labels it has none."""
-    if method.variant == FEWER:
-        return []
-
-    def fits(cell: PublishedCell) -> bool:
-        labelled = cell.target if cell.method == "transfer" else cell.source
-        return (
-            (cell.method, cell.split, cell.tested) == (method.method, method.split, tested)
-            and (labelled == tested) == method.own
-            # The 2D networks of Table 7 are those of Table 1.
-            and (cell.table, cell.method) != (7, "supervised")
-        )
-
-    return [(c.published, c.frames) for table in (1, 2, 3, 4, 5, 7) for c in cells(table) if fits(c)]
-
-
-def published_mean(
-    method: Method, figure: Callable[[Pair], float], sets: Sequence[str] = SETS
-) -> float | None:
-    """Take the mean of the paper's figures, first over a set's pairs, then over sets; None where it has none."""
-    means = []
-    for tested in sets:
-        values = [figure(pair) for pair, _ in published_pairs(method, tested)]
-        if not values:
-            return None
-        means.append(np.mean(values))
-    return float(np.mean(means)) if means else None
+    return sorted(filter(fits, runs), key=lambda run: (run.source, run.seed))
 
 
 def records_of_method(
     runs: Iterable[TrainedRun], method: Method, tested: str, frames: FrameRange = TEST_FRAMES
 ) -> list[dict[str, Any]]:
     """Sum up every run of a method on a set, see `bench.paper.runs.cell_record`."""
-    found = [cell_record(run, tested, frames) for run in runs_of_method(runs, method, tested)]
-    return [record for record in found if record is not None]
+    return cell_records(runs_of_method(runs, method, tested), tested, frames)
 
 
 def mean_of(
     runs: Sequence[TrainedRun],
     method: Method,
-    value: Callable[[dict[str, Any]], float | None],
+    metric: str,
     sets: Sequence[str] = SETS,
     frames: FrameRange = TEST_FRAMES,
 ) -> Mean | None:
@@ -170,93 +160,80 @@ def mean_of(
     Args:
         runs: to choose from.
         method: the method.
-        value: the figure of a record, see `bench.paper.runs.cell_record`.
+        metric: see `figure_of`.
         sets: tested on.
         frames: range of the test frames.
 
     Returns:
-        None where a set has no run, or the figure cannot be told for one of them.
+        None where a set has no run, no seed is common to all pairs, or the figure cannot be told for one of them.
     """
-    # (set, source, target) -> seed -> figure
-    cells_of: dict[tuple[Any, ...], dict[int, float]] = {}
-    for tested in sets:
-        records = records_of_method(runs, method, tested, frames)
-        if not records:
-            return None
-        for record in records:
-            figure = value(record)
+    # tested set -> (source, target) -> seed -> figure
+    by_set: dict[str, dict[tuple[str, str | None], dict[int, float]]] = {tested: {} for tested in sets}
+    for tested, pairs in by_set.items():
+        for record in records_of_method(runs, method, tested, frames):
+            figure = figure_of(record, metric)
             if figure is None:
                 return None
-            cells_of.setdefault((tested, record["source"], record["target"]), {})[record["seed"]] = figure
-    if not cells_of:
+            pairs.setdefault((record["source"], record["target"]), {})[record["seed"]] = figure
+    if not all(by_set.values()):
         return None
-
-    def over_sets(of_cell: Callable[[dict[int, float]], float]) -> float:
-        means = [
-            np.mean([of_cell(by_seed) for key, by_seed in cells_of.items() if key[0] == tested])
-            for tested in sets
-        ]
-        return float(np.mean(means))
-
-    number = sum(map(len, cells_of.values()))
-    common = sorted(set.intersection(*map(set, cells_of.values())))
-    if not common:
-        return Mean(
-            over_sets(lambda by_seed: float(np.mean(list(by_seed.values())))), None, tuple(sets), 0, number
-        )
-    mean, deviation = spread([over_sets(itemgetter(seed)) for seed in common])
-    assert mean is not None
-    return Mean(mean, deviation, tuple(sets), len(common), number)
+    by_pair = [by_seed for pairs in by_set.values() for by_seed in pairs.values()]
+    common = sorted(set.intersection(*map(set, by_pair)))
+    of_seeds = [
+        float(np.mean([np.mean([by_seed[seed] for by_seed in pairs.values()]) for pairs in by_set.values()]))
+        for seed in common
+    ]
+    mean, deviation = spread(of_seeds)
+    return None if mean is None else Mean(mean, deviation, tuple(sets), len(common), sum(map(len, by_pair)))
 
 
-def percent(metric: str) -> Callable[[dict[str, Any]], float | None]:
-    """Return the function that takes `recall`, `miss_accuracy` or `balanced_accuracy` from a record, per cent."""
-    return lambda record: record[metric]["percent"]
-
-
-def at_recall(recall: str) -> Callable[[dict[str, Any]], float | None]:
-    """Return the function that takes the miss accuracy at a recall, one of `RECALLS`, from a record, per cent."""
-    return lambda record: record["miss_accuracy_at_recall"][recall]
-
-
-def sets_of(
-    runs: Sequence[TrainedRun], methods: Iterable[Method], frames: FrameRange = TEST_FRAMES
-) -> tuple[str, ...]:
-    """Return the sets that all these methods have been tested on."""
-    wanted = list(methods)
-    return tuple(s for s in SETS if all(records_of_method(runs, m, s, frames) for m in wanted))
-
-
-def precision_at_recall(labels: np.ndarray, scores: np.ndarray, recalls: np.ndarray) -> np.ndarray:
-    """Return the precision at the highest threshold that reaches each recall.
-
-    Args:
-        labels: (frames,) bool, with at least one positive frame.
-        scores: (frames,).
-        recalls: (n,), above 0, at most 1.
+def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
+    """Take the means of every method and metric, JSON-ready.
 
     Returns:
-        (n,) between 0 and 1.
+        By method and metric, without those that no set has: `value` and `deviation`, both None unless every set has runs, and
+        the values of the `sets`, per cent.
     """
-    thresholds = [threshold_at_recall(labels, scores, float(recall)) for recall in recalls]
-    counts = [count(labels, scores, threshold) for threshold in thresholds if threshold is not None]
-    return np.array([found.precision.value for found in counts], np.float64)
+    means: dict[str, dict[str, Any]] = {key: {} for key in METHODS}
+    for key, method in METHODS.items():
+        for metric in METRICS:
+            by_set = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
+            sets = {name: each.value for name, each in by_set.items() if each is not None}
+            mean = mean_of(runs, method, metric)
+            if sets:
+                about = {"value": mean and mean.value, "deviation": mean and mean.deviation}
+                means[key][metric] = about | {"sets": sets}
+    return means
 
 
-def precision_curve(
-    runs: Iterable[TrainedRun],
-    method: Method,
-    tested: str,
-    recalls: np.ndarray,
-    frames: FrameRange = TEST_FRAMES,
-) -> np.ndarray | None:
-    """Return the precision at each recall, the mean over a method's runs on a set; None where there is none."""
-    both = [run.tested(tested, frames) for run in runs_of_method(runs, method, tested)]
-    curves = [precision_at_recall(*pair, recalls) for pair in both if pair is not None and pair[0].any()]
-    return np.mean(curves, axis=0) if curves else None
+def published_pairs(method: Method, tested: str) -> list[Pair]:
+    """Find the paper's figures of a method on a set; with fewer labels it has none."""
+
+    def fits(cell: PublishedCell) -> bool:
+        own = labelled_set(cell.method, cell.source, cell.target) == tested
+        return (
+            (cell.method, cell.split, cell.tested) == (method.method, method.split, tested)
+            and own == method.own
+            # The 2D networks of Table 7 are those of Table 1.
+            and (cell.table, cell.method) != (7, "supervised")
+        )
+
+    if method.variant == FEWER:
+        return []
+    return [cell.published for table in TABLES for cell in cells(table) if fits(cell)]
 
 
-def published_precision(pair: Pair, positives: int, negatives: int) -> float:
-    """Tell the precision that recall and accuracy on Miss would give among so many positive and negative frames."""
-    kept, wrong = pair.recall * positives, (100 - pair.miss_accuracy) * negatives
-    return kept / (kept + wrong) if kept + wrong else 1.0
+def published_mean(method: Method, metric: str) -> float | None:
+    """Take the mean of the paper's figures, first over a set's pairs, then over sets; None where it has none.
+
+    Args:
+        method: the method.
+        metric: one of `METRICS`; the balanced accuracy is the mean of the two others.
+    """
+    by_set = [[published_figure(pair, metric) for pair in published_pairs(method, name)] for name in SETS]
+    return float(np.mean([np.mean(values) for values in by_set])) if all(by_set) else None
+
+
+def published_figure(pair: Pair, metric: str) -> float:
+    """Return one of `METRICS` of a published pair of figures, per cent."""
+    return sum(pair) / 2 if metric == "balanced_accuracy" else getattr(pair, metric)

@@ -11,17 +11,15 @@ from sfxjax.training import dann, reduced, supervised, transfer
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import PAIRS, PublishedCell, cells
 
-from .runs import AS_PUBLISHED, FEWER, NORMALISED
+from .methods import TABLES
+from .runs import AS_PUBLISHED, FEWER, NORMALISED, RWD
 
-RWD = "row_wise_decomposition"
 RECIPES: dict[str, TrainingConfig] = {
     "supervised": supervised.RECIPE,
     "transfer": transfer.RECIPE,
     "reduced": reduced.RECIPE,
     "dann": dann.RECIPE,
 }
-# Tables of trained networks; Table 6 is measured apart.
-TABLES_OF_RUNS = (1, 2, 3, 4, 5, 7)
 # Trained a second time, with the first seed alone, in LCN units: what scaling to the frame's noise is worth.
 ALSO_NORMALISED = (("supervised", "full"), ("reduced", "few"), ("dann", "full"))
 # Trained a second time on an eighth of the labels: networks that need fewer than the paper's lose little with as many.
@@ -45,23 +43,12 @@ class Comparison:
         quick: with fewer epochs.
     """
 
-    tables: tuple[int, ...] = TABLES_OF_RUNS
+    tables: tuple[int, ...] = TABLES
     seeds: int = 1
     pairs: tuple[tuple[str, str], ...] = PAIRS
     data: str | None = None
     frames: int = 2000
     quick: bool = False
-
-    def recipe(self, method: str, variant: str = AS_PUBLISHED) -> TrainingConfig:
-        """Return a method's recipe.
-
-        Args:
-            method: key of `RECIPES`.
-            variant: `NORMALISED` for frames in LCN units, as the paper's networks read them.
-        """
-        recipe = RECIPES[method]
-        recipe = replace(recipe, base=replace(recipe.base, noise_normalised=variant != NORMALISED))
-        return replace(recipe, epochs=QUICK_EPOCHS[method]) if self.quick else recipe
 
 
 def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
@@ -72,36 +59,24 @@ def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
         runs: folder of all runs.
 
     Returns:
-        A plan for each folder.
+        A plan for each folder, which is named by the method, its split, its sets, its variant and the seed.
     """
     plans: dict[Path, RunConfig] = {}
+
+    def add(cell: PublishedCell, seed: int, variant: str = AS_PUBLISHED, base: Path | None = None) -> Path:
+        words = [cell.method, cell.split, cell.source, cell.target, variant, f"seed{seed}"]
+        folder = runs / "-".join(word for word in words if word)
+        plans[folder] = _plan(comparison, cell, seed, variant, base)
+        return folder
+
     for seed in range(comparison.seeds):
         for cell in _wanted(comparison):
+            base = None
             if cell.method == "transfer":
-                base = folder_of(runs, "supervised", "full", cell.source, None, seed)
-                plans[base] = _plan(comparison, "supervised", "full", cell.source, None, seed, None)
-            started = str(base) if cell.method == "transfer" else None
-            about = cell.method, cell.split, cell.source, cell.target, seed
+                base = add(cell._replace(method="supervised", split="full", target=None), seed)
             for variant in _variants(cell, seed):
-                plans[folder_of(runs, *about, variant=variant)] = _plan(
-                    comparison, *about, started, variant=variant
-                )
+                add(cell, seed, variant, base)
     return dict(sorted(plans.items(), key=lambda item: item[1].base is not None))
-
-
-def folder_of(
-    runs: Path,
-    method: str,
-    part: str,
-    source: str,
-    target: str | None,
-    seed: int,
-    *,
-    variant: str = AS_PUBLISHED,
-) -> Path:
-    """Name the folder of a run, by its split and its variant too."""
-    words = [word for word in (method, part, source, target, variant) if word]
-    return runs / "-".join([*words, f"seed{seed}"])
 
 
 def _variants(cell: PublishedCell, seed: int) -> Iterable[str]:
@@ -124,27 +99,26 @@ def _wanted(comparison: Comparison) -> Iterable[PublishedCell]:
 
 
 def _plan(
-    comparison: Comparison,
-    method: str,
-    part: str,
-    source: str,
-    target: str | None,
-    seed: int,
-    base: str | None,
-    *,
-    variant: str = AS_PUBLISHED,
+    comparison: Comparison, cell: PublishedCell, seed: int, variant: str, base: Path | None
 ) -> RunConfig:
-    labels = len(split("few", comparison.frames).train) if part == "few" else None
+    recipe = RECIPES[cell.method]
+    recipe = replace(
+        recipe,
+        base=replace(recipe.base, noise_normalised=variant != NORMALISED),
+        seed=seed,
+        epochs=QUICK_EPOCHS[cell.method] if comparison.quick else recipe.epochs,
+    )
+    labels = len(split("few", comparison.frames).train) if cell.split == "few" else None
     if labels is not None and variant == FEWER:
         labels = max(1, labels // FEWER_LABELS)
     return RunConfig(
-        method,  # type: ignore[arg-type]  # one of the literals, from the published cells
-        source,
-        target,
+        cell.method,  # type: ignore[arg-type]  # one of the literals
+        cell.source,
+        cell.target,
         labels,
-        RWD if method == "reduced" else None,
-        replace(comparison.recipe(method, variant), seed=seed),
+        RWD if cell.method == "reduced" else None,
+        recipe,
         comparison.data,
         comparison.frames,
-        base=base,
+        base=None if base is None else str(base),
     )

@@ -6,6 +6,7 @@ The page is self-contained: pictures are inside it, and it loads nothing.
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,32 +23,48 @@ from .table_layout import Table, from_markdown, to_html, to_markdown
 TITLE = "Weakly supervised classification of serial crystallography frames: the paper's tables and figures"
 PAPER = "Xie, Liu et al., Optics Express 31(20):32909 (2023)"
 
-# In the order shown; the keys are also the names of the files.
+# Title and what to see, by the names of the files; figures of the paper in the order shown.
 FIGURES = {
-    "figure5": "A hit, a maybe and a miss",
-    "figure6": "The central crop",
-    "figure7": "Global and local contrast normalisation",
-    "figure8": "Row-wise decompositions",
-    "figure9": "Features of DANN and of the source-only CNN",
-    "figure10": "Label and domain classifier by epoch",
+    "figure5": (
+        "A hit, a maybe and a miss",
+        "What has to be told apart: a maybe's few spots hardly rise above the noise, and a miss has none.",
+    ),
+    "figure6": (
+        "The central crop",
+        "What the networks see of a frame: the crop has most of the spots at a seventh of the pixels.",
+    ),
+    "figure7": (
+        "Global and local contrast normalisation",
+        "The smooth background goes, spots of all heights stay, in units of their surroundings.",
+    ),
+    "figure8": (
+        "Row-wise decompositions",
+        "Spots stand out as peaks above a level that all frames share; the more peaks, the surer the hit. "
+        "Peaks that all three have are of the detector, not of a crystal.",
+    ),
+    "figure9": (
+        "Features of DANN and of the source-only CNN",
+        "Adaptation here is not alignment: after DANN a linear classifier still tells the two sets apart by the "
+        "features, as the numbers under the panels say. What DANN wins is recall, not features that overlap.",
+    ),
+    "figure10": (
+        "Label and domain classifier by epoch",
+        "Adaptation here is not alignment: the domain classifier near chance, while it trains, does not mean features "
+        "that overlap, for a classifier trained afterwards tells the sets apart (Fig. 9).",
+    ),
 }
 OVERVIEW, CURVES = "overview", "precision_recall"
-
-# What to see in a picture.
-CAPTIONS = {
-    "figure5": "What has to be told apart: a maybe's few spots hardly rise above the noise, and a miss has none.",
-    "figure6": "What the networks see of a frame: the crop has most of the spots at a seventh of the pixels.",
-    "figure7": "The smooth background goes, spots of all heights stay, in units of their surroundings.",
-    "figure8": "Spots stand out as peaks above a level that all frames share; the more peaks, the surer the hit. "
-    "Peaks that all three have are of the detector, not of a crystal.",
-    "figure9": "Adaptation here is not alignment: after DANN a linear classifier still tells the two sets apart by the "
-    "features, as the numbers under the panels say. What DANN wins is recall, not features that overlap.",
-    "figure10": "Adaptation here is not alignment: the domain classifier near chance, while it trains, does not mean features "
-    "that overlap, for a classifier trained afterwards tells the sets apart (Fig. 9).",
-    "overview": "Where a row has a diamond, the nearer the large dot, the better the paper's figure is met. Most rows of ours "
-    "crowd near 97: what differs in the paper by tens of points differs here by one or two.",
-    "precision_recall": "At the recall that an experiment asks for, read off the precision that a method leaves; dashed lines "
-    "need no label of the tested set.",
+PICTURES = FIGURES | {
+    OVERVIEW: (
+        "All methods beside the paper",
+        "Where a row has a diamond, the nearer the large dot, the better the paper's figure is met. Most rows of ours "
+        "crowd near 97: what differs in the paper by tens of points differs here by one or two.",
+    ),
+    CURVES: (
+        "Precision and recall of every method",
+        "At the recall that an experiment asks for, read off the precision that a method leaves; dashed lines "
+        "need no label of the tested set.",
+    ),
 }
 # Experiments beside the paper's tables, by the name of their record.
 EXPERIMENTS = {
@@ -62,6 +79,10 @@ SIMULATED_NOTE = (
     "figures are right for the real sets. A simulated set's label is the number of its visible spots, which suits a spot counter "
     "better than an expert's opinion would; an expert's doubts, and drifts through a run, are not simulated."
 )
+QUICK_NOTE = (
+    "Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter sets, 1200 and 200 labels are 60 and 10 % of "
+    "the frames."
+)
 
 
 def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -> None:
@@ -69,7 +90,7 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
 
     Args:
         record: from `bench.paper.record`.
-        folder: for both; pictures are those of the keys of `FIGURES`, and OVERVIEW and CURVES, that lie there as PNGs.
+        folder: for both; pictures are those of the keys of `PICTURES` that lie there as PNGs.
         stored: folder of the experiments' records and tables; what is missing there is not shown.
     """
     found = claims(record, stored)
@@ -80,71 +101,59 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
         for name in EXPERIMENTS
         if (stored / f"{name}.md").exists()
     }
-    sections = [("answer", "Does it reproduce?", _answer(record, found, summary, folder))]
-    sections += [
-        (table.key, f"Table {table.key.removeprefix('table')}", to_html(table)) for table in numbered
-    ]
-    picture = _figure(CURVES, "Precision and recall of every method", folder)
-    sections.append((recalls.key, "Fixed recall", to_html(recalls) + picture))
     data = record["data"]
-    for key, title in FIGURES.items():
-        short = f"Fig. {key.removeprefix('figure')}"
-        heading = f'<h2 id="{key}">{short}. {html.escape(title)} ({html.escape(data)})</h2>'
-        sections.append((key, short, heading + _figure(key, title, folder)))
-    for name, some in experiments.items():
-        marked = [replace(some[0], key=name), *some[1:]]
-        sections.append((name, EXPERIMENTS[name], "\n".join(map(to_html, marked))))
+    # Key, title in the contents, and HTML of each section.
+    sections = [("answer", "Does it reproduce?", _answer(record, found, summary, folder))]
+    sections += [(each.key, each.key.replace("table", "Table "), to_html(each)) for each in numbered]
+    sections.append((recalls.key, "Fixed recall", to_html(recalls) + _picture(CURVES, folder)))
+    for key, (title, _) in FIGURES.items():
+        short = key.replace("figure", "Fig. ")
+        sections.append((key, short, _heading(key, f"{short}. {title} ({data})") + _picture(key, folder)))
+    for name, (first, *others) in experiments.items():
+        body = "\n".join(map(to_html, [replace(first, key=name), *others]))
+        sections.append((name, EXPERIMENTS[name], body))
     made = "".join(f"<p>{html.escape(line)}</p>" for line in record["notes"])
-    sections.append(("made", "How it was made", f'<h2 id="made">How it was made</h2>{made}'))
-    contents = " · ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections)
+    sections.append(("made", "How it was made", _heading("made", "How it was made") + made))
     page = _PAGE.format(
         title=html.escape(TITLE),
         data=html.escape(data),
         paper=html.escape(PAPER),
-        contents=contents,
+        contents=" · ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections),
         body="\n".join(content for _, _, content in sections),
     )
     atomic_write_text(folder / "report.html", page)
-    findings = Table("findings", f"Findings of the paper ({data})", *_findings_table(found))
-    everything = [findings, *tables, *(table for some in experiments.values() for table in some)]
+    columns = ["finding", "paper", "ours", "verdict", "reason"]
+    rows = [[item.claim, item.paper, item.ours, item.verdict, item.reason] for item in found]
+    findings = Table("findings", f"Findings of the paper ({data})", columns, rows, [count_verdicts(found)])
+    everything = [findings, *tables, *itertools.chain(*experiments.values())]
     atomic_write_text(folder / "tables.md", "\n".join(map(to_markdown, everything)))
 
 
-def _findings_table(found: Sequence[Finding]) -> tuple[list[str], list[list[str]], list[str]]:
-    columns = ["finding", "paper", "ours", "verdict", "reason"]
-    rows = [[item.claim, item.paper, item.ours, item.verdict, item.reason] for item in found]
-    return columns, rows, [count_verdicts(found)]
-
-
 def _answer(record: Mapping[str, Any], found: Sequence[Finding], summary: Table, folder: Path) -> str:
-    seeds = record["seeds"]
-    over = (
-        f" Means over sets, pairs and {seeds} seeds, ± the standard deviation over seeds."
-        if seeds > 1
-        else ""
+    over = ""
+    if record["seeds"] > 1:
+        over = f" Means over sets, pairs and {record['seeds']} seeds, ± the standard deviation over seeds."
+    warnings = [SIMULATED_NOTE] * record["simulated"] + [QUICK_NOTE] * record["quick"]
+    return "\n".join(
+        [
+            _heading("answer", f"Does it reproduce? ({record['data']})"),
+            f"<p>{html.escape(count_verdicts(found))} Adaptation here is not alignment (Figs. 9 and 10).</p>",
+            "<p>Recall on hits and maybes, %, on the last fifth of each set (frames 1601-2000), which no network was trained "
+            f"or validated on, unless a line says otherwise.{over} The paper's figures are the same means of its tables, on "
+            "CXIDB 76 and the frames it tested.</p>",
+            _findings_html("finding", found),
+            "<p>Balanced accuracy this project set itself to reach, %:</p>",
+            _findings_html("goal", [Finding(**goal) for goal in record["goals"]]),
+            *([f"<p>{html.escape(record['counter'])}</p>"] if record["counter"] else []),
+            *(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings),
+            to_html(summary),
+            _picture(OVERVIEW, folder),
+        ]
     )
-    lines = [
-        f'<h2 id="answer">Does it reproduce? ({html.escape(record["data"])})</h2>',
-        f"<p>{html.escape(count_verdicts(found))} Adaptation here is not alignment (Figs. 9 and 10).</p>",
-        "<p>Recall on hits and maybes, %, on the last fifth of each set (frames 1601-2000), which no network was trained or "
-        f"validated on, unless a line says otherwise.{over} The paper's figures are the same means of its tables, on CXIDB 76 "
-        "and the frames it tested.</p>",
-        _findings_html("finding", found),
-        "<p>Balanced accuracy this project set itself to reach, %:</p>",
-        _findings_html("goal", [Finding(**goal) for goal in record["goals"]]),
-    ]
-    if record["counter"]:
-        lines.append(f"<p>{html.escape(record['counter'])}</p>")
-    if record["simulated"]:
-        lines.append(f'<p class="warning">{html.escape(SIMULATED_NOTE)}</p>')
-    if record["quick"]:
-        lines.append(
-            '<p class="warning">Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter '
-            "sets, 1200 and 200 labels are 60 and 10 % of the frames.</p>"
-        )
-    lines.append(to_html(summary))
-    lines.append(_figure(OVERVIEW, "All methods beside the paper", folder))
-    return "\n".join(lines)
+
+
+def _heading(key: str, text: str) -> str:
+    return f'<h2 id="{key}">{html.escape(text)}</h2>'
 
 
 def _findings_html(title: str, found: Sequence[Finding]) -> str:
@@ -160,12 +169,13 @@ def _findings_html(title: str, found: Sequence[Finding]) -> str:
     return f'<div class="wide"><table class="text"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
-def _figure(key: str, title: str, folder: Path) -> str:
+def _picture(key: str, folder: Path) -> str:
+    title, caption = map(html.escape, PICTURES[key])
     path = folder / f"{key}.png"
     if not path.exists():
-        return f'<p class="none">{html.escape(title)}: not drawn.</p>'
-    image = f'<img src="{data_address(path.read_bytes())}" alt="{html.escape(title)}">'
-    return f'<p class="caption">{html.escape(CAPTIONS[key])}</p><div class="wide">{image}</div>'
+        return f'<p class="none">{title}: not drawn.</p>'
+    image = f'<img src="{data_address(path.read_bytes())}" alt="{title}">'
+    return f'<p class="caption">{caption}</p><div class="wide">{image}</div>'
 
 
 _PAGE = """<!DOCTYPE html>

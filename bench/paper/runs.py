@@ -9,27 +9,35 @@ A run is a folder with
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.data.labels import MISS
+from sfxjax.data.labels import HIT, MISS
+from sfxjax.data.splits import SPLIT_NAMES, labelled_split, split
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.json_files import checked_number, read_json
 from sfxjax.training.evaluation import summarize
-from sfxjax.training.published import FrameRange, PublishedCell, frame_range
+from sfxjax.training.published import SETS, FrameRange, frame_range
+from sfxjax.training.run_folder import RESULTS, SCORES_FILE
+from sfxjax.training.scores import read_scores, write_scores
 
-from .run_files import _check_record, _read_scores, _split_of, _training_frames
-
-RESULTS, SCORES = "results.json", "scores.h5"
 # What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
 AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
-_RWD = ("row_wise_decomposition", "rwd")
+RWD = "row_wise_decomposition"
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
+_NEEDED = {
+    "method": str,
+    "source": str,
+    "labels": int,
+    "seed": int,
+    "simulated": bool,
+    "frames": dict,
+    "recipe": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -39,71 +47,32 @@ class TrainedRun:
     Attributes:
         folder: where it lies.
         record: what its `results.json` holds.
+        method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`.
+        source: the set that gives the labels, or, of `transfer`, the base.
+        target: the second set trained on, or None.
+        seed: of the training.
+        reduction: name of the reduction, None for whole frames.
+        simulated: whether any of the frames were simulated.
+        quick: whether it was trained with fewer frames or epochs than the full comparison.
         split: `full` or `few` of `sfxjax.data.splits`, that the set with labels was cut by.
-        published: whether it was given as many labels as the paper's networks: all training frames of its split.
+        variant: how it differs from the paper's network: `FEWER` labels, frames as `NORMALISED`, or not, `AS_PUBLISHED`.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
     """
 
     folder: Path
     record: dict[str, Any]
+    method: str
+    source: str
+    target: str | None
+    seed: int
+    reduction: str | None
+    simulated: bool
+    quick: bool
     split: str
-    published: bool
+    variant: str
     scores: dict[str, np.ndarray]
     classes: dict[str, np.ndarray]
-
-    @property
-    def method(self) -> str:
-        """Name of the method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`."""
-        return self.record["method"]
-
-    @property
-    def source(self) -> str:
-        """The set that gives the labels, or, of `transfer`, the base."""
-        return self.record["source"]
-
-    @property
-    def target(self) -> str | None:
-        """The second set trained on, if there is one."""
-        return self.record.get("target")
-
-    @property
-    def seed(self) -> int:
-        """Of the training."""
-        return self.record["seed"]
-
-    @property
-    def simulated(self) -> bool:
-        """Whether any of the frames were simulated."""
-        return self.record["simulated"]
-
-    @property
-    def quick(self) -> bool:
-        """Whether it was trained with fewer frames or epochs than the full comparison."""
-        return bool(self.record.get("quick", False))
-
-    @property
-    def reduction(self) -> str | None:
-        """Name of the reduction, None for whole frames."""
-        return self.record.get("reduction")
-
-    @property
-    def noise_normalised(self) -> bool:
-        """Whether its frames are scaled to their noise; True without a network."""
-        return bool(self.record["recipe"].get("base", {}).get("noise_normalised", True))
-
-    @property
-    def variant(self) -> str:
-        """How it differs from the paper's: `FEWER` labels, frames as `NORMALISED`, or not, `AS_PUBLISHED`."""
-        if not self.published:
-            return FEWER
-        return AS_PUBLISHED if self.noise_normalised else NORMALISED
-
-    @cached_property
-    def key(self) -> tuple[Any, ...]:
-        """What tells it from every other run."""
-        about = (self.method, self.source, self.target, self.record["labels"], self.reduction)
-        return (*about, self.noise_normalised, self.split, self.seed)
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
@@ -111,46 +80,16 @@ class TrainedRun:
             return None
         chosen = frame_range(frames, len(self.scores[name]))
         scores = self.scores[name][chosen.start : chosen.stop]
-        if np.isnan(scores).any():
-            return None
-        return self.classes[name][chosen.start : chosen.stop] != MISS, scores
+        return (
+            None
+            if np.isnan(scores).any()
+            else (self.classes[name][chosen.start : chosen.stop] != MISS, scores)
+        )
 
 
-class Spread(NamedTuple):
-    """Mean and standard deviation over seeds, per cent; None where there is nothing to take it of."""
-
-    mean: float | None
-    deviation: float | None
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One cell of ours: a record for every seed, from `cell_record`."""
-
-    records: tuple[dict[str, Any], ...]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Of the records."""
-        return tuple(record["seed"] for record in self.records)
-
-    def spread(self, metric: str) -> Spread:
-        """Mean and deviation over the seeds of `recall`, `miss_accuracy` or `balanced_accuracy`."""
-        return spread([record[metric]["percent"] for record in self.records])
-
-    def interval(self, metric: str) -> tuple[float, float] | None:
-        """Give the 95 % interval of the only seed; None with several, whose spread tells more."""
-        if len(self.records) != 1 or self.records[0][metric]["percent"] is None:
-            return None
-        return self.records[0][metric]["low"], self.records[0][metric]["high"]
-
-
-def spread(values: Sequence[float | None]) -> Spread:
-    """Take mean and sample standard deviation, the latter of two values or more; None if any value is."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return Spread(None, None)
-    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+def labelled_set(method: str, source: str, target: str | None) -> str:
+    """Return the set whose labels a method trains on: the target of `transfer`, else the source."""
+    return target if method == "transfer" and target else source
 
 
 def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
@@ -166,23 +105,100 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
     folder = Path(folder)
     path = folder / RESULTS
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except OSError as error:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); delete the run to train it again") from error
-    _check_record(path, record)
-    if quick is not None:
-        record["quick"] = quick
-    scores, classes = _read_scores(folder / SCORES)
-    for name, values in scores.items():
-        if record["frames"].get(name) != len(values):
-            raise UserError(
-                f"{folder}: {SCORES} has {len(values)} frames of {name}, {RESULTS} {record['frames'].get(name)}"
-            )
-    part = _split_of(path, record)
-    published = "split" in record or record["labels"] == _training_frames(path, record, part)
-    return TrainedRun(folder, record, part, published, scores, classes)
+    found = read_scores(folder / SCORES_FILE) if isinstance(record, dict) else {}
+    try:
+        part, published = _check_record(record)
+        for name, each in found.items():
+            _check_scores(name, each.scores, each.labels)
+            if record["frames"].get(name) != len(each.scores):
+                raise UserError(
+                    f"{SCORES_FILE} has {len(each.scores)} frames of {name}, {RESULTS} {record['frames'].get(name)}"
+                )
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    normalised = not record["recipe"].get("base", {}).get("noise_normalised", True)
+    return TrainedRun(
+        folder,
+        record,
+        record["method"],
+        record["source"],
+        record.get("target"),
+        record["seed"],
+        record.get("reduction"),
+        record["simulated"],
+        bool(record.get("quick", False) if quick is None else quick),
+        part,
+        FEWER if not published else NORMALISED if normalised else AS_PUBLISHED,
+        {name: each.scores for name, each in found.items()},
+        {name: each.labels for name, each in found.items()},
+    )
+
+
+def _check_record(record: Any) -> tuple[str, bool]:
+    """Check a record; return the name of its split, and whether it was given as many labels as the paper's networks."""
+    if not isinstance(record, dict):
+        raise UserError("not a run's record; delete the run to train it again")
+    for key, kind in _NEEDED.items():
+        if type(record.get(key)) is not kind:
+            raise UserError(f"`{key}` must be {kind.__name__}, not {record.get(key)!r}")
+    try:
+        checked_number(record.get("threshold", 0.5), "threshold", 0, 1)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    method, source, target = record["method"], record["source"], record.get("target")
+    if source not in SETS or target not in (None, *SETS) or target == source:
+        raise UserError(f"no such pair of sets: {source!r}, {target!r}")
+    if method in ("transfer", "dann") and target is None:
+        raise UserError(f"{method} needs a target")
+    if "split" in record:
+        if record["split"] not in SPLIT_NAMES:
+            raise UserError(f"`split` is one of {', '.join(SPLIT_NAMES)}, not {record['split']!r}")
+        return record["split"], True
+    labels, labelled = record["labels"], labelled_set(method, source, target)
+    frames = record["frames"].get(labelled)
+    if not isinstance(frames, int):
+        raise UserError(f"`frames` does not tell the length of {labelled}")
+    try:
+        part = labelled_split(labels, frames).name
+    except UserError as error:
+        raise UserError(f"{labels} labels are more than the paper's training frames, or none") from error
+    return part, labels == len(split(part, frames).train)
+
+
+def write_test_scores(
+    path: str | Path, scores: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray]
+) -> None:
+    """Check a run's scores and write its `scores.h5`, whole or not at all.
+
+    Args:
+        path: of the file.
+        scores: set -> (frames,) in [0, 1], NaN where a frame was not scored.
+        classes: set -> (frames,) MISS, MAYBE or HIT, for the same sets.
+
+    Raises:
+        UserError: the two do not fit each other, or hold other values.
+    """
+    for name in sorted({*scores, *classes}):
+        if name not in scores or name not in classes:
+            raise UserError(f"{name} has scores or labels, not both")
+        _check_scores(name, scores[name], classes[name])
+    write_scores(Path(path), scores, classes)
+
+
+def _check_scores(name: str, scores: np.ndarray, labels: np.ndarray) -> None:
+    if scores.ndim != 1 or scores.shape != labels.shape or not len(scores):
+        raise UserError(
+            f"{name}: {scores.shape} scores and {labels.shape} labels; give one of each for each frame"
+        )
+    if scores.dtype.kind != "f" or np.any((scores < 0) | (scores > 1)):
+        raise UserError(f"{name}: scores are floats from 0 to 1, or NaN")
+    if labels.dtype.kind not in "iu" or labels.min() < MISS or labels.max() > HIT:
+        raise UserError(f"{name}: labels are {MISS}, {MISS + 1} and {HIT}")
 
 
 def check_runs(runs: Iterable[TrainedRun]) -> None:
@@ -196,7 +212,8 @@ def check_runs(runs: Iterable[TrainedRun]) -> None:
     first: TrainedRun | None = None
     classes: dict[str, tuple[np.ndarray, TrainedRun]] = {}
     for run in runs:
-        twin = seen.setdefault(run.key, run)
+        about = (run.method, run.source, run.target, run.record["labels"], run.reduction)
+        twin = seen.setdefault((*about, run.variant, run.split, run.seed), run)
         if twin is not run:
             raise UserError(f"{twin.folder} and {run.folder} are of the same training; name one of them")
         first = first or run
@@ -207,6 +224,28 @@ def check_runs(runs: Iterable[TrainedRun]) -> None:
             known, other = classes.setdefault(name, (values, run))
             if not np.array_equal(known, values):
                 raise UserError(f"{other.folder} and {run.folder} have different labels of {name}")
+
+
+def runs_of(
+    runs: Iterable[TrainedRun], method: str, part: str, source: str, target: str | None = None
+) -> list[TrainedRun]:
+    """Find the runs, by seed, that trained as the paper's method does: on row-wise decompositions if `reduced`, else on frames.
+
+    Args:
+        runs: to choose from.
+        method: of the runs, see `TrainedRun`.
+        part: their split.
+        source: their first set.
+        target: their second set.
+    """
+    about = (method, part, source, target)
+    found = [r for r in runs if (r.method, r.split, r.source, r.target) == about and is_as_published(r)]
+    return sorted(found, key=lambda run: run.seed)
+
+
+def is_as_published(run: TrainedRun, variant: str = AS_PUBLISHED) -> bool:
+    """Tell whether a run's input is that of the paper's method, and differs from the paper's network in `variant` alone."""
+    return run.variant == variant and run.reduction == (RWD if run.method == "reduced" else None)
 
 
 def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, Any] | None:
@@ -237,46 +276,22 @@ def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, A
     )
 
 
-def test_figures(runs: Iterable[TrainedRun], tested: str, frames: FrameRange) -> Figures | None:
-    """Sum up the same test of several seeds; None where no run has been tested so."""
-    ordered = sorted(runs, key=lambda run: run.seed)
-    records = tuple(r for run in ordered if (r := cell_record(run, tested, frames)) is not None)
-    return Figures(records) if records else None
+def cell_records(runs: Iterable[TrainedRun], tested: str, frames: FrameRange) -> list[dict[str, Any]]:
+    """Sum up the tests of several runs on a range of a set, without those that were not tested so."""
+    records = (cell_record(run, tested, frames) for run in runs)
+    return [record for record in records if record is not None]
 
 
-def runs_of(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
-    """Find the runs that a published cell is compared with, by method, sets, split and input."""
-    return [
-        run
-        for run in runs
-        if (run.method, run.source, run.target, run.split)
-        == (cell.method, cell.source, cell.target, cell.split)
-        and is_as_published(run)
-    ]
+class Spread(NamedTuple):
+    """Mean and standard deviation over seeds, per cent; None where there is nothing to take it of."""
+
+    mean: float | None
+    deviation: float | None
 
 
-def is_as_published(run: TrainedRun, variant: str = AS_PUBLISHED) -> bool:
-    """Tell whether a run trained on what the paper's method does: RWD if `reduced`, else whole frames.
-
-    Args:
-        run: the run.
-        variant: what it is to differ in all the same, see `TrainedRun.variant`.
-    """
-    return run.variant == variant and (
-        run.reduction in _RWD if run.method == "reduced" else run.reduction is None
-    )
-
-
-def spot_counter_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
-    """Find the spot counters whose threshold was chosen on the labels that a cell's method may use for validation."""
-    labelled = cell.target if cell.method == "transfer" else cell.source
-    return [r for r in runs if (r.method, r.source, r.split) == ("spot_counter", labelled, cell.split)]
-
-
-def source_only_runs(runs: Iterable[TrainedRun], cell: PublishedCell) -> list[TrainedRun]:
-    """Find the source-only networks of a DANN's source: the 2D CNNs of Table 1."""
-    return [
-        run
-        for run in runs
-        if (run.method, run.split, run.source) == ("supervised", "full", cell.source) and is_as_published(run)
-    ]
+def spread(values: Sequence[float | None]) -> Spread:
+    """Take mean and sample standard deviation, the latter of two values or more; None if any value is."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return Spread(None, None)
+    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)

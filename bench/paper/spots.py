@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from sfxjax.data.labels import MISS
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import SPLIT_NAMES, split
 from sfxjax.files import atomic_folder, atomic_write_json
+from sfxjax.json_files import read_json
 from sfxjax.progress import progress
 from sfxjax.spots.classical import SPOT_THRESHOLD, choose_threshold, count_scores, count_set
+from sfxjax.training.run_folder import RESULTS, SCORES_FILE
 
-from .run_files import write_test_scores
-from .runs import RESULTS, SCORES
+from .runs import write_test_scores
 
 
 def run_spot_counter(
@@ -45,20 +45,17 @@ def run_spot_counter(
         with open_set(data, name) as frame_set:
             classes[name] = frame_set.labels
             simulated |= frame_set.simulated
-    folders = [runs / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
     frames = {name: len(labels) for name, labels in classes.items()}
-    about = {
-        "frames": frames,
-        "simulated": simulated,
-        "quick": quick,
-        "recipe": {"least_signal_to_noise": SPOT_THRESHOLD},
-    }
+    recipe = {"least_signal_to_noise": SPOT_THRESHOLD}
+    about = {"frames": frames, "simulated": simulated, "quick": quick, "recipe": recipe}
+    folders = [runs / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
     if all(_is_of(folder, about) for folder in folders):
         return folders
     counts, start = {}, time.monotonic()
     with progress("counting spots", sum(frames.values())) as advance:
         for name in names:
-            counts[name] = _count(data, name, advance)
+            with open_set(data, name) as frame_set:
+                counts[name] = count_set(frame_set, range(len(frame_set)), advance)
     rate = sum(frames.values()) / max(time.monotonic() - start, 1e-9)
     return write_spot_counters(runs, counts, classes, about | {"frames_per_second": round(rate, 1)})
 
@@ -81,41 +78,34 @@ def write_spot_counters(
         UserError: the validation frames of a split are all of one class.
     """
     folders = []
-    for name in counts:
-        for part in SPLIT_NAMES:
-            chosen = split(part, len(counts[name])).validation
-            labelled = slice(chosen.start, chosen.stop)
-            threshold = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
-            record = {
-                "method": "spot_counter",
-                "source": name,
-                "target": None,
-                "labels": len(chosen),
-                "split": part,
-                "reduction": None,
-                "seed": 0,
-                "spot_count_threshold": threshold,
-                "device": jax.local_devices()[0].device_kind,
-                "jax": jax.__version__,
-                **about,
-            }
-            folder = runs / f"spot_counter-{name}-{part}"
-            with atomic_folder(folder) as whole:
-                scores = {key: count_scores(values, threshold) for key, values in counts.items()}
-                write_test_scores(whole / SCORES, scores, classes)
-                atomic_write_json(whole / RESULTS, record)
-            folders.append(folder)
+    for name, part in ((name, part) for name in counts for part in SPLIT_NAMES):
+        chosen = split(part, len(counts[name])).validation
+        labelled = slice(chosen.start, chosen.stop)
+        threshold = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
+        record = {
+            "method": "spot_counter",
+            "source": name,
+            "target": None,
+            "labels": len(chosen),
+            "split": part,
+            "reduction": None,
+            "seed": 0,
+            "spot_count_threshold": threshold,
+            "device": jax.local_devices()[0].device_kind,
+            "jax": jax.__version__,
+            **about,
+        }
+        folders.append(runs / f"spot_counter-{name}-{part}")
+        with atomic_folder(folders[-1]) as whole:
+            scores = {key: count_scores(values, threshold) for key, values in counts.items()}
+            write_test_scores(whole / SCORES_FILE, scores, classes)
+            atomic_write_json(whole / RESULTS, record)
     return folders
-
-
-def _count(data: str | Path, name: str, advance: Callable[[int], None]) -> np.ndarray:
-    with open_set(data, name) as frame_set:
-        return count_set(frame_set, range(len(frame_set)), advance)
 
 
 def _is_of(folder: Path, about: Mapping[str, Any]) -> bool:
     try:
-        record = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        record = read_json(folder / RESULTS)
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and all(record.get(key) == value for key, value in about.items())

@@ -6,30 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sfxjax.training.published import PublishedCell
-
-from .runs import (
-    Figures,
-)
-
 NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A published cell and what stands beside it; None: not run.
-
-    Attributes:
-        cell: the published one.
-        ours: on the frames the paper tested.
-        same_frames: on the frames of `SAME_FRAMES`.
-        others: other methods on the frames the paper tested, by their titles.
-    """
-
-    cell: PublishedCell
-    ours: Figures | None
-    same_frames: Figures | None
-    others: dict[str, Figures | None]
 
 
 @dataclass(frozen=True)
@@ -52,6 +29,16 @@ class Table:
     notes: list[str] = field(default_factory=list)
     summaries: int = 0
 
+    @property
+    def single_rows(self) -> list[list[str]]:
+        """The rows above those that sum up."""
+        return self.rows[: len(self.rows) - self.summaries]
+
+    @property
+    def summary_rows(self) -> list[list[str]]:
+        """The rows that sum up."""
+        return self.rows[len(self.rows) - self.summaries :]
+
 
 def to_markdown(table: Table) -> str:
     """Write a table as Markdown, with its heading and notes."""
@@ -60,9 +47,8 @@ def to_markdown(table: Table) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
     lines = [f"### {table.heading}", "", line(table.columns), line("---" for _ in table.columns)]
-    plain = len(table.rows) - table.summaries
-    lines += [line(row) for row in table.rows[:plain]]
-    lines += [line(f"**{text}**" if text else "" for text in row) for row in table.rows[plain:]]
+    lines += map(line, table.single_rows)
+    lines += [line(f"**{text}**" if text else "" for text in row) for row in table.summary_rows]
     for note in table.notes:
         lines += ["", note]
     return "\n".join(lines) + "\n"
@@ -76,16 +62,14 @@ def to_html(table: Table) -> str:
         pairs = zip(texts, kinds, strict=True)
         return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for text, kind in pairs)
 
-    plain = len(table.rows) - table.summaries
-    body = [f"<tr>{line(row, 'td')}</tr>" for row in table.rows[:plain]]
-    body += [f'<tr class="sum">{line(row, "td")}</tr>' for row in table.rows[plain:]]
     mark = f' id="{html.escape(table.key)}"' if table.key else ""
     return "\n".join(
         [
             f"<h2{mark}>{html.escape(table.heading)}</h2>" if table.heading else "",
             f'<div class="wide"><table><thead><tr>{line(table.columns, "th")}</tr></thead>',
             "<tbody>",
-            *body,
+            *(f"<tr>{line(row, 'td')}</tr>" for row in table.single_rows),
+            *(f'<tr class="sum">{line(row, "td")}</tr>' for row in table.summary_rows),
             "</tbody></table></div>",
             *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
         ]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sfxjax.data.labels import MISS
-from sfxjax.training.published import SETS, Pair, frame_range
+from sfxjax.evaluation.metrics import count, threshold_at_recall
+from sfxjax.training.published import SETS, Pair
 
 from .drawing import new_figure, save
 from .methods import (
     METHODS,
     TEST_FRAMES,
     Method,
-    precision_curve,
+    mean_of,
     published_mean,
     published_pairs,
-    published_precision,
-    records_of_method,
+    runs_of_method,
 )
-from .runs import AS_PUBLISHED, METRICS, TrainedRun
-from .tables import describe
+from .runs import AS_PUBLISHED, TrainedRun
+from .tables import describe_runs
 
 DRAWN_RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5
@@ -54,50 +53,36 @@ _METRIC_TITLES = {
     "balanced_accuracy": "balanced accuracy (%)",
 }
 
-_FIGURES: dict[str, Callable[[Pair], float]] = {
-    "recall": lambda pair: pair.recall,
-    "miss_accuracy": lambda pair: pair.miss_accuracy,
-    "balanced_accuracy": lambda pair: (pair.recall + pair.miss_accuracy) / 2,
-}
-
 
 def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
     """Draw precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
 
     A curve is the mean over a method's pairs and seeds, on frames 1601-2000 of the set. The paper gives no precision: its
     points are the precision that its recall and its accuracy on misses have among the frames the curves are of.
-
-    Args:
-        runs: all there are.
-        path: of the PNG.
     """
     figure = new_figure(14, 6.3)
     panels = figure.subplots(1, len(SETS), sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axis, tested in zip(panels, SETS, strict=True):
-        classes = _class_counts(runs, tested)
+        labels = next((both[0] for run in runs if (both := run.tested(tested, TEST_FRAMES))), None)
         for key, method in METHODS.items():
             if method.variant != AS_PUBLISHED:
                 continue
-            look = {"color": _COLOURS[key], "linestyle": "-" if method.own else "--"}
+            colour = _COLOURS[key]
             curve = precision_curve(runs, method, tested, DRAWN_RECALLS)
             if curve is not None:
-                (handles[method.title],) = axis.plot(100 * DRAWN_RECALLS, 100 * curve, linewidth=1.5, **look)
-                at = _operating_point(runs, method, tested)
-                axis.plot(
-                    *at, "o", color=_COLOURS[key], markersize=6, fillstyle="full" if method.own else "none"
-                )
-            if classes is not None:
-                for pair, _ in published_pairs(method, tested):
-                    precision = 100 * published_precision(pair, *classes)
-                    axis.plot(
-                        pair.recall,
-                        precision,
-                        "D",
-                        markersize=5,
-                        markerfacecolor="none",
-                        markeredgecolor=_COLOURS[key],
-                    )
+                style = {"linestyle": "-" if method.own else "--", "linewidth": 1.5, "color": colour}
+                (handles[method.title],) = axis.plot(100 * DRAWN_RECALLS, 100 * curve, **style)
+                means = [mean_of(runs, method, metric, (tested,)) for metric in ("recall", "precision")]
+                fill = "full" if method.own else "none"
+                at = [mean.value if mean else np.nan for mean in means]
+                axis.plot(*at, "o", color=colour, markersize=6, fillstyle=fill)
+            if labels is None:
+                continue
+            for pair in published_pairs(method, tested):
+                precision = 100 * published_precision(pair, int(labels.sum()), int((~labels).sum()))
+                style = {"markersize": 5, "markerfacecolor": "none", "markeredgecolor": colour}
+                axis.plot(pair.recall, precision, "D", **style)
         axis.set_title(tested, fontsize=11)
         axis.set_xlabel("recall (%)")
         axis.grid(alpha=0.25)
@@ -106,11 +91,42 @@ def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9)
     figure.suptitle(
-        f"{describe(runs)}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the paper, "
-        "on CXIDB 76.\nDashed: no label of the tested set.",
+        f"{describe_runs(runs)}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the "
+        "paper, on CXIDB 76.\nDashed: no label of the tested set.",
         fontsize=11,
     )
     save(figure, path)
+
+
+def precision_curve(
+    runs: Iterable[TrainedRun], method: Method, tested: str, recalls: np.ndarray
+) -> np.ndarray | None:
+    """Return the precision at each recall, the mean over a method's runs on a set; None where there is none."""
+    both = [run.tested(tested, TEST_FRAMES) for run in runs_of_method(runs, method, tested)]
+    curves = [precision_at_recall(*pair, recalls) for pair in both if pair is not None and pair[0].any()]
+    return np.mean(curves, axis=0) if curves else None
+
+
+def precision_at_recall(labels: np.ndarray, scores: np.ndarray, recalls: np.ndarray) -> np.ndarray:
+    """Return the precision at the highest threshold that reaches each recall.
+
+    Args:
+        labels: (frames,) bool, with at least one positive frame.
+        scores: (frames,).
+        recalls: (n,), above 0, at most 1.
+
+    Returns:
+        (n,) between 0 and 1.
+    """
+    thresholds = [threshold_at_recall(labels, scores, float(recall)) for recall in recalls]
+    counts = [count(labels, scores, threshold) for threshold in thresholds if threshold is not None]
+    return np.array([found.precision.value for found in counts], np.float64)
+
+
+def published_precision(pair: Pair, positives: int, negatives: int) -> float:
+    """Tell the precision that recall and accuracy on Miss would give among so many positive and negative frames."""
+    kept, wrong = pair.recall * positives, (100 - pair.miss_accuracy) * negatives
+    return kept / (kept + wrong) if kept + wrong else 1.0
 
 
 def draw_overview(record: Mapping[str, Any], path: Path) -> None:
@@ -123,24 +139,25 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
         path: of the PNG.
     """
     figure = new_figure(13, 5.4)
-    panels = figure.subplots(1, len(METRICS), sharey=True)
+    panels = figure.subplots(1, len(_METRIC_TITLES), sharey=True)
     places = np.arange(len(METHODS))[::-1]
     lowest = 100.0
-    for axis, metric in zip(panels, METRICS, strict=True):
+    for axis, (metric, title) in zip(panels, _METRIC_TITLES.items(), strict=True):
         for place, (key, method) in zip(places, METHODS.items(), strict=True):
-            mean, paper = record["means"][key].get(metric), published_mean(method, _FIGURES[metric])
+            colour, mean = _COLOURS[key], record["means"][key].get(metric)
+            paper = published_mean(method, metric)
             if mean is not None:
-                look = {"color": _COLOURS[key], "markersize": 8, "capsize": 3, "zorder": 3}
                 of_sets = list(mean["sets"].values())
-                axis.plot(of_sets, [place] * len(of_sets), ".", color=_COLOURS[key], alpha=0.55, markersize=7)
+                axis.plot(of_sets, [place] * len(of_sets), ".", color=colour, alpha=0.55, markersize=7)
                 if mean["value"] is not None:
+                    look = {"color": colour, "markersize": 8, "capsize": 3, "zorder": 3}
                     axis.errorbar(mean["value"], place, xerr=mean["deviation"], fmt="o", **look)
-                lowest = min([lowest, *of_sets, mean["value"] or lowest])
+                lowest = min([lowest, *of_sets])
             if paper is not None:
                 look = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 6, "zorder": 4}
                 axis.plot(paper, place + 0.28, "D", **look)
                 lowest = min(lowest, paper)
-        axis.set_xlabel(_METRIC_TITLES[metric])
+        axis.set_xlabel(title)
         axis.grid(axis="x", alpha=0.25)
         axis.axhline(sum(not method.own for method in METHODS.values()) - 0.5, color="0.75", linewidth=0.8)
     for axis in panels:
@@ -152,23 +169,3 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
         fontsize=11,
     )
     save(figure, path)
-
-
-def _operating_point(runs: Sequence[TrainedRun], method: Method, tested: str) -> tuple[float, float]:
-    records = records_of_method(runs, method, tested)
-    recall, precision = (
-        np.mean(
-            [record[key]["percent"] for record in records if record[key]["percent"] is not None] or [np.nan]
-        )
-        for key in ("recall", "precision")
-    )
-    return float(recall), float(precision)
-
-
-def _class_counts(runs: Sequence[TrainedRun], tested: str) -> tuple[int, int] | None:
-    for run in runs:
-        if tested in run.classes:
-            chosen = frame_range(TEST_FRAMES, len(run.classes[tested]))
-            positive = run.classes[tested][chosen.start : chosen.stop] != MISS
-            return int(positive.sum()), int((~positive).sum())
-    return None

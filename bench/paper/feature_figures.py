@@ -1,0 +1,205 @@
+"""The paper's Figures 9 and 10: the features of DANN and of the source-only network, and DANN's learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfxjax.data.labels import LABEL_WORDS
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
+from sfxjax.training.config import RunConfig
+from sfxjax.training.data import PreparedSet
+from sfxjax.training.figures import plot_learning_curves
+from sfxjax.training.published import frame_range
+from sfxjax.training.run import train
+from sfxjax.training.scores import read_log
+
+from .drawing import BLUE, RED, new_figure, save
+from .runs import AS_PUBLISHED, TrainedRun, runs_of
+
+SHOWN_TARGET = "LO19"
+# Frames of one class and set in a panel of Fig. 9.
+MOST_POINTS = 400
+FOLDS = 5
+
+
+class DrawnPanel(NamedTuple):
+    """One panel of Fig. 9: how well a linear classifier tells source from target features, per cent; None: too few frames."""
+
+    network: str
+    label: int
+    told_apart: float | None
+
+
+def draw_runs(
+    runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
+) -> dict[str, Any]:
+    """Draw Figures 9 and 10 as far as the runs allow.
+
+    Args:
+        runs: all there are.
+        plans: of the runs, by folder.
+        sets: the prepared sets.
+        folder: for the pictures, `figure9.png` and `figure10.png`.
+
+    Returns:
+        Empty where one is missing, else `told_apart`, per cent by network and class of ten frames or more, and
+        `late_accuracy`, the least and the greatest of the `label` and the `domain` classifier after a third of the epochs,
+        per cent.
+    """
+    adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
+    if not adapted:
+        return {}
+    dann = min(adapted, key=lambda run: (run.target != SHOWN_TARGET, run.source, run.seed))
+    log = read_log(dann.folder)
+    title = f"{'simulated sets: ' * dann.simulated}DANN {dann.source} -> {dann.target}"
+    plot_learning_curves(log, dann.record["epoch_kept"], title, folder / "figure10.png")
+    alone = [run for run in runs_of(runs, "supervised", "full", dann.source) if run.seed == dann.seed]
+    if not alone:
+        return {}
+    # The last fifth of both sets, which neither network was trained or validated on.
+    pair = [sets[dann.source], sets[str(dann.target)]]
+    places = [np.asarray(frame_range("last", len(each))) for each in pair]
+    features = {}
+    for network, run in (("source-only CNN", alone[0]), ("DANN", dann)):
+        # Of a finished training this reads the epoch kept; a model on disk has the statistics of one domain alone.
+        models = train(plans[run.folder], {s.name: s for s in pair}, run.folder / "checkpoints").models
+        features[network] = [
+            features_of(models[each.name], each.masked[None][own])
+            for each, own in zip(pair, places, strict=True)
+        ]
+    classes = [each.labels[own] for each, own in zip(pair, places, strict=True)]
+    names = (dann.source, str(dann.target))
+    panels = draw_features(features, classes, folder / "figure9.png", names=names, simulated=dann.simulated)
+    apart: dict[str, dict[str, float]] = {network: {} for network in features}
+    for panel in panels:
+        if panel.told_apart is not None:
+            apart[panel.network][LABEL_WORDS[panel.label].lower()] = panel.told_apart
+    if not all(apart.values()):
+        return {}
+    late = {
+        key: [100 * line[f"{key}_accuracy"] for line in log[len(log) // 3 :]] for key in ("label", "domain")
+    }
+    return {
+        "told_apart": apart,
+        "late_accuracy": {key: [min(values), max(values)] for key, values in late.items()},
+    }
+
+
+def features_of(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
+    """Compute the features that a model's label classifier sees, (n, features), of (n, ...) maps."""
+    return np.asarray(_features(model.variables, maps, model.config))
+
+
+@partial(jax.jit, static_argnames="config")
+def _features(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) -> jax.Array:
+    return HitClassifier(config).apply(variables, maps.astype(jnp.float32), method="features")  # type: ignore[return-value]
+
+
+def told_apart(source: np.ndarray, target: np.ndarray, seed: int = 0) -> float | None:
+    """Measure how well a linear classifier tells source from target features.
+
+    Args:
+        source: (n, k) features.
+        target: (m, k) features.
+        seed: of the division into folds.
+
+    Returns:
+        The balanced accuracy of a logistic regression with both domains weighted alike, on frames it was not fitted to, the
+        mean of five folds, per cent: 50 where the features overlap perfectly. None with fewer than 10 frames of either.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if min(len(source), len(target)) < 2 * FOLDS:
+        return None
+    features = np.concatenate([source, target])
+    domain = np.repeat([0, 1], [len(source), len(target)])
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    scores = cross_val_score(classifier, features, domain, cv=folds, scoring="balanced_accuracy")
+    return 100 * float(np.mean(scores))
+
+
+def draw_features(
+    features: Mapping[str, Sequence[np.ndarray]],
+    classes: Sequence[np.ndarray],
+    path: Path,
+    *,
+    names: tuple[str, str],
+    simulated: bool,
+    seed: int = 0,
+) -> list[DrawnPanel]:
+    """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).
+
+    The number under a panel is measured on the features themselves, see `told_apart`; the embedding only shows them.
+
+    Args:
+        features: title of a network, such as `DANN` -> features (n, k) of source frames and (m, k) of target frames.
+        classes: MISS, MAYBE or HIT of the source frames (n,) and of the target frames (m,).
+        path: of the PNG.
+        names: of the source and the target set.
+        simulated: whether either is a simulated set.
+        seed: of the choice of frames, the embedding and the folds.
+
+    Returns:
+        The panels' numbers, in the order drawn.
+    """
+    figure = new_figure(11, 3.9 * len(features) + 0.7)
+    rows = figure.subplots(len(features), len(LABEL_WORDS), squeeze=False)
+    panels = []
+    for (network, domains), row in zip(features.items(), rows, strict=True):
+        for label, axis in enumerate(row):
+            chosen = [part[labels == label] for part, labels in zip(domains, classes, strict=True)]
+            panel = DrawnPanel(network, label, told_apart(chosen[0], chosen[1], seed))
+            panels.append(panel)
+            rng = np.random.default_rng(seed)
+            _scatter(axis, [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen], seed)
+            number = "too few frames" if panel.told_apart is None else f"told apart: {panel.told_apart:.1f} %"
+            axis.set_xlabel(f"{number}\n{len(chosen[0])} + {len(chosen[1])} frames", fontsize=10)
+            title = f"({'abcdef'[len(panels) - 1]}) {network}, {LABEL_WORDS[label].lower()}"
+            axis.set_title(title, fontsize=11)
+            axis.set(xticks=[], yticks=[])
+    source, target = names
+    figure.suptitle(
+        f"{'simulated sets: ' * simulated}t-SNE of features, {source} (source, red circles) and {target} (target, blue "
+        "crosses).\nUnder each panel: how well a linear classifier tells the two sets apart by the features; 50 % is perfect "
+        "overlap."
+    )
+    save(figure, path)
+    return panels
+
+
+def _scatter(axis: Any, points: Sequence[np.ndarray], seed: int) -> None:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    number = sum(map(len, points))
+    if number < 5:
+        return
+    values = np.concatenate(points).astype(np.float64)
+    values = (values - values.mean(0)) / np.maximum(values.std(0), 1e-9)
+    near = min(30, (number - 1) / 3)
+    # The exact method: the other one's tree overruns the stack where points coincide, as those of a poor network do.
+    # One thread: several wait for one another more than they work, badly so on a busy machine.
+    with threadpool_limits(1):
+        embedding = TSNE(2, perplexity=near, method="exact", init="random", random_state=seed)
+        plane = embedding.fit_transform(values)
+    source = np.arange(number) < len(points[0])
+    # In random order, so that neither set lies on top.
+    order = np.random.default_rng(seed).permutation(number)
+    circles = {"marker": "o", "s": 13, "facecolors": "none", "edgecolors": RED, "linewidths": 0.8}
+    crosses = {"marker": "x", "s": 15, "color": BLUE, "linewidths": 0.9}
+    for own, look in ((source, circles), (~source, crosses)):
+        some = plane[order][own[order]]
+        axis.scatter(some[:, 0], some[:, 1], alpha=0.75, **look)
