@@ -112,7 +112,7 @@ def test_a_regression_is_fitted_to_the_first_labels_alone() -> None:
 
 
 def test_what_was_not_measured_is_not_tested(tmp_path: Path) -> None:
-    found = [*outlook(tmp_path), *feature_findings(None), *plain_network(None), *speed_findings(None)]
+    found = [*outlook(tmp_path), *feature_findings(None), *plain_network(tmp_path), *speed_findings(tmp_path)]
     assert {finding.verdict for finding in found} == {NOT_RUN}
 
 

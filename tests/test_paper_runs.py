@@ -136,9 +136,7 @@ def test_the_split_is_told_by_the_number_of_labels(labels, frames, split, publis
     folder = make_run(tmp_path, "supervised", "LN83", frames=frames, more={"labels": labels})
     run = read_run(folder)
     assert (run.split, run.variant == AS_PUBLISHED) == (split, published)
-    filled = [
-        row for number in (1, 2) for row in table_rows(number, [run]) if row.columns["ours"] is not None
-    ]
+    filled = [row for number in (1, 2) for row in table_rows(number, [run]) if row["ours"] is not None]
     assert bool(filled) is published
 
 

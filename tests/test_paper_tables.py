@@ -39,7 +39,6 @@ from bench.paper.tables import (
     measured_table,
     paper_table,
     recall_table,
-    row_record,
     seed_spread,
     summary_table,
     table_rows,
@@ -59,36 +58,36 @@ def runs(tmp_path_factory) -> list:
 @pytest.mark.parametrize("number", TABLES)
 def test_every_row_has_its_own_runs(runs, number: int) -> None:
     rows = table_rows(number, runs)
-    assert [row.cell for row in rows] == cells(number)
-    for row in rows:
-        cell = row.cell
-        assert [record["seed"] for record in row.columns["ours"]] == [0, 1]
+    published = [cell._asdict() | {"published": cell.published._asdict()} for cell in cells(number)]
+    assert [{key: row[key] for key in published[0]} for row in rows] == published
+    for row, cell in zip(rows, cells(number), strict=True):
+        assert [record["seed"] for record in row["ours"]] == [0, 1]
         chosen = {"last": LAST, "after_few": AFTER_FEW, "all": slice(0, 200)}[cell.frames]
         truth = classes()[cell.tested][chosen] > 0
-        for record, seed in zip(row.columns["ours"], (0, 1), strict=True):
+        for record, seed in zip(row["ours"], (0, 1), strict=True):
             run = one(runs, cell.method, cell.source, cell.target, cell.split, seed)
             called = run.scores[cell.tested][chosen] >= 0.5
             assert record["recall"]["percent"] == pytest.approx(100 * recall_score(truth, called))
-        values = [record["balanced_accuracy"]["percent"] for record in row.columns["ours"]]
-        assert seed_spread(row.columns["ours"], "balanced_accuracy") == (
+        values = [record["balanced_accuracy"]["percent"] for record in row["ours"]]
+        assert seed_spread(row["ours"], "balanced_accuracy") == (
             np.mean(values),
             pytest.approx(np.std(values, ddof=1)),
         )
         labelled = cell.target if cell.method == "transfer" else cell.source
-        (record,) = row.columns["spot counter"]
+        (record,) = row["spot counter"]
         assert (record["source"], record["split"], record["tested"]) == (labelled, cell.split, cell.tested)
         if number == 5:
-            assert {r["source"] for r in row.columns["source-only CNN"]} == {cell.source}
-        json.dumps(row_record(row), allow_nan=False)
+            assert {r["source"] for r in row["source-only CNN"]} == {cell.source}
+        json.dumps(row, allow_nan=False)
 
 
 def test_rows_on_the_same_frames(runs) -> None:
     carried = table_rows(7, runs)
-    assert {(r["first"], r["last"]) for row in carried for r in row.columns["same_frames"]} == {(1, 200)}
+    assert {(r["first"], r["last"]) for row in carried for r in row["same_frames"]} == {(1, 200)}
     for number in (2, 3, 4, 5):
         rows = table_rows(number, runs)
-        assert {(r["first"], r["last"]) for row in rows for r in row.columns["same_frames"]} == {(161, 200)}
-    assert all(row.columns["same_frames"] is None for row in table_rows(1, runs))
+        assert {(r["first"], r["last"]) for row in rows for r in row["same_frames"]} == {(161, 200)}
+    assert all(row["same_frames"] is None for row in table_rows(1, runs))
 
 
 def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
@@ -98,8 +97,8 @@ def test_other_inputs_do_not_fill_the_papers_cells(tmp_path: Path) -> None:
         make_run(tmp_path, "supervised", "LN83", reduction="row_wise_decomposition"),
     ]
     found = [read_run(folder) for folder in made]
-    assert all(row.columns["ours"] is None for number in (4, 5, 7) for row in table_rows(number, found))
-    assert all(row.columns["source-only CNN"] is None for row in table_rows(5, found))
+    assert all(row["ours"] is None for number in (4, 5, 7) for row in table_rows(number, found))
+    assert all(row["source-only CNN"] is None for row in table_rows(5, found))
     assert all(not runs_of_method(found, method, s) for method in METHODS.values() for s in SETS)
 
 
@@ -107,13 +106,13 @@ def test_source_only_networks_are_those_of_table_1(tmp_path: Path) -> None:
     alone = read_run(make_run(tmp_path, "supervised", "LN83"))
     few = read_run(make_run(tmp_path, "supervised", "LN83", labels=200))
     rows = table_rows(5, [alone, few])
-    on_pair = next(row for row in rows if (row.cell.source, row.cell.target) == ("LN83", "LO19"))
-    on_other = next(row for row in rows if row.cell.source == "LN84")
-    (record,) = on_pair.columns["source-only CNN"]
+    on_pair = next(row for row in rows if (row["source"], row["target"]) == ("LN83", "LO19"))
+    on_other = next(row for row in rows if row["source"] == "LN84")
+    (record,) = on_pair["source-only CNN"]
     assert (record["source"], record["split"], record["labels"]) == ("LN83", "full", alone.record["labels"])
-    assert runs_of([alone, few], "supervised", "full", "LN83") == [alone]
-    assert on_other.columns["source-only CNN"] is None
-    assert on_pair.columns["ours"] is on_pair.columns["spot counter"] is None
+    assert runs_of([alone, few], method="supervised", split="full", source="LN83") == [alone]
+    assert on_other["source-only CNN"] is None
+    assert on_pair["ours"] is on_pair["spot counter"] is None
     assert runs_of_method([alone, few], METHODS["source_only"], "LO19") == [alone]
 
 
@@ -309,7 +308,7 @@ def test_a_row_of_table_3(runs) -> None:
     assert table.rows[0][5] == f"{np.mean(balanced):.1f} ± {np.std(balanced, ddof=1):.1f}"
     assert table.rows[0][6] == "2"
     summary = table.rows[-1]
-    every = [seed_spread(r.columns["ours"], "recall").mean for r in table_rows(3, runs)]
+    every = [seed_spread(r["ours"], "recall").mean for r in table_rows(3, runs)]
     assert summary[0] == "mean, all rows"
     assert summary[4].startswith(f"{np.mean(every):.1f} / ")
     assert summary[2] == f"{np.mean([c.published.recall for c in cells(3)]):.2f} / 93.34"
@@ -317,7 +316,7 @@ def test_a_row_of_table_3(runs) -> None:
 
 def test_one_seed_is_shown_with_its_interval(runs) -> None:
     single = [run for run in runs if run.seed == 0]
-    (record,) = table_rows(2, single)[0].columns["ours"]
+    (record,) = table_rows(2, single)[0]["ours"]
     text = paper_table(2, single).rows[0][5]
     low, high = (record["balanced_accuracy"][key] for key in ("low", "high"))
     assert text == f"{record['balanced_accuracy']['percent']:.1f} ({low:.1f}-{high:.1f})"

@@ -50,7 +50,7 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         stored: folder with the records of experiments and benchmarks; what is missing there is not tested.
     """
     few, transfer, reduced, loss, dann, fewer, transfer_fewer, loss_lcn, dann_lcn = _of_runs(record)
-    plain = plain_network(read_stored(stored, "plain"))
+    plain = plain_network(stored)
     by_rates = partial(judged_by_rates, record["means"])
     supervised = published_rates("supervised").balanced
     lowest = min(published_rates(key).balanced for key in MEASURED_METHODS)
@@ -94,7 +94,7 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         ),
         _vectors(record),
         reduced,
-        *speed_findings(read_stored(stored, "throughput-h200")),
+        *speed_findings(stored),
         dann,
         dann_lcn,
         plain[3],

@@ -55,14 +55,15 @@ def draw_runs(
         `late_accuracy`, the least and the greatest of the `label` and the `domain` classifier after a third of the epochs,
         per cent.
     """
-    adapted = [run for run in runs if run.method == "dann" and run.variant == AS_PUBLISHED]
+    adapted = runs_of(runs, method="dann", variant=AS_PUBLISHED)
     if not adapted:
         return {}
-    dann = min(adapted, key=lambda run: (run.target != SHOWN_TARGET, run.source, run.seed))
+    dann = min(adapted, key=lambda run: run.target != SHOWN_TARGET)
     log = read_log(dann.folder)
     title = f"{'simulated sets: ' * dann.simulated}DANN {dann.source} -> {dann.target}"
     plot_learning_curves(log, dann.record["epoch_kept"], title, folder / "figure10.png")
-    alone = [run for run in runs_of(runs, "supervised", "full", dann.source) if run.seed == dann.seed]
+    like = {"source": dann.source, "seed": dann.seed, "variant": AS_PUBLISHED}
+    alone = runs_of(runs, method="supervised", split="full", **like)
     if not alone:
         return {}
     # The last fifth of both sets, which neither network was trained or validated on.

@@ -1,33 +1,30 @@
 """Table 6 measured: what each of the paper's three weakly supervised methods takes, from frames to a trained network.
 
-    python -m bench.paper.measured --method dann --data DIR --json FILE
-
-does one method in a process of its own, so that its peak of memory is its own; `measure_methods` does all three.
+Each method is measured in a process of its own, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import jax
 from scipy.special import expit
 
-from sfxjax.command_line import new_parser
 from sfxjax.data.batches import CropBatch
 from sfxjax.data.labels import MISS
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
-from sfxjax.errors import UserError, run_main
+from sfxjax.errors import UserError
 from sfxjax.evaluation.metrics import count
-from sfxjax.files import atomic_write_json
-from sfxjax.json_files import read_json
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
@@ -68,24 +65,25 @@ def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -
         What `bench.paper.tables.measured_table` lays out.
 
     Raises:
-        UserError: a method fails; its output is in the message.
+        UserError: a method cannot be measured, or its process was killed.
     """
     found: dict[str, Any] = {}
     for method in MEASURED_METHODS:
-        with tempfile.TemporaryDirectory() as scratch:
-            out = Path(scratch) / "measured.json"
-            command = [sys.executable, "-m", "bench.paper.measured", "--method", method]
-            command += ["--data", str(folder), "--json", str(out), *["--quick"] * quick]
-            # The device's memory is shared with this process, and what is taken beforehand would count as used.
-            environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-            if done.returncode:
-                last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-                raise UserError(f"measuring {method} failed: {' '.join(last)}")
-            found[method] = read_json(out)
+        with ProcessPoolExecutor(1, get_context("spawn"), _begin) as process:
+            try:
+                found[method] = process.submit(measure_method, method, folder, quick).result()
+            except BrokenProcessPool as error:
+                raise UserError(f"measuring {method} was killed, perhaps for want of memory") from error
         advance(1)
     about = {key: found["dann"][key] for key in ("device", "simulated")}
     return found | about | {"quick": quick, "notes": list(NOTES)}
+
+
+def _begin() -> None:
+    """Prepare a process that measures: its device's memory is shared, and its output would disturb the other's."""
+    # What is taken beforehand would count as used.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
@@ -153,18 +151,3 @@ def _speed(model: TrainedModel, data: Path) -> float:
         return [scores.scores for _, scores in screener.score_batches(batches)]
 
     return round(time_calls(Timed(score, [batches], frames), SECONDS).median, 1)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = new_parser("bench.paper.measured", "One method of Table 6, measured.")
-    parser.add_argument("--method", choices=MEASURED_METHODS, required=True)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the sets")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the record")
-    parser.add_argument("--quick", action="store_true", help="fewer epochs")
-    chosen = parser.parse_args(arguments)
-    atomic_write_json(chosen.json, measure_method(chosen.method, chosen.data, chosen.quick))
-
-
-if __name__ == "__main__":
-    sys.exit(run_main(main))

@@ -21,8 +21,8 @@ from .runs import (
     NORMALISED,
     TrainedRun,
     cell_records,
-    is_as_published,
     labelled_set,
+    runs_of,
     spread,
 )
 
@@ -55,6 +55,13 @@ class Method:
     def own(self) -> bool:
         """Whether it is tested on the set its labels are from, or on another one."""
         return self.labels != "none"
+
+    def fits(self, of: TrainedRun | PublishedCell, tested: str) -> bool:
+        """Tell whether a run's or a cell's network is of this method, and to be tested on a set."""
+        own = labelled_set(of.method, of.source, of.target) == tested
+        same = (of.method, of.split, own) == (self.method, self.split, self.own)
+        # Of several sets a DANN is tested on its own target alone.
+        return same and (own or of.target in (None, tested))
 
 
 _CNN, _RWD, _LCN = "2D CNN", "RWD and 1D CNN", "LCN units"
@@ -129,23 +136,7 @@ def figure_of(record: dict[str, Any], metric: str) -> float | None:
 
 def runs_of_method(runs: Iterable[TrainedRun], method: Method, tested: str) -> list[TrainedRun]:
     """Find a method's runs that are to be tested on a set."""
-
-    def fits(run: TrainedRun) -> bool:
-        if (run.method, run.split) != (method.method, method.split):
-            return False
-        own = labelled_set(run.method, run.source, run.target) == tested
-        # Of several sets a DANN is tested on its own target alone.
-        of_pair = own or run.target in (None, tested)
-        return own == method.own and of_pair and is_as_published(run, method.variant)
-
-    return sorted(filter(fits, runs), key=lambda run: (run.source, run.seed))
-
-
-def records_of_method(
-    runs: Iterable[TrainedRun], method: Method, tested: str, frames: FrameRange = TEST_FRAMES
-) -> list[dict[str, Any]]:
-    """Sum up every run of a method on a set, see `bench.paper.runs.cell_record`."""
-    return cell_records(runs_of_method(runs, method, tested), tested, frames)
+    return [run for run in runs_of(runs, variant=method.variant) if method.fits(run, tested)]
 
 
 def mean_of(
@@ -170,7 +161,7 @@ def mean_of(
     # tested set -> (source, target) -> seed -> figure
     by_set: dict[str, dict[tuple[str, str | None], dict[int, float]]] = {tested: {} for tested in sets}
     for tested, pairs in by_set.items():
-        for record in records_of_method(runs, method, tested, frames):
+        for record in cell_records(runs_of_method(runs, method, tested), tested, frames):
             figure = figure_of(record, metric)
             if figure is None:
                 return None
@@ -208,19 +199,10 @@ def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
 
 def published_pairs(method: Method, tested: str) -> list[Pair]:
     """Find the paper's figures of a method on a set; with fewer labels it has none."""
-
-    def fits(cell: PublishedCell) -> bool:
-        own = labelled_set(cell.method, cell.source, cell.target) == tested
-        return (
-            (cell.method, cell.split, cell.tested) == (method.method, method.split, tested)
-            and own == method.own
-            # The 2D networks of Table 7 are those of Table 1.
-            and (cell.table, cell.method) != (7, "supervised")
-        )
-
-    if method.variant == FEWER:
-        return []
-    return [cell.published for table in TABLES for cell in cells(table) if fits(cell)]
+    # The 2D networks of Table 7 are those of Table 1.
+    tables = [number for number in TABLES if (number, method.method) != (7, "supervised")]
+    found = [cell for number in tables for cell in cells(number) if cell.tested == tested]
+    return [cell.published for cell in found if method.fits(cell, tested) and method.variant != FEWER]
 
 
 def published_mean(method: Method, metric: str) -> float | None:
@@ -230,10 +212,9 @@ def published_mean(method: Method, metric: str) -> float | None:
         method: the method.
         metric: one of `METRICS`; the balanced accuracy is the mean of the two others.
     """
-    by_set = [[published_figure(pair, metric) for pair in published_pairs(method, name)] for name in SETS]
+
+    def figure(pair: Pair) -> float:
+        return sum(pair) / 2 if metric == "balanced_accuracy" else getattr(pair, metric)
+
+    by_set = [[figure(pair) for pair in published_pairs(method, name)] for name in SETS]
     return float(np.mean([np.mean(values) for values in by_set])) if all(by_set) else None
-
-
-def published_figure(pair: Pair, metric: str) -> float:
-    """Return one of `METRICS` of a published pair of figures, per cent."""
-    return sum(pair) / 2 if metric == "balanced_accuracy" else getattr(pair, metric)

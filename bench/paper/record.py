@@ -22,7 +22,6 @@ from .tables import (
     measured_table,
     paper_table,
     recall_table,
-    row_record,
     summary_table,
     table_rows,
 )
@@ -49,8 +48,7 @@ def record_of(
         UserError: the runs cannot stand in one table.
     """
     check_runs(runs)
-    rows = {number: table_rows(number, runs) for number in TABLES}
-    numbered = {number: paper_table(number, runs, some) for number, some in rows.items()}
+    numbered = {number: paper_table(number, runs) for number in TABLES}
     made = _made(runs, numbered)
     numbered[MEASURED_TABLE] = measured_table(measured or {}, runs)
     layout = [summary_table(runs), *(numbered[number] for number in sorted(numbered)), recall_table(runs)]
@@ -66,7 +64,7 @@ def record_of(
         "counter": spot_counter_line(runs),
         "means": means,
         "layout": [asdict(table) for table in layout],
-        "tables": {f"table{number}": [row_record(row) for row in some] for number, some in rows.items()},
+        "tables": {f"table{number}": table_rows(number, runs) for number in TABLES},
         "table6": measured,
     }
 

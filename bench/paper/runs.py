@@ -25,8 +25,9 @@ from sfxjax.training.published import SETS, FrameRange, frame_range
 from sfxjax.training.run_folder import RESULTS, SCORES_FILE
 from sfxjax.training.scores import read_scores, write_scores
 
-# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels.
-AS_PUBLISHED, NORMALISED, FEWER = "", "normalised", "fewer"
+# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels, in
+# what it reads.
+AS_PUBLISHED, NORMALISED, FEWER, OTHER_INPUT = "", "normalised", "fewer", "other_input"
 RWD = "row_wise_decomposition"
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
 _NEEDED = {
@@ -55,7 +56,8 @@ class TrainedRun:
         simulated: whether any of the frames were simulated.
         quick: whether it was trained with fewer frames or epochs than the full comparison.
         split: `full` or `few` of `sfxjax.data.splits`, that the set with labels was cut by.
-        variant: how it differs from the paper's network: `FEWER` labels, frames as `NORMALISED`, or not, `AS_PUBLISHED`.
+        variant: how it differs from the paper's network: in its number of labels, `FEWER`; in frames as `NORMALISED`; in that
+            it reads other vectors than row-wise decompositions, or frames, `OTHER_INPUT`; or not, `AS_PUBLISHED`.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
     """
@@ -121,7 +123,13 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
                 )
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    normalised = not record["recipe"].get("base", {}).get("noise_normalised", True)
+    variant = AS_PUBLISHED
+    if record.get("reduction") != (RWD if record["method"] == "reduced" else None):
+        variant = OTHER_INPUT
+    elif not published:
+        variant = FEWER
+    elif not record["recipe"].get("base", {}).get("noise_normalised", True):
+        variant = NORMALISED
     return TrainedRun(
         folder,
         record,
@@ -133,7 +141,7 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
         record["simulated"],
         bool(record.get("quick", False) if quick is None else quick),
         part,
-        FEWER if not published else NORMALISED if normalised else AS_PUBLISHED,
+        variant,
         {name: each.scores for name, each in found.items()},
         {name: each.labels for name, each in found.items()},
     )
@@ -226,26 +234,10 @@ def check_runs(runs: Iterable[TrainedRun]) -> None:
                 raise UserError(f"{other.folder} and {run.folder} have different labels of {name}")
 
 
-def runs_of(
-    runs: Iterable[TrainedRun], method: str, part: str, source: str, target: str | None = None
-) -> list[TrainedRun]:
-    """Find the runs, by seed, that trained as the paper's method does: on row-wise decompositions if `reduced`, else on frames.
-
-    Args:
-        runs: to choose from.
-        method: of the runs, see `TrainedRun`.
-        part: their split.
-        source: their first set.
-        target: their second set.
-    """
-    about = (method, part, source, target)
-    found = [r for r in runs if (r.method, r.split, r.source, r.target) == about and is_as_published(r)]
-    return sorted(found, key=lambda run: run.seed)
-
-
-def is_as_published(run: TrainedRun, variant: str = AS_PUBLISHED) -> bool:
-    """Tell whether a run's input is that of the paper's method, and differs from the paper's network in `variant` alone."""
-    return run.variant == variant and run.reduction == (RWD if run.method == "reduced" else None)
+def runs_of(runs: Iterable[TrainedRun], **about: Any) -> list[TrainedRun]:
+    """Find the runs whose attributes have these values, by source and seed."""
+    found = [run for run in runs if all(getattr(run, key) == value for key, value in about.items())]
+    return sorted(found, key=lambda run: (run.source, run.seed))
 
 
 def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, Any] | None:
@@ -276,9 +268,9 @@ def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, A
     )
 
 
-def cell_records(runs: Iterable[TrainedRun], tested: str, frames: FrameRange) -> list[dict[str, Any]]:
-    """Sum up the tests of several runs on a range of a set, without those that were not tested so."""
-    records = (cell_record(run, tested, frames) for run in runs)
+def cell_records(runs: Iterable[TrainedRun], tested: str, frames: FrameRange | None) -> list[dict[str, Any]]:
+    """Sum up the tests of several runs on a range of a set, if there is one, without those that were not tested so."""
+    records = (cell_record(run, tested, frames) for run in runs if frames)
     return [record for record in records if record is not None]
 
 

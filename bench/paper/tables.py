@@ -6,7 +6,7 @@ A cell that no run fills says "not run".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from sfxjax.training.published import (
 )
 
 from .methods import MEASURED_METHODS, METHODS, Method, figure_of, mean_of, published_mean, rate_text
-from .runs import METRICS, Spread, TrainedRun, cell_records, is_as_published, labelled_set, runs_of, spread
+from .runs import AS_PUBLISHED, METRICS, Spread, TrainedRun, cell_records, labelled_set, runs_of, spread
 from .table_layout import NOT_RUN, Table
 
 # Frames on which all rows of a table, and of other tables, can be compared: 1601-2000 of any set were never trained or
@@ -39,22 +39,6 @@ _MEASURED = {
     "Speed of prediction": ("frames_per_second", "frames/s", "{:,.0f}"),
 }
 
-# Records of the runs that fill a cell, one a seed; None: not run.
-Records = list[dict[str, Any]] | None
-
-
-class Row(NamedTuple):
-    """A published cell and what stands beside it.
-
-    Attributes:
-        cell: the published one.
-        columns: records by title: `ours` and other methods on the frames the paper tested, and `same_frames`, ours on the
-            frames of `SAME_FRAMES`, in the order shown.
-    """
-
-    cell: PublishedCell
-    columns: dict[str, Records]
-
 
 def describe(simulated: bool, quick: bool) -> str:
     """Say what the data are: `simulated sets` or `CXIDB 76`, and whether the runs are quick ones."""
@@ -69,69 +53,77 @@ def describe_runs(runs: Sequence[TrainedRun]) -> str:
     return describe(any(run.simulated for run in runs), any(run.quick for run in runs))
 
 
-def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[Row]:
+def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
     """Put our figures beside the published cells of a table.
 
     Args:
         number: 1, 2, 3, 4, 5 or 7.
         runs: all there are.
 
+    Returns:
+        A row for each cell, JSON-ready: the fields of the cell, and records of our runs, one a seed, None where it was not run:
+        `ours` and, by their titles, those of other methods on the frames the paper tested; `same_frames`, ours on the frames
+        of `SAME_FRAMES`.
+
     Raises:
         UserError: there is no such table.
     """
     rows = []
     for cell in cells(number):
-        ours = runs_of(runs, cell.method, cell.split, cell.source, cell.target)
+        like = {"variant": AS_PUBLISHED, "source": cell.source}
+        ours = runs_of(runs, method=cell.method, split=cell.split, target=cell.target, **like)
+        # The spot counter whose threshold was chosen on the labels that the cell's method may use for validation.
         labelled = labelled_set(cell.method, cell.source, cell.target)
-        same = SAME_FRAMES.get(number)
-        columns: dict[str, Records] = {
-            "ours": cell_records(ours, cell.tested, cell.frames),
-            "same_frames": cell_records(ours, cell.tested, same) if same else None,
-            # Its threshold was chosen on the labels that the cell's method may use for validation.
-            "spot counter": cell_records(
-                runs_of(runs, "spot_counter", cell.split, labelled), cell.tested, cell.frames
-            ),
+        counter = runs_of(runs, method="spot_counter", split=cell.split, source=labelled)
+        row = cell._asdict() | {
+            "published": cell.published._asdict(),
+            "ours": cell_records(ours, cell.tested, cell.frames) or None,
+            "same_frames": cell_records(ours, cell.tested, SAME_FRAMES.get(number)) or None,
+            "spot counter": cell_records(counter, cell.tested, cell.frames) or None,
         }
         if cell.method == "dann":
-            alone = runs_of(runs, "supervised", "full", cell.source)
-            columns["source-only CNN"] = cell_records(alone, cell.tested, cell.frames)
-        rows.append(Row(cell, {title: records or None for title, records in columns.items()}))
+            alone = runs_of(runs, method="supervised", split="full", **like)
+            row["source-only CNN"] = cell_records(alone, cell.tested, cell.frames) or None
+        rows.append(row)
     return rows
 
 
-def row_record(row: Row) -> dict[str, Any]:
-    """Turn a row into JSON: the cell, and for each column the records of its seeds, None where it was not run."""
-    return row.cell._asdict() | {"published": row.cell.published._asdict()} | row.columns
-
-
-def paper_table(number: int, runs: Sequence[TrainedRun], rows: Sequence[Row] | None = None) -> Table:
+def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
     """Lay a table of the paper out, ours beside the published figures.
 
     Args:
         number: 1, 2, 3, 4, 5 or 7.
         runs: all there are.
-        rows: from `table_rows`, if they are at hand.
 
     Raises:
         UserError: there is no such table.
     """
-    rows = table_rows(number, runs) if rows is None else rows
     lengths = {name: len(scores) for run in runs for name, scores in run.scores.items()}
     frames = lengths[min(lengths)] if len(set(lengths.values())) == 1 else PAPER_FRAMES
-    columns = ["trained on", "tested on, frames", "paper: recall / misses", "balanced", "ours"]
-    columns += ["balanced", "seeds"]
+    columns = ["trained on", "tested on, frames", "paper: recall / misses", "balanced"]
+    columns += ["ours", "balanced", "seeds"]
+    titles = ["spot counter"] + ["source-only CNN"] * (number == 5)
+    shown = {title: title for title in titles}
     if number in SAME_FRAMES:
-        columns += [f"ours, frames {_span(frame_range(SAME_FRAMES[number], frames))}", "balanced"]
-    for title in list(rows[0].columns)[2:]:
+        span = _span(frame_range(SAME_FRAMES[number], frames))
+        shown = {"same_frames": f"ours, frames {span}"} | shown
+    for title in shown.values():
         columns += [title, "balanced"]
+
+    def line(rows: Sequence[dict[str, Any]]) -> list[str]:
+        recall, misses = np.mean([list(row["published"].values()) for row in rows], axis=0)
+        paper = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}"]
+        seeds = str(len(rows[0]["ours"])) if len(rows) == 1 and rows[0]["ours"] else ""
+        others = [text for title in shown for text in _rates([row[title] for row in rows])]
+        return [*paper, *_rates([row["ours"] for row in rows]), seeds, *others]
+
     lines = []
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        cell = row.cell
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell, row in zip(cells(number), table_rows(number, runs), strict=True):
         span = _span(frame_range(cell.frames, lengths.get(cell.tested, frames)))
-        lines.append([_trained_on(cell), f"{cell.tested}, {span}", *_line([row])])
+        lines.append([_trained_on(cell), f"{cell.tested}, {span}", *line([row])])
         groups.setdefault(_group(cell), []).append(row)
-    lines += [[f"mean, {name}", "", *_line(members)] for name, members in groups.items()]
+    lines += [[f"mean, {name}", "", *line(members)] for name, members in groups.items()]
     heading = f"Table {number}. {TABLE_TITLES[number]} ({describe_runs(runs)})"
     return Table(f"table{number}", heading, columns, lines, _notes(number, frames), len(groups))
 
@@ -237,38 +229,22 @@ def _span(frames: range) -> str:
     return f"{frames.start + 1}-{frames.stop}"
 
 
-def _line(rows: Sequence[Row]) -> list[str]:
-    """Write what stands after the names of a row: of one cell, or the means of several."""
-    recall, misses = np.mean([row.cell.published for row in rows], axis=0)
-    line = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}"]
-    for title in rows[0].columns:
-        records = [row.columns[title] for row in rows]
-        if title != "same_frames" or rows[0].cell.table in SAME_FRAMES:
-            line += _of_cell(records[0]) if len(rows) == 1 else _of_cells(records)
-        if title == "ours":
-            line.append(str(len(records[0])) if len(rows) == 1 and records[0] else "")
-    return line
+def _rates(cells: Sequence[list[dict[str, Any]] | None]) -> list[str]:
+    """Write recall and accuracy on misses, and the balanced accuracy, of a cell's records or as the means of several cells.
 
-
-def _of_cell(records: Records) -> list[str]:
-    """Recall and accuracy on misses, and the balanced accuracy with its spread or, of one seed, its interval."""
-    if records is None:
+    Of a cell the balanced accuracy has its deviation over seeds or, of one seed, its interval; means tell how many cells of
+    all were run.
+    """
+    known = [records for records in cells if records]
+    if not known:
         return [NOT_RUN, NOT_RUN]
-    recall, misses, balanced = (seed_spread(records, metric) for metric in METRICS)
-    bounds = interval(records, "balanced_accuracy")
-    told = "" if bounds is None else f" ({bounds[0]:.1f}-{bounds[1]:.1f})"
-    return [f"{rate_text(recall.mean)} / {rate_text(misses.mean)}", rate_text(*balanced) + told]
-
-
-def _of_cells(several: Sequence[Records]) -> list[str]:
-    """Means over cells; of those that were run, telling how many those are."""
-    known = [records for records in several if records is not None]
-    means = [spread([seed_spread(records, metric).mean for records in known]).mean for metric in METRICS]
-    if None in means:
-        return [NOT_RUN, NOT_RUN]
-    recall, misses, balanced = map(rate_text, means)
-    partly = "" if len(known) == len(several) else f" ({len(known)} of {len(several)})"
-    return [f"{recall} / {misses}", f"{balanced}{partly}"]
+    recall, misses, balanced = (spread([seed_spread(r, m).mean for r in known]).mean for m in METRICS)
+    deviation, note = None, "" if len(known) == len(cells) else f" ({len(known)} of {len(cells)})"
+    if len(cells) == 1:
+        deviation = seed_spread(known[0], "balanced_accuracy").deviation
+        if bounds := interval(known[0], "balanced_accuracy"):
+            note = f" ({bounds[0]:.1f}-{bounds[1]:.1f})"
+    return [f"{rate_text(recall)} / {rate_text(misses)}", rate_text(balanced, deviation) + note]
 
 
 def seed_spread(records: Iterable[dict[str, Any]], metric: str) -> Spread:
@@ -285,12 +261,8 @@ def interval(records: Sequence[dict[str, Any]], metric: str) -> tuple[float, flo
 
 def _from_runs(method: Method, runs: Sequence[TrainedRun]) -> dict[str, float]:
     recall = mean_of(runs, method, "recall")
-    times = [
-        run.record["training_seconds"]
-        for run in runs
-        if (run.method, run.split) == (method.method, method.split) and is_as_published(run)
-        if isinstance(run.record.get("training_seconds"), (int, float))
-    ]
+    own = runs_of(runs, method=method.method, split=method.split, variant=AS_PUBLISHED)
+    times = [run.record["training_seconds"] for run in own if "training_seconds" in run.record]
     found = {} if recall is None else {"recall": recall.value}
     return found | ({"training_seconds": float(np.mean(times))} if times else {})
 
