@@ -25,7 +25,17 @@ from .findings import (
     untested,
 )
 from .methods import MEASURED_METHODS, METHODS
-from .outlook import STORED, feature_findings, outlook, plain_network, read_stored, speed_findings
+from .outlook import (
+    STORED,
+    Answer,
+    feature_findings,
+    judged_by_record,
+    outlook,
+    plain_network,
+    read_stored,
+    speed_findings,
+)
+from .table_layout import NOT_RUN as TABLE_NOT_RUN
 
 _STEM = "ur 2D network reads the extremes of spots' sums, which are made for spots, so few labels suffice."
 _UNITS = "What carries over is the scaling to each frame's noise"
@@ -183,33 +193,32 @@ def _vectors(record: Mapping[str, Any]) -> Finding:
     claim = "Row-wise decompositions of hits, maybes and misses look different (Fig. 8)"
     table = next(table for table in record["layout"] if table["key"] == "recalls")
     area = next(row for row in table["rows"] if row[0] == METHODS["reduced"].title)[-1]
-    try:
-        good = float(area) > 0.95
-    except ValueError:
+    if area == TABLE_NOT_RUN:
         return untested(claim, "", "shown")
-    return judged(claim, "shown", f"area under ROC of the 1D CNN with 200 labels {area}", good)
+    ours = f"area under ROC of the 1D CNN with 200 labels {area}"
+    return judged(claim, "shown", ours, float(area) > 0.95)
 
 
 def _compared(record: Mapping[str, Any]) -> list[Finding]:
     """Judge the order of the three methods in each row of Table 6 that can be measured."""
-    measured = record["table6"] or {}
-    found = []
-    for words, said in TABLE_6.items():
-        claim = f"Table 6, {words.lower()}: transfer {said.transfer}, RWD {said.reduced}, DANN {said.dann}"
-        if words not in _TABLE_6:
-            reason = "It is a judgement of a person's work; the seconds stand in Table 6."
-            found.append(untested(claim, reason))
-            continue
+
+    def judge(words: str, measured: Any) -> Answer:
         key, layout, holds = _TABLE_6[words]
-        values: list[Any] = [(measured.get(name) or {}).get(key) for name in MEASURED_METHODS]
-        if None in values:
-            found.append(untested(claim))
-            continue
+        values = [measured[name][key] for name in MEASURED_METHODS]
         reason = (
             "Of one pair, with frames pre-processed once and kept in memory; RWD reads one set, the others two."
             if words in ("Train", "Resource consuming")
             else ""
         )
-        ours = ", ".join(layout.format(value) for value in values)
-        found.append(judged(claim, "the authors' judgement", ours, holds(*values), reason))
+        return Answer(", ".join(layout.format(value) for value in values), holds(*values), reason)
+
+    found = []
+    for words, said in TABLE_6.items():
+        claim = f"Table 6, {words.lower()}: transfer {said.transfer}, RWD {said.reduced}, DANN {said.dann}"
+        if words in _TABLE_6:
+            by = partial(judge, words)
+            found.append(judged_by_record(record["table6"] or {}, claim, by, "the authors' judgement"))
+        else:
+            reason = "It is a judgement of a person's work; the seconds stand in Table 6."
+            found.append(untested(claim, reason))
     return found

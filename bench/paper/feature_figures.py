@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,14 +29,6 @@ SHOWN_TARGET = "LO19"
 # Frames of one class and set in a panel of Fig. 9.
 MOST_POINTS = 400
 FOLDS = 5
-
-
-class DrawnPanel(NamedTuple):
-    """One panel of Fig. 9: how well a linear classifier tells source from target features, per cent; None: too few frames."""
-
-    network: str
-    label: int
-    told_apart: float | None
 
 
 def draw_runs(
@@ -81,9 +73,9 @@ def draw_runs(
     names = (dann.source, str(dann.target))
     panels = draw_features(features, classes, folder / "figure9.png", names=names, simulated=dann.simulated)
     apart: dict[str, dict[str, float]] = {network: {} for network in features}
-    for panel in panels:
-        if panel.told_apart is not None:
-            apart[panel.network][LABEL_WORDS[panel.label].lower()] = panel.told_apart
+    for (network, label), percent in panels.items():
+        if percent is not None:
+            apart[network][LABEL_WORDS[label].lower()] = percent
     if not all(apart.values()):
         return {}
     late = {
@@ -140,7 +132,7 @@ def draw_features(
     names: tuple[str, str],
     simulated: bool,
     seed: int = 0,
-) -> list[DrawnPanel]:
+) -> dict[tuple[str, int], float | None]:
     """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).
 
     The number under a panel is measured on the features themselves, see `told_apart`; the embedding only shows them.
@@ -154,19 +146,18 @@ def draw_features(
         seed: of the choice of frames, the embedding and the folds.
 
     Returns:
-        The panels' numbers, in the order drawn.
+        The number under each panel by network and class, in the order drawn; None: too few frames.
     """
     figure = new_figure(11, 3.9 * len(features) + 0.7)
     rows = figure.subplots(len(features), len(LABEL_WORDS), squeeze=False)
-    panels = []
+    panels: dict[tuple[str, int], float | None] = {}
     for (network, domains), row in zip(features.items(), rows, strict=True):
         for label, axis in enumerate(row):
             chosen = [part[labels == label] for part, labels in zip(domains, classes, strict=True)]
-            panel = DrawnPanel(network, label, told_apart(chosen[0], chosen[1], seed))
-            panels.append(panel)
+            percent = panels[network, label] = told_apart(chosen[0], chosen[1], seed)
             rng = np.random.default_rng(seed)
             _scatter(axis, [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen], seed)
-            number = "too few frames" if panel.told_apart is None else f"told apart: {panel.told_apart:.1f} %"
+            number = "too few frames" if percent is None else f"told apart: {percent:.1f} %"
             axis.set_xlabel(f"{number}\n{len(chosen[0])} + {len(chosen[1])} frames", fontsize=10)
             title = f"({'abcdef'[len(panels) - 1]}) {network}, {LABEL_WORDS[label].lower()}"
             axis.set_title(title, fontsize=11)

@@ -48,33 +48,31 @@ class TrainedRun:
     Attributes:
         folder: where it lies.
         record: what its `results.json` holds.
-        method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`.
-        source: the set that gives the labels, or, of `transfer`, the base.
-        target: the second set trained on, or None.
-        seed: of the training.
-        reduction: name of the reduction, None for whole frames.
-        simulated: whether any of the frames were simulated.
-        quick: whether it was trained with fewer frames or epochs than the full comparison.
         split: `full` or `few` of `sfxjax.data.splits`, that the set with labels was cut by.
         variant: how it differs from the paper's network: in its number of labels, `FEWER`; in frames as `NORMALISED`; in that
             it reads other vectors than row-wise decompositions, or frames, `OTHER_INPUT`; or not, `AS_PUBLISHED`.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
+        method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`.
+        source: the set that gives the labels, or, of `transfer`, the base.
+        target: the second set trained on, or None.
+        seed: of the training.
+        simulated: whether any of the frames were simulated.
+        quick: whether it was trained with fewer frames or epochs than the full comparison.
     """
 
     folder: Path
     record: dict[str, Any]
-    method: str
-    source: str
-    target: str | None
-    seed: int
-    reduction: str | None
-    simulated: bool
-    quick: bool
     split: str
     variant: str
     scores: dict[str, np.ndarray]
     classes: dict[str, np.ndarray]
+    method: str
+    source: str
+    target: str | None
+    seed: int
+    simulated: bool
+    quick: bool
 
     def tested(self, name: str, frames: FrameRange) -> tuple[np.ndarray, np.ndarray] | None:
         """Return labels (bool, Hit or Maybe) and scores of a range of a set; None unless all of it was scored."""
@@ -130,21 +128,11 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
         variant = FEWER
     elif not record["recipe"].get("base", {}).get("noise_normalised", True):
         variant = NORMALISED
-    return TrainedRun(
-        folder,
-        record,
-        record["method"],
-        record["source"],
-        record.get("target"),
-        record["seed"],
-        record.get("reduction"),
-        record["simulated"],
-        bool(record.get("quick", False) if quick is None else quick),
-        part,
-        variant,
-        {name: each.scores for name, each in found.items()},
-        {name: each.labels for name, each in found.items()},
-    )
+    about = {key: record.get(key) for key in ("method", "source", "target", "seed", "simulated")}
+    quick = bool(record.get("quick", False) if quick is None else quick)
+    scores = {name: each.scores for name, each in found.items()}
+    classes = {name: each.labels for name, each in found.items()}
+    return TrainedRun(folder, record, part, variant, scores, classes, quick=quick, **about)
 
 
 def _check_record(record: Any) -> tuple[str, bool]:
@@ -220,7 +208,7 @@ def check_runs(runs: Iterable[TrainedRun]) -> None:
     first: TrainedRun | None = None
     classes: dict[str, tuple[np.ndarray, TrainedRun]] = {}
     for run in runs:
-        about = (run.method, run.source, run.target, run.record["labels"], run.reduction)
+        about = (run.method, run.source, run.target, run.record["labels"], run.record.get("reduction"))
         twin = seen.setdefault((*about, run.variant, run.split, run.seed), run)
         if twin is not run:
             raise UserError(f"{twin.folder} and {run.folder} are of the same training; name one of them")
