@@ -102,7 +102,8 @@ def read_tables(only: str | None) -> tuple[int, ...]:
     known = {f"table{number}": number for number in (*TABLES, MEASURED_TABLE)}
     if only is None:
         return tuple(known.values())
-    names = {f"table{part.strip().lower().removeprefix('table')}" for part in only.split(",")}
+    names = {part.strip().lower() for part in only.split(",")}
+    names = {f"table{name}" if name.isdigit() else name for name in names}
     unknown = sorted(names - known.keys())
     if unknown:
         raise UserError(f"--only: no {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
@@ -112,15 +113,9 @@ def read_tables(only: str | None) -> tuple[int, ...]:
 def train_all(
     plans: Mapping[Path, RunConfig], sets_for: Callable[[BaseConfig], Mapping[str, PreparedSet]], workers: int
 ) -> int:
-    """Train what is not yet trained, several at once; those that others start from come first.
+    """Train what is not yet trained, so many at once, those that others start from first, and return how many were trained.
 
-    Args:
-        plans: by folder.
-        sets_for: gives the prepared sets for a network's base; every network scores all of them.
-        workers: trainings at once.
-
-    Returns:
-        How many were trained.
+    `sets_for` gives the prepared sets for a network's base; every network scores all of them.
     """
     left = {out: plan for out, plan in plans.items() if finished(plan, out) is None}
     with (

@@ -34,13 +34,7 @@ FOLDS = 5
 def draw_runs(
     runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
 ) -> dict[str, Any]:
-    """Draw Figures 9 and 10 as far as the runs allow.
-
-    Args:
-        runs: all there are.
-        plans: of the runs, by folder.
-        sets: the prepared sets.
-        folder: for the pictures, `figure9.png` and `figure10.png`.
+    """Draw `figure9.png` and `figure10.png` into a folder, as far as the runs allow, whose plans are given by folder.
 
     Returns:
         Empty where one is missing, else `told_apart`, per cent by network and class of ten frames or more, and
@@ -97,13 +91,8 @@ def _features(variables: dict[str, Any], maps: jax.Array, config: BaseConfig) ->
     return HitClassifier(config).apply(variables, maps.astype(jnp.float32), method="features")  # type: ignore[return-value]
 
 
-def told_apart(source: np.ndarray, target: np.ndarray, seed: int = 0) -> float | None:
-    """Measure how well a linear classifier tells source from target features.
-
-    Args:
-        source: (n, k) features.
-        target: (m, k) features.
-        seed: of the division into folds.
+def told_apart(source: np.ndarray, target: np.ndarray) -> float | None:
+    """Measure how well a linear classifier tells source (n, k) from target (m, k) features.
 
     Returns:
         The balanced accuracy of a logistic regression with both domains weighted alike, on frames it was not fitted to, the
@@ -119,7 +108,7 @@ def told_apart(source: np.ndarray, target: np.ndarray, seed: int = 0) -> float |
     features = np.concatenate([source, target])
     domain = np.repeat([0, 1], [len(source), len(target)])
     classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     scores = cross_val_score(classifier, features, domain, cv=folds, scoring="balanced_accuracy")
     return 100 * float(np.mean(scores))
 
@@ -131,7 +120,6 @@ def draw_features(
     *,
     names: tuple[str, str],
     simulated: bool,
-    seed: int = 0,
 ) -> dict[tuple[str, int], float | None]:
     """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).
 
@@ -143,7 +131,6 @@ def draw_features(
         path: of the PNG.
         names: of the source and the target set.
         simulated: whether either is a simulated set.
-        seed: of the choice of frames, the embedding and the folds.
 
     Returns:
         The number under each panel by network and class, in the order drawn; None: too few frames.
@@ -154,9 +141,9 @@ def draw_features(
     for (network, domains), row in zip(features.items(), rows, strict=True):
         for label, axis in enumerate(row):
             chosen = [part[labels == label] for part, labels in zip(domains, classes, strict=True)]
-            percent = panels[network, label] = told_apart(chosen[0], chosen[1], seed)
-            rng = np.random.default_rng(seed)
-            _scatter(axis, [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen], seed)
+            percent = panels[network, label] = told_apart(chosen[0], chosen[1])
+            rng = np.random.default_rng(0)
+            _scatter(axis, [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen])
             number = "too few frames" if percent is None else f"told apart: {percent:.1f} %"
             axis.set_xlabel(f"{number}\n{len(chosen[0])} + {len(chosen[1])} frames", fontsize=10)
             title = f"({'abcdef'[len(panels) - 1]}) {network}, {LABEL_WORDS[label].lower()}"
@@ -172,7 +159,7 @@ def draw_features(
     return panels
 
 
-def _scatter(axis: Any, points: Sequence[np.ndarray], seed: int) -> None:
+def _scatter(axis: Any, points: Sequence[np.ndarray]) -> None:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
@@ -185,11 +172,11 @@ def _scatter(axis: Any, points: Sequence[np.ndarray], seed: int) -> None:
     # The exact method: the other one's tree overruns the stack where points coincide, as those of a poor network do.
     # One thread: several wait for one another more than they work, badly so on a busy machine.
     with threadpool_limits(1):
-        embedding = TSNE(2, perplexity=near, method="exact", init="random", random_state=seed)
+        embedding = TSNE(2, perplexity=near, method="exact", init="random", random_state=0)
         plane = embedding.fit_transform(values)
     source = np.arange(number) < len(points[0])
     # In random order, so that neither set lies on top.
-    order = np.random.default_rng(seed).permutation(number)
+    order = np.random.default_rng(0).permutation(number)
     circles = {"marker": "o", "s": 13, "facecolors": "none", "edgecolors": RED, "linewidths": 0.8}
     crosses = {"marker": "x", "s": 15, "color": BLUE, "linewidths": 0.9}
     for own, look in ((source, circles), (~source, crosses)):

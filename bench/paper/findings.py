@@ -138,9 +138,6 @@ def findings(means: Means) -> list[Finding]:
 
     The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
     little to lose with as many; the last two on networks that read frames in LCN units, as the paper's do.
-
-    Args:
-        means: of the methods.
     """
     few, fewer = (
         _loss_and_gain(

@@ -69,13 +69,7 @@ class Example(NamedTuple):
 
 
 def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> None:
-    """Draw Figures 5 to 8.
-
-    Args:
-        data: folder of the sets.
-        counter: a run of the spot counter, by which frames are chosen.
-        folder: for the pictures, `figure5.png` and so on.
-    """
+    """Draw `figure5.png` to `figure8.png` into a folder, of frames that a run of the spot counter chooses."""
     with open_set(data, SHOWN_SET) as frame_set:
         # The counter's scores rise with its counts, so frames of median score have the median count.
         examples = choose_examples(frame_set, counter.scores[SHOWN_SET])
@@ -89,11 +83,7 @@ def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> None:
 
 
 def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
-    """Choose a hit, a maybe and a miss, each with the median number of spots of its class.
-
-    Args:
-        frame_set: the open set.
-        counts: (frames,) spots, from `sfxjax.spots.classical.count_set`.
+    """Choose a hit, a maybe and a miss of an open set, each with the median of its class of (frames,) spot counts.
 
     Raises:
         UserError: a class has no frame.
@@ -111,15 +101,10 @@ def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
     return examples
 
 
-def whole_frame(frame_set: FrameSet, number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a frame of the whole detector and its mask.
+def whole_frame(frame_set: FrameSet, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a frame of the whole detector, by its number from 1, and its mask.
 
     A simulated set keeps the crop alone, so its frame is simulated again in full: the same shot, with noise of its own.
-
-    Args:
-        frame_set: the open set.
-        number: of the frame, from 1.
-        seed: that the simulated set was made with.
 
     Returns:
         (height, width) detector units, and bool of that shape, True = good, or None.
@@ -127,9 +112,10 @@ def whole_frame(frame_set: FrameSet, number: int, seed: int = 0) -> tuple[np.nda
     parameters = SIMULATED_SETS.get(frame_set.name)
     if not frame_set.simulated or parameters is None or min(frame_set.frame_shape) > 1000:
         return frame_set.original(number - 1)
-    plan = ShotPlan(*(column[[number - 1]] for column in plan_run(parameters, len(frame_set), seed)))
+    # As the set was simulated: with seed 0.
+    plan = ShotPlan(*(column[[number - 1]] for column in plan_run(parameters, len(frame_set), 0)))
     shape = parameters.geometry.shape
-    images, _ = simulate_frames(seed, np.array([number - 1]), plan, parameters=parameters, shape=shape)
+    images, _ = simulate_frames(0, np.array([number - 1]), plan, parameters=parameters, shape=shape)
     return np.asarray(images)[0], simulated_mask(parameters, shape)
 
 
@@ -157,14 +143,7 @@ def draw_examples(examples: Sequence[Example], path: Path) -> None:
 
 
 def draw_crop(example: Example, frame: np.ndarray, good: np.ndarray | None, path: Path) -> None:
-    """Draw the central crop inside the whole frame, and beside it alone (Fig. 6).
-
-    Args:
-        example: the frame.
-        frame: (height, width) of its whole detector.
-        good: bool of that shape, True = good, or None.
-        path: of the PNG.
-    """
+    """Draw the central crop inside the whole frame (height, width) of an example, and beside it alone (Fig. 6)."""
     height, width = frame.shape
     top, left = (height - CROP) // 2, (width - CROP) // 2
     good = np.ones(frame.shape, bool) if good is None else good

@@ -54,12 +54,7 @@ NOTES = (
 
 
 def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
-    """Measure all three methods, one process after the other.
-
-    Args:
-        quick: with fewer epochs.
-        folder: of the sets, whether simulated or not.
-        advance: told of each method done.
+    """Measure all three methods on the sets in a folder, one process after the other; quick: with fewer epochs.
 
     Returns:
         What `bench.paper.tables.measured_table` lays out.
@@ -87,13 +82,7 @@ def _begin() -> None:
 
 
 def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
-    """Read, pre-process, train, test and time one method.
-
-    Args:
-        method: one of MEASURED_METHODS.
-        data: folder of the sets.
-        quick: with fewer epochs.
-    """
+    """Read, pre-process, train, test and time one of MEASURED_METHODS on the sets in a folder."""
     reduction = RWD if method == "reduced" else None
     start = time.perf_counter()
     sets = {}

@@ -133,10 +133,6 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
     """Draw recall, accuracy on misses and balanced accuracy of every method beside the paper's means.
 
     Small dots are sets, large ones their mean with the standard deviation over seeds, all on frames 1601-2000.
-
-    Args:
-        record: from `bench.paper.record`.
-        path: of the PNG.
     """
     figure = new_figure(13, 5.4)
     panels = figure.subplots(1, len(_METRIC_TITLES), sharey=True)

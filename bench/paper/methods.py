@@ -146,14 +146,7 @@ def mean_of(
     sets: Sequence[str] = SETS,
     frames: FrameRange = TEST_FRAMES,
 ) -> Mean | None:
-    """Take the mean of a figure of a method: over a set's pairs, then over sets, then over seeds.
-
-    Args:
-        runs: to choose from.
-        method: the method.
-        metric: see `figure_of`.
-        sets: tested on.
-        frames: range of the test frames.
+    """Take the mean of a metric of `figure_of` of a method: over a set's pairs, then over sets, then over seeds.
 
     Returns:
         None where a set has no run, no seed is common to all pairs, or the figure cannot be told for one of them.
@@ -206,12 +199,7 @@ def published_pairs(method: Method, tested: str) -> list[Pair]:
 
 
 def published_mean(method: Method, metric: str) -> float | None:
-    """Take the mean of the paper's figures, first over a set's pairs, then over sets; None where it has none.
-
-    Args:
-        method: the method.
-        metric: one of `METRICS`; the balanced accuracy is the mean of the two others.
-    """
+    """Take the mean of one of METRICS of the paper's, first over a set's pairs, then over sets; None where it has none."""
 
     def figure(pair: Pair) -> float:
         return sum(pair) / 2 if metric == "balanced_accuracy" else getattr(pair, metric)

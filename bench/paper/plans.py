@@ -52,14 +52,9 @@ class Comparison:
 
 
 def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
-    """List the trainings, those that others start from first.
+    """List the trainings by folder within that of all runs, those that others start from first.
 
-    Args:
-        comparison: what is asked for.
-        runs: folder of all runs.
-
-    Returns:
-        A plan for each folder, which is named by the method, its split, its sets, its variant and the seed.
+    A folder is named by the method, its split, its sets, its variant and the seed.
     """
     plans: dict[Path, RunConfig] = {}
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sfxjax.errors import UserError, explain_os_error
+from sfxjax.errors import UserError
 from sfxjax.json_files import read_json
 
 from .findings import findings, goals, spot_counter_line
@@ -73,13 +73,12 @@ def read_comparison(path: Path) -> dict[str, Any]:
     """Read a record.
 
     Raises:
-        UserError: it is missing or damaged.
+        OSError: it cannot be read.
+        UserError: it is damaged.
     """
     try:
         record = read_json(path)
         [Table(**table) for table in record["layout"]]
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is no record of bench.paper ({error})") from error
     return record

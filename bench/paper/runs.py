@@ -231,11 +231,6 @@ def runs_of(runs: Iterable[TrainedRun], **about: Any) -> list[TrainedRun]:
 def cell_record(run: TrainedRun, tested: str, frames: FrameRange) -> dict[str, Any] | None:
     """Sum up a run's test on a range of a set.
 
-    Args:
-        run: the run.
-        tested: name of the set.
-        frames: name of the range.
-
     Returns:
         JSON-ready: what the run is, `tested`, `first` and `last` frame from 1, and what `sfxjax.training.evaluation.summarize`
         gives: counts, rates with intervals. None where not all of these frames were scored.

@@ -30,11 +30,11 @@ def run_spot_counter(
     Args:
         data: folder of CXIDB 76 or of simulated sets.
         names: of the sets.
-        runs: folder of the runs; they are named `spot_counter-<SET>-<split>`.
+        runs: folder of all runs.
         quick: mark the runs as quick.
 
     Returns:
-        The runs' folders.
+        The runs' folders, which are named `spot_counter-<SET>-<split>`.
 
     Raises:
         UserError: a set is missing or damaged, or the validation frames of a split are all of one class.

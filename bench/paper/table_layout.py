@@ -79,11 +79,7 @@ def to_html(table: Table) -> str:
 def from_markdown(text: str) -> list[Table]:
     """Read the tables of a page that an experiment wrote: a heading in bold letters stands above the first.
 
-    Args:
-        text: of the page.
-
-    Returns:
-        The tables; those without a heading of their own have an empty one.
+    Those without a heading of their own have an empty one.
     """
     tables: list[Table] = []
     heading, open_table = "", False

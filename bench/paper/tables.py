@@ -54,11 +54,7 @@ def describe_runs(runs: Sequence[TrainedRun]) -> str:
 
 
 def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
-    """Put our figures beside the published cells of a table.
-
-    Args:
-        number: 1, 2, 3, 4, 5 or 7.
-        runs: all there are.
+    """Put our figures beside the published cells of Table 1, 2, 3, 4, 5 or 7.
 
     Returns:
         A row for each cell, JSON-ready: the fields of the cell, and records of our runs, one a seed, None where it was not run:
@@ -89,11 +85,7 @@ def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
 
 
 def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
-    """Lay a table of the paper out, ours beside the published figures.
-
-    Args:
-        number: 1, 2, 3, 4, 5 or 7.
-        runs: all there are.
+    """Lay Table 1, 2, 3, 4, 5 or 7 of the paper out, ours beside the published figures.
 
     Raises:
         UserError: there is no such table.
