@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.experiments import ensemble, gan, particles
-from bench.paper.findings import FAILS, HOLDS, NOT_RUN
+from bench.paper.findings import FAILS, HOLDS, NOT_TESTED
 from bench.paper.outlook import feature_findings, outlook, plain_network, speed_findings
 from sfxjax.simulate.particles import Kind
 from sfxjax.training.scores import write_scores
@@ -113,7 +113,7 @@ def test_a_regression_is_fitted_to_the_first_labels_alone() -> None:
 
 def test_what_was_not_measured_is_not_tested(tmp_path: Path) -> None:
     found = [*outlook(tmp_path), *feature_findings(None), *plain_network(tmp_path), *speed_findings(tmp_path)]
-    assert {finding.verdict for finding in found} == {NOT_RUN}
+    assert {finding.verdict for finding in found} == {NOT_TESTED}
 
 
 def stored(folder: Path, **records: Any) -> list[str]:

@@ -13,7 +13,7 @@ from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_co
 
 from bench.paper import __main__ as paper
 from bench.paper.claims import claims, count_verdicts
-from bench.paper.findings import FAILS, HOLDS, NOT_RUN, Finding, goals, spot_counter_line
+from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding, goals, spot_counter_line
 from bench.paper.findings import findings as findings_of_means
 from bench.paper.methods import TABLES, means_of_methods
 from bench.paper.record import RECORD, read_comparison, record_of
@@ -67,7 +67,7 @@ def exact_runs(
 def test_findings_hold_where_the_recalls_say_so(lost, verdicts, tmp_path: Path) -> None:
     many, few, transfer, reduced, abroad, dann = (recall(share) for share in lost)
     found = findings(exact_runs(tmp_path, *lost))
-    assert [finding.verdict for finding in found] == [*verdicts, *[NOT_RUN] * 4]
+    assert [finding.verdict for finding in found] == [*verdicts, *[NOT_TESTED] * 4]
     assert f"1200 labels {many:.1f}, 200 labels {few:.1f}: {few - many:+.1f}" in found[0].ours
     assert f"transfer {transfer:.1f}, between {few:.1f} and {many:.1f}" in found[1].ours
     assert f"2D CNN {many:.1f}, RWD {reduced:.1f}: {reduced - many:+.1f}" in found[2].ours
@@ -90,7 +90,7 @@ def test_the_papers_own_figures_stand_beside() -> None:
 
 
 def test_missing_runs_are_not_judged(tmp_path: Path) -> None:
-    assert {finding.verdict for finding in findings([]) + goals([])} == {NOT_RUN}
+    assert {finding.verdict for finding in findings([]) + goals([])} == {NOT_TESTED}
     assert {finding.ours for finding in findings([])} == {""}
     assert spot_counter_line([]) == ""
     few = [
@@ -100,7 +100,7 @@ def test_missing_runs_are_not_judged(tmp_path: Path) -> None:
     found = findings([read_run(folder) for folder in few])
     assert found[0].verdict == HOLDS
     assert found[0].ours.endswith("(on LN83 alone)")
-    assert [finding.verdict for finding in found[1:]] == [NOT_RUN] * 8
+    assert [finding.verdict for finding in found[1:]] == [NOT_TESTED] * 8
 
 
 def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_page_without_runs_says_so(tmp_path: Path) -> None:
     page, _ = read_page(tmp_path / "report.html")
     assert all("not run" in heading for heading in page.headings[:-1])
     assert page.text.count("not run") > 2 * sum(len(TABLES) for _ in SETS)
-    assert {finding.verdict for finding in claims(record_of([]), tmp_path)} == {NOT_RUN}
+    assert {finding.verdict for finding in claims(record_of([]), tmp_path)} == {NOT_TESTED}
 
 
 def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
@@ -277,10 +277,10 @@ def test_every_finding_has_a_verdict_and_its_figures(runs) -> None:
     found = claims(record_of(runs))
     assert len({finding.claim for finding in found}) == len(found) > 30
     for finding in found:
-        assert finding.verdict in (HOLDS, FAILS, NOT_RUN)
-        assert bool(finding.ours) == (finding.verdict != NOT_RUN), finding
+        assert finding.verdict in (HOLDS, FAILS, NOT_TESTED)
+        assert bool(finding.ours) == (finding.verdict != NOT_TESTED), finding
         assert "nan" not in finding.ours + finding.reason, finding
-    number = [sum(f.verdict == verdict for f in found) for verdict in (HOLDS, FAILS, NOT_RUN)]
+    number = [sum(f.verdict == verdict for f in found) for verdict in (HOLDS, FAILS, NOT_TESTED)]
     assert count_verdicts(found).startswith(
         f"Of {len(found)} findings {number[0]} hold here, {number[1]} do not"
     )

@@ -39,7 +39,6 @@ from sfxjax.training.published import PAIRS, SETS
 from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import RESULTS, check_folder, finished
 
-from .claims import claims
 from .feature_figures import draw_runs
 from .findings import Finding
 from .frame_figures import draw_frames
@@ -221,14 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def write_answer(record: Mapping[str, Any], folder: Path) -> None:
     """Write the page and its overview, and print whether the paper's findings hold."""
     draw_overview(record, folder / f"{OVERVIEW}.png")
-    write_page(record, folder)
+    found = write_page(record, folder)
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"Does it reproduce? ({record['data']})")
     for column in ("finding", "paper", "ours", ""):
         table.add_column(column)
-    for finding in [*claims(record), *(Finding(**goal) for goal in record["goals"])]:
+    for finding in [*found, *(Finding(**goal) for goal in record["goals"])]:
         table.add_row(finding.claim, finding.paper, finding.ours, finding.verdict)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -18,7 +18,7 @@ from sfxjax.training.published import SETS, FrameRange
 from .methods import METHODS, mean_of, published_mean, rate_text
 from .runs import METRICS, TrainedRun
 
-HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not tested"
+HOLDS, FAILS, NOT_TESTED = "holds", "does not hold", "not tested"
 
 # Of `bench.paper.methods.means_of_methods`.
 Means = Mapping[str, Mapping[str, Any]]
@@ -38,7 +38,7 @@ class Finding:
         claim: what is claimed.
         paper: the paper's figures for it.
         ours: what was measured, in words and figures; empty if not run.
-        verdict: HOLDS, FAILS or NOT_RUN.
+        verdict: HOLDS, FAILS or NOT_TESTED.
         reason: why, as far as it is known; empty where nothing is to be added.
     """
 
@@ -56,7 +56,7 @@ def judged(claim: str, paper: str, ours: str, holds: bool, reason: str = "") -> 
 
 def untested(claim: str, reason: str = "", paper: str = "") -> Finding:
     """Return a finding that was not tested."""
-    return Finding(claim, paper, "", NOT_RUN, reason)
+    return Finding(claim, paper, "", NOT_TESTED, reason)
 
 
 class Rates(NamedTuple):

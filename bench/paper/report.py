@@ -85,8 +85,8 @@ QUICK_NOTE = (
 )
 
 
-def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -> None:
-    """Write `report.html` and `tables.md`.
+def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -> list[Finding]:
+    """Write `report.html` and `tables.md`, and return the findings.
 
     Args:
         record: from `bench.paper.record`.
@@ -127,6 +127,7 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
     findings = Table("findings", f"Findings of the paper ({data})", columns, rows, [count_verdicts(found)])
     everything = [findings, *tables, *itertools.chain(*experiments.values())]
     atomic_write_text(folder / "tables.md", "\n".join(map(to_markdown, everything)))
+    return found
 
 
 def _answer(record: Mapping[str, Any], found: Sequence[Finding], summary: Table, folder: Path) -> str:

@@ -25,8 +25,8 @@ from sfxjax.training.published import SETS, FrameRange, frame_range
 from sfxjax.training.run_folder import RESULTS, SCORES_FILE
 from sfxjax.training.scores import read_scores, write_scores
 
-# What a network differs in from its like in the paper: in nothing, in the units of its frames, in its number of labels, in
-# what it reads.
+# What a network differs in from its like in the paper: nothing, the units of its frames, its number of labels, or its input,
+# which is row-wise decompositions for the 1D CNN and whole frames for the others.
 AS_PUBLISHED, NORMALISED, FEWER, OTHER_INPUT = "", "normalised", "fewer", "other_input"
 RWD = "row_wise_decomposition"
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
@@ -49,8 +49,7 @@ class TrainedRun:
         folder: where it lies.
         record: what its `results.json` holds.
         split: `full` or `few` of `sfxjax.data.splits`, that the set with labels was cut by.
-        variant: how it differs from the paper's network: in its number of labels, `FEWER`; in frames as `NORMALISED`; in that
-            it reads other vectors than row-wise decompositions, or frames, `OTHER_INPUT`; or not, `AS_PUBLISHED`.
+        variant: what it differs in from the paper's network: `AS_PUBLISHED`, `NORMALISED`, `FEWER` or `OTHER_INPUT`.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
         method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`.
@@ -79,12 +78,9 @@ class TrainedRun:
         if name not in self.scores:
             return None
         chosen = frame_range(frames, len(self.scores[name]))
-        scores = self.scores[name][chosen.start : chosen.stop]
-        return (
-            None
-            if np.isnan(scores).any()
-            else (self.classes[name][chosen.start : chosen.stop] != MISS, scores)
-        )
+        part = slice(chosen.start, chosen.stop)
+        scores = self.scores[name][part]
+        return None if np.isnan(scores).any() else (self.classes[name][part] != MISS, scores)
 
 
 def labelled_set(method: str, source: str, target: str | None) -> str:
