@@ -76,13 +76,14 @@ Said = Callable[..., str]
 def published_rates(key: str) -> Rates:
     """Return the paper's rates of a method; with fewer labels than 200 it has none, and those with 200 stand beside."""
     key = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)
-    values = [published_mean(METHODS[key], metric) for metric in METRICS]
-    return _rates_of([np.nan if value is None else value for value in values], [None] * len(values))
+    means = {metric: {"value": published_mean(METHODS[key], metric), "deviation": None} for metric in METRICS}
+    return _rates(means, SETS)
 
 
 def common_sets(means: Means, keys: Sequence[str]) -> tuple[str, ...]:
     """Return the sets that all these methods have been tested on."""
     found = [means[key].get(metric, {"value": None, "sets": {}}) for key in keys for metric in METRICS]
+    # Over all of them the mean is enough.
     if all(mean["value"] is not None for mean in found):
         return SETS
     return tuple(name for name in SETS if all(name in mean["sets"] for mean in found))
@@ -120,17 +121,12 @@ def judged_by_rates(
 
 def _rates(means: Mapping[str, Any], sets: Sequence[str]) -> Rates:
     """Return a method's rates over some sets; the deviation is known over all of them alone."""
-    values, deviations = [], []
-    for mean in (means[metric] for metric in METRICS):
-        whole = len(sets) == len(SETS) and mean["value"] is not None
-        values.append(mean["value"] if whole else float(np.mean([mean["sets"][name] for name in sets])))
-        deviations.append(mean["deviation"] if whole else None)
-    return _rates_of(values, deviations)
-
-
-def _rates_of(values: Sequence[float], deviations: Sequence[float | None]) -> Rates:
-    recall_text, _, balanced_text = map(rate_text, values, deviations)
-    return Rates(values[0], values[1], values[2], recall_text, balanced_text)
+    if len(sets) < len(SETS) or any(mean["value"] is None for mean in means.values()):
+        over = {metric: np.mean([mean["sets"][name] for name in sets]) for metric, mean in means.items()}
+        means = {metric: {"value": float(value), "deviation": None} for metric, value in over.items()}
+    recall, misses, balanced = (means[metric]["value"] for metric in METRICS)
+    recall_text, _, balanced_text = (rate_text(means[m]["value"], means[m]["deviation"]) for m in METRICS)
+    return Rates(recall, misses, balanced, recall_text, balanced_text)
 
 
 def findings(means: Means) -> list[Finding]:
