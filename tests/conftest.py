@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# JAX reads both once, at its first import, so they are set before any test module can import it.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The tests compile far more than they compute. XLA's fusion emitters and its second level of optimisation are most of that.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=1",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all processes of the tests share compiled programs, and the next run too: most of their time is compilation."""
+    """Set JAX up before a test module can import it, for this process and all that it starts.
+
+    All share compiled programs, also with the next run. Tests marked slow are compiled as users compile; without them,
+    programs are compiled quickly, and `test_compilation.py` compares the two.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    if "XLA_FLAGS" not in os.environ:
+        quick = (
+            QUICK_COMPILATION
+            if config.option.markexpr == "not slow" and _are_known(QUICK_COMPILATION)
+            else ()
+        )
+        os.environ["XLA_FLAGS"] = " ".join(("--xla_force_host_platform_device_count=2", *quick))
+
+
+def _are_known(flags: tuple[str, ...]) -> bool:
+    """Return whether this version of XLA has the flags: one that has not ends the process."""
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    tried = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(tried, env=environment, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")

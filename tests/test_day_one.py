@@ -18,7 +18,9 @@ from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, frame_pixels
 PLACES = [(40.3, 50.6), (100.2, 61.4), (150.0, 160.3), (60.7, 170.2), (181.4, 30.8), (20.1, 120.5)]
 
 
-def _frame(level: float, height: float, seed: int = 0, shape: tuple[int, int] = (216, 192)) -> np.ndarray:
+def crystal_frame(
+    level: float, height: float, seed: int = 0, shape: tuple[int, int] = (216, 192)
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
     ss, fs = np.indices(shape)
     mean = np.full(shape, level)
@@ -51,7 +53,7 @@ def test_significance_is_that_of_poisson_counts_and_of_a_normal_variable_in_the_
 def test_spots_are_found_to_a_fraction_of_a_pixel_and_noise_is_none(level):
     # Well above the threshold of sight: a ratio of about 9.
     height = 10 + 8 * level**0.5
-    hit, miss = find_spots(_frame(level, height)), find_spots(_frame(level, 0))
+    hit, miss = find_spots(crystal_frame(level, height)), find_spots(crystal_frame(level, 0))
     assert hit.score > 0.9 and miss.score < 0.1
     visible = hit.spots()
     for y, x in PLACES:
@@ -61,9 +63,9 @@ def test_spots_are_found_to_a_fraction_of_a_pixel_and_noise_is_none(level):
 
 
 def test_panels_give_the_same_spots_as_an_image():
-    frame = _frame(3.0, 30.0)
+    frame = crystal_frame(3.0, 30.0)
     whole = find_spots(frame)
-    panels = find_spots(np.stack([_frame(3.0, 0.0, 5), frame]))
+    panels = find_spots(np.stack([crystal_frame(3.0, 0.0, 5), frame]))
     assert panels.spots().sum() == whole.spots().sum()
     y, x = PLACES[0]
     chosen = panels.spots()
@@ -71,7 +73,7 @@ def test_panels_give_the_same_spots_as_an_image():
 
 
 def test_what_the_user_calls_visible_decides():
-    frame = _frame(300.0, 120.0)
+    frame = crystal_frame(300.0, 120.0)
     assert find_spots(frame, min_snr=6).score > 0.9 > 0.1 > find_spots(frame, min_snr=500).score
     assert find_spots(frame, min_spots=len(PLACES) + 4).score < 0.5
     with pytest.raises(UserError, match="min_spots"):
@@ -85,7 +87,7 @@ def test_what_the_user_calls_visible_decides():
     [(-1, np.int32), (0, np.uint16), (65535, np.uint16), (137, np.uint16), (np.nan, np.float32)],
 )
 def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
-    frame = _frame(300.0, 0).astype(dtype)
+    frame = crystal_frame(300.0, 0).astype(dtype)
     frame[90:100], frame[:, 60:66] = fill, fill
     values = frame_pixels(frame).floats()
     assert np.isnan(values[90:100]).mean() > 0.95 and np.isnan(values[:, 60:66]).mean() > 0.95
@@ -105,14 +107,14 @@ def test_frames_without_a_number_and_frames_of_zeros_show_nothing():
 
 
 def test_hot_pixels_are_no_spots():
-    frame = _frame(300.0, 0)
+    frame = crystal_frame(300.0, 0)
     rng = np.random.default_rng(3)
     frame[rng.integers(0, 216, 40), rng.integers(0, 192, 40)] += 2000
     assert find_spots(frame).score < 0.1
 
 
 def test_candidates_do_not_depend_on_the_offset_of_an_integrating_detector():
-    frame = _frame(300.0, 100.0)
+    frame = crystal_frame(300.0, 100.0)
     one, other = (
         find_candidates(frame_pixels(frame + offset)._replace(counting=False, integers=True))
         for offset in (1000, 1500)

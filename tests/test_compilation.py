@@ -1,0 +1,44 @@
+"""Programs compiled as users compile them give what the tests' quickly compiled ones give."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import test_day_one
+from screen_cases import frames, tiny_model
+
+from sfxjax.screen.scorer import Screener
+from sfxjax.spots.day_one import find_spots
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def computed() -> dict[str, np.ndarray]:
+    """What the product's programs give for the same frames: scores and spots."""
+    found = find_spots(test_day_one.crystal_frame(300.0, 120.0))
+    return {
+        "scores": np.asarray(Screener(tiny_model()).scores(frames(4))),
+        "spots": np.stack([found.ss, found.fs, found.probability], axis=1)[found.spots()],
+        "number of spots": np.array([found.score, found.fourth]),
+    }
+
+
+def test_programs_compiled_as_users_do_give_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "computed.npz"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment["PYTHONPATH"] = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
+    subprocess.run([sys.executable, __file__, path], env=environment, check=True, timeout=300)
+    quickly = computed()
+    assert len(quickly["spots"]) > 3
+    with np.load(path) as optimised:
+        assert set(optimised) == set(quickly)
+        for name, values in quickly.items():
+            np.testing.assert_allclose(values, optimised[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **computed())
