@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first words name; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     called_as("sfxjax")
-    return run_main(lambda: _run(given))
+    return run_main(lambda: _run_command(given))
 
 
-def _run(given: list[str]) -> int | None:
+def _run_command(given: list[str]) -> int | None:
     if given[:1] == ["--version"]:
         print(f"sfxjax {__version__}")
         return 0

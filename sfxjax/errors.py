@@ -25,7 +25,7 @@ INTERRUPTED = "interrupted; give the same command to go on"
 _installed_name = ""
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR}
 # What a file's name, a file server or a disk can be at fault for, and no program.
 _OF_THE_MACHINE = {
@@ -70,7 +70,7 @@ def explain_os_error(error: OSError, path: str | os.PathLike[str] | None = None)
     text = str(error)
     if error.errno in _FULL_DISK or any(f"errno = {number}," in text for number in _FULL_DISK):
         return f"the disk is full{place}; free some space or name another output folder"
-    if error.errno in _REFUSED:
+    if error.errno in _NO_PERMISSION:
         return f"permission denied{place}; check who may read or write there"
     if error.errno in _NOT_THERE:
         return f"no such file or folder{place}"

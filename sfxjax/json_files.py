@@ -30,7 +30,7 @@ def parse_json(text: str) -> Any:
         ValueError: as `read_json`.
     """
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -65,6 +65,6 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text[:40]} is no finite number")
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _no_number(text)

@@ -89,7 +89,7 @@ def join_processes(options: argparse.Namespace) -> tuple[int, int]:
     finally:
         joined.set()
     number, count = jax.process_index(), jax.process_count()
-    _known["number"] = number
+    _this_process["number"] = number
     if count > 1:
         _Watch(number, count).start()
     return number, count
@@ -196,7 +196,7 @@ def _tell_of_aborts() -> None:
 
 
 def _aborted(_: int) -> None:
-    if _known.get("number") == 0:
+    if _this_process.get("number") == 0:
         _end("a library has aborted process 0; start one process alone to see why")
     _end(_gone("process 0, which holds the others together, is"))
 
@@ -204,7 +204,7 @@ def _aborted(_: int) -> None:
 # Held, since C code calls it.
 _at_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(_aborted)
 # This process' number, once it is known.
-_known: dict[str, int] = {}
+_this_process: dict[str, int] = {}
 
 
 def _gone(who: str) -> str:

@@ -47,7 +47,7 @@ def progress(
 
             yield advance
     else:
-        yield _plain(description, total, unit)
+        yield _printed_progress(description, total, unit)
 
 
 def per_second(speed: float, unit: str = "frames") -> str:
@@ -71,7 +71,7 @@ class _Counter:
         return self._done, self._done / max(time.monotonic() - self._start, 1e-9)
 
 
-def _plain(description: str, total: int, unit: str) -> Callable[[int], None]:
+def _printed_progress(description: str, total: int, unit: str) -> Callable[[int], None]:
     counter, last = _Counter(), time.monotonic()
 
     def advance(count: int) -> None:

@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def say(line: str) -> None:
+    """Print a line that may hold names from elsewhere, at once."""
+    print(printable(line), flush=True)
+
+
 def message_line(text: str) -> str:
     """Return a text as one printable line; of a long one beginning and end, where reason and advice stand."""
     if len(text) > 2 * LONGEST_MESSAGE:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.judge import Looks
-from sfxjax.live.keeper import Judged
+from sfxjax.live.keeper import JudgedFrame
 from sfxjax.live.packing import Stream1Messages, Stream2Messages, compressed
 from sfxjax.spots.day_one import FrameSpots
 
@@ -68,18 +68,18 @@ def messages(kind: str, count: int) -> Iterator[list[bytes]]:
             ]
 
 
-def judge(frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
+def judge(frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
     """Judge by the number that is written into a frame of `pixels`."""
     try:
         values = frame.unpack()
     except MessageError as error:
-        return Judged(frame, weight, None, str(error)), None
+        return JudgedFrame(frame, weight, None, str(error)), None
     hit = is_hit(int(values[0, 0]))
     places = np.array([3.0, 9.0]) if hit else np.zeros(0)
     spots = FrameSpots(
         float(hit), 0.0, 12.0 if hit else 0.5, 8.0, places, places, places + 5, places * 0 + 1, places
     )
-    return Judged(frame, weight, spots), Looks(float(values.mean()), 0.0, values, frame.mask, np.inf)
+    return JudgedFrame(frame, weight, spots), Looks(float(values.mean()), 0.0, values, frame.mask, np.inf)
 
 
 judge.min_snr, judge.min_spots = 6.0, 4  # type: ignore[attr-defined]

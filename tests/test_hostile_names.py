@@ -6,14 +6,18 @@ import csv
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import screen_cases as cases
 
 from sfxjax.data.events import crystfel_line, parse_crystfel_line
 from sfxjax.data.labels import read_labels
 from sfxjax.errors import UserError
+from sfxjax.live.frames import LiveFrame
+from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.models.checkpoint import save_model
-from sfxjax.text import LONGEST_MESSAGE, file_cell, message_line, printable, table_row
+from sfxjax.spots.day_one import find_spots
+from sfxjax.text import LONGEST_MESSAGE, file_cell, message_line, printable, say, table_row
 
 CLEAR = "\x1b[2J\x1b]0;title\x07"
 
@@ -22,7 +26,9 @@ def controls(text: str) -> list[str]:
     return [c for c in text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c in "\u2028\u202e"]
 
 
-def test_texts_for_eyes() -> None:
+def test_texts_for_eyes(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"waiting for frames from a{CLEAR}b")
+    assert capsys.readouterr().out == "waiting for frames from a\\x1b[2J\\x1b]0;title\\x07b\n"
     assert printable(f"a{CLEAR}b\n\u202ec é") == r"a\x1b[2J\x1b]0;title\x07b\n\u202ec é"
     assert str(UserError(f"x.h5: {CLEAR} is\nno file")) == r"x.h5: \x1b[2J\x1b]0;title\x07 is no file"
     long = message_line("begin " + 10**6 * "x" + " end")
@@ -78,6 +84,38 @@ def test_a_run_of_hostile_names(with_model: bool, tmp_path: Path, monkeypatch, c
         writer.writeheader()
         writer.writerows(row | {"label": "HIT"} for row in kept)
     assert read_labels("labels.csv", frames).tolist() == [2] * 4
+
+
+@pytest.mark.slow
+def test_a_followed_folder_of_hostile_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / f"run{CLEAR}"
+    folder.mkdir()
+    cases.write_cxi(folder / f"a{CLEAR}.cxi", cases.frames(3, 96))
+    (folder / f"junk{CLEAR}.h5").write_bytes(b"no frames")
+    for _ in range(2):
+        cases.screen(folder, "--follow", 2, "--out", tmp_path / "out")
+        said = capfd.readouterr()
+        assert not controls(said.out + said.err) and r"run\x1b[2J" in said.out
+        assert not controls((tmp_path / "out" / "report.html").read_text())
+        # The second time the frames are known, by what stands in the table.
+        assert len(cases.rows(tmp_path / "out")) == 3
+    assert "cannot stand in a list of events" in said.out or "3 frames are known" in said.out
+
+
+def test_live_lists_know_names_again_and_leave_out_what_cannot_stand_in_them(tmp_path: Path) -> None:
+    path, said = tmp_path / f"a{CLEAR}.h5", []
+    path.write_bytes(b"")
+    names = [(str(path), "//0"), (str(path), "//1"), (str(path), "=a//2")]
+    blank = find_spots(np.zeros((64, 64), np.uint16))
+    for time in range(2):
+        keeper = Keeper(tmp_path / "out", {}, say=said.append)
+        assert keeper.resumed == 3 * time
+        for file, event in names:
+            frame = LiveFrame(file, event, 0.0, lambda: np.zeros((64, 64), np.uint16))
+            assert keeper.add(JudgedFrame(frame, 1, blank)) == (time == 0)
+        keeper.close()
+    assert len(said) == 1 and "rename it" in said[0]
+    assert not (tmp_path / "out" / "misses.lst").read_text()
 
 
 def test_names_with_control_characters_stand_in_no_list_of_events() -> None:

@@ -100,7 +100,7 @@ def test_no_label_changes_nothing_and_labels_move_a_wrong_model(tmp_path: Path) 
     # The true classes part at a score of 0.9.
     positive = score > 0.9
     before = ((score >= 0.5) == positive).mean()
-    model = recalibration.fit(inputs[:50], positive[:50])
+    model = recalibration.fit_recalibration(inputs[:50], positive[:50])
     assert ((model.probability(inputs[50:]) >= 0.5) == positive[50:]).mean() > before + 0.3
     model.save(tmp_path)
     assert recalibration.load(tmp_path) == model and recalibration.load(tmp_path / "none") is None

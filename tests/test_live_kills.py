@@ -17,7 +17,7 @@ import zmq
 from test_live_receiver import frame, rows
 
 from sfxjax.live.frames import LiveFrame
-from sfxjax.live.keeper import LIVE_JOURNAL, Judged, Keeper
+from sfxjax.live.keeper import LIVE_JOURNAL, JudgedFrame, Keeper
 
 RECEIVER = """
 import sys, time
@@ -160,6 +160,6 @@ def test_the_journal_is_short_where_nothing_comes(tmp_path: Path) -> None:
     for _ in range(50):
         keeper.commit()
     assert (tmp_path / "o" / LIVE_JOURNAL).stat().st_size == size
-    keeper.add(Judged(frame(1), 2, None, "damaged"))
+    keeper.add(JudgedFrame(frame(1), 2, None, "damaged"))
     keeper.close()
     assert (tmp_path / "o" / LIVE_JOURNAL).stat().st_size > size

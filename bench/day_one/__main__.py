@@ -24,7 +24,7 @@ from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.spots.day_one import WEIGHTS, load_weights
 
-from .measure import MATRIX, judge, simulate, summarize_condition
+from .measure import MATRIX, judge_simulated, simulate, summarize_condition
 from .page import draw_calibration, draw_parts, table
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in left:
             frames = []
             for frame in pool.map(partial(simulate, name), range(chosen.frames), chunksize=10):
-                frames.append(judge(frame, weights))
+                frames.append(judge_simulated(frame, weights))
                 advance(1)
             done[name] = frames
             atomic_write_json(kept, done)

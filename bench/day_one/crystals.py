@@ -63,25 +63,25 @@ def describe_detector(file: h5py.File, geometry: BeamGeometry, centre: tuple[flo
         geometry: of beam and detector.
         centre: (ss, fs) of the beam, pixels from the middle of the first pixel.
     """
-    entry = _group(file, "entry", "NXentry")
+    entry = _nexus_group(file, "entry", "NXentry")
     entry["definition"] = "NXmx"
     entry["start_time"] = "2000-01-01T00:00:00Z"
-    _group(entry, "data", "NXdata").attrs["signal"] = "data"
-    instrument = _group(entry, "instrument", "NXinstrument")
+    _nexus_group(entry, "data", "NXdata").attrs["signal"] = "data"
+    instrument = _nexus_group(entry, "instrument", "NXinstrument")
     instrument["name"] = "simulated"
-    _group(instrument, "beam", "NXbeam")["incident_wavelength"] = geometry.wavelength
+    _nexus_group(instrument, "beam", "NXbeam")["incident_wavelength"] = geometry.wavelength
     instrument["beam/incident_wavelength"].attrs["units"] = "angstrom"
-    sample = _group(entry, "sample", "NXsample")
+    sample = _nexus_group(entry, "sample", "NXsample")
     sample["depends_on"] = "."
-    detector = _group(instrument, "detector", "NXdetector")
+    detector = _nexus_group(instrument, "detector", "NXdetector")
     detector["description"] = detector["type"] = "simulated"
     # Thin: the simulation has no parallax.
     detector["sensor_material"], detector["sensor_thickness"] = "Si", 1e-6
     detector["sensor_thickness"].attrs["units"] = "m"
     detector["depends_on"] = "/entry/instrument/detector/transformations/distance"
-    moves = _group(detector, "transformations", "NXtransformations")
+    moves = _nexus_group(detector, "transformations", "NXtransformations")
     _axis(moves, "distance", geometry.distance, (0, 0, 1), ".")
-    module = _group(detector, "module", "NXdetector_module")
+    module = _nexus_group(detector, "module", "NXdetector_module")
     module["data_origin"], module["data_size"] = np.zeros(2, int), np.array(geometry.shape)
     # NeXus looks along the beam with x to the left; the corner is half a pixel before the first pixel's middle.
     corner = [(place + 0.5) * geometry.pixel_size for place in centre]
@@ -90,7 +90,7 @@ def describe_detector(file: h5py.File, geometry: BeamGeometry, centre: tuple[flo
     _axis(module, "slow_pixel_direction", geometry.pixel_size, (0, -1, 0), module["module_offset"].name)
 
 
-def _group(parent: h5py.Group, name: str, kind: str) -> h5py.Group:
+def _nexus_group(parent: h5py.Group, name: str, kind: str) -> h5py.Group:
     group = parent.require_group(name)
     group.attrs["NX_class"] = kind
     return group

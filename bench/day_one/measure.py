@@ -62,7 +62,7 @@ def simulate(name: str, number: int) -> SimulatedFrame:
     return draw_frame(np.random.default_rng((FIRST_SEED + place, number)), Condition(**given))
 
 
-def judge(frame: SimulatedFrame, weights: Weights | None = None) -> dict[str, Any]:
+def judge_simulated(frame: SimulatedFrame, weights: Weights | None = None) -> dict[str, Any]:
     """Find a frame's spots, and compare with the truth."""
     found = find_spots(frame.values, weights=weights)
     ratios = np.sort(frame.signal_to_noise)[::-1]

@@ -14,7 +14,7 @@ from sfxjax.simulate.artefacts import LIGHT, READING
 
 from .measure import CLEAR, STRONG, example
 
-_COLUMNS = (
+_TABLE_COLUMNS = (
     "condition",
     "clear hits",
     "recall",
@@ -34,8 +34,8 @@ def table(rows: dict[str, dict[str, Any]], everything: dict[str, Any]) -> str:
         f"Simulated frames. Clear hits: the fourth strongest spot is {CLEAR:g} times the threshold of sight or stronger; clear "
         f"misses: it is the threshold over {CLEAR:g} or weaker. Strong spots: {STRONG:g} times the threshold. Rates in per cent.",
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{' --- |' * len(_COLUMNS)}",
+        f"| {' | '.join(_TABLE_COLUMNS)} |",
+        f"|{' --- |' * len(_TABLE_COLUMNS)}",
     ]
     for name, row in [*rows.items(), ("**all**", everything)]:
         cells = (
@@ -46,8 +46,8 @@ def table(rows: dict[str, dict[str, Any]], everything: dict[str, Any]) -> str:
             _percent(row["accuracy"]),
             f"{row['calibration_error']:.3f}",
             _percent(row["strong_spots_found"]),
-            _number(row["false_spots_a_blank"]),
-            _number(row["centroid_error"]),
+            _rounded(row["false_spots_a_blank"]),
+            _rounded(row["centroid_error"]),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -57,7 +57,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
 
 
-def _number(value: float | None) -> str:
+def _rounded(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 

@@ -98,7 +98,7 @@ def compare_with_dials(folder: Path, frames: int, seed: int = 0) -> dict[str, An
     calls = [(_call(theirs, *first_alone), _call(theirs, *find)) for _ in range(REPEATS)]
     dials = median((whole - start) / (frames - 1) for start, whole in calls)
     # Hits alone are handed on, so that frames count by their places in the run.
-    hits = _numbers(ours)
+    hits = _spot_numbers(ours)
     tables = {
         "day_one": {hits[number]: places for number, places in spot_places(ours / "strong.refl").items()},
         "dials": spot_places(theirs / "strong.refl"),
@@ -183,7 +183,7 @@ def count_indexed(folder: Path, experiments: str, cell: tuple[float, float, floa
     return sum(bool(np.allclose(found, sorted(cell), rtol=SAME_CELL)) for found in edges)
 
 
-def _numbers(out: Path) -> list[int]:
+def _spot_numbers(out: Path) -> list[int]:
     """Return the places in the run of a screening's hits."""
     labels = [line.split(",") for line in (out / "frames.csv").read_text().splitlines()]
     column = labels[0].index("label")

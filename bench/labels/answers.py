@@ -61,11 +61,11 @@ def describe_frames(name: str, frames: int, simulated_frames: int, runs: Path) -
     folder = runs / f"{name.replace(' ', '_').replace(',', '')}-{frames}"
     if not folder.exists():
         with atomic_folder(folder) as temporary:
-            _simulate(name, frames, temporary)
+            _simulate_run(name, frames, temporary)
     return SetDescription(name, (str(folder / "run.h5"),), str(folder / "labels.csv"))
 
 
-def _simulate(name: str, frames: int, folder: Path) -> None:
+def _simulate_run(name: str, frames: int, folder: Path) -> None:
     given: dict[str, Any] = FURTHER[RUNS[name]]
     seed = ANSWERS_SEED + list(RUNS).index(name)
     lines = ["file,event,spots"]

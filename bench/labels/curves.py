@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from sfxjax.label.choice import next_frame
-from sfxjax.label.recalibration import Recalibration, fit
+from sfxjax.label.recalibration import Recalibration, fit_recalibration
 from sfxjax.models.inputs import base_for
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
@@ -61,7 +61,7 @@ def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: in
             labelled[place] = True
             if choice == ACTIVE or count in counts:
                 chosen = np.flatnonzero(labelled)
-                model = fit(inputs[chosen], positives[chosen])
+                model = fit_recalibration(inputs[chosen], positives[chosen])
         if count in counts:
             found.append({"labels": count, **summarize(positives[test], model.probability(inputs[test]))})
     return found

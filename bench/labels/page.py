@@ -32,7 +32,10 @@ def summarized(points: Sequence[Mapping[str, Any]]) -> Summary:
         if percent is not None:
             about = point["set"], point["method"], point["choice"], point["labels"]
             groups.setdefault(about, {}).setdefault(point["seed"], []).append(percent)
-    found = {key: _spread([float(np.mean(own)) for own in seeds.values()]) for key, seeds in groups.items()}
+    found = {
+        key: _mean_and_deviation([float(np.mean(own)) for own in seeds.values()])
+        for key, seeds in groups.items()
+    }
     for point in points:
         # Of a mean that was recorded alone.
         if point.get("deviation") is not None:
@@ -46,11 +49,11 @@ def summarized(points: Sequence[Mapping[str, Any]]) -> Summary:
                 float(np.mean([np.mean(each[seed]) for each in own if each is not None])) for seed in seeds
             ]
             if means:
-                found[MEAN, method, choice, labels] = _spread(means)
+                found[MEAN, method, choice, labels] = _mean_and_deviation(means)
     return found
 
 
-def _spread(values: list[float]) -> tuple[float, float | None]:
+def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 

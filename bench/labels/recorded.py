@@ -58,7 +58,7 @@ def _of_reductions(record: dict[str, Any]) -> list[dict[str, Any]]:
             for value in [getattr(counts, name).value]
         }
         points.append(
-            _point(cell["source"], NETWORK, cell["seed"], cell["labels"])
+            _curve_point(cell["source"], NETWORK, cell["seed"], cell["labels"])
             | {"counts": asdict(counts), **rates, "recorded_by": "bench.reductions"}
         )
     return points
@@ -71,7 +71,7 @@ def _of_paper(record: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         for run in row["ours"]:
             points.append(
-                _point(run["tested"], _PAPER[row["method"]], run["seed"], run["labels"])
+                _curve_point(run["tested"], _PAPER[row["method"]], run["seed"], run["labels"])
                 | {name: {"percent": run[name]["percent"]} for name in ("recall", "miss_accuracy")}
                 | {"balanced_accuracy": {"percent": run["balanced_accuracy"]["percent"]}}
                 | {"source": row["source"], "recorded_by": "bench.paper"}
@@ -79,7 +79,7 @@ def _of_paper(record: dict[str, Any]) -> list[dict[str, Any]]:
     for key, method in _PAPER.items():
         mean = record["means"][f"{key}_fewer"]
         points.append(
-            _point(MEAN, method, None, _FEWER)
+            _curve_point(MEAN, method, None, _FEWER)
             | {name: {"percent": each["value"]} for name, each in mean.items()}
             | {"deviation": mean["balanced_accuracy"]["deviation"]}
             | {"recorded_by": "bench.paper"}
@@ -87,5 +87,5 @@ def _of_paper(record: dict[str, Any]) -> list[dict[str, Any]]:
     return points
 
 
-def _point(name: str, method: str, seed: int | None, labels: int) -> dict[str, Any]:
+def _curve_point(name: str, method: str, seed: int | None, labels: int) -> dict[str, Any]:
     return {"set": name, "method": method, "choice": RANDOM, "seed": seed, "labels": labels}

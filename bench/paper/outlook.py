@@ -168,7 +168,7 @@ def feature_findings(shown: Any, alignment: Any = None) -> list[Finding]:
 
 def _gan(record: Any) -> Answer:
     def balanced(kind: str, labels: int) -> float:
-        return _mean(record, "balanced_accuracy", pretraining=kind, labels=labels)
+        return _mean_figure(record, "balanced_accuracy", pretraining=kind, labels=labels)
 
     counts = sorted({cell["labels"] for cell in record["cells"]})
     few = counts[0]
@@ -187,10 +187,10 @@ def _gan(record: Any) -> Answer:
 
 def _ensemble(record: Any) -> Answer:
     *members, vote = dict.fromkeys(cell["network"] for cell in record["cells"])
-    balanced = {name: _mean(record, "balanced_accuracy", network=name) for name in (*members, vote)}
+    balanced = {name: _mean_figure(record, "balanced_accuracy", network=name) for name in (*members, vote)}
     best = max(members, key=lambda name: balanced[name])
-    own, disagreement = (_mean(record, key, network=vote) for key in ("own_doubt", "disagreement"))
-    errors = [_mean(record, "calibration_error", network=name) for name in (vote, best)]
+    own, disagreement = (_mean_figure(record, key, network=vote) for key in ("own_doubt", "disagreement"))
+    errors = [_mean_figure(record, "calibration_error", network=name) for name in (vote, best)]
     sets, seeds = (sorted({cell[key] for cell in record["cells"]}) for key in ("set", "seed"))
     return Answer(
         f"balanced accuracy of five {balanced[vote]:.1f}, of the best alone ({best}) {balanced[best]:.1f}",
@@ -225,36 +225,36 @@ def _rwd_on_particles(record: Any) -> Answer:
 def _on_particles(record: Any) -> dict[str, float]:
     """Balanced accuracy of every network with 200 labels."""
     networks = dict.fromkeys(cell["network"] for cell in record["cells"] if cell["labels"] == 200)
-    return {name: _mean(record, "balanced_accuracy", labels=200, network=name) for name in networks}
+    return {name: _mean_figure(record, "balanced_accuracy", labels=200, network=name) for name in networks}
 
 
-def _mean(record: Any, figure: str, **about: Any) -> float:
+def _mean_figure(record: Any, figure: str, **about: Any) -> float:
     """Mean of a figure over those cells of an experiment's record that have these values; a rate's is in per cent."""
     values = [cell[figure] for cell in record["cells"] if about.items() <= cell.items()]
     return float(np.mean([value["percent"] if isinstance(value, dict) else value for value in values]))
 
 
 def _speed_of_networks(record: Any) -> Answer:
-    vectors, frames = _rates(record, "1d-cnn", "2d-cnn")
+    vectors, frames = _stage_rates(record, "1d-cnn", "2d-cnn")
     ours = f"{vectors:,.0f} and {frames:,.0f} a second on an H200: {vectors / frames:.0f} times"
     return Answer(ours, vectors > 80 * frames, "The 2D network scores each frame in eight orientations.")
 
 
 def _speed_of_screening(record: Any) -> Answer:
-    one, two = _rates(record, "screening-1d", "screening-2d")
+    one, two = _stage_rates(record, "screening-1d", "screening-2d")
     ours = f"{one:,.0f} and {two:,.0f} a second: {one / two:.1f} times"
     return Answer(ours, one > 80 * two, "Pre-processing takes most of the time, and both need it.")
 
 
 def _online(record: Any) -> Answer:
-    (rate,) = _rates(record, "screening-1d")
+    (rate,) = _stage_rates(record, "screening-1d")
     ours = f"{rate:,.0f} raw crops a second on one H200"
     return Answer(
         ours, rate >= 1e6, "It would take as many cards as the ratio says, and the frames have to reach them."
     )
 
 
-def _rates(record: Any, *stages: str) -> list[float]:
+def _stage_rates(record: Any, *stages: str) -> list[float]:
     """Frames or vectors a second of stages of a record of `bench.throughput`."""
     rates = {stage["name"]: stage["rate"]["median"] for stage in record["stages"]}
     return [rates[name] for name in stages]

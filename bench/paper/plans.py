@@ -69,12 +69,12 @@ def planned(comparison: Comparison, runs: Path) -> dict[Path, RunConfig]:
             base = None
             if cell.method == "transfer":
                 base = add(cell._replace(method="supervised", split="full", target=None), seed)
-            for variant in _variants(cell, seed):
+            for variant in _variants_of(cell, seed):
                 add(cell, seed, variant, base)
     return dict(sorted(plans.items(), key=lambda item: item[1].base is not None))
 
 
-def _variants(cell: PublishedCell, seed: int) -> Iterable[str]:
+def _variants_of(cell: PublishedCell, seed: int) -> Iterable[str]:
     yield AS_PUBLISHED
     if seed == 0 and (cell.method, cell.split) in ALSO_NORMALISED:
         yield NORMALISED

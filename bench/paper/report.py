@@ -54,7 +54,7 @@ FIGURES = {
     ),
 }
 OVERVIEW, CURVES = "overview", "precision_recall"
-PICTURES = FIGURES | {
+PAGE_PICTURES = FIGURES | {
     OVERVIEW: (
         "All methods beside the paper",
         "Where a row has a diamond, the nearer the large dot, the better the paper's figure is met. Most rows of ours "
@@ -90,7 +90,7 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
 
     Args:
         record: from `bench.paper.record`.
-        folder: for both; pictures are those of the keys of `PICTURES` that lie there as PNGs.
+        folder: for both; pictures are those of the keys of `PAGE_PICTURES` that lie there as PNGs.
         stored: folder of the experiments' records and tables; what is missing there is not shown.
     """
     found = claims(record, stored)
@@ -103,7 +103,7 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
     }
     data = record["data"]
     # Key, title in the contents, and HTML of each section.
-    sections = [("answer", "Does it reproduce?", _answer(record, found, summary, folder))]
+    sections = [("answer", "Does it reproduce?", _summary(record, found, summary, folder))]
     sections += [(each.key, each.key.replace("table", "Table "), to_html(each)) for each in numbered]
     sections.append((recalls.key, "Fixed recall", to_html(recalls) + _picture(CURVES, folder)))
     for key, (title, _) in FIGURES.items():
@@ -130,7 +130,7 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
     return found
 
 
-def _answer(record: Mapping[str, Any], found: Sequence[Finding], summary: Table, folder: Path) -> str:
+def _summary(record: Mapping[str, Any], found: Sequence[Finding], summary: Table, folder: Path) -> str:
     over = ""
     if record["seeds"] > 1:
         over = f" Means over sets, pairs and {record['seeds']} seeds, ± the standard deviation over seeds."
@@ -171,7 +171,7 @@ def _findings_html(title: str, found: Sequence[Finding]) -> str:
 
 
 def _picture(key: str, folder: Path) -> str:
-    title, caption = map(html.escape, PICTURES[key])
+    title, caption = map(html.escape, PAGE_PICTURES[key])
     path = folder / f"{key}.png"
     if not path.exists():
         return f'<p class="none">{title}: not drawn.</p>'

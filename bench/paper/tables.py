@@ -106,15 +106,15 @@ def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
         recall, misses = np.mean([list(row["published"].values()) for row in rows], axis=0)
         paper = [f"{recall:.2f} / {misses:.2f}", f"{(recall + misses) / 2:.2f}"]
         seeds = str(len(rows[0]["ours"])) if len(rows) == 1 and rows[0]["ours"] else ""
-        others = [text for title in shown for text in _rates([row[title] for row in rows])]
-        return [*paper, *_rates([row["ours"] for row in rows]), seeds, *others]
+        others = [text for title in shown for text in _rate_columns([row[title] for row in rows])]
+        return [*paper, *_rate_columns([row["ours"] for row in rows]), seeds, *others]
 
     lines = []
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell, row in zip(cells(number), table_rows(number, runs), strict=True):
         span = _span(frame_range(cell.frames, lengths.get(cell.tested, frames)))
         lines.append([_trained_on(cell), f"{cell.tested}, {span}", *line([row])])
-        groups.setdefault(_group(cell), []).append(row)
+        groups.setdefault(_group_of(cell), []).append(row)
     lines += [[f"mean, {name}", "", *line(members)] for name, members in groups.items()]
     heading = f"Table {number}. {TABLE_TITLES[number]} ({describe_runs(runs)})"
     return Table(f"table{number}", heading, columns, lines, _notes(number, frames), len(groups))
@@ -204,10 +204,10 @@ def _trained_on(cell: PublishedCell) -> str:
         return f"{cell.source}, then {cell.target}"
     if cell.method == "dann":
         return f"{cell.source} -> {cell.target}"
-    return f"{cell.source}, {_group(cell)}" if cell.table == 7 else cell.source
+    return f"{cell.source}, {_group_of(cell)}" if cell.table == 7 else cell.source
 
 
-def _group(cell: PublishedCell) -> str:
+def _group_of(cell: PublishedCell) -> str:
     if cell.table == 5:
         return "on the target" if cell.tested == cell.target else "on the source"
     if cell.table == 7:
@@ -221,7 +221,7 @@ def _span(frames: range) -> str:
     return f"{frames.start + 1}-{frames.stop}"
 
 
-def _rates(cells: Sequence[list[dict[str, Any]] | None]) -> list[str]:
+def _rate_columns(cells: Sequence[list[dict[str, Any]] | None]) -> list[str]:
     """Write recall and accuracy on misses, and the balanced accuracy, of a cell's records or as the means of several cells.
 
     Of a cell the balanced accuracy has its deviation over seeds or, of one seed, its interval; means tell how many cells of

@@ -102,7 +102,7 @@ def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
     if cell.kind == "adaptation":
         model, seconds, scored = _adapted(cell, sets, recipe)
     else:
-        model, seconds, scored = _few_labels(cell, sets, recipe)
+        model, seconds, scored = _train_with_few_labels(cell, sets, recipe)
     prepared = sets[cell.target]
     logits = map_logits(model, prepared.masked[cell.reduction][scored])
     if cell.kind == "free_labels":
@@ -115,7 +115,7 @@ def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
 TRANSPOSED = {"row_wise_decomposition": "column_wise_decomposition"}
 
 
-def _few_labels(
+def _train_with_few_labels(
     cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
 ) -> tuple[TrainedModel, float, np.ndarray]:
     prepared = sets[cell.source]

@@ -90,9 +90,9 @@ def tables(record: Mapping[str, Any]) -> str:
     note = (
         f"{what} of {frames} frames, {record['seeds']} seeds; per cent, ± the standard deviation over seeds"
     )
-    parts = [_few_labels(record, note), _carried_over(record, note)]
+    parts = [_few_labels_row(record, note), _carried_over(record, note)]
     parts += [
-        _adaptation(record, reduction, note)
+        _adaptation_row(record, reduction, note)
         for reduction in record["adaptation"]
         if _is_adapted(record, reduction)
     ]
@@ -103,7 +103,7 @@ def _is_adapted(record: Mapping[str, Any], reduction: str) -> bool:
     return len(record["adaptation"][reduction]) > 1
 
 
-def _few_labels(record: Mapping[str, Any], note: str) -> str:
+def _few_labels_row(record: Mapping[str, Any], note: str) -> str:
     counts = [str(count) for count in record["labels"]]
     lines = [
         f"**Balanced accuracy with few labels** ({note}; mean over the sets; no frame beyond the labelled ones is used)",
@@ -144,7 +144,7 @@ def _carried_over(record: Mapping[str, Any], note: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _adaptation(record: Mapping[str, Any], reduction: str, note: str) -> str:
+def _adaptation_row(record: Mapping[str, Any], reduction: str, note: str) -> str:
     found = record["adaptation"][reduction]
     pairs = list(next(iter(found.values()))["pairs"])
     lines = [

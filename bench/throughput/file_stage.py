@@ -44,11 +44,11 @@ def file_to_lists(setting: Setting) -> Work:
     def measure(seconds: float) -> tuple[list[float], list[float]]:
         with _screening(setting, file) as screening:
             check_screener(screening.screener, setting)
-            kept = _read(screening)[:KEPT]
+            kept = _read_batches(screening)[:KEPT]
             _compute(screening, kept)
             _compare_with_memory(screening, kept)
         works: list[tuple[str, Callable[[Screening], object]]] = [
-            ("reading", _read),
+            ("reading", _read_batches),
             ("computing", lambda screening: _compute(screening, kept)),
             ("both", _screen),
         ]
@@ -101,7 +101,7 @@ def _screen(screening: Screening) -> None:
     write_lists(screening.options.out, screening.run, 0.5)
 
 
-def _read(screening: Screening) -> list[Batch]:
+def _read_batches(screening: Screening) -> list[Batch]:
     """Read all frames; returns the first batches."""
     size = screening.screener.batch_size
     frames = list(screening.run.frames())

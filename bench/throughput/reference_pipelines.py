@@ -17,9 +17,7 @@ from scipy.ndimage import uniform_filter
 
 from sfxjax.crop import central_crop
 from sfxjax.models.stem import BaseConfig
-from sfxjax.preprocess.contrast import WINDOW
-
-_HALF = WINDOW // 2
+from sfxjax.preprocess.contrast import HALF_WINDOW, WINDOW
 
 
 def scipy_preprocess(frame: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
@@ -38,7 +36,7 @@ def scipy_preprocess(frame: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
     mean = uniform_filter(normalized, WINDOW)
     variance = uniform_filter(normalized * normalized, WINDOW) - mean * mean
     divisor = np.maximum(np.sqrt(np.maximum(variance, 0)), 1)
-    return ((normalized - mean) / divisor)[_HALF:-_HALF, _HALF:-_HALF]
+    return ((normalized - mean) / divisor)[HALF_WINDOW:-HALF_WINDOW, HALF_WINDOW:-HALF_WINDOW]
 
 
 def scipy_row_wise_decomposition(frame: np.ndarray, dtype: Any = np.float32) -> np.ndarray:

@@ -37,7 +37,7 @@ def torch_inference(
     """
 
     def rival(alone: bool) -> Rival:
-        torch, place, name, use = _torch(setting, alone)
+        torch, place, name, use = _torch_rival(setting, alone)
         infer = others.torch_logits(others.torch_classifier(model.config, model.variables).to(place))
         batches = [others.torch_maps(np.asarray(batch)).to(place) for batch in maps]
         found = infer(batches[0][:LOGITS_COMPARED]).cpu().numpy()
@@ -47,7 +47,7 @@ def torch_inference(
         compare("PyTorch's logits", found, expected, atol=coarser * atol, rtol=coarser * 1e-3)
         return Rival(name, _waiting(torch, place, use, infer), batches, len(batches[0]))
 
-    return _variants(setting, rival)
+    return _compiled_or_not(setting, rival)
 
 
 def torch_training(
@@ -72,7 +72,7 @@ def torch_training(
     """
 
     def rival(alone: bool) -> Rival:
-        torch, place, name, use = _torch(setting, alone)
+        torch, place, name, use = _torch_rival(setting, alone)
         maps = others.torch_maps(np.asarray(data.source, np.float32)).to(place)
         labels = torch.from_numpy(np.asarray(data.positive)).to(place)
         places = [torch.from_numpy(np.asarray(batch, np.int64)).to(place) for batch in batches]
@@ -85,14 +85,14 @@ def torch_training(
         compare("PyTorch's loss", loss, first_loss, atol=atol * (1 if place == "cpu" else COARSER))
         return Rival(name, _waiting(torch, place, use, stepping(base)), places, len(places[0]))
 
-    return _variants(setting, rival)
+    return _compiled_or_not(setting, rival)
 
 
-def _variants(setting: Setting, rival: Callable[[bool], Rival]) -> list[Callable[[], Rival]]:
+def _compiled_or_not(setting: Setting, rival: Callable[[bool], Rival]) -> list[Callable[[], Rival]]:
     return [partial(rival, alone) for alone in ((True, False) if setting.on_cpu else (False,))]
 
 
-def _torch(setting: Setting, alone: bool) -> tuple[Any, str, str, Callable[[], None]]:
+def _torch_rival(setting: Setting, alone: bool) -> tuple[Any, str, str, Callable[[], None]]:
     """Return PyTorch, where it computes, what to call it, and a function that has it take its threads."""
     try:
         torch = import_module("torch")

@@ -109,7 +109,7 @@ def training(method: str, setting: Setting) -> Work:
         frames,
         f"{recipe.batch} frames a step, bfloat16",
         moved=2 * data.source[0].size,
-        rivals=_torch(recipe, data, setting) if method in ("supervised", "reduced") else [],
+        rivals=_torch_training(recipe, data, setting) if method in ("supervised", "reduced") else [],
     )
 
 
@@ -181,7 +181,7 @@ def _losses(
     return losses
 
 
-def _torch(recipe: TrainingConfig, data: Domains, setting: Setting) -> list[Callable[[], Rival]]:
+def _torch_training(recipe: TrainingConfig, data: Domains, setting: Setting) -> list[Callable[[], Rival]]:
     """The same step in PyTorch; its first loss must be ours."""
     without_dropout = replace(recipe, base=replace(recipe.base, dropout=0.0))
     state, _, draw, _ = steps_of(without_dropout, data, [setting.device], 3)

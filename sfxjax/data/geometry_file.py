@@ -80,7 +80,7 @@ def parse_geometry(text: str, path: str | Path) -> Geometry:
         panels = tuple(_panel(name, fields, _flags(flags[name])) for name, fields in used.items())
         regions = tuple(_region(name, fields) for name, fields in bad.items())
         common = _common(list(used.values()), path)
-        masks = _masks(common)
+        masks = _geometry_masks(common)
     except (KeyError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error} is missing or wrong in this geometry file") from error
     if not panels:
@@ -134,7 +134,7 @@ def _common(panels: list[Fields], path: str | Path) -> Fields:
     return common
 
 
-def _masks(fields: Fields) -> tuple[GeometryMask, ...]:
+def _geometry_masks(fields: Fields) -> tuple[GeometryMask, ...]:
     # Older files name their only mask without a number.
     numbered = {"mask": "mask0_data", "mask_file": "mask0_file"}
     numbered |= {"mask_good": "mask0_goodbits", "mask_bad": "mask0_badbits"}
@@ -147,7 +147,7 @@ def _masks(fields: Fields) -> tuple[GeometryMask, ...]:
             continue  # Bits alone, of no mask.
         if k >= _MOST_MASKS:
             raise ValueError(f"mask{k}_data: CrystFEL has masks 0 to {_MOST_MASKS - 1}; its number")
-        good, bad = (_bits(fields.get(f"mask{k}_{name}")) for name in ("goodbits", "badbits"))
+        good, bad = (_mask_bits(fields.get(f"mask{k}_{name}")) for name in ("goodbits", "badbits"))
         masks.append(GeometryMask(fields[f"mask{k}_data"], fields.get(f"mask{k}_file"), good, bad))
     return tuple(masks)
 
@@ -278,5 +278,5 @@ def _not_done(fields: list[Fields], bad: Iterable[Fields], path: str | Path) -> 
     return (f"{path}: not used here: {', '.join(sorted(unread))}",) if unread else ()
 
 
-def _bits(text: str | None) -> int | None:
+def _mask_bits(text: str | None) -> int | None:
     return None if text is None else int(text, 0)

@@ -111,14 +111,14 @@ class Files:
             # HDF5 looks for it in the working folder, not beside the file: no folder makes it the run's own.
             if not self.allow_links:
                 raise UserError(
-                    f"{own}: {data.name} keeps its pixels outside, in {_text(name)!r}; "
+                    f"{own}: {data.name} keeps its pixels outside, in {_decoded(name)!r}; "
                     "if you trust the file, give --allow-links"
                 )
         for source, source_name in virtual_sources(data):
             for place in opened_for(own, source):
                 self._permit(own, place, "a virtual data set")
             # One that is missing or damaged costs its frames alone, see `missing_virtual_frames`.
-            if _holds(source, source_name) and "%" not in source_name:
+            if _has_data_set(source, source_name) and "%" not in source_name:
                 inner = self.get(source, source_name)
                 if isinstance(inner, h5py.Dataset) and (str(source), str(inner.name)) not in seen:
                     self._check_storage(inner, seen)
@@ -144,7 +144,7 @@ class Files:
                 return self._walk(path, here, "/".join(filter(None, [link.path, rest])), left - 1)
             if isinstance(link, h5py.ExternalLink):
                 own = Path(here.file.filename)
-                target = linked(own, _text(link.filename))
+                target = linked(own, _decoded(link.filename))
                 if not is_file(target):
                     raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
                 self._permit(own, target, f"the link {part}")
@@ -250,7 +250,7 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
             continue
         place = linked(own, source.file_name), source.dset_name
         if place not in known:
-            known[place] = _holds(*place)
+            known[place] = _has_data_set(*place)
         if not known[place]:
             low, high = source.vspace.get_select_bounds()
             missing.append((int(low[0]), int(high[0]), str(source.file_name)))
@@ -276,7 +276,7 @@ def refuse_cut(sizes: dict[Path, int]) -> None:
             raise UserError(f"{path}: cut short or taken away while it was read; fetch it again")
 
 
-def _holds(path: Path, name: str) -> bool:
+def _has_data_set(path: Path, name: str) -> bool:
     """Tell whether a file is there and holds a data set; a pattern of names counts as one."""
     if not is_file(path):
         return False
@@ -333,7 +333,7 @@ def _open_hdf5(path: Path, growing: bool) -> h5py.File:
         raise UserError(explained or f"{path}: cannot be opened ({reason})") from error
 
 
-def _text(name: str | bytes) -> str:
+def _decoded(name: str | bytes) -> str:
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
 
 

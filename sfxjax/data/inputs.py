@@ -118,7 +118,7 @@ def find_files(names: list[str]) -> Inputs:
                 )
             found += inside
         elif path.exists():
-            found += _listed(path) if path.suffix in LIST_SUFFIXES else [name]
+            found += _names_in_list(path) if path.suffix in LIST_SUFFIXES else [name]
         elif glob.has_magic(name):
             fitting = [entry for entry in glob.glob(name, recursive=True) if Path(entry).is_file()]  # noqa: PTH207
             if not fitting:
@@ -247,7 +247,7 @@ def _is_own(name: str) -> bool:
         return False
 
 
-def _listed(path: Path) -> list[str]:
+def _names_in_list(path: Path) -> list[str]:
     """List the files that a list names, a line each; relative ones lie in the working folder or beside the list.
 
     Raises:

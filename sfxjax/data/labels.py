@@ -82,7 +82,7 @@ def read_labels(
     Raises:
         UserError: the file is missing, of no known kind, or does not fit the frames.
     """
-    source = _source(path)
+    source = _label_source(path)
     if source is not None:
         known = source.read(Path(path), Places(frames))
         if known.counts is None:
@@ -116,13 +116,13 @@ def read_labels(
         if place in seen:
             raise UserError(f"{where}: the frame of line {seen[place]} again")
         seen[place] = number
-        labels[place] = _label(row, kinds[0], where, min_spots)
+        labels[place] = _label_of_row(row, kinds[0], where, min_spots)
     if (labels == UNLABELLED).all():
         raise UserError(f"{path}: no frame has a label; fill in the column {kinds[0]}, or leave the file out")
     return labels
 
 
-def _source(path: str | Path) -> LabelSource | None:
+def _label_source(path: str | Path) -> LabelSource | None:
     from sfxjax.data.label_sources import source_of
 
     try:
@@ -131,7 +131,7 @@ def _source(path: str | Path) -> LabelSource | None:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
 
 
-def _label(row: dict[str, str], kind: str, where: str, min_spots: int | None) -> int:
+def _label_of_row(row: dict[str, str], kind: str, where: str, min_spots: int | None) -> int:
     # Programs that know no empty integers write 12.0.
     text = row[kind].removesuffix(".0")
     if kind == "spots":

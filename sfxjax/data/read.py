@@ -136,7 +136,7 @@ class FrameReader:
         mask = self.whole_mask(stack)
         if stack.frame_masks and not self._masks.replaced(stack):
             masks = self.dataset(stack, stack.frame_masks)
-            own = self._masks.frame(stack, np.asarray(masks[_place(stack, frame)]))
+            own = self._masks.frame(stack, np.asarray(masks[_index_of(stack, frame)]))
             mask = own if mask is None else mask & own
         if self.geometry is not None and self.geometry.has_flags:
             unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
@@ -212,7 +212,7 @@ class FrameReader:
         stack.refuse_lost(frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
-        pixels = np.asarray(self.dataset(stack)[_place(stack, frame)])
+        pixels = np.asarray(self.dataset(stack)[_index_of(stack, frame)])
         refuse_cut(self._sizes[stack.file, stack.dataset])
         return pixels
 
@@ -332,7 +332,7 @@ class FrameReader:
         return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
 
 
-def _place(stack: FrameStack, frame: int) -> tuple[int | slice, ...]:
+def _index_of(stack: FrameStack, frame: int) -> tuple[int | slice, ...]:
     """Return where a frame lies in its data set."""
     return (*(slice(None),) * stack.frame_axis, frame) if stack.stacked else ()
 

@@ -33,7 +33,7 @@ def resolution(geometry: Geometry, ss: np.ndarray, fs: np.ndarray, raw_shape: tu
     for panel in geometry.panels:
         if panel.distance is None or panel.pixels_per_metre is None or len(panel.first) != len(stored):
             continue
-        inside, own_ss, own_fs = _within(panel, stored)
+        inside, own_ss, own_fs = _pixels_of_panel(panel, stored)
         x, y = (
             panel.corner[k] + (own_fs + 0.5) * panel.fs_vector[k] + (own_ss + 0.5) * panel.ss_vector[k]
             for k in (0, 1)
@@ -44,7 +44,7 @@ def resolution(geometry: Geometry, ss: np.ndarray, fs: np.ndarray, raw_shape: tu
     return found
 
 
-def _within(panel: Panel, stored: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pixels_of_panel(panel: Panel, stored: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tell which places of the stored array lie in a panel; and their ss and fs in it."""
     inside = np.ones(len(stored[0]), bool)
     for axis, place in enumerate(stored):

@@ -34,7 +34,7 @@ MEMORY_LIMIT = 6 * 2**30
 _CROP_BYTES = 4 * CROP * CROP
 
 
-_SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
+SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
 
 
 def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> None:
@@ -48,7 +48,7 @@ def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> 
             request = json.loads(pipe.recv_bytes())
             content: bytes = b""
             try:
-                value, content = _answer(reader, request, view)
+                value, content = _served(reader, request, view)
                 reply = {"value": value, "bytes": bool(content)}
             except UserError as error:
                 reply = {"error": str(error)}
@@ -63,7 +63,7 @@ def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> 
                 pipe.send_bytes(content)
 
 
-def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
+def _served(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
     if request["do"] == "stacks":
         return [stack.to_json() for stack in reader.stacks(request["file"])], b""
     if request["do"] == "mask":
@@ -71,20 +71,20 @@ def _answer(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> t
         good = reader.static_mask(stack)
         return list(reader.shared_mask(stack).lines), b"" if good is None else good.tobytes()
     if request["do"] == "read":
-        return _read(reader, request, view), b""
+        return _read_frames(reader, request, view), b""
     return _OTHER_REQUESTS[request["do"]](reader, request), b""
 
 
-def _write_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
+def _served_hits(reader: FrameReader, request: dict[str, Any]) -> Any:
     from sfxjax.data.hits_file import write_hits
 
     chosen = [(FrameStack.from_json(fields), numbers) for fields, numbers in request["frames"]]
     return write_hits(reader, Path(request["path"]), chosen, request["indices"], request["scores"])
 
 
-def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:
+def _read_frames(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dict[str, Any]:
     dtype = np.dtype(request["dtype"])
-    crops, masks = _slot_arrays(view, request["slot"], dtype)
+    crops, masks = slot_arrays(view, request["slot"], dtype)
     reasons: list[str] = []
     limits: list[float] = []
     masked = False
@@ -100,8 +100,9 @@ def _read(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> dic
     return {"reasons": reasons, "masked": masked, "limits": limits}
 
 
-def _slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    start = slot * _SLOT_BYTES
+def slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return a slot's crops (frame, ss, fs) and masks, True where a pixel counts, as views of the shared memory."""
+    start = slot * SLOT_BYTES
     crops = view[start : start + UNIT * CROP * CROP * dtype.itemsize].view(dtype).reshape(UNIT, CROP, CROP)
     start += UNIT * _CROP_BYTES
     masks = view[start : start + UNIT * CROP * CROP].view(bool).reshape(UNIT, CROP, CROP)
@@ -123,7 +124,7 @@ def _limit_memory() -> None:
 _OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
     "forget": lambda reader, _: reader.close(),
     "states": lambda _, request: file_states(request["file"]),
-    "write_hits": _write_hits,
+    "write_hits": _served_hits,
 }
 
 

@@ -141,7 +141,7 @@ class FrameSet:
         Raises:
             IndexError, UserError: as `crops`.
         """
-        wanted = _numbers(indices, len(self))
+        wanted = _frame_numbers(indices, len(self))
         for begin in range(0, len(wanted), size):
             crops, own, limits = self._read(wanted[begin : begin + size])
             stacks = [self._frames[number][0] for number in wanted[begin : begin + size]]
@@ -152,7 +152,7 @@ class FrameSet:
     def _read(
         self, indices: Sequence[int] | np.ndarray | range
     ) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
-        wanted = _numbers(indices, len(self))
+        wanted = _frame_numbers(indices, len(self))
         crops = np.zeros((len(wanted), CROP, CROP), self.dtype)
         masks: np.ndarray | None = None
         limits = []
@@ -238,7 +238,7 @@ def open_set(data: str | Path, name: str) -> FrameSet:
     return FrameSet(described[name])
 
 
-def _numbers(indices: Sequence[int] | np.ndarray | range, frames: int) -> np.ndarray:
+def _frame_numbers(indices: Sequence[int] | np.ndarray | range, frames: int) -> np.ndarray:
     """Check frame numbers.
 
     Raises:

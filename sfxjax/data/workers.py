@@ -25,7 +25,7 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.file_states import State
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.serving import _SLOT_BYTES, SLOTS, UNIT, _slot_arrays, serve
+from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, serve, slot_arrays
 from sfxjax.errors import UserError
 
 TIMEOUT = 120.0
@@ -183,7 +183,7 @@ class _Reader:
         self._options = options
         self._timeout = timeout
         self._context = multiprocessing.get_context("spawn")
-        self._memory = self._context.RawArray(ctypes.c_uint8, SLOTS * _SLOT_BYTES)
+        self._memory = self._context.RawArray(ctypes.c_uint8, SLOTS * SLOT_BYTES)
         self._view: np.ndarray = np.frombuffer(memoryview(self._memory), np.uint8)
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -241,13 +241,13 @@ class _Reader:
                     self._send(_read_request(more, kind, self._slots[later]))
         else:
             del self._asked[number], self._slots[number]
-        crops, masks = _slot_arrays(self._view, slot, dtype)
+        crops, masks = slot_arrays(self._view, slot, dtype)
         return crops[: len(frames)], masks[: len(frames)] if masked else None, reasons, limits
 
     def _one_by_one(
         self, frames: list[Frame], dtype: np.dtype, slot: int
     ) -> tuple[list[str], bool, list[float]]:
-        crops, masks = _slot_arrays(self._view, slot, dtype)
+        crops, masks = slot_arrays(self._view, slot, dtype)
         kept: list[tuple[np.ndarray, np.ndarray]] = []
         reasons: list[str] = []
         limits: list[float] = []

@@ -62,7 +62,7 @@ def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) 
     ss, fs = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
     inner = (jnp.abs(ss - height / 2) < height / 2**1.5) & (jnp.abs(fs - width / 2) < width / 2**1.5)
     limited = jnp.minimum(sample, 3 * median)
-    outer_mean = _mean(limited, (sample > 0) & ~inner)
+    outer_mean = _mean_of_valid(limited, (sample > 0) & ~inner)
     return jnp.stack(
         [
             median,
@@ -70,7 +70,7 @@ def lattice_statistics(extents: jax.Array, rows: jax.Array, columns: jax.Array) 
             _quantiles(extents, (0.1,))[0] / scale,
             fast,
             slow,
-            _mean(limited, (sample > 0) & inner) / jnp.where(outer_mean > 0, outer_mean, 1),
+            _mean_of_valid(limited, (sample > 0) & inner) / jnp.where(outer_mean > 0, outer_mean, 1),
         ]
     )
 
@@ -139,7 +139,7 @@ def _quantiles(values: jax.Array, fractions: tuple[float, ...]) -> list[jax.Arra
     return [jnp.where(count > 0, at_place(above, place), 0) for place in places]
 
 
-def _mean(values: jax.Array, valid: jax.Array) -> jax.Array:
+def _mean_of_valid(values: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(valid, values, 0)) / jnp.maximum(valid.sum(), 1)
 
 

@@ -224,7 +224,7 @@ def summary(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.5) -> dic
     """
     counts = count(labels, scores, threshold)
     rates = {
-        name: _percent(getattr(counts, name))
+        name: _in_percent(getattr(counts, name))
         for name in ("recall", "miss_accuracy", "precision", "balanced_accuracy")
     }
     return {
@@ -236,7 +236,7 @@ def summary(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.5) -> dic
     }
 
 
-def _percent(rate: Rate) -> dict[str, float | None]:
+def _in_percent(rate: Rate) -> dict[str, float | None]:
     def times_100(value: float | None) -> float | None:
         return None if value is None else 100 * value
 

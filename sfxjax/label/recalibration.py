@@ -28,7 +28,7 @@ KIND = "sfxjax: day-one model fitted to labels"
 INPUTS = ("score", "many", "expected", "fourth")
 # Weights that leave the score's log odds as they are, the constant last: inputs are divided by `_SCALE`.
 _SCALE = 4.0
-_START = np.array([_SCALE, 0, 0, 0, 0])
+_INITIAL = np.array([_SCALE, 0, 0, 0, 0])
 # Standard deviation of the prior: chosen on simulated runs for 5 to 20 labels, by three definitions of a hit. Twice as wide, 5
 # labels did harm.
 _WIDTH = np.array([1.0, 1, 1, 1, 1.5])
@@ -49,7 +49,7 @@ class Recalibration:
         labels: how many it was fitted to.
     """
 
-    weights: tuple[float, ...] = tuple(_START)
+    weights: tuple[float, ...] = tuple(_INITIAL)
     threshold: float = 0.5
     min_snr: float = 6.0
     min_spots: int = 4
@@ -71,7 +71,9 @@ def inputs_of(spots: Sequence[FrameSpots]) -> np.ndarray:
     return np.concatenate([odds, np.log1p(values[:, 2:].clip(0))], 1)
 
 
-def fit(inputs: np.ndarray, positives: np.ndarray, min_snr: float = 6.0, min_spots: int = 4) -> Recalibration:
+def fit_recalibration(
+    inputs: np.ndarray, positives: np.ndarray, min_snr: float = 6.0, min_spots: int = 4
+) -> Recalibration:
     """Fit the model to labels.
 
     Args:
@@ -86,11 +88,11 @@ def fit(inputs: np.ndarray, positives: np.ndarray, min_snr: float = 6.0, min_spo
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (design @ weights)
-        away = (weights - _START) / _WIDTH
+        away = (weights - _INITIAL) / _WIDTH
         value = np.logaddexp(0, -margin).sum() + 0.5 * (away**2).sum()
         return value, -(sign * expit(-margin)) @ design + away / _WIDTH
 
-    found = minimize(loss, _START, jac=True, method="L-BFGS-B").x
+    found = minimize(loss, _INITIAL, jac=True, method="L-BFGS-B").x
     return Recalibration(tuple(map(float, found)), 0.5, min_snr, min_spots, len(inputs))
 
 
@@ -112,7 +114,7 @@ def load(folder: Path) -> Recalibration | None:
             f"{path}: damaged ({error}); label again with the same --out, which writes it anew"
         ) from error
     try:
-        if content.pop("kind") != KIND or len(content["weights"]) != len(_START):
+        if content.pop("kind") != KIND or len(content["weights"]) != len(_INITIAL):
             raise ValueError("of another kind")
         weights = tuple(checked_number(weight, "a weight", -1e6, 1e6) for weight in content["weights"])
         model = Recalibration(**{**content, "weights": weights})

@@ -157,7 +157,7 @@ class Session:
         start = self._start
         model = start
         if learnt.any():
-            model = recalibration.fit(
+            model = recalibration.fit_recalibration(
                 self._inputs[learnt], self._labels[learnt] > MISS, start.min_snr, start.min_spots
             )
         done = self._audit[self._labels[self._audit] != UNLABELLED]
@@ -180,6 +180,6 @@ class Session:
         curve = []
         for count in range(0, len(learnt) + 1, STEP):
             chosen = np.array(learnt[:count], int)
-            model = recalibration.fit(self._inputs[chosen], self._labels[chosen] > MISS)
+            model = recalibration.fit_recalibration(self._inputs[chosen], self._labels[chosen] > MISS)
             curve.append(float(((model.probability(self._inputs[done]) >= 0.5) == truth).mean()))
         return curve

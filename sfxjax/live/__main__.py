@@ -24,6 +24,7 @@ from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
+from sfxjax.text import say
 from sfxjax.web import LOOPBACK, listen, uvicorn_of
 
 
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 0 <= options.port < 65536:
         raise UserError("--port lies from 0 to 65535")
     alarms = Alarms(read_alarms(options.alarms))
-    faults = Faults(_say)
+    faults = Faults(say)
     mask = None
     if options.mask is not None:
         mask = load_mask(
@@ -120,28 +121,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if not options.no_page:
         uvicorn_of("live")
-    keeper = Keeper(options.out, settings, options.overwrite, options.written_as)
+    keeper = Keeper(options.out, settings, options.overwrite, options.written_as, say)
     if keeper.resumed:
-        _say(f"{keeper.resumed} frames are known from an earlier start: going on")
-    source = _source(options, faults, keeper)
+        say(f"{keeper.resumed} frames are known from an earlier start: going on")
+    source = _frame_source(options, faults, keeper)
     from sfxjax.compilation import keep_compiled
     from sfxjax.devices import device_line
     from sfxjax.mapping import cores
 
     keep_compiled(options.compilation_cache)
-    _say(device_line())
+    say(device_line())
     judge = Judge(options.min_snr, options.min_spots, mask)
     monitor = None if options.no_page else Monitor(alarms)
     receiver = Receiver(source, judge, keeper, cores(), options.shared)
     if monitor is not None:
         receiver.looked_at = monitor.looked_at
         _open_page(monitor, options)
-    _say(f"waiting for frames from {source.name}; Ctrl-C ends it")
+    say(f"waiting for frames from {source.name}; Ctrl-C ends it")
     update = (lambda: None) if monitor is None else partial(monitor.update, receiver)
     receive_until_stopped(receiver, options.quiet_for, update)
     keeper.close()
     for line in last_lines(receiver):
-        _say(line)
+        say(line)
     return 0
 
 
@@ -151,10 +152,10 @@ def _open_page(monitor: Monitor, options: argparse.Namespace) -> None:
     serve_page(monitor_application(monitor, token, port, options.host), listening)
     monitor.pictures.start()
     host = f"[{options.host}]" if ":" in options.host else options.host
-    _say(f"see http://{host}:{port}/?token={token}")
+    say(f"see http://{host}:{port}/?token={token}")
 
 
-def _source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -> Source:
+def _frame_source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -> Source:
     addresses = [text for text in options.source if is_address(text)]
     if addresses and len(options.source) > 1:
         raise UserError("a stream is one address, and goes without files; start a receiver for each")
@@ -171,10 +172,6 @@ def _source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -> Sour
         panels_apart=True,
     )
     return FileSource(options.source, read, faults, lambda file, event: (file, event) in keeper.seen)
-
-
-def _say(line: str) -> None:
-    print(line.encode("utf-8", "replace").decode(), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from sfxjax.live.sources.files import FileSource
 from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.lists import ERROR, HIT, selected
 from sfxjax.screen.sources import Sources
+from sfxjax.text import say
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -72,18 +73,18 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
     said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
     settings = {"files": options.files, "data set": options.dataset, **said}
     keeper = Keeper(
-        options.out, {**settings, "--min-snr": min_snr, "--min-spots": min_spots}, options.overwrite
+        options.out, {**settings, "--min-snr": min_snr, "--min-spots": min_spots}, options.overwrite, say=say
     )
     if keeper.resumed:
-        _say(f"{keeper.resumed} frames are known from an earlier start: going on")
+        say(f"{keeper.resumed} frames are known from an earlier start: going on")
     keep_compiled(options.compilation_cache)
-    _say(device_line())
+    say(device_line())
     from sfxjax.mapping import cores
 
-    source = FileSource(options.files, read, Faults(_say), lambda file, event: (file, event) in keeper.seen)
+    source = FileSource(options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen)
     receiver = Receiver(source, Judge(min_snr, min_spots), keeper, cores())
     report = _Report(options, read, min_snr, min_spots)
-    _say(f"following {source.name} until nothing has come for {options.follow:g} s")
+    say(f"following {source.name} until nothing has come for {options.follow:g} s")
     receive_until_stopped(receiver, options.follow, report.renew)
     keeper.close()
     counts = keeper.counts
@@ -91,7 +92,7 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
         raise UserError(f"no frame came in {source.name}")
     report.write()
     for line in last_lines(receiver):
-        _say(line)
+        say(line)
     return int(counts.errors > 0)
 
 
@@ -159,10 +160,10 @@ def listed_frames(out: Path, sources: Sources) -> Iterator[CountedFrame]:
         sources: the run; frames of files that it does not have are left out.
     """
     spots: dict[tuple[str, str], list[list[float]]] = {}
-    for row in _rows(out / "spots.csv"):
+    for row in _listed_rows(out / "spots.csv"):
         values = [float(row[name]) for name in ("ss", "fs", "snr", "probability")]
         spots.setdefault((row["file"], row["event"]), []).append(values)
-    rows = {(row["file"], row["event"]): row for row in _rows(out / "frames.csv")}
+    rows = {(row["file"], row["event"]): row for row in _listed_rows(out / "frames.csv")}
     for stack in sources.run.stacks:
         for number in range(stack.frames):
             key = stack.file, stack.event(number)
@@ -180,11 +181,7 @@ def _spots_of(row: dict[str, str], listed: list[list[float]]) -> FrameSpots:
     return FrameSpots(*numbers, ss, fs, snr, probability, np.zeros_like(ss))
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _listed_rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         # The last line may be half written while this is read.
         yield from (row for row in csv.DictReader(stream) if None not in row.values())
-
-
-def _say(line: str) -> None:
-    print(line.encode("utf-8", "replace").decode(), flush=True)

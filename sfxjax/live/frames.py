@@ -59,7 +59,7 @@ class LiveFrame:
 
 
 class Faults:
-    """FrameCounts what goes wrong, by kind, and tells the user of each kind once. Threads may share it.
+    """Counts what goes wrong, by kind, and tells the user of each kind once. Threads may share it.
 
     Args:
         say: is called with a line the first time.
@@ -89,7 +89,7 @@ def series_name(*parts: object) -> str:
     return _UNSAFE.sub("_", "-".join(str(part) for part in parts if part not in (None, "")))[:80] or "series"
 
 
-def whole_number(value: object, what: str, most: int = LARGEST_INDEX) -> int:
+def checked_integer(value: object, what: str, most: int = LARGEST_INDEX) -> int:
     """Return a number from 0 to `most` out of a message.
 
     Raises:
@@ -113,7 +113,7 @@ def checked_shape(shape: object, dtype: np.dtype, axes: tuple[int, ...] = (2,)) 
     """
     if not isinstance(shape, (list, tuple)) or len(shape) not in axes:
         raise MessageError("the shape is none of a frame")
-    lengths = tuple(whole_number(length, "the shape", 2**31) for length in shape)
+    lengths = tuple(checked_integer(length, "the shape", 2**31) for length in shape)
     if min(lengths) < 1 or prod(lengths) * dtype.itemsize > MOST_FRAME_BYTES:
         raise MessageError("a frame of absurd size", "x".join(map(str, lengths)))
     return lengths

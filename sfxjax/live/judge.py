@@ -9,7 +9,7 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame, MessageError
-from sfxjax.live.keeper import Judged
+from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import value_limit
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Judge:
         self.min_snr, self.min_spots = min_snr, min_spots
         self._mask = mask
 
-    def __call__(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
+    def __call__(self, frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
         """Unpack and judge a frame; what is wrong with it becomes its reason."""
         from sfxjax.spots.day_one import find_spots
 
@@ -61,9 +61,9 @@ class Judge:
             limit = value_limit(pixels, frame.limit)
             found = find_spots(pixels, mask, limit=limit, min_snr=self.min_snr, min_spots=self.min_spots)
         except (UserError, MessageError) as error:
-            return Judged(frame, weight, None, " ".join(str(error).split())), None
+            return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
         spots: FrameSpots = found.visible(self.min_snr)
-        return Judged(frame, weight, spots), _looks(frame, pixels, mask, limit)
+        return JudgedFrame(frame, weight, spots), _looks(frame, pixels, mask, limit)
 
     def _mask_of(self, frame: LiveFrame, pixels: np.ndarray) -> np.ndarray | None:
         if self._mask is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ LIVE_LISTS = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedFrame:
     """A frame with its result.
 
     Attributes:
@@ -68,6 +69,7 @@ class Keeper:
         overwrite: replace lists that are there.
         written_as: name of the file that the frames of a series are written to at the same time, with `{series}`; None: the lists
             hold the series' own name.
+        say: called with a line about the first frame whose name cannot stand in a list for CrystFEL.
 
     Attributes:
         seen: the frames in the lists.
@@ -81,9 +83,15 @@ class Keeper:
     """
 
     def __init__(
-        self, out: Path, settings: dict[str, Any], overwrite: bool = False, written_as: str | None = None
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        written_as: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.out, self._written_as = out, written_as
+        self.out, self._written_as, self._say = out, written_as, say
+        self._unlisted = False
         self.seen, self.counts, self.sums = Seen(), FrameCounts(), Sums()
         self.place = ("", 0)
         self._recorded: dict[str, Any] = {}
@@ -119,7 +127,7 @@ class Keeper:
             self._read_again()
         self.commit()
 
-    def add(self, judged: Judged) -> bool:
+    def add(self, judged: JudgedFrame) -> bool:
         """Add a frame; returns False, and adds nothing, if it is in the lists already. `commit` writes it."""
         frame = judged.frame
         if (frame.file, frame.event) in self.seen:
@@ -137,7 +145,7 @@ class Keeper:
             self.counts.judged += 1
             self.sums.add(judged.weight, judged.label == HIT, judged.spots.expected)
             name = "hits.lst" if judged.label == HIT else "misses.lst"
-            self._waiting[name].append(f"{self._listed(frame)}\n")
+            self._waiting[name] += self._listed(frame)
         self.counts.left_out += judged.weight - 1
         return True
 
@@ -179,12 +187,20 @@ class Keeper:
             stream.close()
         self._journal.close()
 
-    def _listed(self, frame: LiveFrame) -> str:
-        if self._written_as is not None:
-            return crystfel_line(self._written_as.replace("{series}", frame.file), frame.event)
-        if frame.index is None and Path(frame.file).exists():
-            return crystfel_line(frame.file, frame.event)
-        return f"{frame.file} {frame.event}"
+    def _listed(self, frame: LiveFrame) -> list[str]:
+        """Return the frame's line of a list; none where its name cannot stand in one."""
+        file = None if self._written_as is None else self._written_as.replace("{series}", frame.file)
+        if file is None and frame.index is None and Path(frame.file).exists():
+            file = frame.file
+        if file is None:
+            return [f"{frame.file} {frame.event}\n"]
+        try:
+            return [f"{crystfel_line(file, frame.event)}\n"]
+        except UserError as error:
+            if not self._unlisted:
+                self._say(f"not in the lists for CrystFEL: {error} (further ones are not named)")
+            self._unlisted = True
+            return []
 
     def _read_again(self) -> None:
         """Take up which frames the lists hold."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sfxjax.live.alarms import Alarms, MonitorState
 from sfxjax.live.judge import Looks
-from sfxjax.live.keeper import Judged
+from sfxjax.live.keeper import JudgedFrame
 from sfxjax.live.pictures import Pictures
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.statistics import HitRate, Sums, estimated_hit_rate
@@ -47,7 +47,7 @@ class Monitor:
         self._before: tuple[float, Sums] | None = None
         self._arrivals: deque[tuple[float, int, int]] = deque()
 
-    def looked_at(self, judged: Judged, looks: Looks) -> None:
+    def looked_at(self, judged: JudgedFrame, looks: Looks) -> None:
         """Take in a frame that was judged; judging threads call this."""
         self.pictures.looked_at(judged, looks)
         self._alarms.looked_at(looks)
@@ -97,13 +97,13 @@ class Monitor:
             "waiting": receiver.waiting,
             "faults": dict(receiver.source.faults.counts.most_common(12)),
             "spots": dict(zip(map(str, SPOT_CLASSES), self._spots, strict=True)),
-            "history": [_point(start, end, part) for start, end, part in self._history],
+            "history": [_history_point(start, end, part) for start, end, part in self._history],
             "hit": {"version": pictures.hit.version, **pictures.hit.about},
             "powder": {"version": pictures.powder.version, **pictures.powder.about},
             "profile": pictures.profile,
             "alarms": self._alarms.raised(state),
         }
-        self.line = json.dumps(_finite(about), separators=(",", ":"))
+        self.line = json.dumps(_finite_or_none(about), separators=(",", ":"))
 
     def _record(self, now: float, sums: Sums) -> None:
         if self._before is None:
@@ -120,16 +120,16 @@ class Monitor:
             self._span *= 2
 
 
-def _point(start: float, end: float, part: Sums) -> list[float]:
+def _history_point(start: float, end: float, part: Sums) -> list[float]:
     rate: HitRate = estimated_hit_rate(part)
     ago = time.monotonic() - (start + end) / 2
     return [round(ago, 1), *(round(value, 4) for value in (rate.value, rate.low, rate.high))]
 
 
-def _finite(value: Any) -> Any:
+def _finite_or_none(value: Any) -> Any:
     """Replace numbers that JSON does not have by null."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: _finite_or_none(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [_finite_or_none(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

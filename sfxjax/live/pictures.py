@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.live.judge import Looks
-from sfxjax.live.keeper import Judged
+from sfxjax.live.keeper import JudgedFrame
 from sfxjax.screen.lists import HIT
 from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels
 from sfxjax.spots.frame_pixels import frame_pixels
@@ -47,7 +47,7 @@ class Pictures:
     def __init__(self) -> None:
         self.hit, self.powder = Shown(), Shown()
         self.profile: dict[str, list[float]] = {"radius": [], "mean": []}
-        self._new: dict[str, tuple[Judged, Looks]] = {}
+        self._new: dict[str, tuple[JudgedFrame, Looks]] = {}
         self._largest: np.ndarray | None = None
         self._rings: tuple[tuple[Any, ...], np.ndarray, np.ndarray] | None = None
         self._ended = threading.Event()
@@ -61,7 +61,7 @@ class Pictures:
         """Make none any more."""
         self._ended.set()
 
-    def looked_at(self, judged: Judged, looks: Looks) -> None:
+    def looked_at(self, judged: JudgedFrame, looks: Looks) -> None:
         """Take in a frame; only the newest of each kind is looked at when it is time."""
         for kind in ("frame", "hit") if judged.label == HIT else ("frame",):
             known = self._new.get(kind)
@@ -80,7 +80,7 @@ class Pictures:
         if frame is not None:
             self._measure_rings(*frame)
 
-    def _show_hit(self, judged: Judged, looks: Looks) -> None:
+    def _show_hit(self, judged: JudgedFrame, looks: Looks) -> None:
         spots = judged.spots
         assert spots is not None
         values = _floats(looks)
@@ -104,7 +104,7 @@ class Pictures:
         shape = [small.shape[1] * shrink, small.shape[0] * shrink]
         self.powder = Shown(self.powder.version + 1, _jpeg(self._largest), {"hits": count, "shape": shape})
 
-    def _measure_rings(self, judged: Judged, looks: Looks) -> None:
+    def _measure_rings(self, judged: JudgedFrame, looks: Looks) -> None:
         # A quarter of the pixels tell as well.
         values = _floats(looks)[::2, ::2]
         centre = judged.frame.centre or (values.shape[1], values.shape[0])

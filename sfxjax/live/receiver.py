@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
 from sfxjax.live.judge import Judge, Looks
-from sfxjax.live.keeper import Judged, Keeper
+from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
 from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums, estimated_hit_rate
@@ -80,7 +80,7 @@ class Receiver:
         self.recent_latencies = RecentLatencies()
         self.last_arrival, self.started, self.idle = 0.0, time.monotonic(), False
         self._judge, self._threads = judge, threads
-        self.looked_at: Callable[[Judged, Looks], None] = lambda judged, looks: None
+        self.looked_at: Callable[[JudgedFrame, Looks], None] = lambda judged, looks: None
         self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)
         self._shared = shared
         counts = keeper.counts
@@ -96,7 +96,7 @@ class Receiver:
         self._lock = threading.Lock()
         self._tickets = self._due = 0
         self._weights: dict[int, int] = {}
-        self._results: dict[int, Judged] = {}
+        self._results: dict[int, JudgedFrame] = {}
         self._service: deque[float] = deque(maxlen=31)
         self._broken: BaseException | None = None
         self._workers: list[threading.Thread] = []
@@ -238,12 +238,12 @@ class Receiver:
                 room = int(WAIT_SECONDS * self._threads / max(median(self._service), 1e-6))
                 self._buffer.places = min(max(room, 2 * self._threads), MOST_WAITING)
 
-    def _judged(self, frame: LiveFrame, weight: int) -> tuple[Judged, Looks | None]:
+    def _judged(self, frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
         try:
             judged, looks = self._judge(frame, weight)
         except Exception as error:
             # Whatever it is, the next frame may be judged.
-            judged, looks = Judged(frame, weight, None, f"{type(error).__name__}: {error}"[:300]), None
+            judged, looks = JudgedFrame(frame, weight, None, f"{type(error).__name__}: {error}"[:300]), None
         if judged.spots is None:
             self.source.faults.add(MessageError("a frame that could not be judged", judged.reason))
         return judged, looks

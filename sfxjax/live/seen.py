@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import re
 
+from sfxjax.text import file_cell, table_cell
+
 _EVENT = re.compile(r"(.*//)(\d{1,16})")
-_PAGE = 4096
+_PAGE_LENGTH = 4096
 
 
 class Seen:
-    """A set of frames, named by file and event."""
+    """A set of frames, named by file and event, or by what stands for them in a table."""
 
     def __init__(self) -> None:
         self._pages: dict[tuple[str, str, int], bytearray] = {}
 
     def add(self, file: str, event: str) -> None:
         """Add a frame."""
-        key, byte, bit = _place(file, event)
+        key, byte, bit = _page_and_bit(file, event)
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = bytearray()
         # Pages grow as they are needed: a file of one frame takes one byte.
         if len(page) <= byte:
-            page.extend(bytes(min(max(byte + 1, 2 * len(page)), _PAGE // 8) - len(page)))
+            page.extend(bytes(min(max(byte + 1, 2 * len(page)), _PAGE_LENGTH // 8) - len(page)))
         page[byte] |= bit
 
     def __contains__(self, frame: tuple[str, str]) -> bool:
-        key, byte, bit = _place(*frame)
+        key, byte, bit = _page_and_bit(*frame)
         page = self._pages.get(key)
         return page is not None and byte < len(page) and bool(page[byte] & bit)
 
 
-def _place(file: str, event: str) -> tuple[tuple[str, str, int], int, int]:
+def _page_and_bit(file: str, event: str) -> tuple[tuple[str, str, int], int, int]:
+    file, event = file_cell(file), table_cell(event)
     found = _EVENT.fullmatch(event)
     before, number = (found[1], int(found[2])) if found else (event, 0)
-    return (file, before, number // _PAGE), number % _PAGE // 8, 1 << number % 8
+    return (file, before, number // _PAGE_LENGTH), number % _PAGE_LENGTH // 8, 1 << number % 8
 
 
 class Lost:
-    """FrameCounts the numbers of a series that did not come, as far as they lie between those that did.
+    """Counts the numbers of a series that did not come, as far as they lie between those that did.
 
     Attributes:
         count: how many.

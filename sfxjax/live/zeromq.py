@@ -86,7 +86,7 @@ class ZeroMQSource:
                     continue
                 frames: list[LiveFrame] = []
                 try:
-                    parts = _parts(socket)
+                    parts = _message_parts(socket)
                     asked = 0.0
                     frames = self._frames(parts)
                 except MessageError as error:
@@ -126,7 +126,7 @@ class ZeroMQSource:
         return socket
 
 
-def _parts(socket: Any) -> list[bytes]:
+def _message_parts(socket: Any) -> list[bytes]:
     parts: list[bytes] = []
     while True:
         part = socket.recv()

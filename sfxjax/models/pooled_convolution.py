@@ -129,7 +129,7 @@ def _backward(kept: Any, cotangents: tuple[jax.Array, jax.Array, jax.Array]) -> 
     steps = (steps + constant + slope * (convolved - mean)).astype(convolved.dtype)
     axes = tuple(range(kernel.ndim - 2))
     to_values = _convolve(steps, jnp.flip(kernel, axes).swapaxes(-1, -2))
-    to_kernel = jax.vjp(lambda kernel: _plain(values, kernel), kernel)[1](steps)[0]
+    to_kernel = jax.vjp(lambda kernel: _unpooled(values, kernel), kernel)[1](steps)[0]
     return to_values, to_kernel
 
 
@@ -141,13 +141,13 @@ def _powers(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     return values, values * values
 
 
-def _plain(values: jax.Array, kernel: jax.Array) -> jax.Array:
+def _unpooled(values: jax.Array, kernel: jax.Array) -> jax.Array:
     axes = values.ndim - 2
     return jax.lax.conv_general_dilated(values, kernel, (1,) * axes, "SAME", dimension_numbers=_LAYOUTS[axes])
 
 
 def _convolve(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve as `_plain` does, by way of cells."""
+    """Convolve as `_unpooled` does, by way of cells."""
     places = values.shape[1:-1]
     cells = _cells(values, kernel, [-(-length // 2) for length in places])
     even = (len(values), *(length + length % 2 for length in places), kernel.shape[-1])

@@ -38,7 +38,7 @@ WindowName = Literal["box", "gaussian"]
 Floor = float | Literal["mean"]
 Array = jax.Array | np.ndarray
 
-_HALF = WINDOW // 2
+HALF_WINDOW = WINDOW // 2
 
 
 def _gaussian_taps() -> tuple[float, ...]:
@@ -46,7 +46,7 @@ def _gaussian_taps() -> tuple[float, ...]:
 
     Rounded one by one they would add up to 1 + 1e-7, and a smooth background z would leave z * 1e-7.
     """
-    side = [math.exp(-0.5 * (k / GAUSSIAN_SIGMA) ** 2) for k in range(_HALF, 0, -1)]
+    side = [math.exp(-0.5 * (k / GAUSSIAN_SIGMA) ** 2) for k in range(HALF_WINDOW, 0, -1)]
     total = 1 + 2 * sum(side)
     side = [round(tap / total * 2**24) / 2**24 for tap in side]
     return (*side, 1 - 2 * sum(side), *reversed(side))
@@ -125,7 +125,7 @@ def grown_mask(good: ArrayLike) -> jax.Array:
     """
     good = jnp.asarray(good, bool)
     for axis in (-1, -2):
-        shifted = _shifts(good, axis)
+        shifted = window_shifts(good, axis)
         good = shifted[0]
         for other in shifted[1:]:
             good = good & other
@@ -282,10 +282,10 @@ def _normalize_windows(
 
 
 def _inner(values: jax.Array) -> jax.Array:
-    return values[..., _HALF:-_HALF, _HALF:-_HALF]
+    return values[..., HALF_WINDOW:-HALF_WINDOW, HALF_WINDOW:-HALF_WINDOW]
 
 
-def _shifts(values: jax.Array, axis: int) -> list[jax.Array]:
+def window_shifts(values: jax.Array, axis: int) -> list[jax.Array]:
     """Views of the window's pixels along one axis: entry k holds pixel i + k at i."""
     length = values.shape[axis] - WINDOW + 1
     return [jax.lax.slice_in_dim(values, k, k + length, axis=axis) for k in range(WINDOW)]
@@ -319,15 +319,15 @@ def _window_statistics(
     Returns:
         Both (..., height - 4, width - 4), 0 where a window has no good pixel.
     """
-    pixels = _shifts(values, -1)
-    present: Sequence[Any] = [1.0] * WINDOW if weights is None else _shifts(weights, -1)
+    pixels = window_shifts(values, -1)
+    present: Sequence[Any] = [1.0] * WINDOW if weights is None else window_shifts(weights, -1)
     row_count = _weighted_sum(present, taps)
     row_mean = _weighted_sum(pixels, taps) * _reciprocal(row_count)
     # At a bad pixel both terms are 0.
     squares = [(pixel - here * row_mean) ** 2 for pixel, here in zip(pixels, present, strict=True)]
 
-    row_means, row_squares = _shifts(row_mean, -2), _shifts(_weighted_sum(squares, taps), -2)
-    row_counts = [row_count] * WINDOW if weights is None else _shifts(row_count, -2)
+    row_means, row_squares = window_shifts(row_mean, -2), window_shifts(_weighted_sum(squares, taps), -2)
+    row_counts = [row_count] * WINDOW if weights is None else window_shifts(row_count, -2)
     scale = _reciprocal(_weighted_sum(row_counts, taps))
     mean = _weighted_sum([n * row for n, row in zip(row_counts, row_means, strict=True)], taps) * scale
     terms = [

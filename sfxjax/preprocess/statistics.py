@@ -19,7 +19,7 @@ from sfxjax.mapping import on_cpu
 ReadRows = Callable[[Any, int], tuple[jax.Array, jax.Array | None]]
 
 # At most so many rows at a time on a CPU.
-_TILE = 24
+_BLOCK = 24
 # Pixels other than 0 are counted by 1 and those of 0 by this, in one sum.
 _ZERO = 2**16
 # The mean of every so many rows is near enough to the frame's to subtract from all pixels, if enough of them count.
@@ -119,18 +119,18 @@ def measure(
         moments = Moments(_total(kinds - zeros * _ZERO), total.sum(), squares.sum(), _total(zeros))
         return moments, Highest(largest.astype(jnp.float32), count)
 
-    tiles = height // _TILE
-    rest = scalars(*terms(tiles * _TILE, height - tiles * _TILE), 1.0) if height > tiles * _TILE else None
+    tiles = height // _BLOCK
+    rest = scalars(*terms(tiles * _BLOCK, height - tiles * _BLOCK), 1.0) if height > tiles * _BLOCK else None
     if not tiles:
         assert rest is not None
         return rest
-    shapes, candidate = jax.eval_shape(lambda: terms(0, _TILE))
+    shapes, candidate = jax.eval_shape(lambda: terms(0, _BLOCK))
     zeros = [jnp.zeros(term.shape, term.dtype) for term in shapes]
     lowest = jnp.full(candidate.shape, _lowest(candidate.dtype), candidate.dtype)
 
     def body(place: jax.Array, carry: Any) -> Any:
         sums, highest, times = carry
-        new, candidates = terms(place * _TILE, _TILE)
+        new, candidates = terms(place * _BLOCK, _BLOCK)
         times = jnp.where(candidates > highest, 1, times + (candidates == highest).astype(times.dtype))
         return [a + b for a, b in zip(sums, new, strict=True)], jnp.maximum(highest, candidates), times
 
@@ -200,7 +200,7 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: jax.Array
 
         def mean(valid: jax.Array) -> jax.Array:
             # Each value is divided before the sum, which large ones would overflow.
-            return jnp.where(valid, single / jnp.maximum(_count(valid), 1), 0).sum()
+            return jnp.where(valid, single / jnp.maximum(count_pixels(valid), 1), 0).sum()
 
         valid = valid & ((values != 0) | (mean(valid) < least_mean_without_zeros))
         bounds = (jnp.iinfo if jnp.issubdtype(values.dtype, jnp.integer) else jnp.finfo)(values.dtype)
@@ -223,7 +223,7 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: jax.Array
     valid = jnp.concatenate(sampled) if sampled else None
     if valid is None or not on_cpu():
         return of(values, valid)
-    enough = _count(valid) >= _LEAST_SAMPLE * valid.size
+    enough = count_pixels(valid) >= _LEAST_SAMPLE * valid.size
     return jax.lax.cond(enough, lambda: of(values, valid), of_all)
 
 
@@ -256,5 +256,6 @@ def _lowest(dtype: Any) -> Any:
     return jnp.iinfo(dtype).min if jnp.issubdtype(dtype, jnp.integer) else -jnp.inf
 
 
-def _count(valid: jax.Array) -> jax.Array:
-    return valid.astype(jnp.float32).sum()
+def count_pixels(valid: jax.Array) -> jax.Array:
+    """Count pixels; in float32, exact for so few, and on a CPU twice as fast as integers."""
+    return jnp.sum(valid.astype(jnp.float32))

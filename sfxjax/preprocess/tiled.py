@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import on_cpu
 from sfxjax.preprocess.box_filter import sums_within
-from sfxjax.preprocess.contrast import WINDOW
+from sfxjax.preprocess.contrast import HALF_WINDOW, WINDOW, window_shifts
 from sfxjax.preprocess.statistics import largest_divisor, subtract
 from sfxjax.preprocess.validity import Pixels
 
@@ -39,7 +39,6 @@ Part = Literal["rows", "blocks", "frame", "window_valid", "lattice"]
 LATTICE_ROWS = 4
 LATTICE_COLUMNS = 12
 
-_HALF = WINDOW // 2
 _PIXELS = WINDOW * WINDOW
 # At most so many rows a tile. Small ones stay in a core's cache; and XLA shares the work on larger ones between cores, some
 # hundred times a frame, which can take longer than the work.
@@ -200,19 +199,14 @@ def _windows(load: Callable[[], jax.Array], true: jax.Array | None) -> _Windows:
     """
 
     def columns(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        pixels = _shifts(values, 0)
+        pixels = window_shifts(values, 0)
         return _sum(pixels), _sum_and_squares(pixels)[1]
 
     values = fusion_barrier(true, load)
     sums, squares = fusion_barrier(true, columns, values)
-    total, between = _sum_and_squares(_shifts(sums, 1))
-    middle = values[_HALF:-_HALF, _HALF:-_HALF]
-    return _Windows(_PIXELS * middle - total, _sum(_shifts(squares, 1)) + between / WINDOW)
-
-
-def _shifts(values: jax.Array, axis: int) -> list[jax.Array]:
-    length = values.shape[axis] - WINDOW + 1
-    return [jax.lax.slice_in_dim(values, k, k + length, axis=axis) for k in range(WINDOW)]
+    total, between = _sum_and_squares(window_shifts(sums, 1))
+    middle = values[HALF_WINDOW:-HALF_WINDOW, HALF_WINDOW:-HALF_WINDOW]
+    return _Windows(_PIXELS * middle - total, _sum(window_shifts(squares, 1)) + between / WINDOW)
 
 
 def _sum_and_squares(terms: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -220,8 +214,8 @@ def _sum_and_squares(terms: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
     By differences from the middle one: exact where those are.
     """
-    middle = terms[_HALF]
-    differences = [term - middle for place, term in enumerate(terms) if place != _HALF]
+    middle = terms[HALF_WINDOW]
+    differences = [term - middle for place, term in enumerate(terms) if place != HALF_WINDOW]
     total = _sum(differences)
     squares = _sum([difference * difference for difference in differences])
     return WINDOW * middle + total, squares - total * total / WINDOW

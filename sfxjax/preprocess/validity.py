@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.pixel_values import is_below, log2_unit, natural_factor
-from sfxjax.preprocess.statistics import ValueOrigin, find_origin, measure
+from sfxjax.preprocess.statistics import ValueOrigin, count_pixels, find_origin, measure
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05
@@ -152,9 +152,9 @@ def settle(
     pixels = bare._replace(
         above=jnp.where(zeros_count, -1.0, 0.0), origin=origin, variance=moments.variance(origin, zeros_count)
     )
-    unmasked = jnp.float32(height * width) if mask is None else _count(mask)
+    unmasked = jnp.float32(height * width) if mask is None else count_pixels(mask)
     numbers = present.valid()
-    with_number = unmasked if numbers is None or numbers is mask else _count(numbers)
+    with_number = unmasked if numbers is None or numbers is mask else count_pixels(numbers)
     counting = moments.others + jnp.where(zeros_count, moments.zeros, 0)
     # Masked pixels stand for the lowest value, and are at the highest where all others are too.
     at_largest = jnp.where(with_number > 0, jnp.minimum(highest.times / jnp.maximum(with_number, 1), 1), 0)
@@ -192,11 +192,6 @@ def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array 
     return _Units(
         crop * factor, limit if endless else limit * factor, factor, LEAST_MEAN_WITHOUT_ZEROS * unit
     )
-
-
-def _count(valid: jax.Array) -> jax.Array:
-    """Count pixels; in float32, exact for so few, and on a CPU twice as fast as integers."""
-    return jnp.sum(valid.astype(jnp.float32))
 
 
 def _without_negatives(

@@ -71,7 +71,7 @@ def check_reduction(reduction: Reduction, spec: str) -> None:
     valid = rng.random((FRAME, FRAME)) > 0.01
     valid[FRAME // 2 - 50 : FRAME // 2 + 30, FRAME // 2 - 30 : FRAME // 2 + 60] = False
     everywhere, nowhere = np.ones_like(valid), np.zeros_like(valid)
-    bare, masked = _compiled(reduction, False), _compiled(reduction, True)
+    bare, masked = _compiled_reduction(reduction, False), _compiled_reduction(reduction, True)
 
     plain = [np.asarray(bare(frame)) for frame in frames]
     left_out = np.asarray(masked(frames[0], valid))
@@ -88,7 +88,7 @@ def check_reduction(reduction: Reduction, spec: str) -> None:
 
     # JAX would reuse what it has traced of functions that are compiled within this one.
     jax.clear_caches()
-    if not np.array_equal(np.asarray(_compiled(reduction, False)(frames[0])), plain[0]):
+    if not np.array_equal(np.asarray(_compiled_reduction(reduction, False)(frames[0])), plain[0]):
         raise UserError(
             f"{spec}: the same frame gives other numbers when it is traced anew; a reduction must not draw random"
             " numbers, read the clock or depend on variables that change"
@@ -133,7 +133,7 @@ def _equal(numbers: jax.Array, expected: np.ndarray) -> bool:
     return np.allclose(numbers, expected, TOLERANCE, TOLERANCE * np.abs(expected).max())
 
 
-def _compiled(reduction: Reduction, with_mask: bool) -> Callable[..., jax.Array]:
+def _compiled_reduction(reduction: Reduction, with_mask: bool) -> Callable[..., jax.Array]:
     """Return the reduction compiled on its own, traced anew."""
     if with_mask:
         return jax.jit(lambda frame, valid: reduction(frame, valid))

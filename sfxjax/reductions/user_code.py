@@ -73,11 +73,11 @@ def _import(place: str, spec: str) -> tuple[str, types.ModuleType]:
     digest = hashlib.sha256(source).hexdigest()
     key = path.resolve(), digest
     if key not in _modules:
-        _modules[key] = _run(*key, source, spec)
+        _modules[key] = _run_module(*key, source, spec)
     return digest, _modules[key]
 
 
-def _run(path: Path, digest: str, source: bytes, spec: str) -> types.ModuleType:
+def _run_module(path: Path, digest: str, source: bytes, spec: str) -> types.ModuleType:
     """Run a file's source as a module of a name that no other has; what is run is what the digest was taken of."""
     name = "sfxjax_reduction_" + hashlib.sha256(f"{path}\n{digest}".encode()).hexdigest()[:16]
     loader = importlib.util.spec_from_file_location(name, path)

@@ -55,13 +55,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
     )
     read.add_argument(
-        "--good-bits", type=_bits, metavar="BITS", help="bits that good pixels have set, as 0x1"
+        "--good-bits", type=_bit_field, metavar="BITS", help="bits that good pixels have set, as 0x1"
     )
     read.add_argument(
-        "--bad-bits", type=_bits, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
+        "--bad-bits", type=_bit_field, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
     )
     read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry: its masks, and places of panels")
-    read.add_argument("--beam-centre", type=_place, metavar="X,Y", help="pixel on which the crop is centred")
+    read.add_argument(
+        "--beam-centre", type=_beam_centre, metavar="X,Y", help="pixel on which the crop is centred"
+    )
     read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")
     either = decide.add_mutually_exclusive_group()
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     return screen_run(options)
 
 
-def _place(text: str) -> tuple[float, float]:
+def _beam_centre(text: str) -> tuple[float, float]:
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
@@ -164,7 +166,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _bits(text: str) -> int:
+def _bit_field(text: str) -> int:
     try:
         value = int(text, 0)
     except ValueError:

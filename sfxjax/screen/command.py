@@ -30,7 +30,7 @@ from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
-from sfxjax.text import printable
+from sfxjax.text import printable, say
 
 EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
@@ -75,7 +75,7 @@ def screen_run(options: argparse.Namespace) -> int:
     process = join_processes(options)
     keep_compiled(options.compilation_cache)
     model = load_model(options.model, reduction=options.reduction)
-    _say(device_line())
+    say(device_line())
     threshold, decided = _threshold(options, model)
     chosen = ScreenOptions(
         inputs.files,
@@ -88,7 +88,7 @@ def screen_run(options: argparse.Namespace) -> int:
         threshold,
         options.overwrite,
     )
-    with Screening(model, chosen, _say) as screening:
+    with Screening(model, chosen, say) as screening:
         _open(screening, options)
         lists = partial(write_lists, options.out, screening.run, threshold)
         with last_words(lists), ScreeningProgress(screening, threshold) as progress:
@@ -100,7 +100,7 @@ def screen_run(options: argparse.Namespace) -> int:
             if process[0] == 0:
                 _wait_for_others(screening, progress)
         if process[0] > 0:
-            _say(f"process {process[0]} has done its part; process 0 writes the lists")
+            say(f"process {process[0]} has done its part; process 0 writes the lists")
             return 0
         return write_everything(screening, model, threshold, decided, options)
 
@@ -215,12 +215,12 @@ def write_everything(
     if screening.journal is not None and screening.journal.renewed:
         remove_outputs(out, written)
     for line in write_lists(out, run, threshold):
-        _say(line)
+        say(line)
     for line in run.value_lines():
-        _say(line)
+        say(line)
     warnings = [*equal_scores(scores), *strange_frames(screening.run.statistics(), model)]
     for line in warnings:
-        _say(line)
+        say(line)
     counts = {label: int(np.sum(named == label)) for label in (HIT, MISS, ERROR)}
     scored = counts[HIT] + counts[MISS]
     share = 100 * counts[HIT] / max(scored, 1)
@@ -253,10 +253,10 @@ def write_everything(
         facts = _facts(screening, model, options, verdict, decided, counts)
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
-    _say(verdict)
-    _say(f"written to {out}: {', '.join(written)}")
+    say(verdict)
+    say(f"written to {out}: {', '.join(written)}")
     if counts[HIT]:
-        _say(f"next: {' or '.join(index_commands(out, options.geometry))}")
+        say(f"next: {' or '.join(index_commands(out, options.geometry))}")
     if counts[ERROR]:
         failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
@@ -272,7 +272,7 @@ def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float,
             f"({100 * found.recall:.2f} % of {found.positives} labelled positives), "
             f"keeping {100 * found.kept:.1f} % of the validation frames, for runs like these"
         )
-        _say(f"threshold {found.threshold:.4g}: {decided}")
+        say(f"threshold {found.threshold:.4g}: {decided}")
         return found.threshold, decided
     threshold = model.threshold if options.threshold is None else options.threshold
     if not 0 <= threshold <= 1:
@@ -290,7 +290,7 @@ def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> 
             path, chosen, places.tolist(), [float(scores[place]) for place in places]
         )
     if left_out:
-        _say(f"hits.cxi lacks {', '.join(left_out[:6])}: too large, or not in all files")
+        say(f"hits.cxi lacks {', '.join(left_out[:6])}: too large, or not in all files")
 
 
 def _facts(
@@ -319,7 +319,3 @@ def _facts(
     if counts[HIT]:
         facts += [("Index the hits", command) for command in index_commands(options.out, options.geometry)]
     return facts
-
-
-def _say(line: str) -> None:
-    print(printable(line), flush=True)

@@ -71,7 +71,7 @@ def repeated_spots(frames: list[CountedFrame]) -> list[str]:
     Hits are doubtful that show most of their spots at places where many other frames show some, too: a crystal's spots come at
     other places in each shot, bad pixels, salt on the window and a fixed target's own spots do not.
     """
-    known = [(frame.label == HIT, _cells(frame.spots)) for frame in frames if frame.spots is not None]
+    known = [(frame.label == HIT, _grid_cells(frame.spots)) for frame in frames if frame.spots is not None]
     if len(known) < FEWEST_ALIKE:
         return []
     seen = Counter(cell for _, cells in known for cell in cells)
@@ -89,5 +89,5 @@ def repeated_spots(frames: list[CountedFrame]) -> list[str]:
     ]
 
 
-def _cells(spots: FrameSpots) -> set[tuple[int, int]]:
+def _grid_cells(spots: FrameSpots) -> set[tuple[int, int]]:
     return {(int(ss // CELL), int(fs // CELL)) for ss, fs in zip(spots.ss, spots.fs, strict=True)}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 THRESHOLD = 0.5
-_NUMBERS = ("score", "many", "expected", "fourth")
+_FRAME_FIGURES = ("score", "many", "expected", "fourth")
 _OF_SPOTS = ("ss", "fs", "signal_to_noise", "probability", "signal")
 
 
@@ -57,7 +57,7 @@ class CountedFrame:
         if self.spots is None:
             return [fields | {"reason": self.reason}]
         columns = np.stack([getattr(self.spots, name) for name in _OF_SPOTS]).astype("<f4")
-        numbers = {name: getattr(self.spots, name) for name in _NUMBERS}
+        numbers = {name: getattr(self.spots, name) for name in _FRAME_FIGURES}
         return [fields | numbers | {"spots": base64.b64encode(columns.tobytes()).decode()}]
 
 
@@ -102,5 +102,5 @@ class FoundSpots:
         from sfxjax.spots.day_one import FrameSpots
 
         columns = np.frombuffer(base64.b64decode(fields["spots"]), "<f4").reshape(len(_OF_SPOTS), -1)
-        numbers = (fields[name] for name in _NUMBERS)
+        numbers = (fields[name] for name in _FRAME_FIGURES)
         return CountedFrame(stack, number, FrameSpots(*numbers, *columns), limit=limit)

@@ -72,7 +72,7 @@ def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
     with _text_file(out / "frames.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(map(table_row, _rows(run, scores, named)))
+        writer.writerows(map(table_row, _frame_rows(run, scores, named)))
     complaints: list[str] = []
     for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
         with _text_file(out / name) as stream:
@@ -92,7 +92,7 @@ def _text_file(path: Path) -> Iterator[TextIO]:
         yield stream
 
 
-def _rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[object, ...]]:
+def _frame_rows(run: Run, scores: np.ndarray, named: np.ndarray) -> Iterator[tuple[object, ...]]:
     index = 0
     for stack in run.stacks:
         reasons = run.results.reasons(stack)

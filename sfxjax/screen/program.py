@@ -19,18 +19,19 @@ from sfxjax.models.stem import BaseConfig
 from sfxjax.preprocess.validity import settle
 
 
-def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+def frame_mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    """Return the devices as a mesh along the frames of a batch."""
     return Mesh(np.array(devices), ("frames",))
 
 
-def _shapes(variables: Any) -> tuple[Any, ...]:
+def weight_shapes(variables: Any) -> tuple[Any, ...]:
     """Return what a program must know of its weights, as a key: their tree, shapes and types."""
     leaves, tree = jax.tree.flatten(variables)
     return (tree, *(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 @cache
-def _compiled(
+def compiled_program(
     config: BaseConfig,
     reduction: str | None,
     weights: tuple[Any, ...],
@@ -41,7 +42,7 @@ def _compiled(
 ) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
     """Compile the program that scores batches split over devices, the same one for all models of one shape."""
     split, whole = PartitionSpec("frames"), PartitionSpec()
-    mesh = _mesh(devices)
+    mesh = frame_mesh(devices)
     masks = split if own_masks else whole
     specs = (whole, split, masks, split, split)
     program = jax.jit(

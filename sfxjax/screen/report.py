@@ -137,7 +137,7 @@ def write_report(
         for label, (mean, frames) in means.items():
             of_class = int(np.sum(findings.labels == label))
             of_all = "" if frames == of_class else f" of {of_class}, evenly spaced over the run"
-            parts.append(_picture(mean, np.isfinite(mean), f"{label}: mean of {frames}{of_all}"))
+            parts.append(_crop_picture(mean, np.isfinite(mean), f"{label}: mean of {frames}{of_all}"))
         parts.append("</div>")
     for heading, places in chosen_frames(findings):
         if len(places):
@@ -147,7 +147,7 @@ def write_report(
                 where = f"{Path(stack.file).name} {stack.event(number)}"
                 score = f"{findings.labels[place]}, score {findings.scores[place]:.4f}"
                 caption = f"frame {place}, {where}: {score}"
-                parts.append(_picture(flattened(crop, good), good, caption))
+                parts.append(_crop_picture(flattened(crop, good), good, caption))
             parts.append("</div>")
     if findings.reasons:
         parts.append("<h2>Frames that could not be screened</h2><table>")
@@ -213,7 +213,7 @@ def _histogram(findings: Findings) -> Figure:
     return figure
 
 
-def _picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
+def _crop_picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
     address, text = data_address(png_of_pixels(frame_picture(crop, good))), escaped(caption)
     return f'<figure><img src="{address}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
@@ -259,11 +259,11 @@ def page(title: str, body: str, note: str) -> str:
         body: HTML.
         note: what to know of the pictures, HTML.
     """
-    return _PAGE.format(title=escaped(title), body=body, note=note)
+    return _TEMPLATE.format(title=escaped(title), body=body, note=note)
 
 
 NOTE = "In the pictures dark is bright, and blue is masked; in those of frames the smooth background is subtracted."
-_PAGE = """<!DOCTYPE html>
+_TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

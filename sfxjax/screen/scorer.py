@@ -29,7 +29,7 @@ from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.pixel_values import value_limit
-from sfxjax.screen.program import _compiled, _mesh, _shapes
+from sfxjax.screen.program import compiled_program, frame_mesh, weight_shapes
 
 # A frame is an error where fewer of its crop's unmasked pixels than this fraction can be used.
 LEAST_VALID = 0.1
@@ -101,7 +101,7 @@ class Screener:
         self.batch_size = -(-batch_size // multiple) * multiple
         self.ahead = AHEAD_ON_CPU if on_cpu else AHEAD
         self._devices = tuple(devices)
-        mesh = _mesh(self._devices)
+        mesh = frame_mesh(self._devices)
         self._split = NamedSharding(mesh, PartitionSpec("frames"))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._variables = jax.device_put(model.variables, self._everywhere)
@@ -216,8 +216,8 @@ class Screener:
         arguments = (
             crops,
             good,
-            _spread(batch.limits, self.batch_size, np.float32),
-            _spread(batch.negatives_invalid, self.batch_size, np.bool_),
+            _for_each_frame(batch.limits, self.batch_size, np.float32),
+            _for_each_frame(batch.negatives_invalid, self.batch_size, np.bool_),
         )
         own_masks = good.ndim == 3
         program = self.program(crops.dtype, own_masks)
@@ -260,8 +260,8 @@ class Screener:
             dtype: of the crops.
             own_masks: whether each crop has a mask of its own.
         """
-        model, shapes = self.model, _shapes(self._variables)
-        return _compiled(
+        model, shapes = self.model, weight_shapes(self._variables)
+        return compiled_program(
             model.config,
             model.reduction,
             shapes,
@@ -286,7 +286,7 @@ def _accelerator_batch(device: jax.Device) -> int:
     return 512 if (device.memory_stats() or {}).get("bytes_limit", 0) > LARGE_MEMORY else 128
 
 
-def _spread(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
+def _for_each_frame(value: float | bool | np.ndarray, size: int, dtype: type) -> np.ndarray:
     spread: np.ndarray = np.zeros(size, dtype)
     values: np.ndarray = np.asarray(value, dtype)
     spread[: values.size if values.ndim else size] = values

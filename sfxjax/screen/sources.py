@@ -18,7 +18,7 @@ from sfxjax.data.resolution import resolution
 from sfxjax.errors import UserError
 from sfxjax.screen.made_by import mask_digest
 from sfxjax.screen.run import Run, unreadable
-from sfxjax.text import printable
+from sfxjax.text import printable, say
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -28,7 +28,8 @@ NO_MASK = "no mask in the files and none given: pixels are left out by their val
 MOST_LINES = 10
 # Whole frames looked at for bad pixels.
 _LOOKED_AT = 20
-_UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
+# What reading a file raises where it is damaged, foreign, or gone.
+UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
 
 
 def notes_of(run: Run, failed: dict[str, str]) -> list[str]:
@@ -142,7 +143,7 @@ class Sources:
                 for number in range(stack.frames):
                     try:
                         yield self.reader.original(stack, number)
-                    except _UNREADABLE:
+                    except UNREADABLE:
                         continue
 
         bad, self.run.bad_pixels = find_bad_pixels(
@@ -167,5 +168,5 @@ def opened_run(read: ReadOptions, inputs: Inputs) -> Iterator[Sources]:
         sources = Sources(reader)
         sources.open(inputs)
         for line in sources.lines():
-            print(line)
+            say(line)
         yield sources

@@ -45,7 +45,7 @@ from sfxjax.screen.spot_lists import (
     write_spot_lists,
 )
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
-from sfxjax.text import printable
+from sfxjax.text import say
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
 # Of an accelerator: one is made ready while another is judged, and a third written down.
@@ -151,20 +151,20 @@ def count_run(options: argparse.Namespace) -> int:
         if journal.bad_pixels != sources.bad_pixels():
             journal.add_bad_pixels(sources.bad_pixels())
         for line in (*lines, *journal.lines()):
-            print(printable(line))
+            say(line)
         frames = []
         with progress("counting spots", len(sources.run)) as advance:
             for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
                 frames.append(frame if fitted is None else _recalibrated(frame, fitted))
                 advance(1)
         for line in sources.run.value_lines():
-            print(line)
+            say(line)
         more = [("hits.cxi", options.write_hits), ("report.html", not options.no_report)]
         written = [*LISTS, *(name for name, wanted in more if wanted)]
         if journal.renewed:
             remove_outputs(out, written)
         for line in write_spot_lists(out, sources, frames, min_snr, min_spots):
-            print(line)
+            say(line)
         if options.write_hits:
             write_spot_hits(sources.reader, out / "hits.cxi", frames)
         if not options.no_report:
@@ -174,7 +174,7 @@ def count_run(options: argparse.Namespace) -> int:
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
     for line in doubtful_spots(frames):
-        print(line)
+        say(line)
     print(hit_rate_line(hit_rate(frames)))
     print(
         f"a hit probably shows {min_spots} spots or more of signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
@@ -200,7 +200,7 @@ def _journal(
 
     made_by = {
         "model": file_digest(WEIGHTS),
-        "adaptation": _adaptation(options),
+        "adaptation": _adaptation_digest(options),
         "--min-snr": min_snr,
         "--min-spots": min_spots,
         **read_by(sources.reader.options, sources.mask()),
@@ -213,7 +213,7 @@ def _journal(
     return Journal(options.out / JOURNAL, made_by, FoundSpots(), decided_by, options.overwrite)
 
 
-def _adaptation(options: argparse.Namespace) -> str | None:
+def _adaptation_digest(options: argparse.Namespace) -> str | None:
     """Return what tells a model's adaptation to a run from any other; None where there is none."""
     path = Path(getattr(options, "model", None) or "") / PATTERN_FILE
     return file_digest(path) if getattr(options, "model", None) and path.exists() else None

@@ -80,7 +80,7 @@ def write_spots_report(
     for heading, places in _chosen(scores, expected, labels):
         if len(places):
             pictures.append(f'<div class="group"><h2>{heading}</h2>')
-            pictures += [_picture(sources, frames[place], place) for place in places]
+            pictures += [_frame_picture(sources, frames[place], place) for place in places]
             pictures.append("</div>")
     gallery = Path(__file__).with_name("gallery.html").read_text()
     # The script looks for the pictures, so these come first.
@@ -116,7 +116,7 @@ def _pixels(sources: Sources, frame: CountedFrame) -> np.ndarray:
     return frame_pixels(pixels, mask, 0, limit).floats()
 
 
-def _picture(sources: Sources, frame: CountedFrame, place: int) -> str:
+def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> str:
     spots = frame.spots
     assert spots is not None
     where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"

@@ -121,7 +121,7 @@ def draw_frame(
         "analogue": still.uniform(0.1, 0.8),
         "integrating": still.uniform(0.2, 4),
     }.get(detector, 0.0)
-    number = given.spots if given.spots is not None else _number(each)
+    number = given.spots if given.spots is not None else _drawn_number(each)
     places, ratios, light = _spots(each, photons, live, number, size, spread, read)
     photons = photons + light
     counts = each.poisson(photons).astype(np.float32)
@@ -139,7 +139,7 @@ def draw_frame(
     )
 
 
-def _number(rng: np.random.Generator) -> int:
+def _drawn_number(rng: np.random.Generator) -> int:
     kind = rng.random()
     if kind < 0.35:
         return 0

@@ -181,7 +181,7 @@ def _write_set(
         ) as writer,
         progress(f"simulated set {parameters.name}", frames, quiet=quiet) as advance,
     ):
-        for images, truth in _simulate(parameters, frames, seed, shape, batch):
+        for images, truth in _simulate_set(parameters, frames, seed, shape, batch):
             count = len(images)
             writer.append(
                 images,
@@ -196,7 +196,7 @@ def _write_set(
         _write_truth(folder / TRUTH_FILE, truths, parameters, seed, shape)
 
 
-def _simulate(
+def _simulate_set(
     parameters: SimulatedSet, frames: int, seed: int, shape: tuple[int, int], batch: int
 ) -> Iterator[tuple[np.ndarray, Truth]]:
     """Yield the run's frames and their truth, batch by batch, on the host."""

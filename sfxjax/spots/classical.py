@@ -66,7 +66,7 @@ def count_spots(
         UserError: frames too small or not of real numbers, or a mask of another shape or not bool.
     """
     crops, mask, limit = check_frames(frames, mask)
-    return _count(crops, mask, limit, jnp.float32(threshold))
+    return _count_spots(crops, mask, limit, jnp.float32(threshold))
 
 
 def spot_strengths(
@@ -183,7 +183,7 @@ def count_scores(counts: ArrayLike, threshold: int) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=2)
-def _count(crops: jax.Array, mask: jax.Array | None, limit: float, threshold: jax.Array) -> jax.Array:
+def _count_spots(crops: jax.Array, mask: jax.Array | None, limit: float, threshold: jax.Array) -> jax.Array:
     def one(crop: jax.Array, mask: jax.Array | None) -> jax.Array:
         return jnp.sum(spot_strengths(crop, mask, threshold, limit) > 0, dtype=jnp.int32)
 

@@ -176,7 +176,7 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
 
     Args:
         weights: of `load_weights`.
-        pixels: of `prepare`.
+        pixels: of `prepare_pixels`.
         min_snr: signal-to-noise ratio from which a spot is visible.
     """
     found = find_candidates(pixels)
@@ -190,7 +190,7 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
 _judge_one = jax.jit(judge)
 
 
-def prepare(
+def prepare_pixels(
     frame: np.ndarray, mask: np.ndarray | None, limit: float | None, into: np.ndarray | None = None
 ) -> tuple[FramePixels, float]:
     """Make a frame ready to be judged.
@@ -252,7 +252,7 @@ def find_spots(
     """
     check_min_spots(min_spots)
     weights = load_weights() if weights is None else weights
-    pixels, factor = prepare(frame, mask, limit)
+    pixels, factor = prepare_pixels(frame, mask, limit)
     return finish(jax.device_get(_judge_one(weights, pixels, min_snr)), frame.shape, factor, min_spots)
 
 
@@ -272,7 +272,7 @@ def finish(judged: Judged, shape: tuple[int, ...], factor: float, min_spots: int
     Args:
         judged: of `judge`, as NumPy arrays.
         shape: of the frame.
-        factor: of `prepare`.
+        factor: of `prepare_pixels`.
         min_spots: visible spots from which a frame is a hit.
     """
     counts, expected, *candidates = judged

@@ -117,13 +117,15 @@ def frame_pixels(
         below = is_below(frame, limit)
         known &= below.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
         mask = below if mask is None else mask & below
-    bad = _within(bad, bounds)
+    bad = _possible(bad, bounds)
     for value in bad:
         known &= sample != value
     good = sample.reshape(-1) if known.all() else sample[known]
     stored = frame.astype(stored_type(frame.dtype), copy=False)
     values, height = _with_margin(stored, never(stored.dtype), separator, into)
-    ready = FramePixels(values, None, _listed(bad, values.dtype), False, integers, height, frame.shape[-1])
+    ready = FramePixels(
+        values, None, _invalid_values(bad, values.dtype), False, integers, height, frame.shape[-1]
+    )
     if mask is not None:
         ready = ready._replace(mask=_with_margin(mask.astype(bool), False, separator)[0])
     if good.size == 0:
@@ -149,7 +151,7 @@ def frame_pixels(
     single = bool(integers and not noisy and _single_photons(sample, known))
     if not noisy and typical >= far_from_zero and not single:
         bad.append(0)
-    bad = _within(bad, bounds)
+    bad = _possible(bad, bounds)
     counting = single or bool(integers and not noisy and _counts_photons(sample, known, bad))
     if not counting and not noisy and 0 not in bad and not (good < 0).any() and _share(good == 0) > CLIPPED:
         bad.append(0)
@@ -157,7 +159,7 @@ def frame_pixels(
     if gap is not None:
         live = ~_in_runs(values == np.asarray(gap).astype(values.dtype))
         ready = ready._replace(mask=live if ready.mask is None else ready.mask & live)
-    return ready._replace(invalid=_listed(bad, values.dtype), counting=counting, integers=integers)
+    return ready._replace(invalid=_invalid_values(bad, values.dtype), counting=counting, integers=integers)
 
 
 def in_natural_units(
@@ -183,7 +185,7 @@ def in_natural_units(
     return scaled, None if limit is None else limit * 2.0**power, 2.0**power
 
 
-def _listed(values: list[float], dtype: np.dtype) -> np.ndarray:
+def _invalid_values(values: list[float], dtype: np.dtype) -> np.ndarray:
     """List invalid values but those that never count, in an array of one of few lengths, each of which is compiled for."""
     others = [value for value in values if dtype.kind == "f" or value != never(dtype)]
     length = 1 if dtype.kind == "u" else next(length for length in LISTED if len(others) <= length)
@@ -192,7 +194,7 @@ def _listed(values: list[float], dtype: np.dtype) -> np.ndarray:
     return listed
 
 
-def _within(values: list[float], bounds: tuple[Any, Any]) -> list[float]:
+def _possible(values: list[float], bounds: tuple[Any, Any]) -> list[float]:
     """Leave out values that no pixel has; `bounds` are the lowest and the highest that one has, NaN where that is not known."""
     return [value for value in values if not (value < bounds[0] or value > bounds[1])]
 

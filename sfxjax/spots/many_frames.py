@@ -25,14 +25,14 @@ from sfxjax.spots.day_one import (
     finish,
     judge,
     load_weights,
-    prepare,
+    prepare_pixels,
     separator,
 )
 from sfxjax.spots.frame_pixels import FramePixels, shape_with_margin, stored_type
 
 # Of an accelerator's batch: 64 million pixels take some 5 GB there.
-MOST_PIXELS = 2**26
-MOST_FRAMES = 32
+MOST_PIXELS_AT_ONCE = 2**26
+MOST_FRAMES_AT_ONCE = 32
 
 
 class Unjudged(NamedTuple):
@@ -51,7 +51,9 @@ class Unjudged(NamedTuple):
 
 def frames_at_once(shape: tuple[int, ...]) -> int:
     """Return how many frames of a shape `find_spots_of` should be given at a time: one on a processor."""
-    return 1 if on_cpu() else min(max(MOST_PIXELS // max(int(np.prod(shape)), 1), 1), MOST_FRAMES)
+    if on_cpu():
+        return 1
+    return min(max(MOST_PIXELS_AT_ONCE // max(int(np.prod(shape)), 1), 1), MOST_FRAMES_AT_ONCE)
 
 
 def find_spots_of(
@@ -92,12 +94,12 @@ def find_spots_of(
     buffer = _buffers().take((frames_at_once(shape), *shape_with_margin(shape, separator(shape))), dtype)
     ready = list(
         _preparing().map(
-            lambda one, place: prepare(one.frame, one.mask, one.limit, buffer.array[place]),
+            lambda one, place: prepare_pixels(one.frame, one.mask, one.limit, buffer.array[place]),
             frames,
             range(len(frames)),
         )
     )
-    parts = _together([pixels for pixels, _ in ready], len(buffer.array))
+    parts = _stacked([pixels for pixels, _ in ready], len(buffer.array))
     values: Any = buffer.put(jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
     judged = jax.device_get(_judge_many(weights, parts._replace(values=values), min_snr))
     _buffers().give_back(buffer)
@@ -118,7 +120,7 @@ def _judge_many(weights: Weights, pixels: FramePixels, min_snr: float) -> Any:
     return jax.vmap(judge, (None, 0, None))(weights, pixels, min_snr)
 
 
-def _together(ready: list[FramePixels], count: int) -> FramePixels:
+def _stacked(ready: list[FramePixels], count: int) -> FramePixels:
     """Put what is known of frames, but for their values, one behind the other, the last one repeated up to a number of them."""
     ready = ready + [ready[-1]] * (count - len(ready))
     mask = None

@@ -36,7 +36,7 @@ from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
 
-MOST_FRAMES = 200
+MOST_FITTED_FRAMES = 200
 # Pixels of all frames held at once.
 MOST_PIXELS_HELD = 2**28
 # Frames of either class in the check, and of how many frames a blank one is put together.
@@ -218,7 +218,11 @@ def parser_for_runs() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapted model")
     parser.add_argument(
-        "--most", type=int, default=MOST_FRAMES, metavar="N", help=f"frames looked at ({MOST_FRAMES})"
+        "--most",
+        type=int,
+        default=MOST_FITTED_FRAMES,
+        metavar="N",
+        help=f"frames looked at ({MOST_FITTED_FRAMES})",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the frames simulated for the check (0)")
     parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")

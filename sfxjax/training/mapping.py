@@ -56,7 +56,7 @@ def mapped_steps(
         losses = []
         for start in range(0, total, size):
             part = jax.tree.map(lambda leaf, start=start: leaf[:, start : start + size], draw)
-            state, loss = mapped(state, data, _placed(part, devices), key)
+            state, loss = mapped(state, data, _on_devices(part, devices), key)
             losses.append(loss)
             advance(min(size, total - start))
         # Read at the end, so that no call waits for the one before.
@@ -106,7 +106,7 @@ def replicate(tree: Any, devices: list[jax.Device]) -> Any:
     return jax.tree.map(copy, tree)
 
 
-def _placed(tree: Any, devices: list[jax.Device]) -> Any:
+def _on_devices(tree: Any, devices: list[jax.Device]) -> Any:
     """Put host arrays with a leading axis of devices on them, every process its own part."""
     here = _local(devices)
     own = [place for place, device in enumerate(devices) if device.process_index == jax.process_index()]

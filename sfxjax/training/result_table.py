@@ -47,7 +47,7 @@ def show_results(
         for name in names:
             parts = [tested[name][key] for key in ("recall", "miss_accuracy")]
             cells.append(" / ".join(_interval(part) for part in parts))
-            cells.append(_number(tested[name]["balanced_accuracy"]["percent"]))
+            cells.append(_shown(tested[name]["balanced_accuracy"]["percent"]))
         table.add_row(network, *cells)
     for row, figures in published:
         cells = []
@@ -62,7 +62,7 @@ def show_results(
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _number(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

@@ -27,7 +27,7 @@ MAGIC = b"###CBF"
 # Of a decompressed file.
 MOST_BYTES = 2**29
 _BOUNDARY = b"--CIF-BINARY-FORMAT-SECTION--"
-_START = b"\x0c\x1a\x04\xd5"
+_BINARY_START = b"\x0c\x1a\x04\xd5"
 _PACKED_BITS = (0, 4, 5, 6, 7, 8, 16, 65)
 _PACKED_2_BITS = (0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 65)
 _MOST_BYTES = 2**31
@@ -134,11 +134,11 @@ def _parse(path: Path, content: mmap.mmap | bytes) -> CbfFile:
     while (found := content.find(_BOUNDARY + b"\r\n", end)) >= 0 or (
         found := content.find(_BOUNDARY + b"\n", end)
     ) >= 0:
-        begin = content.find(_START, found)
+        begin = content.find(_BINARY_START, found)
         if begin < 0:
             raise UserError(f"{path}: the file is cut short; fetch it again")
         text.append(content[end:found])
-        section = _section(path, content[found + len(_BOUNDARY) : begin], begin + len(_START))
+        section = _section(path, content[found + len(_BOUNDARY) : begin], begin + len(_BINARY_START))
         sections.append(section)
         end = section.start + section.size
         closing = content.find(_BOUNDARY + b"--", end)

@@ -27,7 +27,7 @@ _DEPTHS = ("bit_depth_image", "bit_depth_readout")
 _LIMITS = ("saturation_value", "countrate_correction_count_cutoff")
 # A saturation value below the largest number of 8 bits, less those for gaps and dead pixels, is a mistake.
 LEAST_LIMIT = 253
-_MOST_VISITED = 2000
+_MOST_DETECTOR_OBJECTS = 2000
 
 
 def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameStack]:
@@ -53,7 +53,7 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
             masks = Masks()
             said = any("the mask " in note for note in stack.notes)
             if not (stack.mask_dataset or stack.frame_masks or said):
-                masks = _masks(files, path, data, groups, stack, len(stacks) == 1)
+                masks = _detector_masks(files, path, data, groups, stack, len(stacks) == 1)
             known[key] = masks, *_limits(files, path, groups), _not_good(files, path, groups, stack)
         masks, limit, depths, notes, not_good = known[key]
         if masks.shared or masks.single:
@@ -110,7 +110,7 @@ def _nearest(files: Files, path: Path, dataset: str) -> list[str]:
     return nearest
 
 
-def _masks(
+def _detector_masks(
     files: Files, path: Path, data: h5py.Dataset, groups: list[str], stack: FrameStack, alone: bool
 ) -> Masks:
     names = tuple(f"{group}/{name}" for group in groups for name in ZERO_IS_GOOD)
@@ -120,7 +120,7 @@ def _masks(
         return masks
     # Of what else is called a mask nobody knows the polarity.
     notes: list[str] = []
-    left = _MOST_VISITED
+    left = _MOST_DETECTOR_OBJECTS
 
     def visit(name: str, item: Any) -> bool | None:
         nonlocal left

@@ -16,7 +16,7 @@ LEAST_SIDE = 64
 _NO_FRAMES = re.compile(
     r"mask|gain|pedestal|dark|bad|flat|error|variance|weight|background|mean|sum|average|map", re.I
 )
-_MOST_VISITED = 20_000
+_MOST_OBJECTS = 20_000
 _DEEPEST = 8
 
 
@@ -39,7 +39,7 @@ def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     seen: set[object] = set()
     groups: list[tuple[str, int]] = [("", 0)]
-    left = _MOST_VISITED
+    left = _MOST_OBJECTS
     while groups and left > 0:
         name, depth = groups.pop(0)
         try:

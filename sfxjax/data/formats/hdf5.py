@@ -39,7 +39,7 @@ def hdf5_stacks(
     """
     path = Path(name)
     stacks = _found(files, path, options, geometry)
-    return _placed(files, complete(files, path, stacks), geometry, options)
+    return _with_geometry(files, complete(files, path, stacks), geometry, options)
 
 
 def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | None) -> list[FrameStack]:
@@ -66,13 +66,13 @@ def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | 
         note = f"{path}: no known layout; its frames are taken from {clear}, where alone they can be"
         return [replace(stacks[0], notes=(*stacks[0].notes, note)), *stacks[1:]]
     raise UserError(
-        f"{path}: no frames where known layouts have them; name them with --dataset ({_holds(files, path)})"
+        f"{path}: no frames where known layouts have them; name them with --dataset ({_contents(files, path)})"
     )
 
 
-def _holds(files: Files, path: Path) -> str:
+def _contents(files: Files, path: Path) -> str:
     candidates = [f"{name} {'x'.join(map(str, shape))}" for name, shape in image_sets(files, path).items()]
-    candidates = candidates or _candidates(files.open(path))
+    candidates = candidates or _likely_data_sets(files.open(path))
     return f"it holds {', '.join(candidates[:6])}" if candidates else "it holds no stack of images"
 
 
@@ -80,7 +80,7 @@ class _NoDataSet(UserError):
     """The file holds no data set of the name."""
 
 
-def _placed(
+def _with_geometry(
     files: Files, stacks: list[FrameStack], geometry: Geometry | None, options: ReadOptions
 ) -> list[FrameStack]:
     """Apply a geometry to the frames; without one, refuse frames of several panels."""
@@ -132,7 +132,7 @@ def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
     raise UserError(f"{stack.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
 
 
-def _known(files: Files, path: Path, options: ReadOptions, name: str) -> list[FrameStack]:
+def _of_a_layout(files: Files, path: Path, options: ReadOptions, name: str) -> list[FrameStack]:
     """Find frames that are named where a layout has them, for the masks and the beam centre it has with them."""
     if name in (cxi.CXI_DATA, f"{cxi.CXI_DETECTOR}/data", cxi.CXI_ASSEMBLED):
         return cxi.find(files, path, options, name)
@@ -147,8 +147,8 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
     if "%" not in pattern:
         data = files.dataset(path, pattern)
         if data is None:
-            raise _NoDataSet(f"{path}: no data set {pattern}; {_holds(files, path)}")
-        known = _known(files, path, options, pattern) if axis == 0 else []
+            raise _NoDataSet(f"{path}: no data set {pattern}; {_contents(files, path)}")
+        known = _of_a_layout(files, path, options, pattern) if axis == 0 else []
         return known or [describe_stack(path, data, pattern, "HDF5", options, frame_axis=axis)]
     head, _, tail = pattern.partition("%")
     folder, _, prefix = head.rpartition("/")
@@ -164,7 +164,7 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
                 if part.data is not None or prefix or rest:
                     parts.append(part)
     if not any(part.data is not None for part in parts):
-        raise _NoDataSet(f"{path}: no data set fits {pattern}; {_holds(files, path)}")
+        raise _NoDataSet(f"{path}: no data set fits {pattern}; {_contents(files, path)}")
 
     def describe(part: StackPart) -> FrameStack:
         assert isinstance(part.data, h5py.Dataset)
@@ -175,7 +175,7 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
     return describe_parts(parts, describe)
 
 
-def _candidates(file: h5py.File, limit: int = 6) -> list[str]:
+def _likely_data_sets(file: h5py.File, limit: int = 6) -> list[str]:
     """List data sets that could be stacks of frames; links are not followed."""
     found: list[str] = []
 

@@ -57,7 +57,7 @@ def _geometry(tables: dict[str, Loop], shapes: list[tuple[int, int, int]]) -> Ge
     size = dict(zip(order, shapes, strict=True))
     planes = sum(shape[0] for shape in shapes)
     panels = []
-    for name, array, steps in _parts(tables):
+    for name, array, steps in _panels(tables):
         ranges = _ranges(tables, name, array, size[array])
         if ranges["3"][1] != 1:
             return None
@@ -71,7 +71,7 @@ def _geometry(tables: dict[str, Loop], shapes: list[tuple[int, int, int]]) -> Ge
     return Geometry(tuple(panels)) if panels else None
 
 
-def _parts(tables: dict[str, Loop]) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _panels(tables: dict[str, Loop]) -> Iterator[tuple[str, str, tuple[str, str]]]:
     """Give name, array, and sets of the fast and the slow axis of each panel, a whole array or a section of one."""
     sets: dict[tuple[str, str], dict[str, str]] = {}
     for row in tables["array_structure_list"]:
@@ -117,7 +117,7 @@ def _place(
         rotation, _ = _frame(axes, settings, axis)
         direction = rotation @ _triple(axes[axis], "vector")
         steps.append(direction * float(row["displacement_increment"]))
-        start = start + direction * _number(row.get("displacement", "0"))
+        start = start + direction * _as_float(row.get("displacement", "0"))
     start = start + _frame(axes, settings, of_set[sets[0]]["axis_id"])[1]
     # Looking along the beam, x is to the right and y up; rows count downwards. What programs write as a
     # panel's origin is its first pixel's corner.
@@ -143,9 +143,9 @@ def _frame(
     origin = origin + rotation @ _triple(row, "offset")
     vector, setting = _triple(row, "vector"), settings.get(name, {})
     if row.get("type") == "translation":
-        origin = origin + rotation @ vector * _number(setting.get("displacement", "0"))
+        origin = origin + rotation @ vector * _as_float(setting.get("displacement", "0"))
     elif row.get("type") == "rotation":
-        rotation = rotation @ _rotation(vector, math.radians(_number(setting.get("angle", "0"))))
+        rotation = rotation @ _rotation(vector, math.radians(_as_float(setting.get("angle", "0"))))
     return rotation, origin
 
 
@@ -159,10 +159,10 @@ def _rotation(axis: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _triple(row: dict[str, str], key: str) -> np.ndarray:
-    return np.array([_number(row.get(f"{key}[{k}]", ".")) for k in (1, 2, 3)])
+    return np.array([_as_float(row.get(f"{key}[{k}]", ".")) for k in (1, 2, 3)])
 
 
-def _number(text: str) -> float:
+def _as_float(text: str) -> float:
     return 0.0 if text in _NONE else float(text)
 
 

@@ -53,7 +53,7 @@ class CrystfelStream:
                     where = f"{path}, line {number}"
                     place = places.get(chunk["Image filename"], chunk.get("Event", ""), where)
                     if place is not None:
-                        labels[place] = max(labels[place], _label(chunk, where))
+                        labels[place] = max(labels[place], _label_of_chunk(chunk, where))
                         found += 1
                     chunk = None
                 elif chunk is not None:
@@ -67,7 +67,7 @@ class CrystfelStream:
         return Known(labels)
 
 
-def _label(chunk: dict[str, str], where: str) -> int:
+def _label_of_chunk(chunk: dict[str, str], where: str) -> int:
     if chunk["indexed_by"] != "none":
         return 2
     peaks = chunk.get("num_peaks", "")

@@ -15,11 +15,11 @@ from sfxjax.data.inputs import HDF5_SUFFIXES, find_files, linked_files
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
+from sfxjax.screen.sources import UNREADABLE
 
 FILE_POLL_SECONDS = 0.5
 # A frame that cannot be read in a file that has not changed for so long is an error: it is not being written any more.
 PATIENCE_SECONDS = 20.0
-_UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
 
 Signature = tuple[tuple[int, int], ...]
 
@@ -84,7 +84,7 @@ class FileSource:
         self._signatures[name] = signature, 0.0 if quiet else since
         try:
             stacks = reader.stacks(name)
-        except (*_UNREADABLE, KeyError) as error:
+        except (*UNREADABLE, KeyError) as error:
             if quiet:
                 self.faults.add(MessageError("a file that cannot be read", str(error)))
             return
@@ -104,7 +104,7 @@ class FileSource:
             if not self._is_known(stack.file, event):
                 try:
                     frame = reader.whole(stack, number)
-                except _UNREADABLE as error:
+                except UNREADABLE as error:
                     if not quiet:
                         continue
                     reason = MessageError("a frame that cannot be read", " ".join(str(error).split()))

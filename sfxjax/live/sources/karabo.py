@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.live.frames import LiveFrame, MessageError, series_name, whole_number
+from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, series_name
 from sfxjax.live.sources.messagepack import number_type, unpack_map
 from sfxjax.live.unpacking import unpacked
 
@@ -46,7 +46,7 @@ class KaraboStream:
             if about.get("content") == "msgpack":
                 metadata = about.get("metadata")
                 if isinstance(metadata, dict) and "timestamp.tid" in metadata:
-                    trains[source] = whole_number(metadata["timestamp.tid"], "the train", 2**40)
+                    trains[source] = checked_integer(metadata["timestamp.tid"], "the train", 2**40)
             elif about.get("content") == "array" and about.get("path") in PATHS:
                 found += _pulses(about, content, source, trains.get(source), arrived)
         return found
@@ -61,7 +61,7 @@ def _pulses(
     shape = about.get("shape")
     if not isinstance(shape, (list, tuple)) or not 2 <= len(shape) <= 4:
         raise MessageError("the shape is none of a frame")
-    lengths = [whole_number(length, "the shape", 2**31) for length in shape]
+    lengths = [checked_integer(length, "the shape", 2**31) for length in shape]
     frame = tuple(lengths if len(lengths) == 2 else lengths[1:])
     pulses = 1 if len(lengths) == 2 else lengths[0]
     if min(frame) < 1 or pulses > MOST_PULSES:

@@ -19,7 +19,7 @@ from sfxjax.live.frames import LiveFrame, MessageError, checked_shape, series_na
 from sfxjax.live.unpacking import unpacked
 
 DATA_KEY = "detector_data"
-_NUMBERS = ("index", "event_number", "frame", "train_id")
+_INDEX_KEYS = ("index", "event_number", "frame", "train_id")
 
 
 class MessagePackStream:
@@ -42,7 +42,7 @@ class MessagePackStream:
     def _frames(self, message: Any, arrived: float) -> list[LiveFrame]:
         if not isinstance(message, dict):
             raise MessageError("a message that is no map")
-        named = {_text(key): value for key, value in message.items()}
+        named = {_as_text(key): value for key, value in message.items()}
         if DATA_KEY in named:
             packed = named[DATA_KEY]
         else:
@@ -51,11 +51,13 @@ class MessagePackStream:
                 return []
             packed = max(arrays, key=lambda value: len(_entry(value, "data")))
         dtype, shape, data = array_of(packed, (2, 3))
-        own = next((named[key] for key in _NUMBERS if type(named.get(key)) is int and named[key] >= 0), None)
+        own = next(
+            (named[key] for key in _INDEX_KEYS if type(named.get(key)) is int and named[key] >= 0), None
+        )
         number = next(self._counter) if own is None else own
-        series = series_name("stream", _text(named.get("source", named.get("run", ""))))
+        series = series_name("stream", _as_text(named.get("source", named.get("run", ""))))
         event = named.get("event_id", "")
-        name = series_name(_text(event)) if event else ""
+        name = series_name(_as_text(event)) if event else ""
         return [
             LiveFrame(
                 series,
@@ -105,7 +107,7 @@ def number_type(name: Any) -> np.dtype:
         MessageError: it is none.
     """
     try:
-        dtype = np.dtype(_text(name)) if isinstance(name, (str, bytes)) and len(name) < 16 else None
+        dtype = np.dtype(_as_text(name)) if isinstance(name, (str, bytes)) and len(name) < 16 else None
     except (TypeError, ValueError, SyntaxError):
         dtype = None
     if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype.shape:
@@ -121,5 +123,5 @@ def _entry(value: dict[Any, Any], key: str) -> Any:
     return value.get(key, value.get(key.encode()))
 
 
-def _text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

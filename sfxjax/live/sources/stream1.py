@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.live.frames import LiveFrame, MessageError, checked_shape, series_name, whole_number
+from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked_shape, series_name
 from sfxjax.live.unpacking import unpacked
 
 _ENCODING = re.compile(r"(?:bs(8|16|32|64)-)?(lz4)?([<>])")
@@ -49,7 +49,7 @@ class Stream1:
         described = _json(parts[1])
         if not str(described.get("htype", "")).startswith("dimage_d-"):
             raise MessageError("an image message without dimage_d")
-        number = whole_number(first.get("frame"), "frame")
+        number = checked_integer(first.get("frame"), "frame")
         dtype, shape, algorithm, element = _layout(described)
         data = parts[2]
         series = _identity(first)
@@ -113,6 +113,6 @@ def _json(part: bytes) -> dict[str, Any]:
 
 
 def _identity(first: dict[str, Any]) -> tuple[Any, ...]:
-    series = whole_number(first.get("series"), "series")
+    series = checked_integer(first.get("series"), "series")
     acquisition = first.get("acqID", "")
     return series, acquisition if isinstance(acquisition, str) else ""

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.live.frames import LiveFrame, MessageError, checked_shape, series_name, whole_number
+from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked_shape, series_name
 from sfxjax.live.unpacking import unpacked
 
 TYPED = {
@@ -25,7 +25,7 @@ TYPED = {
 }
 ROW_MAJOR, COMPRESSED = 40, 56500
 # Tags whose values a decoder would work out, which none of these messages holds: some cost time or memory without bound.
-_REFUSED = (2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 256, 258, 260, 261, 1004, 43000)
+_REFUSED_TAGS = (2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 256, 258, 260, 261, 1004, 43000)
 _DEPTH = 16
 
 
@@ -71,7 +71,7 @@ class Stream2:
             return []
         if kind != "image":
             raise MessageError("a Stream 2 message of no known type")
-        number = whole_number(message.get("image_id"), "image_id")
+        number = checked_integer(message.get("image_id"), "image_id")
         data = message.get("data")
         if not isinstance(data, dict) or not data:
             raise MessageError("an image message without data")
@@ -127,7 +127,7 @@ def decoded(content: bytes) -> dict[str, Any]:
         message = cbor2.loads(
             content,
             tag_hook=_tag,
-            semantic_decoders=dict.fromkeys(_REFUSED, _refuse),
+            semantic_decoders=dict.fromkeys(_REFUSED_TAGS, _refuse),
             max_depth=_DEPTH,
             allow_indefinite=False,
             strict_hashable_types=True,
@@ -156,7 +156,7 @@ def _tag(tag: Any, *_: object) -> Any:
             or not (isinstance(value[0], str) and isinstance(value[2], bytes))
         ):
             raise MessageError("compressed pixels are damaged")
-        return value[0], whole_number(value[1], "the element size", 8), value[2]
+        return value[0], checked_integer(value[1], "the element size", 8), value[2]
     if number in TYPED:
         algorithm, element, data = value if isinstance(value, tuple) else ("none", 1, value)
         if not isinstance(data, bytes):
@@ -177,6 +177,6 @@ def _tag(tag: Any, *_: object) -> Any:
 
 
 def _identity(message: dict[str, Any]) -> tuple[Any, ...]:
-    series = whole_number(message.get("series_id"), "series_id")
+    series = checked_integer(message.get("series_id"), "series_id")
     unique = message.get("series_unique_id", "")
     return series, unique if isinstance(unique, str) else ""
