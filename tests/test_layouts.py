@@ -75,6 +75,35 @@ def test_two_stacks_are_asked_about_and_those_behind_links_are_listed(tmp_path: 
         reader.stacks(str(path))
 
 
+@pytest.mark.parametrize("by", ["link", "virtual data set"])
+@pytest.mark.parametrize("at", ["/entry/data/data", "/entry/instrument/detector/data"])
+def test_a_part_that_is_read_alone_has_the_mask_of_its_master(by: str, at: str, tmp_path: Path) -> None:
+    part = write(tmp_path / "run_000001.h5", **{at: FRAMES})
+    master = tmp_path / "run_master.h5"
+    beside = write(tmp_path / "esrf.h5", **{"/1.1/measurement/eiger": h5py.ExternalLink(part.name, at)})
+    # Of another run, whose mask is none of these frames.
+    write(tmp_path / "run2_master.h5", **{"/entry/instrument/detector/pixel_mask": BAD.T})
+    assert mask_of(part)[1] is None
+    with h5py.File(master, "w") as file:
+        file["/entry/instrument/detector/pixel_mask"] = BAD
+        file["/entry/instrument/detector/bit_depth_readout"] = 16
+        if by == "link":
+            file["/entry/data/data_000001"] = h5py.ExternalLink(part.name, at)
+        else:
+            layout = h5py.VirtualLayout(FRAMES.shape, FRAMES.dtype)
+            layout[:] = h5py.VirtualSource(part.name, at, FRAMES.shape)
+            file.create_virtual_dataset("/entry/data/data", layout)
+    for path in (part, beside):
+        stack, good = mask_of(path)
+        assert stack.mask_dataset == f"{master}:/entry/instrument/detector/pixel_mask" and 16 in stack.depths
+        np.testing.assert_array_equal(good, BAD == 0)
+    # A mask that the user names there takes the place of what was found.
+    half = np.arange(BAD.size).reshape(BAD.shape) % 2
+    with h5py.File(master, "a") as file:
+        file["/own"] = half
+    np.testing.assert_array_equal(mask_of(part, mask=f"{master}:/own", mask_good=1)[1], half == 1)
+
+
 def test_the_mask_in_the_file_that_a_link_leads_to_is_found(tmp_path: Path) -> None:
     place = "/entry_0000/instrument/eiger"
     write(tmp_path / "lima.h5", **{f"{place}/data": FRAMES, f"{place}/detector_information/pixel_mask": BAD})

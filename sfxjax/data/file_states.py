@@ -6,7 +6,8 @@ import glob
 import re
 from pathlib import Path
 
-from sfxjax.data.inputs import HDF5_SUFFIXES, linked_files
+from sfxjax.data.inputs import HDF5_SUFFIXES
+from sfxjax.data.links import linked_files
 
 # Name, bytes, time of the last change in nanoseconds, inode; -1, 0, 0 where there is no such file.
 State = tuple[str, int, int, int]

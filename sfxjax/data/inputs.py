@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import h5py
 
 from sfxjax.data.events import parse_crystfel_line
 from sfxjax.data.formats import known_formats
-from sfxjax.data.hdf5 import DAMAGE, virtual_sources
+from sfxjax.data.hdf5 import DAMAGE
+from sfxjax.data.links import linked_files
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import is_file
 
@@ -202,38 +202,6 @@ def _may_link(name: str, paths: list[str]) -> bool:
     return len(paths) > 1 and (
         "_master." in name or name.endswith((".nxs", ".cxi")) or not _PART.fullmatch(name)
     )
-
-
-def linked_files(path: Path) -> set[Path]:
-    """List the files that a file's frames and masks lie in, by links, virtual data sets and external storage, not opening those.
-
-    Args:
-        path: of an HDF5 file; of any other, or a damaged one, none.
-    """
-    found: set[Path] = set()
-
-    def visit(group: h5py.Group, depth: int) -> None:
-        for key in list(group)[:4096]:
-            link = group.get(key, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                name = link.filename
-                found.add(
-                    (path.parent / (name if is_file(path.parent / name) else Path(name).name)).resolve()
-                )
-            elif isinstance(link, h5py.HardLink) and depth < 6:
-                item = group[key]
-                if isinstance(item, h5py.Group):
-                    visit(item, depth + 1)
-                elif isinstance(item, h5py.Dataset):
-                    found.update(source.resolve() for source, _ in virtual_sources(item))
-                    found.update(Path(os.fsdecode(name)).resolve() for name, *_ in item.external or ())
-
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            visit(file, 0)
-    except DAMAGE:
-        return set()
-    return found
 
 
 def _is_own(name: str) -> bool:

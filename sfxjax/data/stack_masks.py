@@ -15,7 +15,7 @@ import numpy as np
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry, GeometryMask
-from sfxjax.data.hdf5 import damage_named
+from sfxjax.data.hdf5 import damage_named, located
 from sfxjax.data.masks import (
     FEWEST_GOOD,
     LoadedMask,
@@ -85,11 +85,16 @@ class StackMasks:
         return good_pixels(values, *self._own_convention(stack))
 
     def replaced(self, stack: FrameStack) -> bool:
-        """Tell whether the user names a mask in the frames' own file, which then takes the place of those found there."""
+        """Tell whether the user names a mask in the frames' file, or where their mask was found: it replaces what was found."""
         if self._options.mask is None or stack.format:
             return False
         path = split_mask_name(self._options.mask)[0]
-        return path.is_file() and path.samefile(stack.file)
+        found = [
+            located(Path(stack.file), name)[0] for name in (stack.mask_dataset, stack.frame_masks) if name
+        ]
+        return path.is_file() and any(
+            path.samefile(file) for file in (Path(stack.file), *found) if is_file(file)
+        )
 
     def _read(self, stack: FrameStack) -> SharedMask:
         good: np.ndarray | None = None
@@ -135,17 +140,18 @@ class StackMasks:
             values = np.asarray(data[(*(slice(None),) * stack.frame_axis, 0) if single else ()])
         good = good_pixels(values, *convention)
         words = meaning(*convention)
+        where = f"{name} in the frames' file"
+        if ":/" in name:
+            where = f"{name}, of a file that goes with the frames"
         if np.mean(good) < FEWEST_GOOD:
             raise UserError(
                 f"{stack.file}: its mask {name} leaves {100 * np.mean(good):.2g} % of the pixels if {words}; "
                 f"{_way_out(convention, self._options.mask_good)}"
             )
         if not single:
-            return good, f"mask {name} in the frames' file ({words})"
+            return good, f"mask {where} ({words})"
         # What each frame leaves out is read with it.
-        what = (
-            f"a mask of each frame, {name} in the frames' file ({words}): of the first frame {left_out(good)}"
-        )
+        what = f"a mask of each frame, {where} ({words}): of the first frame {left_out(good)}"
         return np.ones(stack.raw_shape, bool), f"{what}; of all frames together"
 
     def _own_convention(self, stack: FrameStack) -> tuple[int, int | None, int | None]:

@@ -19,6 +19,7 @@ import numpy as np
 from sfxjax.data.formats.hdf5_stack import Masks, find_masks
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.hdf5 import Files, located
+from sfxjax.data.links import masters_of
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
 
@@ -74,7 +75,8 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
 def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
     """Give the paths of groups that may describe the detector of a data set, the nearest first; see `located`.
 
-    Where the data set is a link into another file, that file's are among them.
+    Where the data set is a link into another file, that file's are among them; where a master beside that file links to it, the
+    master's.
     """
     places = [(path, dataset, "")]
     with contextlib.suppress(UserError):
@@ -83,14 +85,18 @@ def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
             other = Path(data.file.filename)
             same = data.file == files.open(path)
             places.append((path, data.name, "") if same else (other, data.name, f"{other}:"))
+            places += [
+                (master, data.name, f"{master}:") for master in masters_of(other) if not master.samefile(path)
+            ]
     seen = set()
     for file, name, prefix in places:
-        for group in (*_nearest(files, file, name), "/metadata"):
-            for below in _BELOW:
-                full = f"{prefix}{group.rstrip('/')}{below}"
-                if full not in seen:
-                    seen.add(full)
-                    yield full
+        with contextlib.suppress(UserError):
+            for group in (*_nearest(files, file, name), "/metadata"):
+                for below in _BELOW:
+                    full = f"{prefix}{group.rstrip('/')}{below}"
+                    if full not in seen:
+                        seen.add(full)
+                        yield full
 
 
 def _nearest(files: Files, path: Path, dataset: str) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.inputs import HDF5_SUFFIXES, find_files, linked_files
+from sfxjax.data.inputs import HDF5_SUFFIXES, find_files
+from sfxjax.data.links import linked_files
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
