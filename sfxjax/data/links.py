@@ -13,6 +13,8 @@ from sfxjax.files import is_file
 
 # Of the masters in a folder so many are opened: those whose names begin most like the file's.
 MOST_MASTERS = 4
+# A folder with more names of masters is searched for none.
+MOST_NAMES = 1000
 
 
 def linked_files(path: Path) -> set[Path]:
@@ -54,10 +56,7 @@ def masters_of(path: Path) -> list[Path]:
         path: of an HDF5 file of frames.
     """
     real = path.resolve()
-    try:
-        names = [entry.name for entry in os.scandir(real.parent) if _may_be_master(entry.name)]
-    except OSError:
-        return []
+    names = _masters_in(real.parent, _changed(real.parent))
     nearest = sorted(names, key=lambda name: (-_begun_alike(name, real.name), name))
     masters = [real.parent / name for name in nearest if name != real.name][:MOST_MASTERS]
     return [master for master in masters if real in _links_of(master, _changed(master))]
@@ -69,12 +68,22 @@ def _begun_alike(one: str, other: str) -> int:
     return next(differ, min(len(one), len(other)))
 
 
-def _may_be_master(name: str) -> bool:
-    return "_master." in name or name.endswith(".nxs")
-
-
 def _changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if is_file(path) else 0
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=16)
+def _masters_in(folder: Path, changed: int) -> tuple[str, ...]:
+    """List the names in a folder that masters have; `changed` tells its versions apart."""
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return ()
+    masters = tuple(name for name in names if "_master." in name or name.endswith(".nxs"))
+    return masters if len(masters) <= MOST_NAMES else ()
 
 
 @lru_cache(maxsize=16)
