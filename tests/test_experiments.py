@@ -141,10 +141,10 @@ def test_single_particles_are_found_from_ninety_per_cent_on(tmp_path: Path) -> N
     assert stored(tmp_path, particles=cells(89, 80))[2:4] == [FAILS, FAILS]
 
 
-def test_a_gan_helps_where_it_is_a_point_above_random_weights(tmp_path: Path) -> None:
-    def cells(few: float) -> dict[str, Any]:
+def test_a_gan_helps_where_it_is_a_point_and_the_seeds_spread_above_random_weights(tmp_path: Path) -> None:
+    def cells(few: float, spread: float = 0.0) -> dict[str, Any]:
         kinds = {"gan": few, "none": 80.0, "source": 90.0}
-        every = [(k, v, n) for k, v in kinds.items() for n in (25, 200)]
+        every = [(k, v + by, n) for k, v in kinds.items() for n in (25, 200) for by in (-spread, spread)]
         return {
             "steps": 1,
             "side": 64,
@@ -153,6 +153,9 @@ def test_a_gan_helps_where_it_is_a_point_above_random_weights(tmp_path: Path) ->
 
     assert stored(tmp_path, gan=cells(81.5))[0] == HOLDS
     assert stored(tmp_path, gan=cells(80.5))[0] == FAILS
+    # Two seeds that lie half a point to either side deviate by 0.71 each.
+    assert stored(tmp_path, gan=cells(81.5, 0.5))[0] == HOLDS
+    assert stored(tmp_path, gan=cells(81.5, 0.6))[0] == FAILS
 
 
 def test_features_are_alike_where_every_class_is_told_apart_less() -> None:
