@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -16,6 +18,8 @@ from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame
 from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.models.checkpoint import save_model
+from sfxjax.page import render_page
+from sfxjax.screen import report, spots_report
 from sfxjax.spots.day_one import find_spots
 from sfxjax.text import LONGEST_MESSAGE, file_cell, message_line, printable, say, table_row
 
@@ -41,6 +45,35 @@ def test_cells_that_a_spreadsheet_would_compute(name: str) -> None:
     assert cell.lstrip("'") == name and (cell == name) == (name in ("plain.h5", "+1", "-2"))
     # A file can still be opened by what stands in the table.
     assert Path(file_cell(name)) == Path(name) and not file_cell(name).startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("module", [report, spots_report])
+def test_no_text_in_a_report_is_html(module) -> None:
+    text = f"<script>alert()</script>\"'{CLEAR}"
+    plot = SimpleNamespace(heading=text, address="data:,", words=text)
+    picture = spots_report.CircledPicture("data:,", 1, 1, [], text, {"frame": 0})
+    shown = {"title": text, "warnings": [text], "facts": [(text, text)], "reasons": [(text, 1)]}
+    pictures = {"plots": [plot], "groups": [(text, [picture])], "powder": picture, "powder_frames": 2}
+    page = render_page(Path(module.__file__).with_suffix(".html"), **shown, **pictures)
+    assert not controls(page) and text.partition("\x1b")[0] not in page and "<script>alert" not in page
+    escaped = r"&lt;script&gt;alert()&lt;/script&gt;&#34;&#39;\x1b[2J\x1b]0;title\x07"
+    # Twice the title, and for each picture its caption and its alternative text.
+    assert page.count(escaped) == 2 + 1 + 2 + 2 + 1 + 2 + (1 if module is report else 2)
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_the_names_and_reasons_of_a_run_are_no_html(with_model: bool, tmp_path: Path) -> None:
+    name = f"<script>\"'{CLEAR}"
+    cases.write_cxi(tmp_path / f"{name}.cxi", cases.frames(4, 96))
+    (tmp_path / f"junk{name}.h5").write_bytes(b"no frames")
+    options = ["--model", save_model(tmp_path / "m" / "model", cases.tiny_model()).parent] * with_model
+    inputs = [tmp_path / f"{name}.cxi", tmp_path / f"junk{name}.h5"]
+    assert cases.screen(*inputs, "--out", tmp_path / "out", *options) == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert not controls(page) and page.count("<script>") == (0 if with_model else 1)
+    shown = r"&lt;script&gt;&#34;&#39;\x1b[2J\x1b]0;title\x07"
+    assert re.search(rf"<figcaption>frame \d, {re.escape(shown)}\.cxi", page)
+    assert re.search(rf"<td>[^<]*junk{re.escape(shown)}\.h5: [^<]", page)
 
 
 @pytest.mark.slow

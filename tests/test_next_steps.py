@@ -84,7 +84,7 @@ def test_the_hits_of_counted_spots_go_to_the_indexer(
     assert ended.returncode == 0, ended.stderr
     assert f"-i {out / 'hits.lst'} -g {geom} -o {out / 'hits.stream'}" in programs.read_text()
     report = (out / "report.html").read_text()
-    assert "Index the hits</th><td>indexamajig -i &#x27;" in report
+    assert "Index the hits</th><td>indexamajig -i &#39;" in report
 
 
 def test_the_hits_of_a_model_go_to_either_program(tmp_path: Path, programs: Path) -> None:

@@ -284,4 +284,4 @@ def test_terminal_report_and_summary_name_masks_values_and_files(
         "in 3 frames pixels of 65534 and more were left out",
         "left out files of formats that are not read: 1 .img",
     ):
-        assert words in said and words in report.replace("&#x27;", "'") and words in json.dumps(summary)
+        assert words in said and words in report.replace("&#39;", "'") and words in json.dumps(summary)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from sfxjax.crop import CROP
 from sfxjax.files import atomic_write, atomic_write_text
+from sfxjax.page import render_page
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels
-from sfxjax.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +48,33 @@ class Findings:
     facts: list[tuple[str, str]]
     warnings: list[str]
     reasons: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure below its heading.
+
+    Attributes:
+        heading: above it.
+        figure: what is drawn.
+        words: what it shows, for those who do not see it.
+    """
+
+    heading: str
+    figure: Figure
+    words: str
+
+    @property
+    def address(self) -> str:
+        """The address that holds the figure inside a page."""
+        return data_address(png_of_figure(self.figure))
+
+
+class Picture(NamedTuple):
+    """A picture of pixels: the address that holds it inside a page, and its caption."""
+
+    address: str
+    caption: str
 
 
 def rates_by_block(labels: np.ndarray, blocks: int = BLOCKS) -> list[dict[str, Any]]:
@@ -125,36 +151,21 @@ def write_report(
         findings: what to tell.
         means: see `class_means`.
     """
-    parts = [f"<h1>{escaped(findings.title)}</h1>"]
-    parts += [f'<p class="warning">{escaped(line)}</p>' for line in findings.warnings]
-    rows = "".join(
-        f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in findings.facts
-    )
-    parts += [f"<table>{rows}</table>", "<h2>Hit rate over the run</h2>", rate_image(findings)]
-    parts += ["<h2>Scores</h2>", image(_histogram(findings), _histogram_words(findings))]
-    if means:
-        parts.append("<h2>Mean images</h2><div>")
-        for label, (mean, frames) in means.items():
-            of_class = int(np.sum(findings.labels == label))
-            of_all = "" if frames == of_class else f" of {of_class}, evenly spaced over the run"
-            parts.append(_crop_picture(mean, np.isfinite(mean), f"{label}: mean of {frames}{of_all}"))
-        parts.append("</div>")
+    groups = [("Mean images", [_mean_picture(findings, label, *mean) for label, mean in means.items()])]
     for heading, places in chosen_frames(findings):
-        if len(places):
-            parts.append(f"<h2>{heading}</h2><div>")
-            for place, (crop, good) in zip(places, screening.crops(places), strict=True):
-                stack, number = screening.run.frame(int(place))
-                where = f"{Path(stack.file).name} {stack.event(number)}"
-                score = f"{findings.labels[place]}, score {findings.scores[place]:.4f}"
-                caption = f"frame {place}, {where}: {score}"
-                parts.append(_crop_picture(flattened(crop, good), good, caption))
-            parts.append("</div>")
-    if findings.reasons:
-        parts.append("<h2>Frames that could not be screened</h2><table>")
-        for reason, count in findings.reasons.most_common(20):
-            parts.append(f"<tr><td>{count}</td><td>{escaped(reason)}</td></tr>")
-        parts.append("</table>")
-    atomic_write_text(path, page(findings.title, "\n".join(parts), NOTE))
+        crops = zip(places, screening.crops(places), strict=True)
+        pictures = [_frame_picture(screening, findings, int(place), *crop) for place, crop in crops]
+        groups.append((heading, pictures))
+    page = render_page(
+        Path(__file__).with_suffix(".html"),
+        title=findings.title,
+        warnings=findings.warnings,
+        facts=findings.facts,
+        plots=[rate_plot(findings.labels), _score_plot(findings)],
+        groups=groups,
+        reasons=findings.reasons.most_common(20),
+    )
+    atomic_write_text(path, page)
 
 
 def chosen_frames(findings: Findings) -> list[tuple[str, np.ndarray]]:
@@ -182,25 +193,30 @@ def figure_axes(width: float, height: float) -> tuple[Figure, Any]:
     return figure, figure.add_subplot()
 
 
-def rate_figure(findings: Findings) -> Figure:
-    """Draw the hit rate over the run."""
+def rate_plot(labels: np.ndarray) -> Plot:
+    """Draw the hit rate over the run.
+
+    Args:
+        labels: (n,) HIT, MISS or ERROR.
+    """
     figure, axes = figure_axes(9, 3)
-    rates = rates_by_block(findings.labels)
-    known = [block for block in rates if block["rate"] is not None]
+    known = [block for block in rates_by_block(labels) if block["rate"] is not None]
     middles = [(block["first"] + block["last"]) / 2 for block in known]
-    axes.plot(
-        middles, [100 * block["rate"] for block in known], "o-", markersize=3, label="hits in each block"
-    )
-    scored = np.cumsum(findings.labels != ERROR)
-    running = 100 * np.cumsum(findings.labels == HIT) / np.maximum(scored, 1)
+    percent = [100 * block["rate"] for block in known]
+    axes.plot(middles, percent, "o-", markersize=3, label="hits in each block")
+    scored, hits = labels != ERROR, labels == HIT
+    running = 100 * np.cumsum(hits) / np.maximum(np.cumsum(scored), 1)
     shown = evenly(np.arange(len(running)), 1000)
     axes.plot(shown, running[shown], color="grey", label="hits so far")
     axes.set(xlabel="frame", ylabel="hits (%)", ylim=(-3, 103), xlim=(0, max(len(running) - 1, 1)))
     axes.legend(loc="best")
-    return figure
+    between = f", between {min(percent):.0f} and {max(percent):.0f} % in blocks of frames" if known else ""
+    share = 100 * hits.sum() / max(scored.sum(), 1)
+    words = f"Hit rate over the run: {share:.1f} % of {scored.sum()} frames{between}."
+    return Plot("Hit rate over the run", figure, words)
 
 
-def _histogram(findings: Findings) -> Figure:
+def _score_plot(findings: Findings) -> Plot:
     figure, axes = figure_axes(9, 3)
     scores = findings.scores[~np.isnan(findings.scores)]
     axes.hist(scores, bins=np.linspace(0, 1, 51), color="tab:blue")
@@ -210,80 +226,28 @@ def _histogram(findings: Findings) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
     axes.legend(loc="upper center")
-    return figure
-
-
-def _crop_picture(crop: np.ndarray, good: np.ndarray, caption: str) -> str:
-    address, text = data_address(png_of_pixels(frame_picture(crop, good))), escaped(caption)
-    return f'<figure><img src="{address}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-
-
-def image(figure: Figure, words: str) -> str:
-    """Return a figure as an HTML image.
-
-    Args:
-        figure: a plot.
-        words: what it shows, for those who do not see it.
-    """
-    return f'<img class="plot" src="{data_address(png_of_figure(figure))}" alt="{escaped(words)}">'
-
-
-def rate_image(findings: Findings) -> str:
-    """Return the hit rate over the run as an HTML image."""
-    known = [100 * block["rate"] for block in rates_by_block(findings.labels) if block["rate"] is not None]
-    between = f", between {min(known):.0f} and {max(known):.0f} % in blocks of frames" if known else ""
-    scored = int(np.sum(findings.labels != ERROR))
-    share = 100 * int(np.sum(findings.labels == HIT)) / max(scored, 1)
-    return image(rate_figure(findings), f"Hit rate over the run: {share:.1f} % of {scored} frames{between}.")
-
-
-def _histogram_words(findings: Findings) -> str:
-    scores = findings.scores[~np.isnan(findings.scores)]
     above = int(np.sum(scores >= np.float32(findings.threshold)))
-    return (
+    words = (
         f"Histogram of the scores of {len(scores)} frames: {above} are at or above the threshold, "
         f"{findings.threshold:.4g}, {int(np.sum((scores > 0.1) & (scores < 0.9)))} lie between 0.1 and 0.9."
     )
+    return Plot("Scores", figure, words)
 
 
-def escaped(text: str) -> str:
-    """Return text as HTML shows it."""
-    return html.escape(printable(text))
+def _mean_picture(findings: Findings, label: str, mean: np.ndarray, frames: int) -> Picture:
+    of_class = int(np.sum(findings.labels == label))
+    of_all = "" if frames == of_class else f" of {of_class}, evenly spaced over the run"
+    return _picture(mean, np.isfinite(mean), f"{label}: mean of {frames}{of_all}")
 
 
-def page(title: str, body: str, note: str) -> str:
-    """Return an HTML page that needs no other file.
-
-    Args:
-        title: of the page, plain text.
-        body: HTML.
-        note: what to know of the pictures, HTML.
-    """
-    return _TEMPLATE.format(title=escaped(title), body=body, note=note)
+def _frame_picture(
+    screening: Screening, findings: Findings, place: int, crop: np.ndarray, good: np.ndarray
+) -> Picture:
+    stack, number = screening.run.frame(place)
+    where = f"frame {place}, {Path(stack.file).name} {stack.event(number)}"
+    caption = f"{where}: {findings.labels[place]}, score {findings.scores[place]:.4f}"
+    return _picture(flattened(crop, good), good, caption)
 
 
-NOTE = "In the pictures dark is bright, and blue is masked; in those of frames the smooth background is subtracted."
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1160px; padding: 0 1em; color: #222; }}
-h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin-top: 1.8em; }}
-table {{ border-collapse: collapse; }} th, td {{ text-align: left; padding: .2em 1em .2em 0; vertical-align: top; }}
-th {{ font-weight: 600; white-space: nowrap; }} td {{ overflow-wrap: anywhere; }}
-.warning {{ background: #fff3cd; border-left: 4px solid #d39e00; padding: .5em 1em; }}
-.plot {{ max-width: 100%; }}
-figure {{ display: inline-block; margin: 0 .8em 1em 0; width: 362px; max-width: 100%; }}
-figure img, figure svg {{ width: 100%; image-rendering: pixelated; }} figcaption {{ font-size: .9em; color: #555; }}
-</style>
-</head>
-<body>
-{body}
-<p>{note}
-A frame's place in its file stands in frames.csv.</p>
-</body>
-</html>
-"""
+def _picture(pixels: np.ndarray, good: np.ndarray, caption: str) -> Picture:
+    return Picture(data_address(png_of_pixels(frame_picture(pixels, good))), caption)

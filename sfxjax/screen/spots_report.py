@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sfxjax.files import atomic_write_text
+from sfxjax.page import render_page
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
-from sfxjax.screen.report import PICTURES, Findings, escaped, figure_axes, image, page, rate_image
+from sfxjax.screen.report import PICTURES, Plot, evenly, figure_axes, rate_plot
 from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands
 from sfxjax.spots.frame_pixels import frame_pixels
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from sfxjax.screen.found_spots import CountedFrame
     from sfxjax.screen.sources import Sources
 
@@ -26,6 +24,31 @@ if TYPE_CHECKING:
 SIDE = 700
 # Frames of which the largest value of each pixel is shown.
 POWDER_FRAMES = 50
+
+
+class CircledPicture(NamedTuple):
+    """A frame with circles around its spots.
+
+    Attributes:
+        address: that holds the frame inside a page.
+        width: of the picture, in its pixels.
+        height: of the picture, in its pixels.
+        circles: (x, y) of their centres, in pixels of the picture.
+        caption: what is shown.
+        data: what the page sorts and filters the pictures by.
+    """
+
+    address: str
+    width: int
+    height: int
+    circles: list[tuple[float, float]]
+    caption: str
+    data: dict[str, object]
+
+    @property
+    def radius(self) -> float:
+        """Of the circles, in pixels of the picture."""
+        return max(self.width, self.height) / 60
 
 
 def write_spots_report(
@@ -61,36 +84,24 @@ def write_spots_report(
         facts += [
             ("Index the hits", line) for line in next_commands(path.parent, sources.reader.options.geometry)
         ]
-    findings = Findings("Spots of a run", 0.5, scores, labels, facts, doubtful_spots(frames))
-    rows = "".join(f"<tr><th>{escaped(key)}</th><td>{escaped(value)}</td></tr>" for key, value in facts)
-    parts = [f"<h1>{findings.title}</h1>"]
-    parts += [f'<p class="warning">{escaped(line)}</p>' for line in findings.warnings]
-    parts.append(f"<table>{rows}</table>")
-    parts += ["<h2>Hit rate over the run</h2>", rate_image(findings)]
-    parts += [
-        "<h2>Spots a frame</h2>",
-        image(_spots_figure(expected, labels), _spots_words(expected, labels)),
+    plots = [rate_plot(labels), _spots_plot(expected, labels)]
+    plots += [_resolution_plot(resolved)] if len(resolved) else []
+    groups = [
+        (heading, [_frame_picture(sources, frames[place], place) for place in places])
+        for heading, places in _chosen(scores, expected, labels)
     ]
-    if len(resolved):
-        parts += [
-            "<h2>Resolution of the spots of hits</h2>",
-            image(_resolution_figure(resolved), _resolution_line(resolved)),
-        ]
-    pictures = []
-    for heading, places in _chosen(scores, expected, labels):
-        if len(places):
-            pictures.append(f'<div class="group"><h2>{heading}</h2>')
-            pictures += [_frame_picture(sources, frames[place], place) for place in places]
-            pictures.append("</div>")
-    gallery = Path(__file__).with_name("gallery.html").read_text()
-    # The script looks for the pictures, so these come first.
-    controls, script = gallery.split("<script>")
-    parts += [controls, *pictures, f"<script>{script}"]
-    powder = _powder(sources, frames)
-    if powder is not None:
-        parts.append(f"<h2>Largest value of each pixel over {powder[1]} hits</h2><div>{powder[0]}</div>")
-    note = "In the pictures dark is bright, blue is masked, and the smooth background is subtracted; circles are spots."
-    atomic_write_text(path, page(findings.title, "\n".join(parts), note))
+    powder, powder_frames = _powder(sources, frames)
+    page = render_page(
+        Path(__file__).with_suffix(".html"),
+        title="Spots of a run",
+        warnings=doubtful_spots(frames),
+        facts=facts,
+        plots=plots,
+        groups=groups,
+        powder=powder,
+        powder_frames=powder_frames,
+    )
+    atomic_write_text(path, page)
 
 
 def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -116,67 +127,42 @@ def _pixels(sources: Sources, frame: CountedFrame) -> np.ndarray:
     return frame_pixels(pixels, mask, 0, limit).floats()
 
 
-def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> str:
+def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> CircledPicture:
     spots = frame.spots
     assert spots is not None
     where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"
     caption = f"{where}: {frame.label}, {spots.expected:.1f} spots, score {spots.score:.3f}"
-    known = {
+    data = {
         "frame": place,
         "label": frame.label,
         "spots": f"{spots.expected:.3f}",
         "score": f"{spots.score:.6f}",
     }
-    return _circled(_pixels(sources, frame), spots.fs, spots.ss, caption, known)
+    return _circled(_pixels(sources, frame), spots.fs, spots.ss, caption, data)
 
 
-def _circled(
-    values: np.ndarray, fs: Any, ss: Any, caption: str, known: Mapping[str, object] | None = None
-) -> str:
-    """Draw a frame with circles around places; what is known of it goes to the figure's data attributes."""
+def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str, data: dict[str, object]) -> CircledPicture:
+    """Draw a frame with circles around places of its pixels."""
     height, width = values.shape
     shrink = max(1, -(-max(height, width) // SIDE))
     good = np.isfinite(values)
     colours = frame_picture(flattened(np.nan_to_num(values), good), good, shrink)
+    circles = [((x + 0.5) / shrink, (y + 0.5) / shrink) for x, y in zip(fs, ss, strict=True)]
     address = data_address(jpeg_of_pixels(colours), "jpeg")
-    shown = width // shrink, height // shrink
-    radius = max(shown) / 60
-    circles = "".join(
-        f'<circle cx="{(x + 0.5) / shrink:.1f}" cy="{(y + 0.5) / shrink:.1f}" r="{radius:.1f}"/>'
-        for x, y in zip(fs, ss, strict=True)
-    )
-    text = escaped(caption)
-    data = "".join(f' data-{name}="{escaped(str(value))}"' for name, value in (known or {}).items())
-    return (
-        f'<figure{data}><svg viewBox="0 0 {shown[0]} {shown[1]}" role="img" aria-label="{text}">'
-        f'<image href="{address}" width="{shown[0]}" height="{shown[1]}"/>'
-        f'<g fill="none" stroke="#d62728" stroke-width="{radius / 6:.2f}">{circles}</g></svg>'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+    return CircledPicture(address, width // shrink, height // shrink, circles, caption, data)
 
 
-def _powder(sources: Sources, frames: list[CountedFrame]) -> tuple[str, int] | None:
-    """Draw the largest value of each pixel over hits of the first hit's shape."""
+def _powder(sources: Sources, frames: list[CountedFrame]) -> tuple[CircledPicture | None, int]:
+    """Draw the largest value of each pixel over hits of the first hit's shape, and say over how many."""
     hits = [frame for frame in frames if frame.label == HIT]
     hits = [frame for frame in hits if frame.stack.raw_shape == hits[0].stack.raw_shape]
     if len(hits) < 2:
-        return None
-    chosen = [
-        hits[k] for k in np.linspace(0, len(hits) - 1, min(len(hits), POWDER_FRAMES)).round().astype(int)
-    ]
+        return None, 0
+    chosen = [hits[place] for place in evenly(np.arange(len(hits)), POWDER_FRAMES)]
     largest = _pixels(sources, chosen[0])
     for frame in chosen[1:]:
         largest = np.fmax(largest, _pixels(sources, frame))
-    return _circled(largest, (), (), "virtual powder"), len(chosen)
-
-
-def _spots_words(expected: np.ndarray, labels: np.ndarray) -> str:
-    medians = [
-        f"{name} {np.median(expected[labels == label]):.1f} in the middle"
-        for label, name in ((HIT, "hits"), (MISS, "misses"))
-        if (labels == label).any()
-    ]
-    return f"Expected visible spots of each frame, by its place in the run: {', '.join(medians) or 'none'}."
+    return _circled(largest, (), (), "virtual powder", {}), len(chosen)
 
 
 def _resolutions(sources: Sources, frames: list[CountedFrame]) -> np.ndarray:
@@ -198,7 +184,7 @@ def _resolution_line(resolved: np.ndarray) -> str:
     return f"of {len(resolved)} spots of hits half lie at {middle:.2f} Å or finer, 90 % between {coarsest:.2f} and {finest:.2f} Å"
 
 
-def _resolution_figure(resolved: np.ndarray) -> Figure:
+def _resolution_plot(resolved: np.ndarray) -> Plot:
     figure, axes = figure_axes(9, 3)
     # Spots that fill a detector evenly are spread evenly in 1 / d^2, nearly.
     axes.hist(1 / resolved**2, bins=40, color="tab:blue")
@@ -206,14 +192,19 @@ def _resolution_figure(resolved: np.ndarray) -> Figure:
     ticks = np.linspace(max(low, 1e-4), high, 8)
     axes.set_xticks(ticks, [f"{1 / np.sqrt(tick):.2f}" for tick in ticks])
     axes.set(xlabel="resolution, Å (even in 1/d²)", ylabel="spots")
-    return figure
+    return Plot("Resolution of the spots of hits", figure, _resolution_line(resolved))
 
 
-def _spots_figure(expected: np.ndarray, labels: np.ndarray) -> Figure:
+def _spots_plot(expected: np.ndarray, labels: np.ndarray) -> Plot:
     figure, axes = figure_axes(9, 3)
-    for label, colour in ((MISS, "grey"), (HIT, "tab:red")):
+    medians: list[str] = []
+    for label, name, colour in ((MISS, "misses", "grey"), (HIT, "hits", "tab:red")):
         places = np.flatnonzero(labels == label)
         axes.plot(places, np.maximum(expected[places], 0.05), ".", markersize=3, color=colour, label=label)
+        if len(places):
+            medians.insert(0, f"{name} {np.median(expected[places]):.1f} in the middle")
     axes.set(xlabel="frame", ylabel="expected visible spots", yscale="log")
     axes.legend(loc="best")
-    return figure
+    shown = ", ".join(medians) or "none"
+    words = f"Expected visible spots of each frame, by its place in the run: {shown}."
+    return Plot("Spots a frame", figure, words)
