@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.paper import report
 from bench.paper.runs import AS_PUBLISHED, TrainedRun, read_run, write_test_scores
 from bench.paper.spots import write_spot_counters
+from bench.paper.table_layout import NOT_RUN, Table
+from sfxjax.page import render_page
 from sfxjax.training.published import PAIRS, SETS
 
 FRAMES = 200
@@ -144,3 +147,9 @@ def spot_counters(runs: Path, frames: int = FRAMES) -> list[Path]:
     counts = {name: rng.poisson(np.array([2.0, 6.0, 20.0])[label]) for name, label in truth.items()}
     about = {"frames": dict.fromkeys(truth, frames), "simulated": True, "recipe": {}}
     return write_spot_counters(runs, counts, truth, about)
+
+
+def to_html(table: Table) -> str:
+    """Return a table as the page shows it."""
+    template = Path(report.__file__).with_name("table.html")
+    return render_page(template, table=table, not_run=NOT_RUN)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters
+from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters, to_html
 
 from bench.paper import __main__ as paper
 from bench.paper.claims import claims, count_verdicts
@@ -19,7 +19,7 @@ from bench.paper.methods import TABLES, means_of_methods
 from bench.paper.record import RECORD, read_comparison, record_of
 from bench.paper.report import EXPERIMENTS, FIGURES, PAGE_PICTURES, write_page
 from bench.paper.runs import read_run
-from bench.paper.table_layout import from_markdown, to_html
+from bench.paper.table_layout import from_markdown
 from bench.paper.tables import table_rows
 from sfxjax.errors import UserError
 from sfxjax.training.published import PAIRS, SETS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_cases import AFTER_FEW, LAST, classes, every_run, make_run, one
+from paper_cases import AFTER_FEW, LAST, classes, every_run, make_run, one, to_html
 from sklearn.metrics import (
     balanced_accuracy_score,
     precision_recall_curve,
@@ -33,7 +33,7 @@ from bench.paper.runs import (
     read_run,
     runs_of,
 )
-from bench.paper.table_layout import to_html, to_markdown
+from bench.paper.table_layout import to_markdown
 from bench.paper.tables import (
     interval,
     measured_table,

@@ -5,20 +5,19 @@ The page is self-contained: pictures are inside it, and it loads nothing.
 
 from __future__ import annotations
 
-import html
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sfxjax.files import atomic_write_text
+from sfxjax.page import render_page
 from sfxjax.screen.pictures import data_address
 
 from .claims import claims, count_verdicts
-from .findings import FAILS, HOLDS, Finding
+from .findings import FAILS, HOLDS, NOT_TESTED, Finding
 from .outlook import STORED
-from .table_layout import Table, from_markdown, to_html, to_markdown
+from .table_layout import NOT_RUN, Table, from_markdown, to_markdown
 
 TITLE = "Weakly supervised classification of serial crystallography frames: the paper's tables and figures"
 PAPER = "Xie, Liu et al., Optics Express 31(20):32909 (2023)"
@@ -83,6 +82,16 @@ QUICK_NOTE = (
     "Quick: fewer frames, epochs or pairs than the comparison asks for; of shorter sets, 1200 and 200 labels are 60 and 10 % of "
     "the frames."
 )
+# How the style sheet calls the verdicts.
+VERDICT_CLASSES = {HOLDS: "holds", FAILS: "fails", NOT_TESTED: "none"}
+
+
+class PagePicture(NamedTuple):
+    """A picture, what to see in it, and the address that holds it inside the page; empty if it was not drawn."""
+
+    title: str
+    caption: str
+    address: str
 
 
 def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -> list[Finding]:
@@ -96,119 +105,55 @@ def write_page(record: Mapping[str, Any], folder: Path, stored: Path = STORED) -
     found = claims(record, stored)
     tables = [Table(**table) for table in record["layout"]]
     summary, *numbered, recalls = tables
-    experiments = {
-        name: from_markdown((stored / f"{name}.md").read_text())
-        for name in EXPERIMENTS
-        if (stored / f"{name}.md").exists()
-    }
-    data = record["data"]
-    # Key, title in the contents, and HTML of each section.
-    sections = [("answer", "Does it reproduce?", _summary(record, found, summary, folder))]
-    sections += [(each.key, each.key.replace("table", "Table "), to_html(each)) for each in numbered]
-    sections.append((recalls.key, "Fixed recall", to_html(recalls) + _picture(CURVES, folder)))
-    for key, (title, _) in FIGURES.items():
-        short = key.replace("figure", "Fig. ")
-        sections.append((key, short, _heading(key, f"{short}. {title} ({data})") + _picture(key, folder)))
-    for name, (first, *others) in experiments.items():
-        body = "\n".join(map(to_html, [replace(first, key=name), *others]))
-        sections.append((name, EXPERIMENTS[name], body))
-    made = "".join(f"<p>{html.escape(line)}</p>" for line in record["notes"])
-    sections.append(("made", "How it was made", _heading("made", "How it was made") + made))
-    page = _PAGE.format(
-        title=html.escape(TITLE),
-        data=html.escape(data),
-        paper=html.escape(PAPER),
-        contents=" · ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in sections),
-        body="\n".join(content for _, _, content in sections),
+    experiments = _experiments(stored)
+    figures = {key: key.replace("figure", "Fig. ") for key in FIGURES}
+    contents = {"answer": "Does it reproduce?"}
+    contents |= {each.key: each.key.replace("table", "Table ") for each in numbered}
+    contents |= {recalls.key: "Fixed recall"} | figures
+    contents |= {each.key: EXPERIMENTS[each.key] for each in experiments if each.key}
+    contents |= {"made": "How it was made"}
+    page = render_page(
+        Path(__file__).with_suffix(".html"),
+        title=TITLE,
+        paper=PAPER,
+        record=record,
+        contents=contents.items(),
+        counted=count_verdicts(found),
+        findings=found,
+        goals=[Finding(**goal) for goal in record["goals"]],
+        verdict_classes=VERDICT_CLASSES,
+        warnings=[SIMULATED_NOTE] * record["simulated"] + [QUICK_NOTE] * record["quick"],
+        summary=summary,
+        numbered=numbered,
+        recalls=recalls,
+        experiments=experiments,
+        not_run=NOT_RUN,
+        figures=figures,
+        pictures=_pictures(folder),
     )
     atomic_write_text(folder / "report.html", page)
     columns = ["finding", "paper", "ours", "verdict", "reason"]
     rows = [[item.claim, item.paper, item.ours, item.verdict, item.reason] for item in found]
-    findings = Table("findings", f"Findings of the paper ({data})", columns, rows, [count_verdicts(found)])
-    everything = [findings, *tables, *itertools.chain(*experiments.values())]
+    heading = f"Findings of the paper ({record['data']})"
+    findings = Table("findings", heading, columns, rows, [count_verdicts(found)])
+    everything = [findings, *tables, *experiments]
     atomic_write_text(folder / "tables.md", "\n".join(map(to_markdown, everything)))
     return found
 
 
-def _summary(record: Mapping[str, Any], found: Sequence[Finding], summary: Table, folder: Path) -> str:
-    over = ""
-    if record["seeds"] > 1:
-        over = f" Means over sets, pairs and {record['seeds']} seeds, ± the standard deviation over seeds."
-    warnings = [SIMULATED_NOTE] * record["simulated"] + [QUICK_NOTE] * record["quick"]
-    return "\n".join(
-        [
-            _heading("answer", f"Does it reproduce? ({record['data']})"),
-            f"<p>{html.escape(count_verdicts(found))} Adaptation here is not alignment (Figs. 9 and 10).</p>",
-            "<p>Recall on hits and maybes, %, on the last fifth of each set (frames 1601-2000), which no network was trained "
-            f"or validated on, unless a line says otherwise.{over} The paper's figures are the same means of its tables, on "
-            "CXIDB 76 and the frames it tested.</p>",
-            _findings_html("finding", found),
-            "<p>Balanced accuracy this project set itself to reach, %:</p>",
-            _findings_html("goal", [Finding(**goal) for goal in record["goals"]]),
-            *([f"<p>{html.escape(record['counter'])}</p>"] if record["counter"] else []),
-            *(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings),
-            to_html(summary),
-            _picture(OVERVIEW, folder),
-        ]
-    )
+def _experiments(stored: Path) -> list[Table]:
+    """Read the tables of the experiments that are there; the first of each has the experiment's name as its key."""
+    found: list[Table] = []
+    for name in EXPERIMENTS:
+        if (stored / f"{name}.md").exists():
+            first, *others = from_markdown((stored / f"{name}.md").read_text())
+            found += [replace(first, key=name), *others]
+    return found
 
 
-def _heading(key: str, text: str) -> str:
-    return f'<h2 id="{key}">{html.escape(text)}</h2>'
-
-
-def _findings_html(title: str, found: Sequence[Finding]) -> str:
-    classes = {HOLDS: "holds", FAILS: "fails"}
-
-    def row(item: Finding) -> str:
-        verdict = f'<td class="{classes.get(item.verdict, "none")}">{html.escape(item.verdict)}</td>'
-        cells = [f"<td>{html.escape(text)}</td>" for text in (item.claim, item.paper, item.ours, item.reason)]
-        return f"<tr>{cells[0]}{verdict}{''.join(cells[1:])}</tr>"
-
-    head = f"<tr><th>{title}</th><th></th><th>paper</th><th>ours</th><th>why</th></tr>"
-    body = "".join(map(row, found))
-    return f'<div class="wide"><table class="text"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _picture(key: str, folder: Path) -> str:
-    title, caption = map(html.escape, PAGE_PICTURES[key])
-    path = folder / f"{key}.png"
-    if not path.exists():
-        return f'<p class="none">{title}: not drawn.</p>'
-    image = f'<img src="{data_address(path.read_bytes())}" alt="{title}">'
-    return f'<p class="caption">{caption}</p><div class="wide">{image}</div>'
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1240px; padding: 0 1em; color: #222;
-  background: #fff; }}
-h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin-top: 2.2em; }}
-nav {{ background: #f2f2f2; padding: .5em 1em; }} a {{ color: #14508c; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92em; }}
-th, td {{ padding: .2em .8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #e2e2e2; }}
-th {{ border-bottom: 1px solid #888; vertical-align: bottom; white-space: normal; }}
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2), .text th, .text td {{ text-align: left; }}
-.text td {{ white-space: normal; vertical-align: top; min-width: 11em; }}
-.text td:nth-child(2) {{ white-space: nowrap; min-width: 0; }}
-.sum td {{ font-weight: 600; background: #f7f7f7; }}
-.none {{ color: #999; }} .holds {{ color: #1d7a36; font-weight: 600; }} .fails {{ color: #b3261e; font-weight: 600; }}
-.note {{ color: #555; font-size: .92em; margin: .3em 0; max-width: 75em; }}
-.warning {{ background: #fff3cd; border-left: 4px solid #d39e00; padding: .5em 1em; }}
-img {{ max-width: 100%; min-width: 760px; }} .caption {{ max-width: 75em; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>Ours: {data}. The paper: {paper}.</p>
-<nav>{contents}</nav>
-{body}
-</body>
-</html>
-"""
+def _pictures(folder: Path) -> dict[str, PagePicture]:
+    found = {}
+    for key, (title, caption) in PAGE_PICTURES.items():
+        path = folder / f"{key}.png"
+        found[key] = PagePicture(title, caption, data_address(path.read_bytes()) if path.exists() else "")
+    return found

@@ -1,9 +1,8 @@
-"""A table as text: Markdown and HTML."""
+"""A table of texts, and how it is written and read as Markdown; `table.html` shows it on a page."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 NOT_RUN = "not run"
@@ -52,28 +51,6 @@ def to_markdown(table: Table) -> str:
     for note in table.notes:
         lines += ["", note]
     return "\n".join(lines) + "\n"
-
-
-def to_html(table: Table) -> str:
-    """Write a table as HTML, with its heading, which has the table's key as its id, and notes."""
-
-    def line(texts: Sequence[str], tag: str) -> str:
-        kinds = [' class="none"' if text == NOT_RUN else "" for text in texts]
-        pairs = zip(texts, kinds, strict=True)
-        return "".join(f"<{tag}{kind}>{html.escape(text)}</{tag}>" for text, kind in pairs)
-
-    mark = f' id="{html.escape(table.key)}"' if table.key else ""
-    return "\n".join(
-        [
-            f"<h2{mark}>{html.escape(table.heading)}</h2>" if table.heading else "",
-            f'<div class="wide"><table><thead><tr>{line(table.columns, "th")}</tr></thead>',
-            "<tbody>",
-            *(f"<tr>{line(row, 'td')}</tr>" for row in table.single_rows),
-            *(f'<tr class="sum">{line(row, "td")}</tr>' for row in table.summary_rows),
-            "</tbody></table></div>",
-            *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
-        ]
-    )
 
 
 def from_markdown(text: str) -> list[Table]:
