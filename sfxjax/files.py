@@ -78,6 +78,16 @@ def is_file(name: str | os.PathLike[str]) -> bool:
     return os.path.isfile(name)  # noqa: PTH113 - Path.is_file raises errors for names that are too long
 
 
+def refuse_pipe(path: str | os.PathLike[str]) -> None:
+    """Refuse a pipe or a device where a file is to be read: opening one waits for a program that writes it.
+
+    Raises:
+        UserError: `path` is one.
+    """
+    if os.path.exists(path) and not (is_file(path) or os.path.isdir(path)):  # noqa: PTH110, PTH112 - as `is_file`
+        raise UserError(f"{path}: a pipe or a device where a file was expected")
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new empty folder to fill, which replaces `path` once the body has ended well.

@@ -65,7 +65,9 @@ def type_limit(dtype: np.dtype | type) -> float:
     dtype = np.dtype(dtype)
     if dtype.kind not in "iu" or dtype.itemsize < (2 if dtype.kind == "u" else 4):
         return math.inf
-    return float(np.iinfo(dtype).max) - (1 if dtype.kind == "u" else 0)
+    largest = np.iinfo(dtype).max
+    # A float64 holds the largest number of 64 bits rounded up, where no pixel of the type reaches it.
+    return math.nextafter(largest, 0) if dtype.itemsize == 8 else float(largest) - (dtype.kind == "u")
 
 
 def is_below(values: Any, limit: Any, xp: Any = np) -> Any:

@@ -27,7 +27,7 @@ def progress(
     """
     if quiet:
         yield lambda count: None
-    elif sys.stdout.isatty():
+    elif sys.stdout is not None and sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         texts = ("[progress.description]{task.description}", "{task.fields[speed]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 from sfxjax.crop import padded_crop
 from sfxjax.data.frames import ReadOptions
+from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.hits_file import OWN
 from sfxjax.data.inputs import find_files
+from sfxjax.data.masks import load_mask
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 
@@ -102,6 +105,19 @@ def test_a_part_that_is_read_alone_has_the_mask_of_its_master(by: str, at: str, 
     with h5py.File(master, "a") as file:
         file["/own"] = half
     np.testing.assert_array_equal(mask_of(part, mask=f"{master}:/own", mask_good=1)[1], half == 1)
+
+
+def test_a_pipe_is_refused_or_passed_over_where_a_file_was_expected(tmp_path: Path) -> None:
+    part, pipe = write(tmp_path / "run_000001.h5", **{"/entry/data/data": FRAMES}), tmp_path / "run_master.h5"
+    os.mkfifo(pipe)
+    assert mask_of(part)[1] is None
+    assert find_files([str(tmp_path)]).files == (str(part),)
+    for read in (read_geometry, load_mask):
+        with pytest.raises(UserError, match="a pipe or a device"):
+            read(str(pipe))
+    os.mkfifo(tmp_path / "frames.lst")
+    with pytest.raises(UserError, match="a pipe or a device"):
+        find_files([str(tmp_path / "frames.lst")])
 
 
 def test_the_mask_in_the_file_that_a_link_leads_to_is_found(tmp_path: Path) -> None:

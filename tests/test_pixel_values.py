@@ -14,7 +14,7 @@ from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import sets_of_options
 from sfxjax.data.sets import FrameSet
-from sfxjax.pixel_values import marked, type_limit, value_limit
+from sfxjax.pixel_values import is_below, marked, type_limit, value_limit
 from sfxjax.preprocess import preprocess
 from sfxjax.spots.frame_pixels import frame_pixels
 
@@ -131,3 +131,12 @@ def test_training_reads_what_screening_reads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch.limits, 65534)
     assert batch.mask is not None
     np.testing.assert_array_equal(batch.mask, padded_crop(mask == 0, np.dtype(bool)))
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64"])
+def test_the_largest_number_of_64_bits_tells_nothing(dtype: str) -> None:
+    frame = np.random.default_rng(0).integers(1, 90, (64, 64)).astype(dtype)
+    frame[10:12] = np.iinfo(dtype).max
+    limit = value_limit(frame)
+    np.testing.assert_array_equal(is_below(frame, limit), frame < 100)
+    assert limit > 2**62

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pytest
+import screen_cases as cases
 from scipy import stats
 
 from sfxjax.errors import run_main
@@ -184,3 +185,14 @@ def test_places_on_the_panels_that_dials_knows() -> None:
     cut = [Panel((100, 50)), Panel((100, 50), (100, 0)), Panel((100, 50), (0, 50))]
     assert place_on(cut, 10.0, 130.5) == (1, 10.0, 30.5)
     assert place_on(cut, 60.0, 30.0) == (2, 10.0, 30.0)
+
+
+def test_frames_in_which_no_pixel_has_a_value_are_errors(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).poisson(20, (5, 96, 96)).astype(np.float32)
+    data[1], data[2], data[3] = np.nan, np.inf, 0
+    path = cases.write_cxi(tmp_path / "run.cxi", data)
+    assert cases.screen(path, "--out", tmp_path / "out", "--no-report") == 1
+    rows = cases.rows(tmp_path / "out")
+    # A frame of zeros holds counts, which are none.
+    assert [row["label"] for row in rows] == ["MISS", "ERROR", "ERROR", "MISS", "MISS"]
+    assert {row["reason"] for row in rows[1:3]} == {"no pixel has a value that counts"}

@@ -229,7 +229,7 @@ def write_answer(record: Mapping[str, Any], folder: Path) -> None:
         table.add_column(column)
     for finding in [*found, *(Finding(**goal) for goal in record["goals"])]:
         table.add_row(finding.claim, finding.paper, finding.ours, finding.verdict)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 160).print(table)
 
 
 if __name__ == "__main__":

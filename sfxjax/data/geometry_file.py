@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sfxjax.data.geometry import COMPARISONS, BadRegion, Flags, Geometry, GeometryMask, Panel
 from sfxjax.errors import UserError, explain_os_error
+from sfxjax.files import refuse_pipe
 
 _VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")
 _MASK_KEY = re.compile(r"mask(\d*)_(data|file|goodbits|badbits)|mask|mask_(file|good|bad)")
@@ -33,6 +34,7 @@ def read_geometry(path: str | Path) -> Geometry:
     Raises:
         UserError: it is missing, or holds no panels that make sense.
     """
+    refuse_pipe(path)
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:

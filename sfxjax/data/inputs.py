@@ -15,7 +15,7 @@ from sfxjax.data.formats import known_formats
 from sfxjax.data.hdf5 import DAMAGE
 from sfxjax.data.links import linked_files
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import is_file
+from sfxjax.files import is_file, refuse_pipe
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs")
 LIST_SUFFIXES = (".lst",)
@@ -221,6 +221,7 @@ def _names_in_list(path: Path) -> list[str]:
     Raises:
         UserError: the list cannot be read, or names single frames or nothing.
     """
+    refuse_pipe(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:

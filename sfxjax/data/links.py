@@ -41,6 +41,8 @@ def linked_files(path: Path) -> set[Path]:
                     found.update(source.resolve() for source, _ in virtual_sources(item))
                     found.update(Path(os.fsdecode(name)).resolve() for name, *_ in item.external or ())
 
+    if not is_file(path):
+        return found
     try:
         with h5py.File(path, "r", locking=False) as file:
             visit(file, 0)
@@ -59,7 +61,7 @@ def masters_of(path: Path) -> list[Path]:
     names = _masters_in(real.parent, _changed(real.parent))
     nearest = sorted(names, key=lambda name: (-_begun_alike(name, real.name), name))
     masters = [real.parent / name for name in nearest if name != real.name][:MOST_MASTERS]
-    return [master for master in masters if real in _links_of(master, _changed(master))]
+    return [master for master in masters if is_file(master) and real in _links_of(master, _changed(master))]
 
 
 def _begun_alike(one: str, other: str) -> int:

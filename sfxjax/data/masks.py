@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from sfxjax.data.hdf5 import Files, damage_named, first_line
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import is_file
+from sfxjax.files import is_file, refuse_pipe
 
 # Frames looked at for pixels that never change or always saturate, and how few tell nothing.
 BAD_PIXEL_FRAMES = 32
@@ -137,6 +137,7 @@ def load_mask(
             good.
     """
     path, inner = split_mask_name(text)
+    refuse_pipe(path)
     try:
         with path.open("rb") as stream:
             start = stream.read(16)

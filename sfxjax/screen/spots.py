@@ -236,7 +236,7 @@ def counted_frames(
         pattern: taken out of every frame; None: nothing is.
     """
     from sfxjax.mapping import cores, on_cpu, thread_pool
-    from sfxjax.spots.day_one import check_mask
+    from sfxjax.spots.day_one import check_mask, check_values
     from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
 
     threads = cores() if on_cpu() else BATCHES_AT_ONCE
@@ -248,6 +248,7 @@ def counted_frames(
             try:
                 one = Unjudged(*(frame if pattern is None else pattern.taken_out(*frame)))
                 check_mask(one.frame, one.mask)
+                check_values(one.frame, one.mask, one.limit)
                 unjudged.append(one)
             except UserError as error:
                 reason = str(error)

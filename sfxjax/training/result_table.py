@@ -59,7 +59,7 @@ def show_results(
                 else [f"{pair.recall:.2f} / {pair.miss_accuracy:.2f}", f"{sum(pair) / 2:.1f}"]
             )
         table.add_row(row, *cells)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 160).print(table)
 
 
 def _shown(value: float | None) -> str:
