@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from bench.day_one.measure import MATRIX, judge, simulate, summarize_condition
+from bench.day_one.measure import MATRIX, judge_simulated, simulate, summarize_condition
 from bench.day_one.page import table
 from sfxjax.evaluation.calibration import expected_calibration_error, reliability
 
@@ -25,7 +25,7 @@ def test_reliability_is_that_of_scikit_learn_and_the_error_its_weighted_mean():
 
 
 def test_a_condition_is_summed_up_with_every_frame_in_it():
-    frames = [judge(simulate("counting 3", number)) for number in range(8)]
+    frames = [judge_simulated(simulate("counting 3", number)) for number in range(8)]
     row = summarize_condition(frames)
     assert [frame["blank"] for frame in frames[::4]] == [True, True]
     deciding = np.array([frame["deciding"] for frame in frames])
