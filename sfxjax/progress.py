@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work, a bar on a terminal, a line now and then elsewhere; and tables as wide as a terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PLAIN_LINE_EVERY = 10.0  # seconds
+
+
+def on_terminal() -> bool:
+    """Tell whether a terminal shows what is printed; a process can be without an output."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, elsewhere of 160 characters."""
+    from rich.console import Console
+
+    Console(width=None if on_terminal() else 160).print(table)
 
 
 @contextmanager
@@ -27,7 +43,7 @@ def progress(
     """
     if quiet:
         yield lambda count: None
-    elif sys.stdout is not None and sys.stdout.isatty():
+    elif on_terminal():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         texts = ("[progress.description]{task.description}", "{task.fields[speed]}")

@@ -19,7 +19,7 @@ from sfxjax.errors import called_as
 from sfxjax.label.__main__ import next_step
 from sfxjax.label.recalibration import Recalibration
 from sfxjax.models.checkpoint import save_model
-from sfxjax.progress import per_second
+from sfxjax.progress import on_terminal, per_second, progress
 from sfxjax.screen.lists import index_commands
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.result_table import next_steps
@@ -172,3 +172,10 @@ def test_slow_work_has_a_speed() -> None:
         "12 steps/s",
         "1234 steps/s",
     ]
+
+
+def test_a_process_without_an_output_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert not on_terminal()
+    with progress("reading", 2) as advance:
+        advance(2)

@@ -30,7 +30,7 @@ from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json
 from sfxjax.json_files import read_json
 from sfxjax.models.stem import BaseConfig
-from sfxjax.progress import progress
+from sfxjax.progress import print_table, progress
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets
 from sfxjax.training.config import RunConfig
@@ -221,7 +221,6 @@ def write_answer(record: Mapping[str, Any], folder: Path) -> None:
     """Write the page and its overview, and print whether the paper's findings hold."""
     draw_overview(record, folder / f"{OVERVIEW}.png")
     found = write_page(record, folder)
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"Does it reproduce? ({record['data']})")
@@ -229,7 +228,7 @@ def write_answer(record: Mapping[str, Any], folder: Path) -> None:
         table.add_column(column)
     for finding in [*found, *(Finding(**goal) for goal in record["goals"])]:
         table.add_row(finding.claim, finding.paper, finding.ours, finding.verdict)
-    Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 160).print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.page import render_page
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels
+from sfxjax.screen.run import evenly
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,13 +99,6 @@ def rates_by_block(labels: np.ndarray, blocks: int = BLOCKS) -> list[dict[str, A
             {"first": first, "last": first + len(block) - 1, "hits": hits, "errors": errors, "rate": rate}
         )
     return rates
-
-
-def evenly(places: np.ndarray, count: int) -> np.ndarray:
-    """Choose at most `count` of increasing places, evenly spaced."""
-    if len(places) <= count:
-        return places
-    return places[np.linspace(0, len(places) - 1, count).round().astype(int)]
 
 
 def class_means(screening: Screening, labels: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:

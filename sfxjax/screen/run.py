@@ -94,3 +94,10 @@ def unreadable(name: str) -> FrameStack:
         dtype="<u2",
         shape=(0, 0),
     )
+
+
+def evenly(places: np.ndarray, count: int) -> np.ndarray:
+    """Choose at most `count` of increasing places, evenly spaced."""
+    if len(places) <= count:
+        return places
+    return places[np.linspace(0, len(places) - 1, count).round().astype(int)]

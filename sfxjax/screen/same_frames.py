@@ -9,7 +9,7 @@ import numpy as np
 
 from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.workers import Readers
-from sfxjax.screen.report import evenly
+from sfxjax.screen.run import evenly
 
 # Frames of a data set that are read again, the first and the last among them.
 COMPARED = 8

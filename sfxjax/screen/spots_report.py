@@ -12,7 +12,8 @@ from sfxjax.page import render_page
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
-from sfxjax.screen.report import PICTURES, Plot, evenly, figure_axes, rate_plot
+from sfxjax.screen.report import PICTURES, Plot, figure_axes, rate_plot
+from sfxjax.screen.run import evenly
 from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands
 from sfxjax.spots.frame_pixels import frame_pixels
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sfxjax.command_line import call_of
+from sfxjax.progress import print_table
 from sfxjax.training.config import RunConfig
 from sfxjax.training.evaluation import at_chance
 from sfxjax.training.published import Pair
@@ -28,7 +28,6 @@ def show_results(
         rows: title of a network, and what it was tested to by set.
         published: title of a row, and the paper's figures by set.
     """
-    from rich.console import Console
     from rich.table import Table
 
     names = list(rows[0][1])
@@ -59,7 +58,7 @@ def show_results(
                 else [f"{pair.recall:.2f} / {pair.miss_accuracy:.2f}", f"{sum(pair) / 2:.1f}"]
             )
         table.add_row(row, *cells)
-    Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 160).print(table)
+    print_table(table)
 
 
 def _shown(value: float | None) -> str:
