@@ -72,7 +72,9 @@ class Readers:
         self.close()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, all at once."""
+        for reader in self._readers:
+            reader.hang_up()
         for reader in self._readers:
             reader.stop()
 
@@ -106,8 +108,13 @@ class Readers:
 
     def forget(self) -> None:
         """Have every reader close its files, so that files that have grown are opened anew."""
+        request = {"do": "forget"}
+        # All are asked before one is waited for: a reader that is not up yet takes its time to start.
         for reader in self._readers:
-            reader.call({"do": "forget"}, "the files")
+            with contextlib.suppress(_Gone):
+                reader.send(request)
+        for reader in self._readers:
+            reader.answer("the files")
 
     def write_hits(
         self, path: Path, frames: list[Frame], indices: list[int], scores: list[float]
@@ -191,11 +198,15 @@ class _Reader:
         self._asked: dict[int, tuple[list[Frame], np.dtype]] = {}
         self._slots: dict[int, int] = {}
 
+    def hang_up(self) -> None:
+        """Close the pipe, upon which the process ends by itself if it waits for requests."""
+        if self._pipe is not None:
+            self._pipe.close()
+
     def stop(self) -> None:
         if self._process is None:
             return
-        if self._pipe is not None:
-            self._pipe.close()
+        self.hang_up()
         self._process.join(0.5)
         if self._process.is_alive():
             self._process.kill()
@@ -204,7 +215,14 @@ class _Reader:
 
     def call(self, request: dict[str, Any], about: str, timeout: float | None = None) -> tuple[Any, bytes]:
         try:
-            self._send(request)
+            self.send(request)
+        except _Gone as error:
+            raise UserError(f"{about}: reading it {error}; is the file damaged?") from error
+        return self.answer(about, timeout)
+
+    def answer(self, about: str, timeout: float | None = None) -> tuple[Any, bytes]:
+        """Wait for the answer to what was sent."""
+        try:
             reply = json.loads(self._receive(self._timeout if timeout is None else timeout))
             content = self._receive(self._timeout) if reply.get("bytes") else b""
         except _Gone as error:
@@ -222,7 +240,7 @@ class _Reader:
         self._slots[number] = min(free)
         # A dead reader is noticed when its answer is waited for.
         with contextlib.suppress(_Gone):
-            self._send(_read_request(frames, dtype, self._slots[number]))
+            self.send(_read_request(frames, dtype, self._slots[number]))
 
     def take(
         self, number: int, frames: list[Frame], dtype: np.dtype
@@ -238,7 +256,7 @@ class _Reader:
             del self._asked[number], self._slots[number]
             with contextlib.suppress(_Gone):
                 for later, (more, kind) in self._asked.items():
-                    self._send(_read_request(more, kind, self._slots[later]))
+                    self.send(_read_request(more, kind, self._slots[later]))
         else:
             del self._asked[number], self._slots[number]
         crops, masks = slot_arrays(self._view, slot, dtype)
@@ -253,7 +271,7 @@ class _Reader:
         limits: list[float] = []
         for frame in frames:
             try:
-                self._send(_read_request([frame], dtype, slot))
+                self.send(_read_request([frame], dtype, slot))
                 said, masked, least = self._reply(1)
                 reasons += said
                 limits += least
@@ -274,7 +292,7 @@ class _Reader:
         value = reply["value"]
         return list(value["reasons"]), bool(value["masked"]), [float(x) for x in value["limits"]]
 
-    def _send(self, request: dict[str, Any]) -> None:
+    def send(self, request: dict[str, Any]) -> None:
         if self._pipe is None:
             self._start()
         assert self._pipe is not None
