@@ -37,7 +37,11 @@ _CROP_BYTES = 4 * CROP * CROP
 SLOT_BYTES = UNIT * (_CROP_BYTES + CROP * CROP)
 
 
-def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> None:
+# Takes the reader, a request and the shared memory, uint8; gives a value for JSON, and bytes or none.
+Answer = Callable[[FrameReader, dict[str, Any], np.ndarray], tuple[Any, bytes]]
+
+
+def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection, answer: Answer) -> None:
     """Answer requests until the pipe closes; what a reader process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(lifeline)
@@ -48,7 +52,7 @@ def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> 
             request = json.loads(pipe.recv_bytes())
             content: bytes = b""
             try:
-                value, content = _served(reader, request, view)
+                value, content = answer(reader, request, view)
                 reply = {"value": value, "bytes": bool(content)}
             except UserError as error:
                 reply = {"error": str(error)}
@@ -63,7 +67,8 @@ def serve(pipe: Connection, options: str, memory: Any, lifeline: Connection) -> 
                 pipe.send_bytes(content)
 
 
-def _served(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
+def served_crops(reader: FrameReader, request: dict[str, Any], view: np.ndarray) -> tuple[Any, bytes]:
+    """Answer what screening with a model asks for."""
     if request["do"] == "stacks":
         return [stack.to_json() for stack in reader.stacks(request["file"])], b""
     if request["do"] == "mask":

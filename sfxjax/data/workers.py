@@ -7,16 +7,11 @@ the screening: the reader is started anew, its frames are asked for one by one, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
 import math
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +20,8 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.file_states import State
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, serve, slot_arrays
-from sfxjax.errors import UserError
-
-TIMEOUT = 120.0
-
+from sfxjax.data.reader_process import TIMEOUT, ReaderGone, ReaderProcess
+from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, served_crops, slot_arrays
 
 Frame = tuple[FrameStack, int]
 
@@ -63,7 +55,7 @@ class Readers:
     """
 
     def __init__(self, options: ReadOptions, count: int = 1, timeout: float = TIMEOUT) -> None:
-        self._readers = [_Reader(options, timeout) for _ in range(max(count, 1))]
+        self._readers = [_CropReader(options, timeout) for _ in range(max(count, 1))]
 
     def __enter__(self) -> Readers:
         return self
@@ -111,7 +103,7 @@ class Readers:
         request = {"do": "forget"}
         # All are asked before one is waited for: a reader that is not up yet takes its time to start.
         for reader in self._readers:
-            with contextlib.suppress(_Gone):
+            with contextlib.suppress(ReaderGone):
                 reader.send(request)
         for reader in self._readers:
             reader.answer("the files")
@@ -183,53 +175,13 @@ class Readers:
         return Batch(frames, crops, masks, reasons, limits)
 
 
-class _Reader:
-    """One process, its pipe and the memory shared with it."""
+class _CropReader(ReaderProcess):
+    """A reader of crops, which it puts into slots of the memory."""
 
     def __init__(self, options: ReadOptions, timeout: float) -> None:
-        self._options = options
-        self._timeout = timeout
-        self._context = multiprocessing.get_context("spawn")
-        self._memory = self._context.RawArray(ctypes.c_uint8, SLOTS * SLOT_BYTES)
-        self._view: np.ndarray = np.frombuffer(memoryview(self._memory), np.uint8)
-        self._process: Any = None
-        self._pipe: Connection | None = None
-        self._lifeline: Connection | None = None
+        super().__init__(options, served_crops, SLOTS * SLOT_BYTES, timeout)
         self._asked: dict[int, tuple[list[Frame], np.dtype]] = {}
         self._slots: dict[int, int] = {}
-
-    def hang_up(self) -> None:
-        """Close the pipe, upon which the process ends by itself if it waits for requests."""
-        if self._pipe is not None:
-            self._pipe.close()
-
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self.hang_up()
-        self._process.join(0.5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process, self._pipe = None, None
-
-    def call(self, request: dict[str, Any], about: str, timeout: float | None = None) -> tuple[Any, bytes]:
-        try:
-            self.send(request)
-        except _Gone as error:
-            raise UserError(f"{about}: reading it {error}; is the file damaged?") from error
-        return self.answer(about, timeout)
-
-    def answer(self, about: str, timeout: float | None = None) -> tuple[Any, bytes]:
-        """Wait for the answer to what was sent."""
-        try:
-            reply = json.loads(self._receive(self._timeout if timeout is None else timeout))
-            content = self._receive(self._timeout) if reply.get("bytes") else b""
-        except _Gone as error:
-            raise UserError(f"{about}: reading it {error}; is the file damaged?") from error
-        if "error" in reply:
-            raise UserError(reply["error"])
-        return reply["value"], content
 
     def ask(self, number: int, frames: list[Frame], dtype: np.dtype) -> None:
         """Ask for a unit unless it is asked for already, or no room is left."""
@@ -239,7 +191,7 @@ class _Reader:
         free = set(range(SLOTS)) - set(self._slots.values())
         self._slots[number] = min(free)
         # A dead reader is noticed when its answer is waited for.
-        with contextlib.suppress(_Gone):
+        with contextlib.suppress(ReaderGone):
             self.send(_read_request(frames, dtype, self._slots[number]))
 
     def take(
@@ -251,21 +203,21 @@ class _Reader:
         slot = self._slots[number]
         try:
             reasons, masked, limits = self._reply(len(frames))
-        except _Gone:
+        except ReaderGone:
             reasons, masked, limits = self._one_by_one(frames, dtype, slot)
             del self._asked[number], self._slots[number]
-            with contextlib.suppress(_Gone):
+            with contextlib.suppress(ReaderGone):
                 for later, (more, kind) in self._asked.items():
                     self.send(_read_request(more, kind, self._slots[later]))
         else:
             del self._asked[number], self._slots[number]
-        crops, masks = slot_arrays(self._view, slot, dtype)
+        crops, masks = slot_arrays(self.memory, slot, dtype)
         return crops[: len(frames)], masks[: len(frames)] if masked else None, reasons, limits
 
     def _one_by_one(
         self, frames: list[Frame], dtype: np.dtype, slot: int
     ) -> tuple[list[str], bool, list[float]]:
-        crops, masks = slot_arrays(self._view, slot, dtype)
+        crops, masks = slot_arrays(self.memory, slot, dtype)
         kept: list[tuple[np.ndarray, np.ndarray]] = []
         reasons: list[str] = []
         limits: list[float] = []
@@ -277,7 +229,7 @@ class _Reader:
                 limits += least
                 good = masks[0].copy() if masked else np.ones((CROP, CROP), bool)
                 kept.append((crops[0].copy(), good))
-            except _Gone as error:
+            except ReaderGone as error:
                 reasons.append(f"reading it {error}")
                 limits.append(math.inf)
                 kept.append((np.zeros((CROP, CROP), dtype), np.ones((CROP, CROP), bool)))
@@ -286,62 +238,11 @@ class _Reader:
         return reasons, True, limits
 
     def _reply(self, count: int) -> tuple[list[str], bool, list[float]]:
-        reply = json.loads(self._receive(self._timeout))
+        reply = self.receive()
         if "error" in reply:
             return [str(reply["error"])] * count, False, [math.inf] * count
         value = reply["value"]
         return list(value["reasons"]), bool(value["masked"]), [float(x) for x in value["limits"]]
-
-    def send(self, request: dict[str, Any]) -> None:
-        if self._pipe is None:
-            self._start()
-        assert self._pipe is not None
-        try:
-            self._pipe.send_bytes(json.dumps(request).encode())
-        except (OSError, ValueError):
-            raise self._gone() from None
-
-    def _receive(self, timeout: float) -> bytes:
-        if self._pipe is None:
-            raise _Gone("ended the reader")
-        try:
-            if self._pipe.poll(timeout):
-                return self._pipe.recv_bytes()
-        except (EOFError, OSError):
-            raise self._gone() from None
-        raise self._gone(f"took longer than {timeout:.0f} s")
-
-    def _gone(self, how: str | None = None) -> _Gone:
-        """Clear away the process, and say how it ended."""
-        if self._process is None:
-            return _Gone("ended the reader")
-        if how is None:
-            self._process.join(1.0)
-            code = self._process.exitcode
-            ended_by = signal.Signals(-code).name if code is not None and code < 0 else f"status {code}"
-            how = f"ended the reader ({ended_by})"
-        self._process.kill()
-        self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process, self._pipe = None, None
-        return _Gone(how)
-
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe()
-        # Closed by the system when this process ends, however it does.
-        self._lifeline, end = self._context.Pipe()
-        self._process = self._context.Process(
-            target=serve, args=(theirs, self._options.to_json(), self._memory, end), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        end.close()
-        self._pipe = ours
-
-
-class _Gone(Exception):
-    """The process ended or was ended; the text says how, to follow "reading it"."""
 
 
 def _read_request(frames: list[Frame], dtype: np.dtype, slot: int) -> dict[str, Any]:
