@@ -10,7 +10,7 @@ import pytest
 import screen_cases as cases
 
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.geometry_file import parse_geometry
+from sfxjax.data.geometry_file import parse_geometry, read_geometry
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 from sfxjax.screen.spots import main as spots
@@ -60,7 +60,7 @@ def test_fs_and_ss_of_a_bad_region_count_in_the_data_block() -> None:
         ({"min_fs": 10, "max_fs": 19, "min_ss": 110, "max_ss": 119}, "lies outside its panel"),
         ({"panel": "q9", "min_fs": 10, "max_fs": 19, "min_ss": 50, "max_ss": 59}, "panel q9"),
         ({"panel": "q9", "min_x": 10, "max_x": 19, "min_y": 50, "max_y": 59}, "panel q9"),
-        ({"min_fs": 10, "max_fs": 19, "min_ss": 50}, "max_ss of bad1"),
+        ({"min_fs": 10, "max_fs": 19, "min_ss": 50}, "bad1/max_ss is missing"),
         ({"min_fs": 10, "max_fs": 19, "min_y": 50, "max_y": 59}, "at once"),
         ({"min_x": 10, "max_x": 1, "min_y": 50, "max_y": 59}, "end lies before"),
     ],
@@ -98,12 +98,96 @@ def test_flags_may_be_repeated_and_differ_between_panels() -> None:
     np.testing.assert_array_equal(geometry.unflagged(frame, geometry.numbers(SHAPE)), ~bad)
 
 
-def test_keys_that_leave_pixels_out_and_are_not_done_are_named() -> None:
-    text = (
-        "max_adu = 10000\nmask_future = /x\n" + PANELS + region(min_x=0, max_x=1, min_y=0, max_y=1, level=3)
-    )
-    (note,) = parse_geometry(text, "g.geom").notes
-    assert all(key in note for key in ("max_adu", "mask_future", "level of a bad region"))
+HARMLESS = """photon_energy = /LCLS/photon_energy_eV
+adu_per_eV = 0.001
+res = 13333.3
+peak_list = /entry_1/result_1
+rigid_group_q0 = p0
+group_all = p0,p1
+; flag_moretahn = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (
+            HARMLESS + PANELS + "p0/coffset = 0.1\np1/fs = 1.0x\nclen = 0.1\nrigid_group_collection_a = q0\n",
+            [],
+        ),
+        (
+            "max_adu = 9\n" + PANELS + "p0/saturation_map = /s\n",
+            [["not used here", "max_adu, saturation_map"]],
+        ),
+        (PANELS + region(min_x=0, max_x=1, min_y=0, max_y=1, level=3), [["not known", "bad1/level"]]),
+        (
+            "mask_edge_pixel = 2\n"
+            + PANELS
+            + "p1/flag_lesstahn_ = 1\np0/Mask_File = m.h5\nmask_future = /x\n",
+            None,
+        ),
+        (
+            PANELS + "flag_morethan = 9\nmask_edge_pixels = 2\nmask = /m\nno_index = 1\nmax_adu = 3\n",
+            [
+                ["not used here", "max_adu"],
+                [
+                    "no panel begins after it",
+                    "flag_morethan, mask_edge_pixels, mask, no_index, max_adu; put it before the first panel",
+                ],
+            ],
+        ),
+        (
+            PANELS.replace("p1/min_fs", "flag_morethan = 9\np1/min_fs"),
+            [["those alone that begin after it", "flag_morethan"]],
+        ),
+        ("mask_good = 0\nmask2_badbits = 1\n" + PANELS, [["bits of a mask", "mask_good, mask2_badbits"]]),
+        ("max_adu 9\n= 3\n" + PANELS, [["no '='", "'max_adu 9', '= 3'"]]),
+        ("\ufeff" + PANELS + "data = /entry_1/data_1/data\n", []),
+    ],
+)
+def test_lines_without_effect_are_named_and_harmless_ones_are_not(
+    tmp_path: Path, text: str, named: list[list[str]] | None
+) -> None:
+    (tmp_path / "g.geom").write_text(text, encoding="utf-8")
+    if named is None:
+        with pytest.raises(
+            UserError, match=r"flag_lesstahn_ is no key of a geometry \(did you mean flag_lessthan\?"
+        ):
+            read_geometry(tmp_path / "g.geom")
+        text = text.replace("p1/flag_lesstahn_ = 1\n", "")
+        named = [
+            [
+                "mask_edge_pixel (did you mean mask_edge_pixels?), p0/Mask_File (did you mean mask_file?)",
+                "mask_future",
+            ]
+        ]
+    notes = parse_geometry(text.removeprefix("\ufeff"), "g.geom").notes
+    assert len(notes) == len(named)
+    assert all(part in note for note, parts in zip(notes, named, strict=True) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PANELS.replace("p1/corner_x", "p1/corner_q"), "p1/corner_x is missing"),
+        (PANELS.replace("p1/corner_x = -30", "p1/corner_x = 1e3x"), "p1/corner_x = 1e3x is no number"),
+        (PANELS + "p00/flag_morethan = 3\n", "panel p00 has no min_fs; did you mean the panel p0"),
+        (PANELS + "p1/no_index = perhaps\n", "p1/no_index = perhaps is neither"),
+        ("no_index = 1\n" + PANELS, "no_index leaves all of them out"),
+        ("flag_morethan = big\n" + PANELS, "flag_morethan = big is no number"),
+        ("mask = /m\nmask_good = 1e3x\n" + PANELS, "mask0_goodbits = 1e3x is no whole number"),
+    ],
+)
+def test_what_is_wrong_in_a_geometry_is_named_with_its_panel(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_geometry(text, "g.geom")
+
+
+def test_the_camera_length_holds_wherever_it_stands() -> None:
+    assert [panel.distance for panel in parse_geometry(PANELS + "clen = 0.2\n", "g").panels] == [0.2, 0.2]
+
+
+def test_keys_that_make_no_sense_are_refused() -> None:
     for wrong in ("flag_about = 3\n", "mask_file = x.h5\n", "mask_edge_pixels = -1\n"):
         with pytest.raises(UserError):
             parse_geometry(wrong + PANELS, "g.geom")
