@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sfxjax import mapping
-from sfxjax.data.read import WholeFrame
-from sfxjax.screen.spots import counted_frames
 from sfxjax.spots import many_frames
 from sfxjax.spots.day_one import find_spots
-from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
+from sfxjax.spots.many_frames import find_spots_of, frames_at_once
+from sfxjax.spots.prepare import prepare_frame
 
 
-def _frames(dtype: str, seed: int = 0) -> list[Unjudged]:
+def _frames(dtype: str, seed: int = 0) -> list[tuple[Any, ...]]:
     """A hit, a blank, a hit with half of it masked, one with its limit inside the spots, and one with a gap of a constant."""
     rng = np.random.default_rng(seed)
     blank, hit = rng.poisson(20, (5, 96, 144)).astype(dtype), np.zeros((96, 144))
@@ -28,42 +25,22 @@ def _frames(dtype: str, seed: int = 0) -> list[Unjudged]:
     mask[:48] = False
     gap = spotted[4].copy()
     gap[40:60] = 7
-    return [
-        Unjudged(spotted[0]),
-        Unjudged(blank[1]),
-        Unjudged(spotted[2], mask),
-        Unjudged(spotted[3], None, 60.0),
-        Unjudged(gap),
-    ]
+    return [(spotted[0],), (blank[1],), (spotted[2], mask), (spotted[3], None, 60.0), (gap,)]
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype):
     frames = _frames(dtype)
-    alone = [find_spots(*one[:2], limit=one.limit) for one in frames]
+    alone = [find_spots(*one[:2], limit=(*one, None, None)[2]) for one in frames]
     assert alone[0].score > 0.9 > 0.1 > alone[1].score
     monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
     assert frames_at_once((1920, 1920)) == 18 and frames_at_once((96, 144)) == 32
     # A second time in memory that holds other frames.
     for order in (range(5), (3, 1, 0)):
-        together = find_spots_of([frames[place] for place in order])
+        together = find_spots_of([prepare_frame(*frames[place]) for place in order])
         for found, expected in zip(together, (alone[place] for place in order), strict=True):
             for name, one, other in zip(found._fields, found, expected, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
-
-
-def test_a_frame_that_cannot_be_judged_costs_no_other_of_its_batch(monkeypatch):
-    frames = [WholeFrame(one.frame, one.mask, np.inf) for one in _frames("uint16")[:3]]
-    frames[1] = frames[1]._replace(mask=np.ones((3, 3), bool))
-    stack = SimpleNamespace(frames=len(frames))
-    sources = SimpleNamespace(
-        run=SimpleNamespace(stacks=[stack], limited=Counter()), read=lambda _, number: frames[number]
-    )
-    for module in (many_frames, mapping):
-        monkeypatch.setattr(module, "on_cpu", lambda: False)
-    counted = list(counted_frames(sources, 6.0, 4))
-    assert [frame.label for frame in counted] == ["HIT", "ERROR", "HIT"]
-    assert "the mask has the shape (3, 3)" in counted[1].reason
 
 
 def test_of_no_frames_there_is_nothing_to_find(monkeypatch):

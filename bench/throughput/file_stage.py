@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -10,24 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import h5py
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.data.frames import pixel_type
+from sfxjax.data.frames import ReadOptions, pixel_type
+from sfxjax.data.inputs import find_files
+from sfxjax.data.read import FrameReader
 from sfxjax.data.workers import Batch
+from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.lists import write_lists
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
+from sfxjax.screen.prepared_frames import Wanted, prepared_frames
+from sfxjax.screen.sources import Sources
+from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames, reading_processes
 from sfxjax.simulate.write import simulated_data
+from sfxjax.spots.day_one import find_spots
 
 from .frame_stages import decision_operations
-from .screening_stages import check_screener
-from .stages import PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
+from .screening_stages import ONE_BY_ONE, check_screener
+from .stages import DETECTOR, PAPER_2D, Setting, Stage, Work, WrongAnswer, compare
 
 SCREENED_SET = "LO19"
 LEAST_ROUNDS = 3
 # Batches kept in memory for computing without reading.
 KEPT = 4
+# Whole frames of the file whose scores are compared.
+FRAMES_COMPARED = 6
 
 
 def file_to_lists(setting: Setting) -> Work:
@@ -132,4 +143,77 @@ def _compare_with_memory(screening: Screening, kept: list[Batch]) -> None:
     compare("scores in the lists", found[: len(expected)], expected, atol=1e-6)
 
 
-STAGES = [Stage("file-2d", "file", file_to_lists)]
+def file_to_spots(setting: Setting) -> Work:
+    """Count the spots of whole frames in a file of compressed ones, as `sfxjax screen` does without a model."""
+    frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
+    count = 32 if setting.quick else 120 if setting.on_cpu else 720
+    processes = reading_processes(None)
+    folder = Path(tempfile.mkdtemp(dir=setting.folder))
+    name, codec = "bitshuffle-LZ4", None
+    try:
+        import hdf5plugin
+
+        codec = dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
+    except ImportError:
+        name, codec = "LZF", {"compression": "lzf", "shuffle": True}
+    with h5py.File(folder / "run.h5", "w") as run:
+        shape = DETECTOR, DETECTOR
+        stored = run.create_dataset(
+            "/entry/data/data", (count, *shape), frames[0].dtype, chunks=(1, *shape), **codec
+        )
+        for number in range(min(count, len(frames))):
+            stored[number] = frames[number]
+        for number in range(len(frames), count):
+            stored.id.write_direct_chunk(
+                (number, 0, 0), stored.id.read_direct_chunk((number % len(frames), 0, 0))[1]
+            )
+    inputs = find_files([str(folder / "run.h5")])
+    alone = [find_spots(frame).score for frame in frames[:FRAMES_COMPARED]]
+    times: list[float] = []
+    used: list[float] = []
+    reading: list[float] = []
+
+    def measure(seconds: float) -> tuple[list[float], list[float]]:
+        with FrameReader(ReadOptions(panels_apart=True)) as reader:
+            sources = Sources(reader)
+            sources.open(inputs)
+            found = [0.0 if one.spots is None else one.spots.score for one in _counted(sources, processes)]
+            compare("scores of a file's frames", np.array(found[: len(alone)]), np.array(alone), atol=0.01)
+            while len(times) < LEAST_ROUNDS or sum(times) < seconds:
+                began, before = time.perf_counter(), time.process_time()
+                for _ in _counted(sources, processes):
+                    pass
+                times.append(time.perf_counter() - began)
+                used.append(time.process_time() - before)
+                began = time.perf_counter()
+                _prepare_alone(sources, processes)
+                reading.append(time.perf_counter() - began)
+        return times, used
+
+    return Work(
+        call=None,
+        batches=(),
+        frames=count,
+        shape=f"{DETECTOR}x{DETECTOR} uint16, {name} in HDF5",
+        moved=2 * DETECTOR**2,
+        over_bus=2 * DETECTOR**2,
+        timed=measure,
+        after=lambda median: {
+            "processes that read": processes,
+            "reading and preparing alone, frames/s": round(count / float(np.median(reading)), 1),
+        },
+    )
+
+
+def _counted(sources: Sources, processes: int) -> Iterator[CountedFrame]:
+    return counted_frames(sources, MIN_SNR, MIN_SPOTS, processes=processes)
+
+
+def _prepare_alone(sources: Sources, processes: int) -> None:
+    plan = (Wanted(stack, number) for stack in sources.run.stacks for number in range(stack.frames))
+    with prepared_frames(sources, processes=processes) as prepared:
+        for frame in prepared(plan):
+            frame.release()
+
+
+STAGES = [Stage("file-2d", "file", file_to_lists), Stage("file-day-one", "file", file_to_spots)]

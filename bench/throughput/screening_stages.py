@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -21,7 +22,8 @@ from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
 from sfxjax.screen.spots import BATCHES_AT_ONCE
 from sfxjax.spots.day_one import MIN_SPOTS, find_spots
-from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
+from sfxjax.spots.many_frames import find_spots_of, frames_at_once
+from sfxjax.spots.prepare import prepare_frame
 
 from .frame_stages import (
     FRAMES_COMPARED,
@@ -111,10 +113,9 @@ def day_one(setting: Setting) -> Work:
             raise WrongAnswer(f"day one gives {spots.score:.3g} to a frame with {planted} spots")
     group, threads = frames_at_once(shape), cores() if setting.on_cpu else BATCHES_AT_ONCE
     rounds = 4 * threads
-    groups = [
-        [Unjudged(frames[(first + place) % len(frames)]) for place in range(group)] for first in range(rounds)
-    ]
-    many = find_spots_of([Unjudged(frame) for frame in frames[: min(group, len(SPOTS))]])
+    preparing = ThreadPoolExecutor(cores())
+    groups = [[frames[(first + place) % len(frames)] for place in range(group)] for first in range(rounds)]
+    many = find_spots_of([prepare_frame(frame) for frame in frames[: min(group, len(SPOTS))]])
     compare(
         "expected spots of frames together and alone",
         np.array([spots.expected for spots in many]),
@@ -122,8 +123,11 @@ def day_one(setting: Setting) -> Work:
         atol=1e-6 if setting.on_cpu else SCORES_TF32 * max(SPOTS),
     )
 
+    def work(group: list[np.ndarray]) -> list[Any]:
+        return find_spots_of(list(preparing.map(prepare_frame, group)))
+
     def call(first: int) -> list[Any]:
-        return list(thread_pool(threads).map(find_spots_of, groups[first:] + groups[:first]))
+        return list(thread_pool(threads).map(work, groups[first:] + groups[:first]))
 
     return Work(
         call,

@@ -55,6 +55,12 @@ class WholeFrame(NamedTuple):
     mask: np.ndarray | None
     limit: float
 
+    def without(self, bad: np.ndarray | None) -> WholeFrame:
+        """Return the frame without pixels found bad: bool of its shape, True = bad; or None."""
+        if bad is None:
+            return self
+        return self._replace(mask=~bad if self.mask is None else self.mask & ~bad)
+
 
 class FrameReader:
     """Opens the files of a run and reads crops of 724 x 724 pixels from them. A context manager.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -47,6 +48,7 @@ class ReaderProcess:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._lifeline: Connection | None = None
+        self._ended: ReaderGone | None = None
 
     def hang_up(self) -> None:
         """Close the pipe, upon which the process ends by itself if it waits for requests."""
@@ -75,10 +77,8 @@ class ReaderProcess:
         Raises:
             UserError: by the process's word, or it ended or did not answer.
         """
-        try:
+        with contextlib.suppress(ReaderGone):
             self.send(request)
-        except ReaderGone as error:
-            raise UserError(f"{about}: reading it {error}; is the file damaged?") from error
         return self.answer(about, timeout)
 
     def answer(self, about: str, timeout: float | None = None) -> tuple[Any, bytes]:
@@ -96,15 +96,19 @@ class ReaderProcess:
         """Send a request.
 
         Raises:
-            ReaderGone: the process ended.
+            ReaderGone: the process ended, and no `receive` has told so yet, without which answers would pass for those of
+                other requests.
         """
+        if self._ended is not None:
+            raise self._ended
         if self._pipe is None:
             self._start()
         assert self._pipe is not None
         try:
             self._pipe.send_bytes(json.dumps(request).encode())
         except (OSError, ValueError):
-            raise self._gone() from None
+            self._ended = self._gone()
+            raise self._ended from None
 
     def receive(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for what the process says of the oldest request that it has not answered: a `value`, or an `error`.
@@ -115,8 +119,10 @@ class ReaderProcess:
         return dict(json.loads(self._receive(self._timeout if timeout is None else timeout)))
 
     def _receive(self, timeout: float) -> bytes:
-        if self._pipe is None:
-            raise ReaderGone("ended the reader")
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            raise ended
+        assert self._pipe is not None
         try:
             if self._pipe.poll(timeout):
                 return self._pipe.recv_bytes()
@@ -126,8 +132,6 @@ class ReaderProcess:
 
     def _gone(self, how: str | None = None) -> ReaderGone:
         """Clear away the process, and say how it ended."""
-        if self._process is None:
-            return ReaderGone("ended the reader")
         if how is None:
             self._process.join(1.0)
             code = self._process.exitcode

@@ -223,7 +223,8 @@ class _CropReader(ReaderProcess):
         limits: list[float] = []
         for frame in frames:
             try:
-                self.send(_read_request([frame], dtype, slot))
+                with contextlib.suppress(ReaderGone):
+                    self.send(_read_request([frame], dtype, slot))
                 said, masked, least = self._reply(1)
                 reasons += said
                 limits += least

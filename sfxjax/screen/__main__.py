@@ -22,7 +22,6 @@ MODEL_ONLY = (
     "recall",
     "beam_centre",
     "batch_size",
-    "readers",
     "distributed",
 )
 

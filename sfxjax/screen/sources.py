@@ -62,12 +62,13 @@ class Sources:
         reader: reads them.
         run: the stacks, why files cannot be read, and lines about masks and bad pixels.
         notes: about the files, for the user.
+        bad: by shape of the stored frames where pixels were found bad, bool, True = bad.
     """
 
     reader: FrameReader
     run: Run = field(default_factory=Run)
     notes: list[str] = field(default_factory=list)
-    _bad: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
+    bad: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
 
     def open(self, inputs: Inputs) -> None:
         """Look at the files.
@@ -107,7 +108,7 @@ class Sources:
 
     def bad_pixels(self) -> str:
         """Return what tells the pixels found bad from any others."""
-        return " ".join(f"{shape}: {mask_digest(~bad)}" for shape, bad in self._bad.items())
+        return " ".join(f"{shape}: {mask_digest(~bad)}" for shape, bad in self.bad.items())
 
     def resolution(self, stack: FrameStack, spots: FrameSpots) -> np.ndarray | None:
         """Return the resolution of a frame's spots, Angstrom, NaN where it is not known; None without a geometry."""
@@ -122,11 +123,7 @@ class Sources:
         """
         if stack.file in self.run.failed:
             raise UserError(self.run.failed[stack.file])
-        frame = self.reader.whole(stack, number)
-        bad = self._bad.get(stack.raw_shape)
-        if bad is None:
-            return frame
-        return frame._replace(mask=~bad if frame.mask is None else frame.mask & ~bad)
+        return self.reader.whole(stack, number).without(self.bad.get(stack.raw_shape))
 
     def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
         """Find pixels that never change where no mask tells the bad ones, over the first frames of the first shape."""
@@ -150,7 +147,7 @@ class Sources:
             islice(frames(), _LOOKED_AT), self.reader.whole_mask(first)
         )
         if bad is not None:
-            self._bad[first.raw_shape] = bad
+            self.bad[first.raw_shape] = bad
 
 
 @contextmanager

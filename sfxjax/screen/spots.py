@@ -14,27 +14,25 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.file_states import file_states
-from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
-from sfxjax.data.read import WholeFrame
+from sfxjax.data.workers import default_readers
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import make_folder
 from sfxjax.label.recalibration import Recalibration, inputs_of, load
-from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.lists import ERROR, HIT, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
+from sfxjax.screen.prepared_frames import ReadFrame, Wanted, prepared_frames
 from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.screen.spot_lists import (
     LISTS,
@@ -47,9 +45,14 @@ from sfxjax.screen.spot_lists import (
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 from sfxjax.text import say
 
+if TYPE_CHECKING:
+    from sfxjax.spots.prepare import PreparedFrame
+
 MIN_SNR, MIN_SPOTS = 6.0, 4
 # Of an accelerator: one is made ready while another is judged, and a third written down.
 BATCHES_AT_ONCE = 3
+# Of a processor: one process reads and prepares some 80 large frames a second, and a core judges 25.
+CORES_A_READER = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry, for its masks and bad regions")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    parser.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
     add_spot_arguments(parser)
     add_overwrite(parser)
     parser.add_argument("--write-hits", action="store_true", help="also write hits.cxi, with the spots")
@@ -140,6 +144,7 @@ def count_run(options: argparse.Namespace) -> int:
         panels_apart=True,
     )
     inputs = find_files(options.files)
+    processes = reading_processes(options.readers)
     keep_compiled(getattr(options, "compilation_cache", False))
     print(device_line())
     with (
@@ -154,7 +159,7 @@ def count_run(options: argparse.Namespace) -> int:
             say(line)
         frames = []
         with progress("counting spots", len(sources.run)) as advance:
-            for frame in counted_frames(sources, min_snr, min_spots, journal, pattern):
+            for frame in counted_frames(sources, min_snr, min_spots, journal, pattern, processes):
                 frames.append(frame if fitted is None else _recalibrated(frame, fitted))
                 advance(1)
         for line in sources.run.value_lines():
@@ -185,6 +190,16 @@ def count_run(options: argparse.Namespace) -> int:
         by_crystfel, by_dials = next_commands(out, read.geometry)
         print(f"next: {by_crystfel}\nor, with these spots: {by_dials}")
     return int(errors > 0)
+
+
+def reading_processes(asked: int | None) -> int:
+    """Return how many processes read and make ready; 0: the one that judges does."""
+    from sfxjax.mapping import cores, on_cpu
+
+    if asked is not None:
+        return asked
+    # A processor's cores are kept busy by judging; an accelerator is not, by as many as there are.
+    return min(cores() // CORES_A_READER, default_readers()) if on_cpu() else default_readers()
 
 
 def _journal(
@@ -225,8 +240,9 @@ def counted_frames(
     min_spots: int,
     journal: Journal | None = None,
     pattern: FixedPattern | None = None,
+    processes: int = 0,
 ) -> Iterator[CountedFrame]:
-    """Read frames one after the other, and count the spots of several at a time: a thread each, or a batch on an accelerator.
+    """Count the spots of several frames at a time: a thread each, or a batch on an accelerator.
 
     Args:
         sources: reads them.
@@ -234,31 +250,23 @@ def counted_frames(
         min_spots: visible spots from which a frame is a hit.
         journal: of `FoundSpots`, that knows frames already, which are not read again, and gets those that are.
         pattern: taken out of every frame; None: nothing is.
+        processes: that read and make ready; 0: this one does.
     """
     from sfxjax.mapping import cores, on_cpu, thread_pool
-    from sfxjax.spots.day_one import check_mask, check_values
-    from sfxjax.spots.many_frames import Unjudged, find_spots_of, frames_at_once
+    from sfxjax.spots.many_frames import find_spots_of, frames_at_once
 
     threads = cores() if on_cpu() else BATCHES_AT_ONCE
+    most_waiting = 2 * threads
 
-    def count(group: list[_ReadFrame]) -> list[CountedFrame]:
-        unjudged, reasons = [], []
-        for _, _, frame in group:
-            reason = ""
-            try:
-                one = Unjudged(*(frame if pattern is None else pattern.taken_out(*frame)))
-                check_mask(one.frame, one.mask)
-                check_values(one.frame, one.mask, one.limit)
-                unjudged.append(one)
-            except UserError as error:
-                reason = str(error)
-            reasons.append(reason)
-        found = iter(find_spots_of(unjudged, min_snr=min_snr, min_spots=min_spots))
+    def count(group: list[tuple[ReadFrame, PreparedFrame]]) -> list[CountedFrame]:
+        try:
+            found = find_spots_of([ready for _, ready in group], min_snr=min_snr, min_spots=min_spots)
+        finally:
+            for frame, _ in group:
+                frame.release()
         return [
-            CountedFrame(
-                stack, number, None if reason else next(found).visible(min_snr), reason, _limit_of(frame)
-            )
-            for reason, (stack, number, frame) in zip(reasons, group, strict=True)
+            CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
+            for (frame, _), spots in zip(group, found, strict=True)
         ]
 
     def done(waiting: list[CountedFrame] | Future[list[CountedFrame]]) -> Iterator[CountedFrame]:
@@ -270,52 +278,50 @@ def counted_frames(
                 sources.run.limited[frame.limit] += 1
             yield frame
 
-    found = None if journal is None else journal.known
+    def plan() -> Iterator[Wanted | CountedFrame]:
+        known = None if journal is None else journal.known
+        for stack in sources.run.stacks:
+            reason = sources.run.failed.get(stack.file)
+            for number in range(stack.frames):
+                given = known.frame(stack, number) if isinstance(known, FoundSpots) else None
+                if given is None and reason is not None:
+                    given = CountedFrame(stack, number, None, " ".join(reason.split()))
+                yield Wanted(stack, number) if given is None else given
+
     waiting: deque[list[CountedFrame] | Future[list[CountedFrame]]] = deque()
-    group: list[_ReadFrame] = []
+    group: list[tuple[ReadFrame, PreparedFrame]] = []
 
     def start_group() -> None:
         if group:
             waiting.append(thread_pool(threads).submit(count, group.copy()))
             group.clear()
 
-    for stack in sources.run.stacks:
-        for number in range(stack.frames):
-            known = found.frame(stack, number) if isinstance(found, FoundSpots) else None
-            if known is not None:
+    at_once = max((frames_at_once(stack.raw_shape) for stack in sources.run.readable()), default=1)
+    kept = at_once * (1 + (threads if processes else 0))
+    with prepared_frames(sources, pattern, processes, kept) as prepared:
+        for item in prepared(plan()):
+            if isinstance(item, CountedFrame):
                 start_group()
-                waiting.append([known])
+                waiting.append([item])
+            elif item.prepared is None:
+                start_group()
+                waiting.append([CountedFrame(item.stack, item.number, None, item.reason, item.limit)])
             else:
-                try:
-                    frame = sources.read(stack, number)
-                except (UserError, OSError, RuntimeError, ValueError) as error:
+                if group and not _alike(group[0][1], item.prepared):
                     start_group()
-                    waiting.append([CountedFrame(stack, number, None, " ".join(str(error).split()))])
-                else:
-                    if group and not _alike(group[0].frame.pixels, frame.pixels):
-                        start_group()
-                    group.append(_ReadFrame(stack, number, frame))
-                    if len(group) >= frames_at_once(frame.pixels.shape):
-                        start_group()
-            if len(waiting) > 2 * threads:
+                group.append((item, item.prepared))
+                if len(group) >= frames_at_once(item.prepared.shape):
+                    start_group()
+            if len(waiting) > most_waiting:
                 yield from done(waiting.popleft())
-    start_group()
-    while waiting:
-        yield from done(waiting.popleft())
+        start_group()
+        while waiting:
+            yield from done(waiting.popleft())
 
 
-class _ReadFrame(NamedTuple):
-    stack: FrameStack
-    number: int
-    frame: WholeFrame
-
-
-def _alike(first: np.ndarray, second: np.ndarray) -> bool:
-    return first.shape == second.shape and first.dtype == second.dtype
-
-
-def _limit_of(frame: WholeFrame) -> float | None:
-    return frame.limit if frame.limit < type_limit(frame.pixels.dtype) else None
+def _alike(first: PreparedFrame, second: PreparedFrame) -> bool:
+    one, other = first.pixels.values, second.pixels.values
+    return first.shape == second.shape and one.dtype == other.dtype
 
 
 def _recalibrated(frame: CountedFrame, model: Recalibration) -> CountedFrame:

@@ -103,8 +103,6 @@ def find_candidates(pixels: FramePixels) -> Candidates:
         live = jnp.isfinite(x) if floating else stored != never(stored.dtype)
         for place in range(pixels.invalid.shape[0]):
             live &= x != pixels.invalid[place]
-        if pixels.mask is not None:
-            live &= cut(jnp.asarray(pixels.mask))
         return x, live
 
     def strip(place: jax.Array, margin: int) -> tuple[jax.Array, jax.Array]:

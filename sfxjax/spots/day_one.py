@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, value_limit
 from sfxjax.spots.candidates import Candidates, find_candidates
-from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units
+from sfxjax.spots.frame_pixels import FramePixels
+from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
 
 MIN_SNR = 6.0
 MIN_SPOTS = 4
@@ -176,7 +176,7 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
 
     Args:
         weights: of `load_weights`.
-        pixels: of `prepare_pixels`.
+        pixels: of `prepare_frame`.
         min_snr: signal-to-noise ratio from which a spot is visible.
     """
     found = find_candidates(pixels)
@@ -188,68 +188,6 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
 
 
 _judge_one = jax.jit(judge)
-
-
-def prepare_pixels(
-    frame: np.ndarray, mask: np.ndarray | None, limit: float | None, into: np.ndarray | None = None
-) -> tuple[FramePixels, float]:
-    """Make a frame ready to be judged.
-
-    Args:
-        frame: as for `find_spots`.
-        mask: likewise.
-        limit: likewise.
-        into: see `sfxjax.spots.frame_pixels.frame_pixels`, with `separator` rows between panels.
-
-    Returns:
-        What `judge` takes, and the factor by which values were scaled.
-
-    Raises:
-        UserError: the mask does not fit.
-    """
-    check_mask(frame, mask)
-    limit = value_limit(frame) if limit is None else limit
-    scaled, limit, factor = in_natural_units(frame, mask, limit)
-    return frame_pixels(scaled, mask, separator(frame.shape), limit, into), factor
-
-
-def check_mask(frame: np.ndarray, mask: np.ndarray | None) -> None:
-    """Refuse a mask that does not fit its frame.
-
-    Raises:
-        UserError: it has another shape.
-    """
-    if mask is not None and mask.shape != frame.shape:
-        raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
-
-
-def check_values(frame: np.ndarray, mask: np.ndarray | None, limit: float | None = None) -> None:
-    """Check that a frame has pixels that tell something.
-
-    Args:
-        frame: (..., ss, fs).
-        mask: of its shape, True where a pixel counts, or None.
-        limit: value from which pixels tell nothing, or None.
-
-    Raises:
-        UserError: none has a number below the limit.
-    """
-    # Nearly every frame passes by a thousandth of its pixels.
-    for step in (997, 1):
-        some = frame.reshape(-1)[::step]
-        told = np.isfinite(some)
-        if limit is not None:
-            told &= is_below(some, limit)
-        if mask is not None:
-            told &= mask.reshape(-1)[::step]
-        if told.any():
-            return
-    raise UserError("no pixel has a value that counts")
-
-
-def separator(shape: tuple[int, ...]) -> int:
-    """Return how many rows are put between panels of frames of a shape, so that no block of noise is of two."""
-    return NOISE_BLOCK - shape[-2] % NOISE_BLOCK
 
 
 def find_spots(
@@ -276,8 +214,14 @@ def find_spots(
     """
     check_min_spots(min_spots)
     weights = load_weights() if weights is None else weights
-    pixels, factor = prepare_pixels(frame, mask, limit)
-    return finish(jax.device_get(_judge_one(weights, pixels, min_snr)), frame.shape, factor, min_spots)
+    return spots_of(prepare_frame(frame, mask, limit), weights, min_snr, min_spots)
+
+
+def spots_of(
+    frame: PreparedFrame, weights: Weights, min_snr: float = MIN_SNR, min_spots: int = MIN_SPOTS
+) -> FrameSpots:
+    """Find the spots of a frame that is made ready; see `find_spots`."""
+    return finish(jax.device_get(_judge_one(weights, frame.pixels, min_snr)), frame, min_spots)
 
 
 def check_min_spots(min_spots: int) -> None:
@@ -290,21 +234,20 @@ def check_min_spots(min_spots: int) -> None:
         raise UserError(f"min_spots of {min_spots} makes no sense: give 1 to {_COUNTED}")
 
 
-def finish(judged: Judged, shape: tuple[int, ...], factor: float, min_spots: int) -> FrameSpots:
+def finish(judged: Judged, frame: PreparedFrame, min_spots: int) -> FrameSpots:
     """Say what a frame shows.
 
     Args:
         judged: of `judge`, as NumPy arrays.
-        shape: of the frame.
-        factor: of `prepare_pixels`.
+        frame: that it is of.
         min_spots: visible spots from which a frame is a hit.
     """
     counts, expected, *candidates = judged
     use = candidates[2] > 0
     ss, fs, ratio, probability, signal = (part[use] for part in candidates)
-    if len(shape) > 2:
-        tall = shape[-2] + separator(shape)
-        ss = ss - np.floor((ss + 0.5) / tall) * separator(shape)
+    if len(frame.shape) > 2:
+        between = separator(frame.shape)
+        ss = ss - np.floor((ss + 0.5) / (frame.shape[-2] + between)) * between
     ratios = ratio[probability >= SPOT_PROBABILITY]
     return FrameSpots(
         # Rounding may lift a sum of probabilities above 1.
@@ -316,7 +259,7 @@ def finish(judged: Judged, shape: tuple[int, ...], factor: float, min_spots: int
         fs,
         ratio,
         probability,
-        signal / np.float32(factor),
+        signal / np.float32(frame.factor),
     )
 
 

@@ -40,8 +40,7 @@ class FramePixels(NamedTuple):
 
     Attributes:
         values: (ss, fs) with the margin, as stored, or float32 where JAX has no such type; panels lie one below the other, with
-            rows between them. Margin, filling and these rows hold what `never` gives.
-        mask: bool of that shape, True where a pixel counts; None: everywhere.
+            rows between them. Margin, filling, these rows and what a mask leaves out hold what `never` gives.
         invalid: float32 (1,) of unsigned types, (2,) or (5,) of others: further values that tell nothing, filled up with NaN.
         counting: whether it counts photons: integers, of which one is one photon.
         integers: whether all values are whole numbers.
@@ -50,7 +49,6 @@ class FramePixels(NamedTuple):
     """
 
     values: np.ndarray
-    mask: np.ndarray | None
     invalid: np.ndarray
     counting: bool
     integers: bool
@@ -65,8 +63,6 @@ class FramePixels(NamedTuple):
         dead = ~np.isfinite(values) if stored.dtype.kind == "f" else stored == never(stored.dtype)
         for value in self.invalid[np.isfinite(self.invalid)]:
             dead |= values == value
-        if self.mask is not None:
-            dead |= ~self.mask[inner]
         values[dead] = np.nan
         return values
 
@@ -122,14 +118,12 @@ def frame_pixels(
         known &= sample != value
     good = sample.reshape(-1) if known.all() else sample[known]
     stored = frame.astype(stored_type(frame.dtype), copy=False)
-    values, height = _with_margin(stored, never(stored.dtype), separator, into)
-    ready = FramePixels(
-        values, None, _invalid_values(bad, values.dtype), False, integers, height, frame.shape[-1]
-    )
-    if mask is not None:
-        ready = ready._replace(mask=_with_margin(mask.astype(bool), False, separator)[0])
+    nothing = never(stored.dtype)
+    values, panels, height = _with_margin(stored, nothing, separator, into)
+    ready = FramePixels(values, _invalid_values(bad, values.dtype), False, integers, height, frame.shape[-1])
     if good.size == 0:
-        return ready._replace(mask=np.zeros(values.shape, bool))
+        values[:] = nothing
+        return ready
     if not integers:
         integers = bool(np.all(good[:4096] == np.round(good[:4096])) and np.all(good == np.round(good)))
     negative = 0.0
@@ -157,8 +151,9 @@ def frame_pixels(
         bad.append(0)
     gap = _gap_value(sample, bad, typical >= far_from_zero and not single)
     if gap is not None:
-        live = ~_in_runs(values == np.asarray(gap).astype(values.dtype))
-        ready = ready._replace(mask=live if ready.mask is None else ready.mask & live)
+        np.copyto(values, nothing, where=_in_runs(values == np.asarray(gap).astype(values.dtype)))
+    if mask is not None:
+        np.copyto(panels, nothing, where=~mask.astype(bool, copy=False).reshape(panels.shape))
     return ready._replace(invalid=_invalid_values(bad, values.dtype), counting=counting, integers=integers)
 
 
@@ -299,8 +294,12 @@ def shape_with_margin(shape: tuple[int, ...], separator: int) -> tuple[int, int]
 
 def _with_margin(
     frame: np.ndarray, nothing: Any, separator: int, into: np.ndarray | None = None
-) -> tuple[np.ndarray, int]:
-    """Put panels one below the other, with rows between them and a margin around; also tells the height without margin."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Put panels one below the other, with rows between them and a margin around.
+
+    Returns:
+        The whole, the part of it that is the panels, (panel, ss, fs), and the height without margin.
+    """
     panels = frame.reshape(-1, *frame.shape[-2:])
     tall = panels.shape[1] + separator if frame.ndim > 2 else panels.shape[1]
     height, width = len(panels) * tall, panels.shape[2]
@@ -309,8 +308,9 @@ def _with_margin(
     whole[:, :MARGIN], whole[:, MARGIN + width :] = nothing, nothing
     inner = whole[MARGIN : MARGIN + height, MARGIN : MARGIN + width].reshape(len(panels), tall, width)
     inner[:, panels.shape[1] :] = nothing
-    inner[:, : panels.shape[1]] = panels
-    return whole, height
+    places = inner[:, : panels.shape[1]]
+    places[:] = panels
+    return whole, places, height
 
 
 def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
