@@ -78,6 +78,17 @@ def is_file(name: str | os.PathLike[str]) -> bool:
     return os.path.isfile(name)  # noqa: PTH113 - Path.is_file raises errors for names that are too long
 
 
+def not_a_file(name: str | os.PathLike[str]) -> str:
+    """Say what lies where a file was expected, or that it is a link to nothing or missing; empty for a file."""
+    if is_file(name):
+        return ""
+    if os.path.isdir(name):  # noqa: PTH112 - as `is_file`
+        return "a folder"
+    if os.path.exists(name):  # noqa: PTH110
+        return "a pipe or a device"
+    return "a link to nothing" if os.path.islink(name) else "missing"  # noqa: PTH114
+
+
 def refuse_pipe(path: str | os.PathLike[str]) -> None:
     """Refuse a pipe or a device where a file is to be read: opening one waits for a program that writes it.
 

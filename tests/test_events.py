@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sfxjax.data.events import absolute, crystfel_line, dials_experiments, parse_crystfel_line
-from sfxjax.data.inputs import expand
+from sfxjax.data.inputs import find_files
 from sfxjax.errors import UserError
 
 PIECES = [
@@ -71,9 +71,9 @@ def test_folders_and_patterns_are_expanded_in_a_natural_order(tmp_path: Path) ->
     for name in ("r10.h5", "r9.h5", "notes.txt", "r1_data_000001.h5", "r1_master.h5", ".hidden.h5"):
         (tmp_path / name).touch()
     expected = [str(tmp_path / name) for name in ("r1_master.h5", "r9.h5", "r10.h5")]
-    assert expand([str(tmp_path)]) == expected
-    assert expand([str(tmp_path / "r?.h5"), str(tmp_path / "r10.h5")]) == expected[1:]
-    assert expand([expected[2], str(tmp_path)]) == [expected[2], *expected[:2]]
+    assert list(find_files([str(tmp_path)]).files) == expected
+    assert list(find_files([str(tmp_path / "r?.h5"), str(tmp_path / "r10.h5")]).files) == expected[1:]
+    assert list(find_files([expected[2], str(tmp_path)]).files) == [expected[2], *expected[:2]]
     for wrong in ("gone.h5", "*.cxi"):
         with pytest.raises(UserError):
-            expand([str(tmp_path / wrong)])
+            list(find_files([str(tmp_path / wrong)]).files)

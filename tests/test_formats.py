@@ -15,7 +15,7 @@ import screen_cases as cases
 from sfxjax.crop import CROP, padded_crop
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.hdf5 import opened_for
-from sfxjax.data.inputs import expand
+from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 
@@ -251,7 +251,7 @@ def test_a_master_with_external_links_and_a_pixel_mask(tmp_path: Path, data: np.
     rows, columns = slice(390 - 362, 390 + 362), slice(370 - 362, 370 + 362)
     np.testing.assert_array_equal(crops, counts[:, rows, columns])
     np.testing.assert_array_equal(good, mask[rows, columns] == 0)
-    assert expand([str(tmp_path)]) == [str(tmp_path / "run_master.h5")]
+    assert list(find_files([str(tmp_path)]).files) == [str(tmp_path / "run_master.h5")]
 
 
 def test_images_of_cbf_and_tiff(tmp_path: Path, data: np.ndarray) -> None:
@@ -381,7 +381,7 @@ def test_compressed_cbf_files_are_read_and_found_in_a_folder(
     plain = next((shared / "data" / "real").rglob("*.cbf"))
     packed = tmp_path / f"{plain.name}{suffix}"
     packed.write_bytes(compress(plain.read_bytes()))
-    assert expand([str(tmp_path)]) == [str(packed)]
+    assert list(find_files([str(tmp_path)]).files) == [str(packed)]
     frames = []
     with FrameReader(ReadOptions()) as reader:
         for name in (plain, packed):

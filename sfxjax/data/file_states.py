@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from pathlib import Path
 
-from sfxjax.data.inputs import HDF5_SUFFIXES
-from sfxjax.data.links import linked_files
+from sfxjax.data.links import HDF5_SUFFIXES, files_meant, linked_files
 
 # Name, bytes, time of the last change in nanoseconds, inode; -1, 0, 0 where there is no such file.
 State = tuple[str, int, int, int]
@@ -28,7 +25,7 @@ def file_states(name: str) -> list[State]:
             continue
         found[path] = _state(path)
         if path.name.lower().endswith(HDF5_SUFFIXES) and path.is_file():
-            waiting += [each for target in sorted(linked_files(path)) for each in _meant(target)]
+            waiting += [each for target in sorted(linked_files(path)) for each in files_meant(target)]
     return list(found.values())
 
 
@@ -63,11 +60,3 @@ def _state(path: Path) -> State:
     except OSError:
         return str(path), -1, 0, 0
     return str(path), status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _meant(target: Path) -> list[Path]:
-    """Return the files that a name of a link means: where it is a pattern such as part-%b.h5, those there are."""
-    if "%" not in target.name:
-        return [target]
-    pattern = re.sub(r"%\w", "*", glob.escape(target.name))
-    return sorted(path for path in target.parent.glob(pattern) if path.is_file())

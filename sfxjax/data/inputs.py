@@ -8,20 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from sfxjax.data.events import parse_crystfel_line
 from sfxjax.data.formats import known_formats
-from sfxjax.data.hdf5 import DAMAGE
-from sfxjax.data.links import linked_files
+from sfxjax.data.links import HDF5_SUFFIXES
+from sfxjax.data.repeats import repeated
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import is_file, refuse_pipe
+from sfxjax.files import is_file, not_a_file, refuse_pipe
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs")
 LIST_SUFFIXES = (".lst",)
-# What a screening writes beside its lists.
-OWN_NAMES = ("class_means.h5",)
-OWN_GROUP = "/entry_1/screening"
 # What lies beside frames and holds none: other files in a folder that are not read are named.
 NO_FRAMES = (
     *(
@@ -72,7 +66,8 @@ NO_FRAMES = (
         ".sha256",
     ),
 )
-_PART = re.compile(r"(.*)_(?:data_)?\d+\.[^.]*")
+# Files left out that a line names.
+_MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -88,45 +83,76 @@ class Inputs:
     notes: tuple[str, ...] = ()
 
 
-def expand(names: list[str]) -> list[str]:
-    """Return the files of `find_files`."""
-    return list(find_files(names).files)
-
-
-def find_files(names: list[str]) -> Inputs:
+def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
     """Expand folders to the files of frames in them, patterns to the files they fit, lists to the files they name.
 
-    In folders every frame counts once: files that others there link to are left out, and so are files that link to the same
-    ones, and what a screening wrote.
+    Every frame counts once, see `sfxjax.data.repeats`: the notes say what is left out for that, or since it holds no frames.
 
     Args:
         names: as the user gave them.
+        waiting: what is not there yet is passed over, and so are folders without frames.
 
     Raises:
         UserError: a file or folder is missing, a folder holds no frames, or a pattern fits nothing.
     """
     found: list[str] = []
+    named: set[str] = set()
     notes: list[str] = []
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = _in_folder(path, notes)
-            if not inside:
-                left_out = f"; {notes[-1]}" if notes else ""
-                raise UserError(
-                    f"{name}: no file in this folder may hold frames ({', '.join(sorted(_suffixes()))}){left_out}"
-                )
-            found += inside
-        elif path.exists():
-            found += _names_in_list(path) if path.suffix in LIST_SUFFIXES else [name]
-        elif glob.has_magic(name):
-            fitting = [entry for entry in glob.glob(name, recursive=True) if Path(entry).is_file()]  # noqa: PTH207
-            if not fitting:
-                raise UserError(f"no file fits the pattern {name}")
-            found += _each_frame_once(sorted(fitting, key=natural_order), Path(name).parent, notes)
-        else:
-            raise UserError(f"no such file or folder: {name}")
-    return Inputs(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(notes)))
+        try:
+            files, is_named = _meant(name, notes)
+        except UserError:
+            if waiting:
+                continue
+            raise
+        found += files
+        named.update(files if is_named else ())
+    every = list(dict.fromkeys(found))
+    again = [name for name, count in Counter(found).items() if count > 1]
+    reasons, shared = repeated(every, named)
+    reasons |= {name: "named again" for name in again if name not in reasons}
+    # In their order: a line that is said once must not come again with its names turned round.
+    reasons = {name: reasons[name] for name in every if name in reasons}
+    if reasons:
+        notes.append(f"left out {len(reasons)} files: {_listed(reasons, every)}")
+    files = [name for name in every if reasons.get(name, "named again") == "named again"]
+    if not (files or waiting):
+        raise UserError(f"{', '.join(names)}: no file may hold frames; {'; '.join(notes)}")
+    return Inputs(tuple(files), tuple(dict.fromkeys([*notes, *shared])))
+
+
+def _meant(name: str, notes: list[str]) -> tuple[list[str], bool]:
+    """Return the files that a name means, and whether it names them itself."""
+    path = Path(name)
+    if path.is_dir():
+        inside = _in_folder(path, notes)
+        if not inside:
+            left_out = f"; {notes[-1]}" if notes else ""
+            raise UserError(
+                f"{name}: no file in this folder may hold frames ({', '.join(sorted(_suffixes()))}){left_out}"
+            )
+        return inside, False
+    if path.exists():
+        return (_names_in_list(path), True) if path.suffix in LIST_SUFFIXES else ([name], True)
+    if glob.has_magic(name):
+        entries = glob.glob(name, recursive=True)  # noqa: PTH207
+        fitting = [entry for entry in entries if is_file(entry)]
+        _note_no_files([Path(entry) for entry in entries], f"the pattern {name}", notes)
+        if not fitting:
+            raise UserError(f"no file fits the pattern {name}")
+        return sorted(fitting, key=natural_order), False
+    nothing = ", which is a link to nothing" if path.is_symlink() else ""
+    raise UserError(f"no such file or folder: {name}{nothing}")
+
+
+def _listed(reasons: dict[str, str], names: list[str]) -> str:
+    """Name files and why they are left out, of many the first."""
+    alike = Counter(Path(name).name for name in names)
+    shown = [
+        f"{name if alike[Path(name).name] > 1 else Path(name).name} ({why})" for name, why in reasons.items()
+    ]
+    more = [f"and {len(shown) - _MOST_NAMED} more"] if len(shown) > _MOST_NAMED else []
+    return "; ".join([*shown[:_MOST_NAMED], *more])
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
@@ -141,8 +167,10 @@ def _suffixes() -> set[str]:
 
 def _in_folder(folder: Path, notes: list[str]) -> list[str]:
     """List the files of frames in a folder, and note what is left out."""
-    entries = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     mine = tuple(_suffixes())
+    _note_no_files([entry for entry in entries if entry.name.lower().endswith(mine)], str(folder), notes)
+    entries = [entry for entry in entries if is_file(entry)]
     inside = sorted((str(entry) for entry in entries if entry.name.lower().endswith(mine)), key=natural_order)
     others = [entry.name.lower() for entry in entries if not entry.name.lower().endswith((*mine, *NO_FRAMES))]
     foreign = Counter("".join(Path(name).suffixes[-2:]) or "without a suffix" for name in others)
@@ -150,69 +178,17 @@ def _in_folder(folder: Path, notes: list[str]) -> list[str]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in foreign.most_common(6))
         more = f" and {len(foreign) - 6} more kinds" if len(foreign) > 6 else ""
         notes.append(f"{folder}: left out files of formats that are not read: {kinds}{more}")
-    return _each_frame_once(inside, folder, notes)
+    return inside
 
 
-def _each_frame_once(names: list[str], where: Path, notes: list[str]) -> list[str]:
-    """Leave out files whose frames others show, and note it."""
-    reasons = _shown_by_others(names)
-    if reasons:
-        shown = "; ".join(f"{Path(name).name} ({why})" for name, why in list(reasons.items())[:6])
-        more = f"; and {len(reasons) - 6} more" if len(reasons) > 6 else ""
-        notes.append(f"{where}: left out {len(reasons)} files: {shown}{more}")
-    return [name for name in names if name not in reasons]
-
-
-def _shown_by_others(names: list[str]) -> dict[str, str]:
-    """Tell which files show frames of other files again, or none, and why."""
-    paths = [name for name in names if name.lower().endswith(HDF5_SUFFIXES)]
-    known = {Path(name).resolve(): name for name in paths}
-    targets: dict[str, frozenset[str]] = {}
-    reasons: dict[str, str] = {}
-    for name in paths:
-        if Path(name).name in OWN_NAMES or _is_own(name):
-            reasons[name] = "written by a screening"
-        elif _may_link(name, paths):
-            linked = {known[target] for target in linked_files(Path(name)) if target in known}
-            targets[name] = frozenset(linked - {name})
-    for name in paths:
-        # A master that is still being written may not link to its files yet.
-        stem = re.fullmatch(r"(.*)_data_\d+(\.[^.]*)", name)
-        if stem and f"{stem[1]}_master{stem[2]}" in targets:
-            targets[f"{stem[1]}_master{stem[2]}"] |= {name}
-    masters = {name for name, linked in targets.items() if linked}
-    for name in masters:
-        for part in targets[name]:
-            reasons.setdefault(part, f"{Path(name).name} links to it")
-    seen: dict[frozenset[str], str] = {}
-    # Of a master and a .nxs of the same frames the master stands first in the alphabet, and is what DIALS and CrystFEL know.
-    for name in sorted(masters - reasons.keys(), key=lambda name: ("_master." not in name, name)):
-        frames = frozenset(part for part in targets[name] if not Path(part).stem.endswith("_meta"))
-        first = seen.setdefault(frames, name)
-        if first != name:
-            reasons[name] = f"its frames are those of {Path(first).name}"
-    for name in paths:
-        if Path(name).stem.endswith("_meta") and name not in reasons and masters:
-            reasons[name] = "no frames, but what describes them"
-    return reasons
-
-
-def _may_link(name: str, paths: list[str]) -> bool:
-    """Tell by the names whether a file may link to others of a folder, so that not every file of a large one is opened."""
-    return len(paths) > 1 and (
-        "_master." in name or name.endswith((".nxs", ".cxi")) or not _PART.fullmatch(name)
-    )
-
-
-def _is_own(name: str) -> bool:
-    """Tell whether a screening wrote a file."""
-    if Path(name).name != "hits.cxi":
-        return False
-    try:
-        with h5py.File(name, "r", locking=False) as file:
-            return OWN_GROUP in file
-    except DAMAGE:
-        return False
+def _note_no_files(entries: list[Path], where: str, notes: list[str]) -> None:
+    """Note entries that are no files, though their names are those of files of frames."""
+    what = {
+        str(entry): not_a_file(entry) for entry in entries if entry.name.lower().endswith(tuple(_suffixes()))
+    }
+    what = {name: kind for name, kind in sorted(what.items()) if kind}
+    if what:
+        notes.append(f"{where}: left out what is no file: {_listed(what, list(what))}")
 
 
 def _names_in_list(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.inputs import expand
+from sfxjax.data.inputs import find_files
 from sfxjax.data.masks import split_mask_name
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.json_files import shown_value
@@ -59,6 +59,7 @@ class SetDescription:
         read: what the user says about the files.
         label_name: the frames' file that labels of CXIDB 76 must name.
         min_spots: spots of a finder from which a frame is a hit; None: read off its counts.
+        notes: which files were left out, and why.
     """
 
     name: str
@@ -67,6 +68,7 @@ class SetDescription:
     read: ReadOptions = field(default_factory=ReadOptions)
     label_name: str | None = None
     min_spots: int | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what decides the set's frames and labels, as JSON values.
@@ -257,9 +259,10 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
     labels = place("labels")
     if labels is not None and not Path(labels).is_file():
         raise UserError(f"no such file of labels: {labels}")
+    inputs = find_files([str(folder / file) for file in files])
     return SetDescription(
         name,
-        tuple(expand([str(folder / file) for file in files])),
+        inputs.files,
         labels,
         ReadOptions(
             dataset=fields.get("dataset"),
@@ -271,6 +274,7 @@ def _description(name: str, fields: Mapping[str, Any], folder: Path) -> SetDescr
             centre=None if centre is None else (float(centre[0]), float(centre[1])),
         ),
         min_spots=min_spots,
+        notes=inputs.notes,
     )
 
 

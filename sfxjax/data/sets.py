@@ -63,7 +63,7 @@ class FrameSet:
                         f"{stack.file}: frames of {here} pixels, where the set's first have {there}"
                     )
             notes = [note for stack in self.stacks for note in stack.notes]
-            self.notes = (*notes, *(f"{stack.describe()}; left out" for stack in lost))
+            self.notes = (*description.notes, *notes, *(f"{stack.describe()}; left out" for stack in lost))
             self.frame_shape = first.shape
             self.dtype = pixel_type([stack.dtype for stack in self.stacks])
             self._frames = [(stack, number) for stack in self.stacks for number in range(stack.frames)]

@@ -171,7 +171,7 @@ def _frame_source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -
         growing=True,
         panels_apart=True,
     )
-    return FileSource(options.source, read, faults, lambda file, event: (file, event) in keeper.seen)
+    return FileSource(options.source, read, faults, lambda file, event: (file, event) in keeper.seen, say)
 
 
 if __name__ == "__main__":

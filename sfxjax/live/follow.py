@@ -81,7 +81,9 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
     say(device_line())
     from sfxjax.mapping import cores
 
-    source = FileSource(options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen)
+    source = FileSource(
+        options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say
+    )
     receiver = Receiver(source, Judge(min_snr, min_spots), keeper, cores())
     report = _Report(options, read, min_snr, min_spots)
     say(f"following {source.name} until nothing has come for {options.follow:g} s")

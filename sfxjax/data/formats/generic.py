@@ -13,7 +13,8 @@ from sfxjax.errors import UserError
 
 # Smaller images are none of a detector's.
 LEAST_SIDE = 64
-_NO_FRAMES = re.compile(
+# Data sets of such names hold no frames.
+NO_FRAMES_BY_NAME = re.compile(
     r"mask|gain|pedestal|dark|bad|flat|error|variance|weight|background|mean|sum|average|map", re.I
 )
 _MOST_OBJECTS = 20_000
@@ -74,7 +75,7 @@ def _may_be_frames(name: str, data: h5py.Dataset) -> bool:
         and 2 <= data.ndim <= 4
         and data.dtype.kind in "iuf"
         and min(data.shape[-2:]) >= LEAST_SIDE
-        and not _NO_FRAMES.search(PurePosixPath(name).name)
+        and not NO_FRAMES_BY_NAME.search(PurePosixPath(name).name)
     )
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.inputs import HDF5_SUFFIXES, find_files
-from sfxjax.data.links import linked_files
+from sfxjax.data.inputs import find_files
+from sfxjax.data.links import HDF5_SUFFIXES, linked_files
 from sfxjax.data.read import FrameReader
-from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
 from sfxjax.screen.sources import UNREADABLE
+from sfxjax.text import printable
 
 FILE_POLL_SECONDS = 0.5
 # A frame that cannot be read in a file that has not changed for so long is an error: it is not being written any more.
@@ -33,6 +35,7 @@ class FileSource:
         options: how to read them.
         faults: counts what cannot be read.
         is_known: tells by file and event whether a frame was judged before.
+        say: called with each line that the user should read of what is left out of the files, and of their masks.
     """
 
     waits = True
@@ -43,10 +46,12 @@ class FileSource:
         options: ReadOptions,
         faults: Faults,
         is_known: Callable[[str, str], bool] = lambda file, event: False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.name = ", ".join(names)
         self.faults = faults
-        self._names, self._options, self._is_known = names, options, is_known
+        self._names, self._options, self._is_known, self._say = names, options, is_known, say
+        self._said: set[str] = set()
         self._done: dict[tuple[str, str], int] = {}
         self._again: dict[tuple[str, str], set[int]] = {}
         self._signatures: dict[str, tuple[Signature, float]] = {}
@@ -65,14 +70,17 @@ class FileSource:
                 stop.wait(FILE_POLL_SECONDS)
 
     def _files(self) -> tuple[str, ...]:
-        found: list[str] = []
-        for name in self._names:
-            try:
-                found += find_files([name]).files
-            except UserError:
-                # Nothing is there yet.
-                continue
-        return tuple(dict.fromkeys(found))
+        inputs = find_files(self._names, waiting=True)
+        self._tell(inputs.notes)
+        return inputs.files
+
+    def _tell(self, notes: Iterable[str]) -> None:
+        """Say lines once: numbers of files and frames grow while they are written."""
+        for note in notes:
+            alike = re.sub(r"\d+", "", note)
+            if alike not in self._said:
+                self._said.add(alike)
+                self._say(printable(note))
 
     def _of_file(self, reader: FrameReader, name: str) -> Iterator[LiveFrame]:
         signature, now = _signature(name), time.monotonic()
@@ -90,6 +98,9 @@ class FileSource:
                 self.faults.add(MessageError("a file that cannot be read", str(error)))
             return
         for stack in stacks:
+            self._tell(stack.notes)
+            with contextlib.suppress(*UNREADABLE):
+                self._tell(reader.shared_mask(stack).lines)
             yield from self._of_stack(reader, stack, quiet)
 
     def _may_come(self, name: str) -> bool:
