@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from sfxjax.spots.prepare import PreparedFrame
 
 MIN_SNR, MIN_SPOTS = 6.0, 4
-# Of an accelerator: one is made ready while another is judged, and a third written down.
-BATCHES_AT_ONCE = 3
+# Of an accelerator: while one is judged, others are copied there, and written down.
+BATCHES_AT_ONCE = 4
 # Of a processor: one process reads and prepares some 80 large frames a second, and a core judges 25.
 CORES_A_READER = 4
 
