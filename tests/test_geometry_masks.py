@@ -271,6 +271,6 @@ def test_the_default_screening_honours_masks_and_bad_regions_and_says_so(
         labels.append({row["label"] for row in cases.rows(out)})
     assert labels == [{"HIT"}, {"MISS"}]
     said = capsys.readouterr().out
-    assert "no mask in the files and none given" in said and "8 of 8 hits show most of their spots" in said
+    assert "no mask is used" in said and "8 of 8 hits show most of their spots" in said
     assert "in bad regions: 54,000 of 150,000 pixels (36 %) left out" in said
     assert "54,000 of 150,000" in (tmp_path / "out2" / "summary.json").read_text()

@@ -59,7 +59,7 @@ def test_frames_and_masks_of_more_beamlines_are_found(frames: str, mask: str, tm
     path = write(tmp_path / "run.h5", **{frames: FRAMES, mask: BAD})
     for options in ({}, {"dataset": frames}):
         stack, good = mask_of(path, **options)
-        assert stack.dataset == frames and stack.mask_dataset == mask
+        assert stack.dataset == frames and stack.mask_datasets == (mask,)
         np.testing.assert_array_equal(good, BAD == 0)
 
 
@@ -98,7 +98,9 @@ def test_a_part_that_is_read_alone_has_the_mask_of_its_master(by: str, at: str, 
             file.create_virtual_dataset("/entry/data/data", layout)
     for path in (part, beside):
         stack, good = mask_of(path)
-        assert stack.mask_dataset == f"{master}:/entry/instrument/detector/pixel_mask" and 16 in stack.depths
+        assert (
+            stack.mask_datasets == (f"{master}:/entry/instrument/detector/pixel_mask",) and 16 in stack.depths
+        )
         np.testing.assert_array_equal(good, BAD == 0)
     # A mask that the user names there takes the place of what was found.
     half = np.arange(BAD.size).reshape(BAD.shape) % 2
@@ -127,7 +129,7 @@ def test_the_mask_in_the_file_that_a_link_leads_to_is_found(tmp_path: Path) -> N
         tmp_path / "scan.h5", **{"/1.1/measurement/eiger": h5py.ExternalLink("lima.h5", f"{place}/data")}
     )
     stack, good = mask_of(path)
-    assert stack.mask_dataset == f"{tmp_path}/lima.h5:{place}/detector_information/pixel_mask"
+    assert stack.mask_datasets == (f"{tmp_path}/lima.h5:{place}/detector_information/pixel_mask",)
     np.testing.assert_array_equal(good, BAD == 0)
 
 

@@ -32,7 +32,7 @@ class FrameStack:
         shape: (ss, fs) of one frame once its panels are assembled, pixels.
         assembled: the crop is put together from panels by a geometry, with the beam in its middle.
         centre: (x, y) of the crop's centre, pixels from the first pixel's corner; None: the frame's centre.
-        mask_dataset: data set of a mask shared by all frames, in the same file, or FILE:/PATH; empty if there is none.
+        mask_datasets: data sets of masks shared by all frames, in the same file, or FILE:/PATH.
         frame_masks: data set of one mask a frame, likewise; empty if there is none.
         negatives_bad: negative pixels mean "no value" in this layout.
         missing: (first frame, last frame, file) of a virtual data set whose file is not there.
@@ -57,7 +57,7 @@ class FrameStack:
     shape: tuple[int, int]
     assembled: bool = False
     centre: tuple[float, float] | None = None
-    mask_dataset: str = ""
+    mask_datasets: tuple[str, ...] = ()
     frame_masks: str = ""
     negatives_bad: bool = False
     missing: tuple[tuple[int, int, str], ...] = ()
@@ -96,8 +96,8 @@ class FrameStack:
         count = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
         if self.unreadable:
             return f"{self.file}: {count}{where} cannot be read: {self.unreadable}"
-        mask = self.mask_dataset or self.frame_masks
-        masked = f", mask {mask}" if mask else ""
+        masks = " and ".join(filter(None, (*self.mask_datasets, self.frame_masks)))
+        masked = f", mask {masks}" if masks else ""
         return f"{self.file}: {self.layout}, {count} of {size} {np.dtype(self.dtype).name}{where}{masked}"
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class FrameStack:
     def from_json(cls, fields: dict[str, Any]) -> FrameStack:
         """Make a stack of what `to_json` gave."""
         fields = dict(fields)
-        for key in ("raw_shape", "shape", "centre", "notes", "depths", "not_good"):
+        for key in ("raw_shape", "shape", "centre", "notes", "depths", "not_good", "mask_datasets"):
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
         return cls(**fields)
@@ -131,7 +131,7 @@ def unreadable_part(
         dataset=dataset,
         event_path=event_path,
         frames=frames,
-        mask_dataset="",
+        mask_datasets=(),
         frame_masks="",
         missing=(),
         notes=(),

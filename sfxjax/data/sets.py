@@ -210,7 +210,7 @@ class FrameSet:
         return {key: found if mask is shared or mask is None else mask & ~bad for key, mask in masks.items()}
 
     def _has_mask(self, stack: FrameStack) -> bool:
-        return bool(self.description.read.mask or stack.mask_dataset or stack.frame_masks)
+        return bool(self.description.read.mask or stack.mask_datasets or stack.frame_masks)
 
     @staticmethod
     def _key(stack: FrameStack) -> tuple[str, str]:

@@ -72,7 +72,7 @@ class StackMasks:
             UserError: a mask does not fit the frames, is missing or damaged, its polarity is not known, or it leaves next to no
                 pixel.
         """
-        own = (stack.file, stack.mask_dataset, stack.frame_masks)
+        own = (stack.file, *stack.mask_datasets, stack.frame_masks)
         key = (stack.raw_shape, stack.event_path, stack.mask_bits, *(own if any(own[1:]) else ()))
         if key not in self._kept:
             while len(self._kept) >= MOST_KEPT:
@@ -82,7 +82,7 @@ class StackMasks:
 
     def frame(self, stack: FrameStack, values: np.ndarray) -> np.ndarray:
         """Return the good pixels of what a frame's own mask holds, bool of its shape."""
-        return good_pixels(values, *self._own_convention(stack))
+        return good_pixels(values, *self._own_convention(stack, values.dtype))
 
     def replaced(self, stack: FrameStack) -> bool:
         """Tell whether the user names a mask in the frames' file, or where their mask was found: it replaces what was found."""
@@ -90,7 +90,7 @@ class StackMasks:
             return False
         path = split_mask_name(self._options.mask)[0]
         found = [
-            located(Path(stack.file), name)[0] for name in (stack.mask_dataset, stack.frame_masks) if name
+            located(Path(stack.file), name)[0] for name in (*stack.mask_datasets, stack.frame_masks) if name
         ]
         return path.is_file() and any(
             path.samefile(file) for file in (Path(stack.file), *found) if is_file(file)
@@ -117,8 +117,14 @@ class StackMasks:
                 if named.file is not None:
                     mask = self._of_geometry(named, stack)
                     leave_out(mask.good, f"mask {mask.where} of the geometry ({mask.meaning})")
-        if not self.replaced(stack):
-            for name in filter(None, (stack.mask_dataset, stack.frame_masks)):
+        if self.replaced(stack):
+            names = [name for name in (*stack.mask_datasets, stack.frame_masks) if name]
+            if names:
+                lines.append(
+                    f"{stack.file}: its mask {' and '.join(names)} is replaced by {options.mask}, which you named"
+                )
+        else:
+            for name in filter(None, (*stack.mask_datasets, stack.frame_masks)):
                 own = self._of_file(stack, name)
                 if own is not None:
                     leave_out(*own)
@@ -131,8 +137,8 @@ class StackMasks:
 
     def _of_file(self, stack: FrameStack, name: str) -> tuple[np.ndarray, str] | None:
         """Return a mask in the frames' own file that all share, with its name; of those of single frames check the first."""
-        convention = self._own_convention(stack)
         data = self._dataset(stack, name)
+        convention = self._own_convention(stack, data.dtype)
         single = name == stack.frame_masks
         if single and not stack.frames:
             return None
@@ -154,7 +160,7 @@ class StackMasks:
         what = f"a mask of each frame, {where} ({words}): of the first frame {left_out(good)}"
         return np.ones(stack.raw_shape, bool), f"{what}; of all frames together"
 
-    def _own_convention(self, stack: FrameStack) -> tuple[int, int | None, int | None]:
+    def _own_convention(self, stack: FrameStack, dtype: np.dtype) -> tuple[int, int | None, int | None]:
         """Return what masks in the frames' file mean, as `good_pixels` takes it: by the user, the geometry, the layout."""
         options = self._options
         own = None if self._geometry is None else self._geometry.own_mask
@@ -165,7 +171,8 @@ class StackMasks:
                 return options.mask_good, None, None
         if own is not None and (own.good_bits, own.bad_bits) != (None, None):
             return 0, own.good_bits, own.bad_bits
-        return 0, None, stack.mask_bits
+        # Several masks in a file may be of different types.
+        return 0, None, stack.mask_bits if dtype.kind in "iu" else None
 
     def _of_geometry(self, named: GeometryMask, stack: FrameStack) -> LoadedMask:
         """Read a mask that the geometry keeps in a file: in the working folder, as CrystFEL has it, or beside the geometry."""

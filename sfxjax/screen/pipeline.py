@@ -321,7 +321,7 @@ class Screening:
         return self._bad.without(self._mask(stack))
 
     def _has_mask(self, stack: FrameStack) -> bool:
-        return bool(self.options.read.mask or stack.mask_dataset or stack.frame_masks)
+        return bool(self.options.read.mask or stack.mask_datasets or stack.frame_masks)
 
     def _looked_at(self) -> list[Frame]:
         """Return the frames in which bad pixels are looked for."""

@@ -23,7 +23,7 @@ from sfxjax.text import printable, say
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
-NO_MASK = "no mask in the files and none given: pixels are left out by their values alone"
+NO_MASK = "no mask is used, of the files or given: pixels are left out by their values alone"
 # Lines about the files and their masks that the terminal is told of.
 MOST_LINES = 10
 # Whole frames looked at for bad pixels.
@@ -130,7 +130,7 @@ class Sources:
         first = readable[0]
         stacks = [stack for stack in readable if stack.raw_shape == first.raw_shape]
         masked = self.reader.options.mask or any(
-            stack.mask_dataset or stack.frame_masks for stack in readable
+            stack.mask_datasets or stack.frame_masks for stack in readable
         )
         if masked or sum(stack.frames for stack in stacks) < FEWEST_FRAMES:
             return

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.hdf5_stack import Masks, describe_stack, find_masks, first_data_set
+from sfxjax.data.formats.file_masks import Masks, find_masks
+from sfxjax.data.formats.hdf5_stack import describe_stack, first_data_set
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import Files
 from sfxjax.data.masks import cxi_faults
@@ -53,8 +54,10 @@ def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list
 
 
 def _faults(files: Files, path: Path, masks: Masks) -> int | None:
-    mask = files.dataset(path, masks.single or masks.shared) if masks.single or masks.shared else None
-    return None if mask is None else cxi_faults(files, path, mask.dtype)
+    found = [files.dataset(path, name) for name in (*masks.shared, masks.single) if name]
+    faults = [cxi_faults(files, path, mask.dtype) for mask in found if mask is not None]
+    # Of narrow masks these are all bits.
+    return next((bits for bits in faults if bits is not None), None)
 
 
 def _cxi_writer(files: Files, path: Path, data: h5py.Dataset) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.data.formats.hdf5_stack import Masks, find_masks
+from sfxjax.data.formats.file_masks import Masks, find_masks, link_target, numbers_at, unused_masks
 from sfxjax.data.frames import FrameStack
-from sfxjax.data.hdf5 import Files, located
+from sfxjax.data.hdf5 import DAMAGE, Files, first_line, located
 from sfxjax.data.links import masters_of
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
@@ -28,16 +28,20 @@ _DEPTHS = ("bit_depth_image", "bit_depth_readout")
 _LIMITS = ("saturation_value", "countrate_correction_count_cutoff")
 # A saturation value below the largest number of 8 bits, less those for gaps and dead pixels, is a mistake.
 LEAST_LIMIT = 253
-_MOST_DETECTOR_OBJECTS = 2000
+# Of groups that cannot be opened.
+_MOST_LINES = 4
 
 
-def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameStack]:
+def complete(
+    files: Files, path: Path, stacks: list[FrameStack], named: Iterable[str] = ()
+) -> list[FrameStack]:
     """Add what a file says of its detector to the stacks found in it, where their layout has not said it already.
 
     Args:
         files: opens it.
         path: of the file.
         stacks: of frames in it.
+        named: patterns of the paths of masks that are named by the user or a geometry, which need no line here.
     """
     known: dict[Any, Any] = {}
     first = next((stack.dataset for stack in stacks if not stack.unreadable), "")
@@ -51,21 +55,20 @@ def complete(files: Files, path: Path, stacks: list[FrameStack]) -> list[FrameSt
             groups = list(_groups(files, path, stack.dataset))
             data = files.dataset(path, stack.dataset)
             assert data is not None
-            masks = Masks()
-            said = any("the mask " in note for note in stack.notes)
-            if not (stack.mask_dataset or stack.frame_masks or said):
-                masks = _detector_masks(files, path, data, groups, stack, len(stacks) == 1)
-            known[key] = masks, *_limits(files, path, groups), _not_good(files, path, groups, stack)
-        masks, limit, depths, notes, not_good = known[key]
-        if masks.shared or masks.single:
-            stack = replace(stack, mask_dataset=masks.shared, frame_masks=masks.single)
-        more = (*masks.notes, *notes) if stack.dataset == first else ()
-        if len(stacks) > 1:
-            not_good = ()
-        elif not_good:
-            more += (
-                f"{path}: is_good_frame says that {len(not_good)} of {stack.frames} frames are not good",
+            single = len(stacks) == 1 and stack.frame_axis == 0
+            masks = _detector_masks(files, path, data, groups, stack, single)
+            used = [*masks.shared, masks.single]
+            lines = _unopened(files, path, groups)
+            lines += unused_masks(
+                files, path, data, stack.raw_shape, used, groups, named=named, single=single
             )
+            limit, depths, notes = _limits(files, path, groups)
+            length = len(data) if stack.stacked and stack.frame_axis == 0 else stack.frames
+            not_good, said = _not_good(files, path, groups, stack.frames, length, len(stacks) == 1)
+            known[key] = masks, limit, depths, not_good, (*lines, *notes, *said)
+        masks, limit, depths, not_good, notes = known[key]
+        stack = replace(stack, mask_datasets=masks.shared, frame_masks=masks.single)
+        more = notes if stack.dataset == first else ()
         finished.append(
             replace(stack, limit=limit, depths=depths, not_good=not_good, notes=(*stack.notes, *more))
         )
@@ -117,32 +120,43 @@ def _nearest(files: Files, path: Path, dataset: str) -> list[str]:
 
 
 def _detector_masks(
-    files: Files, path: Path, data: h5py.Dataset, groups: list[str], stack: FrameStack, alone: bool
+    files: Files, path: Path, data: h5py.Dataset, groups: list[str], stack: FrameStack, single: bool
 ) -> Masks:
-    names = tuple(f"{group}/{name}" for group in groups for name in ZERO_IS_GOOD)
-    single = alone and stack.frame_axis == 0
-    masks = find_masks(files, path, data, names, single=single, raw_shape=stack.raw_shape)
-    if masks != Masks():
-        return masks
-    # Of what else is called a mask nobody knows the polarity.
-    notes: list[str] = []
-    left = _MOST_DETECTOR_OBJECTS
+    """Add the masks of the frames' detector to those that their layout has: of all that are found, those beside the nearest."""
+    found = Masks(stack.mask_datasets, stack.frame_masks)
+    detectors = {_detector(path, name) for name in (*found.shared, found.single) if name}
+    detectors |= {_detector(path, name) for name in (stack.dataset, str(data.name))}
+    for group in groups:
+        detector = _detector(path, f"{group}/mask")
+        if found != Masks() and detector not in detectors:
+            continue
+        names = [f"{group}/{name}" for name in ZERO_IS_GOOD]
+        more = find_masks(files, path, data, names, single=single, raw_shape=stack.raw_shape, known=found)
+        if more != found:
+            found = more
+            detectors.add(detector)
+    return found
 
-    def visit(name: str, item: Any) -> bool | None:
-        nonlocal left
-        left -= 1
-        last = PurePosixPath(name).name.lower()
-        if isinstance(item, h5py.Dataset) and "mask" in last and item.ndim >= 2 and item.dtype.kind in "biuf":
-            shape = "x".join(map(str, item.shape))
-            notes.append(
-                f"{path}: the mask /{name} of shape {shape} is not used, since nothing says which of its values "
-                f"are good; name it with --mask {path}:/{name} --mask-good 0 or 1"
-            )
-        return True if left <= 0 or len(notes) >= 4 else None
 
-    with contextlib.suppress(OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError):
-        files.open(path).visititems(visit)
-    return Masks(notes=tuple(notes))
+def _detector(path: Path, name: str) -> str:
+    """Return the group of the detector that a data set belongs to, in whatever file."""
+    group = str(PurePosixPath(located(path, name)[1]).parent)
+    return next((group.removesuffix(below) for below in _BELOW if below and group.endswith(below)), group)
+
+
+def _unopened(files: Files, path: Path, groups: list[str]) -> list[str]:
+    """Say which groups of a detector cannot be opened, and why: what they hold of masks and limits is not used."""
+    lines = []
+    for group in groups:
+        target = link_target(files, path, group)
+        why = f"it is a link to {target}, where there is nothing"
+        try:
+            if not target or files.get(*located(path, group)) is not None:
+                continue
+        except UserError as error:
+            why = str(error)
+        lines.append(f"{path}: {group} is not used: {why}")
+    return lines[:_MOST_LINES]
 
 
 def _limits(
@@ -154,33 +168,74 @@ def _limits(
     notes: list[str] = []
     for group in groups:
         for name in (*_DEPTHS, *_LIMITS):
-            value = one_number(files, path, f"{group}/{name}")
-            if value is None:
+            data, why = numbers_at(files, path, f"{group}/{name}")
+            if data is None and not why:
                 continue
-            if name in _DEPTHS:
-                if value in range(4, 64):
-                    depths.append(int(value))
-            elif math.isfinite(value) and value >= LEAST_LIMIT:
+            value = math.nan if data is None else _number(data)
+            if name in _DEPTHS and value in range(4, 64):
+                depths.append(int(value))
+            elif name in _LIMITS and math.isfinite(value) and value >= LEAST_LIMIT:
                 limits.append(value + 1 if value == round(value) else math.nextafter(value, math.inf))
+            elif data is None:
+                notes.append(f"{path}: {group}/{name} is not used: {why}")
+            elif data.size != 1:
+                notes.append(f"{path}: {group}/{name} is not used: it holds {data.size} values, not one")
             else:
                 notes.append(f"{path}: {group}/{name} is {value:g}, which is not used")
     return min(limits, default=None), tuple(dict.fromkeys(depths)), tuple(notes)
 
 
+def _number(data: h5py.Dataset) -> float:
+    """Return the one number of a data set, NaN where there is none or it cannot be read."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError, TypeError, OverflowError):
+        if data.size == 1:
+            return float(np.asarray(data[()]).reshape(()))
+    return math.nan
+
+
 def one_number(files: Files, path: Path, name: str) -> float | None:
     """Return the one number of a data set, or None where there is none."""
-    with contextlib.suppress(UserError, OSError, RuntimeError, ValueError, TypeError, OverflowError):
-        data = files.get(*located(path, name))
-        if isinstance(data, h5py.Dataset) and data.size == 1 and data.dtype.kind in "iuf":
-            return float(np.asarray(data[()]).reshape(()))
-    return None
+    data, _ = numbers_at(files, path, name)
+    value = math.nan if data is None else _number(data)
+    return None if math.isnan(value) else value
 
 
-def _not_good(files: Files, path: Path, groups: list[str], stack: FrameStack) -> tuple[int, ...]:
-    """Return the numbers of the frames that SwissFEL's `is_good_frame` calls not good."""
+def _not_good(
+    files: Files, path: Path, groups: list[str], frames: int, length: int, alone: bool
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the numbers of the frames that SwissFEL's `is_good_frame` calls not good, and notes about it.
+
+    Args:
+        files: opens the file.
+        path: of it.
+        groups: that describe the detector.
+        frames: that were written.
+        length: that there is room for.
+        alone: whether the file's frames lie in one data set.
+    """
+    notes = []
     for group in groups:
-        with contextlib.suppress(UserError, OSError, RuntimeError, ValueError, TypeError):
-            data = files.dataset(*located(path, f"{group}/is_good_frame"))
-            if data is not None and data.size == stack.frames and data.dtype.kind in "biu":
-                return tuple(np.flatnonzero(np.asarray(data[()]).reshape(-1) == 0).tolist())
-    return ()
+        name = f"{group}/is_good_frame"
+        data, why = numbers_at(files, path, name)
+        if data is None and not why:
+            continue
+        if data is not None and data.size not in (frames, length):
+            why = f"it has {data.size} values for {length} frames"
+        elif data is not None and not alone:
+            why = "the frames lie in several data sets"
+        elif data is not None:
+            try:
+                values = np.asarray(data[()]).reshape(-1)[:frames]
+            except DAMAGE as error:
+                why = f"it cannot be read ({first_line(error)})"
+            else:
+                if not np.all((values == 0) | (values == 1)):
+                    why = "it has values besides 0 and 1"
+        if why:
+            notes.append(f"{path}: {name} is not used: {why}")
+            continue
+        bad = tuple(np.flatnonzero(values == 0).tolist())
+        if bad:
+            notes.append(f"{path}: is_good_frame says that {len(bad)} of {frames} frames are not good")
+        return bad, tuple(notes)
+    return (), tuple(notes)

@@ -16,8 +16,9 @@ from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_s
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files
-from sfxjax.data.masks import without_ones
+from sfxjax.data.masks import split_mask_name, without_ones
 from sfxjax.errors import UserError
+from sfxjax.files import is_file
 
 # The first that knows a file has it.
 LAYOUTS = (cxidb76, cxi, nexus)
@@ -39,7 +40,20 @@ def hdf5_stacks(
     """
     path = Path(name)
     stacks = _found(files, path, options, geometry)
-    return _with_geometry(files, complete(files, path, stacks), geometry, options)
+    stacks = complete(files, path, stacks, _named_masks(path, options, geometry))
+    return _with_geometry(files, stacks, geometry, options)
+
+
+def _named_masks(path: Path, options: ReadOptions, geometry: Geometry | None) -> list[str]:
+    """List patterns of the masks in a file that the user or the geometry names."""
+    found = []
+    if geometry is not None and geometry.own_mask is not None:
+        found.append(geometry.own_mask.data.replace("%", "*"))
+    if options.mask is not None:
+        file, inner = split_mask_name(options.mask)
+        if inner and is_file(file) and file.samefile(path):
+            found.append(inner)
+    return [f"/{name.strip('/')}" for name in found]
 
 
 def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | None) -> list[FrameStack]:
@@ -121,13 +135,17 @@ def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
             f"{stack.file}: the mask {name} that the geometry names is not in it; leave it out of the geometry, or "
             "name the right one"
         )
+    others = [other for other in (*stack.mask_datasets, stack.frame_masks) if other not in ("", name)]
+    if others:
+        note = f"{stack.file}: the mask {' and '.join(others)} is not used, since the geometry names {name}"
+        stack = replace(stack, notes=(*stack.notes, note))
     if without_ones(data.shape or ()) == without_ones(stack.raw_shape):
-        return replace(stack, mask_dataset=name, frame_masks="")
+        return replace(stack, mask_datasets=(name,), frame_masks="")
     axis = stack.frame_axis
     if stack.stacked and data.ndim == len(stack.raw_shape) + 1:
         one = (*data.shape[:axis], *data.shape[axis + 1 :])
         if one == stack.raw_shape and data.shape[axis] >= stack.frames:
-            return replace(stack, mask_dataset="", frame_masks=name)
+            return replace(stack, mask_datasets=(), frame_masks=name)
     found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, stack.raw_shape))
     raise UserError(f"{stack.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
 

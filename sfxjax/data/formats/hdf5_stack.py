@@ -9,9 +9,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from sfxjax.data.formats.file_masks import Masks
 from sfxjax.data.frames import FrameStack, ReadOptions, check_size, unreadable_part
-from sfxjax.data.hdf5 import MAX_FRAMES, Files, located, missing_virtual_frames
-from sfxjax.data.masks import without_ones
+from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
 from sfxjax.errors import UserError
 
 # Strips of so few rows or columns are no frames.
@@ -45,7 +45,7 @@ def describe_stack(
         layout: what wrote it, in words.
         options: of the user.
         event_path: path parts of CrystFEL's event.
-        masks: data sets of a mask that all frames share, and of one mask a frame; empty where there is none.
+        masks: in the file.
         centre: (x, y) of the beam, pixels, if the file says it.
         negatives_bad: negative pixels mean "no value" in this layout.
         frame_axis: axis that counts the frames, if there are several.
@@ -68,7 +68,7 @@ def describe_stack(
     if frames > MAX_FRAMES:
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
     masks = Masks() if masks is None else masks
-    notes = masks.notes
+    notes: tuple[str, ...] = ()
     written = written_frames(data) if stacked and frame_axis == 0 else frames
     if written < frames:
         notes += (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
@@ -83,7 +83,7 @@ def describe_stack(
         dtype=data.dtype.newbyteorder("=").str,
         shape=(raw_shape[-2], raw_shape[-1]),
         centre=centre,
-        mask_dataset=masks.shared,
+        mask_datasets=masks.shared,
         frame_masks=masks.single,
         negatives_bad=negatives_bad,
         missing=tuple(missing_virtual_frames(data)),
@@ -169,70 +169,6 @@ def first_data_set(files: Files, path: Path, names: tuple[str, ...]) -> tuple[st
         if data is not None:
             return name, data
     return "", None
-
-
-class Masks(NamedTuple):
-    """The masks of a stack of frames in its own file.
-
-    Attributes:
-        shared: data set of the mask that holds for all frames; empty if there is none.
-        single: data set of one mask a frame; empty if there is none.
-        notes: what the user should be told of masks that are there and are not used.
-    """
-
-    shared: str = ""
-    single: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def find_masks(
-    files: Files,
-    path: Path,
-    data: h5py.Dataset,
-    names: tuple[str, ...],
-    *,
-    single: bool = True,
-    raw_shape: tuple[int, ...] | None = None,
-) -> Masks:
-    """Find the masks of a stack of frames: one for all and one a frame are told apart by their shape.
-
-    Axes of length 1 do not matter. A mask of another shape, not of numbers, or behind a link to a missing file is not used, which
-    a note says.
-
-    Args:
-        files: opens the file.
-        path: of the file.
-        data: the frames.
-        names: where masks may be, the first that fits of either kind being taken.
-        single: whether a mask for each frame counts the frames of this data set; not where several data sets hold them.
-        raw_shape: of a frame; None: the data set's, without its first axis.
-    """
-    frame = data.shape[1:] if data.ndim >= 3 else data.shape
-    frame = frame if raw_shape is None else raw_shape
-    found = {"shared": "", "single": ""}
-    notes = []
-    for name in names:
-        try:
-            mask = files.dataset(*located(path, name))
-        except UserError as error:
-            notes.append(f"the mask {name} is not used: {error}")
-            continue
-        if mask is None or mask.shape is None:
-            continue
-        kind = ""
-        if mask.dtype.kind in "biuf":
-            if without_ones(mask.shape) == without_ones(frame):
-                kind = "shared"
-            elif data.ndim >= 3 and mask.shape[1:] == frame and single and len(mask) >= len(data):
-                kind = "single"
-        if kind:
-            found[kind] = found[kind] or name
-        elif mask.dtype.kind in "biuf" and mask.size > 1:
-            here, there = ("x".join(map(str, shape)) for shape in (mask.shape, frame))
-            notes.append(
-                f"{path}: the mask {name} of shape {here} is not used: the frames have {there} pixels"
-            )
-    return Masks(found["shared"], found["single"], () if any(found.values()) else tuple(notes))
 
 
 def written_frames(data: h5py.Dataset) -> int:

@@ -10,14 +10,8 @@ import h5py
 import numpy as np
 
 from sfxjax.data.formats.detector import one_number
-from sfxjax.data.formats.hdf5_stack import (
-    Masks,
-    StackPart,
-    describe_parts,
-    describe_stack,
-    find_masks,
-    open_part,
-)
+from sfxjax.data.formats.file_masks import Masks, find_masks
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
 

@@ -1,0 +1,273 @@
+"""The masks in the frames' own file: those that are used, and why any other one is not.
+
+Data sets whose values a convention defines are used where they have the frames' shape, all of one detector together: a pixel is
+bad if any of them says so. Whatever else is called a mask, or a map of bad pixels, is named with the reason why it is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import h5py
+
+from sfxjax.data.hdf5 import DAMAGE, Files, located
+from sfxjax.data.masks import ZERO_IS_GOOD, without_ones
+from sfxjax.errors import UserError
+
+# Names that only masks have; and those that look like one's.
+_MASKS = ("mask", *ZERO_IS_GOOD)
+_LIKE_A_MASK = re.compile(
+    r"mask|(bad|dead|hot|cold|noisy|broken|defect\w*|good|valid)_?(pix|channel|map)|defects?$|pixel_?(status|quality)|status_?map",
+    re.IGNORECASE,
+)
+# Looked at for masks, in one group and all in all.
+_MOST_IN_GROUP, _MOST_OBJECTS = 2000, 10_000
+_MOST_NAMED = 4
+
+
+class Masks(NamedTuple):
+    """The masks of a stack of frames in its own file.
+
+    Attributes:
+        shared: data sets of the masks that hold for all frames.
+        single: data set of one mask a frame; empty if there is none.
+    """
+
+    shared: tuple[str, ...] = ()
+    single: str = ""
+
+
+def find_masks(
+    files: Files,
+    path: Path,
+    data: h5py.Dataset,
+    names: Iterable[str],
+    *,
+    single: bool = True,
+    raw_shape: tuple[int, ...] | None = None,
+    known: Masks | None = None,
+) -> Masks:
+    """Find the masks of a stack of frames: those for all and those of each are told apart by their shape.
+
+    Axes of length 1 do not matter. What is of another shape or not of numbers is passed over; `unused_masks` names it.
+
+    Args:
+        files: opens the file.
+        path: of the file.
+        data: the frames.
+        names: where masks may be.
+        single: whether a mask for each frame counts the frames of this data set; not where several data sets hold them.
+        raw_shape: of a frame; None: the data set's, without its first axis.
+        known: masks found already, to which others are added.
+
+    Returns:
+        All that fit, of those with one mask for each frame only the first.
+    """
+    known = Masks() if known is None else known
+    shared, own = list(known.shared), known.single
+    seen = identities(files, path, [*shared, own])
+    for name in names:
+        try:
+            mask = files.dataset(*located(path, name))
+        except UserError:
+            continue
+        if mask is None or identity(mask) in seen:
+            continue
+        kind = _kind(mask, data, raw_shape, single)
+        if kind == "shared":
+            shared.append(name)
+        elif kind == "single":
+            own = own or name
+        seen.add(identity(mask))
+    return Masks(tuple(shared), own)
+
+
+def identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
+    """Return what tells an object of open files from any other, by whatever links it was reached."""
+    info = h5py.h5o.get_info(item.id)
+    return info.fileno, info.addr
+
+
+def identities(files: Files, path: Path, names: Iterable[str]) -> set[tuple[int, int]]:
+    """Return the identities of what can be opened of some names in a file, or FILE:/PATH."""
+    found = set()
+    for name in filter(None, names):
+        try:
+            item = files.get(*located(path, name))
+        except UserError:
+            continue
+        if item is not None:
+            found.add(identity(item))
+    return found
+
+
+def unused_masks(
+    files: Files,
+    path: Path,
+    data: h5py.Dataset,
+    raw_shape: tuple[int, ...],
+    used: Iterable[str],
+    near: Iterable[str],
+    *,
+    named: Iterable[str] = (),
+    single: bool = True,
+) -> list[str]:
+    """Say of everything in a file that is called a mask, or like one, why it is not used; a line each.
+
+    Args:
+        files: opens it.
+        path: of the file.
+        data: the frames.
+        raw_shape: of a frame.
+        used: the masks that are used.
+        near: groups that describe the frames' detector.
+        named: patterns of paths that need no line.
+        single: see `find_masks`.
+    """
+    passed = identities(files, path, used)
+    patterns = [*named]
+    lines: list[str] = []
+    masked = bool(passed)
+    passed.add(identity(data))
+    for name, is_near in _called_masks(files, path, near):
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            continue
+        line = _why_unused(files, path, name, data, raw_shape, single, passed, masked and not is_near)
+        if line:
+            lines.append(line)
+    more = len(lines) - _MOST_NAMED
+    if more > 1:
+        lines[_MOST_NAMED:] = [f"{path}: {more} more data sets called masks are not used"]
+    return lines
+
+
+def _kind(mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | None, single: bool) -> str:
+    """Return "shared", "single", or nothing for what does not fit."""
+    frame = raw_shape
+    if frame is None:
+        frame = data.shape[1:] if data.ndim >= 3 else data.shape
+    if mask.shape is None or mask.dtype.kind not in "biuf":
+        return ""
+    if without_ones(mask.shape) == without_ones(frame):
+        return "shared"
+    fits = data.ndim >= 3 and mask.shape[1:] == frame and single and len(mask) >= len(data)
+    return "single" if fits else ""
+
+
+def _called_masks(files: Files, path: Path, near: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Give what is called a mask, first in groups of the detector, then anywhere; links are looked at, not followed."""
+    waiting = [(name, True) for name in near] + [("/", False)]
+    seen: set[Any] = set()
+    left = _MOST_OBJECTS
+    while waiting and left > 0:
+        name, is_near = waiting.pop(0)
+        try:
+            group = files.get(*located(path, name))
+            if not isinstance(group, h5py.Group) or identity(group) in seen:
+                continue
+            seen.add(identity(group))
+            for key in islice(group, _MOST_IN_GROUP):
+                inner = f"{name.rstrip('/')}/{key}"
+                if _LIKE_A_MASK.search(key):
+                    yield inner, is_near
+                hard = isinstance(group.get(key, getlink=True), h5py.HardLink)
+                if hard and group.get(key, getclass=True) is h5py.Group:
+                    waiting.append((inner, False))
+                left -= 1
+        except (UserError, *DAMAGE):
+            continue
+
+
+def _why_unused(
+    files: Files,
+    path: Path,
+    name: str,
+    data: h5py.Dataset,
+    raw_shape: tuple[int, ...],
+    single: bool,
+    passed: set[tuple[int, int]],
+    elsewhere: bool,
+) -> str:
+    """Say why a mask is not used; nothing where it is, was named already, or is none to speak of."""
+    last = PurePosixPath(name).name.lower()
+    surely = last in _MASKS
+    where = f"{path}: the mask {name}"
+    item, why = numbers_at(files, path, name, passed)
+    if item is None:
+        return f"{where} is not used: {why}" if why else ""
+    if item.size <= 1:
+        return f"{where} is not used: it is a single value" if surely else ""
+    here, there = ("x".join(map(str, shape)) for shape in (item.shape, raw_shape))
+    if not _kind(item, data, raw_shape, single):
+        return "" if elsewhere else f"{where} of shape {here} is not used: the frames have {there} pixels"
+    file, inner = located(path, name)
+    if last in ZERO_IS_GOOD:
+        return (
+            f"{where} is not used, since another one is, nearer to the frames; to use it alone give "
+            f"--mask {file}:{inner} --mask-good 0"
+        )
+    return (
+        f"{where} of shape {here} is not used, since nothing says which of its values are good; name it with "
+        f"--mask {file}:{inner} --mask-good 0 or 1"
+    )
+
+
+def numbers_at(
+    files: Files, path: Path, name: str, passed: set[tuple[int, int]] | None = None
+) -> tuple[h5py.Dataset | None, str]:
+    """Open a data set of numbers.
+
+    Args:
+        files: opens the file.
+        path: of the file.
+        name: of the data set in it, or FILE:/PATH.
+        passed: identities of objects that are passed over, to which this one is added.
+
+    Returns:
+        The data set; or None and why what is there cannot be used; or None and nothing where nothing is there.
+    """
+    try:
+        item = files.get(*located(path, name))
+        if isinstance(item, h5py.Dataset):
+            files.check_storage(item)
+    except UserError as error:
+        # Of a group that cannot be opened nobody knows what it holds.
+        return None, str(error) if link_in_group(files, path, name) is not None else ""
+    if item is None:
+        target = link_target(files, path, name)
+        return None, f"it is a link to {target}, where there is nothing" if target else ""
+    if passed is not None:
+        if identity(item) in passed:
+            return None, ""
+        passed.add(identity(item))
+    if isinstance(item, h5py.Group):
+        return None, "it is a group, no data set"
+    if item.shape is None:
+        return None, "it is empty"
+    if item.dtype.kind not in "biuf":
+        return None, f"its values are of type {item.dtype}, no real numbers"
+    return item, ""
+
+
+def link_in_group(files: Files, path: Path, name: str) -> object:
+    """Return the link by which a group holds what a name in a file, or FILE:/PATH, stands for; None where there is none."""
+    file, inner = located(path, name)
+    place = PurePosixPath(inner)
+    try:
+        group = files.get(file, str(place.parent))
+        return group.get(place.name, getlink=True) if isinstance(group, h5py.Group) else None
+    except (UserError, *DAMAGE):
+        return None
+
+
+def link_target(files: Files, path: Path, name: str) -> str:
+    """Return where a link in a file, or FILE:/PATH, leads; empty if there is no such link."""
+    link = link_in_group(files, path, name)
+    if isinstance(link, h5py.SoftLink):
+        return str(link.path)
+    return f"{link.path} in {link.filename}" if isinstance(link, h5py.ExternalLink) else ""
