@@ -6,6 +6,7 @@ import argparse
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sfxjax.errors import command_name, is_installed_command
@@ -55,3 +56,18 @@ def _as_typed(program: Path, name: str) -> str:
         return name
     here = Path.cwd()
     return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
+
+
+def whole_in(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads an option's whole number from `least` to `most`; argparse refuses others."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return value
+
+    return number

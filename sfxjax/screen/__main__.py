@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, whole_in
 from sfxjax.errors import UserError, run_main
 from sfxjax.label.recalibration import FILE
 from sfxjax.processes import add_join_arguments
-from sfxjax.screen.spots import add_overwrite, add_spot_arguments, count_run
+from sfxjax.screen.spots import add_overwrite, add_readers, add_spot_arguments, count_run
 
 # Options that mean nothing when a model is given, and when none is.
 SPOTS_ONLY = ("min_snr", "min_spots")
@@ -89,10 +88,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="the files are still being written: go on until nothing has come for S seconds (60)",
     )
     work = parser.add_argument_group("speed")
-    work.add_argument("--batch-size", type=_whole(1, 65536), metavar="N", help="frames scored at once")
-    work.add_argument(
-        "--readers", type=_whole(1, 256), metavar="N", help="processes that read and decompress"
-    )
+    work.add_argument("--batch-size", type=whole_in(1, 65536), metavar="N", help="frames scored at once")
+    add_readers(work)
     work.add_argument(
         "--compilation-cache",
         action="store_true",
@@ -140,19 +137,6 @@ def _beam_centre(text: str) -> tuple[float, float]:
     if not (math.isfinite(x) and math.isfinite(y)):
         raise argparse.ArgumentTypeError(f"{text!r} is no place such as 960.5,958.2")
     return x, y
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
-        return value
-
-    return number
 
 
 def _seconds(text: str) -> float:

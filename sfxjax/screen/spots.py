@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, whole_in
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry, for its masks and bad regions")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
-    parser.add_argument("--readers", type=int, metavar="N", help="processes that read and decompress")
+    add_readers(parser)
     add_spot_arguments(parser)
     add_overwrite(parser)
     parser.add_argument("--write-hits", action="store_true", help="also write hits.cxi, with the spots")
@@ -86,6 +86,13 @@ def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
     parser.add_argument(
         "--min-spots", type=int, metavar="N", help=f"visible spots a frame is a hit from ({MIN_SPOTS})"
+    )
+
+
+def add_readers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option for processes that read."""
+    parser.add_argument(
+        "--readers", type=whole_in(1, 256), metavar="N", help="processes that read and decompress"
     )
 
 
