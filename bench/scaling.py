@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, refuse_unused
 from sfxjax.crop import CROP
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
@@ -245,6 +245,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(
             "nothing to do: give --json FILE to measure, --predict FILE to write the page, or both"
         )
+    if options.json is None:
+        refuse_unused(options, ("seconds", "only"), "without --json")
+    if options.predict is None:
+        refuse_unused(options, ("gpus", "disk", "network", "compression"), "without --predict")
     if options.json is not None:
         record = measure_scaling(options.seconds, options.only.split(","))
         atomic_write_json(options.json, record)

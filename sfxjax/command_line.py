@@ -6,10 +6,12 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-from sfxjax.errors import command_name, is_installed_command
+from sfxjax.errors import EXIT_USER_ERROR, UserError, command_name, is_installed_command
+from sfxjax.text import message_line
 
 
 class _Help(argparse.HelpFormatter):
@@ -22,7 +24,49 @@ class _Help(argparse.HelpFormatter):
         return f"{text} (default: %(default)s)".strip() if unsaid and "default" not in text else action.help
 
 
-def new_parser(module: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+class CommandParser(argparse.ArgumentParser):
+    """A parser that complains in one line, and whose result tells by `given` which options were on the command line."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse as argparse does; `given`, a frozen set, holds the names of what was given, defaults are not."""
+        chosen = super().parse_args(args, namespace)
+        defaults = [action.default for action in self._actions]
+        for action in self._actions:
+            action.default = argparse.SUPPRESS
+        try:
+            chosen.given = frozenset(vars(self.parse_known_args(args)[0]))
+        finally:
+            for action, default in zip(self._actions, defaults, strict=True):
+                action.default = default
+        return chosen
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong with the options, and end."""
+        self.exit(
+            EXIT_USER_ERROR, message_line(f"{self.prog}: error: {message}; try {self.prog} --help") + "\n"
+        )
+
+
+def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse options that were given and have no effect.
+
+    Args:
+        options: of a `CommandParser`.
+        names: of the options, as attributes.
+        why: they have none, as "without --distributed".
+
+    Raises:
+        UserError: one of them was given.
+    """
+    # Options that no parser made hold what was given alone.
+    given = getattr(options, "given", {name for name, value in vars(options).items() if value is not None})
+    unused = [f"--{name.replace('_', '-')}" for name in names if name in given]
+    if unused:
+        have = "has" if len(unused) == 1 else "have"
+        raise UserError(f"{' and '.join(unused)} {have} no effect {why}; see --help")
+
+
+def new_parser(module: str, description: str, epilog: str | None = None) -> CommandParser:
     """Make a parser that calls itself as the user called the command.
 
     Args:
@@ -30,7 +74,7 @@ def new_parser(module: str, description: str, epilog: str | None = None) -> argp
         description: for the help.
         epilog: at the end of the help.
     """
-    return argparse.ArgumentParser(
+    return CommandParser(
         prog=command_name(module), description=description, epilog=epilog, formatter_class=_Help
     )
 

@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+from sfxjax.command_line import refuse_unused
 from sfxjax.errors import EXIT_USER_ERROR, UserError, at_failure
 
 # Processes may be started one after the other by hand, or by a queue.
@@ -45,6 +46,16 @@ def add_join_arguments(group: argparse._ArgumentGroup, what: str) -> None:
     group.add_argument("--process", type=int, metavar="I", help="number of this one, from 0")
 
 
+def check_alone(options: argparse.Namespace) -> None:
+    """Refuse the options of `add_join_arguments` that say which process this is where it is the only one.
+
+    Raises:
+        UserError: one was given.
+    """
+    if not options.distributed:
+        refuse_unused(options, ("coordinator", "processes", "process"), "without --distributed")
+
+
 def join_processes(options: argparse.Namespace) -> tuple[int, int]:
     """Join the processes of `jax.distributed`; returns this one's number and how many there are.
 
@@ -58,9 +69,8 @@ def join_processes(options: argparse.Namespace) -> tuple[int, int]:
         UserError: others did not come in time, cannot be reached, or the options contradict one another.
     """
     given = (options.coordinator, options.processes, options.process)
+    check_alone(options)
     if not options.distributed:
-        if options.coordinator or options.processes or options.process is not None:
-            raise UserError("--coordinator, --processes and --process need --distributed")
         return 0, 1
     if options.processes is not None and options.process is not None:
         if not 0 <= options.process < options.processes:

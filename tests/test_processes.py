@@ -149,7 +149,7 @@ def test_strangers_at_the_port_are_passed_over(port, monkeypatch) -> None:
         ({"coordinator": "nowhere"}, "is no HOST:PORT"),
         ({"coordinator": "host:99999"}, "is no HOST:PORT"),
         ({"coordinator": "192.0.2.1:4000", "process": 0}, "cannot listen"),
-        ({"distributed": False}, "need --distributed"),
+        ({"distributed": False}, "without --distributed"),
     ],
 )
 def test_what_makes_no_sense_is_refused(port, change, reason) -> None:

@@ -103,8 +103,8 @@ def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
 
 def test_options_of_the_other_way_are_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in (
-        (["--recall", "0.9"], "--recall goes with --model"),
-        (["--model", "x", "--min-snr", "5"], "--min-snr goes without --model"),
+        (["--recall", "0.9"], "--recall has no effect without --model"),
+        (["--model", "x", "--min-snr", "5"], "--min-snr has no effect with --model"),
     ):
         assert run_main(lambda options=options: screen([str(run), "--out", "none", *options])) == 2
         said = capsys.readouterr().err

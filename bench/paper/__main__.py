@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, refuse_unused
 from sfxjax.data.set_description import sets_in
 from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
@@ -81,6 +81,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)")
     add("--results", type=Path, help="(default: bench/results/paper, or bench/results/paper-quick)")
     chosen = parser.parse_args(arguments)
+    if chosen.page:
+        refuse_unused(chosen, ("data", "only", "seeds", "frames", "workers", "runs"), "with --page")
     name = "paper-quick" if chosen.quick else "paper"
     chosen.runs = chosen.runs or Path("runs") / name
     chosen.results = chosen.results or Path("bench/results") / name

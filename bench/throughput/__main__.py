@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, refuse_unused
 from sfxjax.devices import simulate_devices
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import CACHE_VARIABLE, atomic_write_json
@@ -64,6 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("--seconds must be above 0")
     if options.file_frames is not None and options.file_frames < 10:
         raise UserError("--file-frames must be at least 10")
+    if options.list:
+        refuse_unused(
+            options, ("json", "seconds", "minutes", "devices", "file_frames", "seed"), "with --list"
+        )
+    elif options.devices is not None:
+        refuse_unused(options, ("json", "only", "seconds", "minutes"), "with --devices, which only checks")
     if options.devices is not None:
         simulate_devices(options.devices)
     # JAX is imported here, after the devices are settled.

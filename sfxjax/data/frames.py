@@ -216,6 +216,17 @@ class ReadOptions:
     growing: bool = False
     panels_apart: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse two answers to one question.
+
+        Raises:
+            UserError: a polarity and bits are both given.
+        """
+        if self.mask_good is not None and (self.good_bits, self.bad_bits) != (None, None):
+            raise UserError(
+                "--mask-good goes without --good-bits and --bad-bits, which say the same; give one"
+            )
+
     def to_json(self) -> str:
         """Return the fields as a line of JSON."""
         return json.dumps(asdict(self))

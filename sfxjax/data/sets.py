@@ -21,6 +21,7 @@ from sfxjax.data.labels import MISS, UNLABELLED, read_labels
 from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import SetDescription, cxidb76_set, sets_of_options
+from sfxjax.data.stack_masks import check_used
 from sfxjax.errors import UserError
 from sfxjax.text import printable
 
@@ -62,6 +63,7 @@ class FrameSet:
                     raise UserError(
                         f"{stack.file}: frames of {here} pixels, where the set's first have {there}"
                     )
+            check_used(description.read, self.stacks)
             notes = [note for stack in self.stacks for note in stack.notes]
             self.notes = (*description.notes, *notes, *(f"{stack.describe()}; left out" for stack in lost))
             self.frame_shape = first.shape

@@ -5,7 +5,7 @@ Everything that leaves pixels out, and everything that could not, has a line for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +193,33 @@ class StackMasks:
             allow = self._options.allow_links
             self._files[key] = load_mask(text, mask_good, *bits, allow_links=allow, read_image=read_image)
         return self._files[key]
+
+
+def check_used(options: ReadOptions, stacks: Iterable[FrameStack]) -> None:
+    """Refuse what the user says of masks or data sets that there are not.
+
+    Args:
+        options: what the user says about the files.
+        stacks: of the run.
+
+    Raises:
+        UserError: a polarity or bits where no mask is given or found, or a data set where no file is HDF5.
+    """
+    readable = [stack for stack in stacks if not stack.unreadable]
+    if not readable:
+        return
+    said = {
+        "--mask-good": options.mask_good,
+        "--good-bits": options.good_bits,
+        "--bad-bits": options.bad_bits,
+    }
+    given = [option for option, value in said.items() if value is not None]
+    if given and options.mask is None and not any(each.mask_dataset or each.frame_masks for each in readable):
+        raise UserError(
+            f"{' and '.join(given)} without a mask: there is none in the files; name one by --mask, or leave the option out"
+        )
+    if options.dataset is not None and all(stack.format for stack in readable):
+        raise UserError(f"--dataset {options.dataset}: none of the files is HDF5; leave it out")
 
 
 def left_out(good: np.ndarray) -> str:

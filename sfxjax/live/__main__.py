@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, refuse_unused
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
     if not 0 <= options.port < 65536:
         raise UserError("--port lies from 0 to 65535")
+    _check_used(options)
     alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(say)
     mask = None
@@ -144,6 +145,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in last_lines(receiver):
         say(line)
     return 0
+
+
+def _check_used(options: argparse.Namespace) -> None:
+    """Refuse options that have no effect with the others."""
+    if any(map(is_address, options.source)):
+        refuse_unused(options, ("dataset",), "on a stream")
+        if options.mask is None:
+            refuse_unused(options, ("mask_good",), "on a stream without --mask")
+    else:
+        refuse_unused(
+            options, ("stream", "socket", "subscribe", "request", "shared", "written_as"), "on files"
+        )
+    if options.no_page:
+        refuse_unused(options, ("alarms", "port", "host"), "with --no-page")
 
 
 def _open_page(monitor: Monitor, options: argparse.Namespace) -> None:

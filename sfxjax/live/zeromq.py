@@ -65,6 +65,11 @@ class ZeroMQSource:
         self.faults = faults
         self._stream = streams[kind]()
         self._kind = socket or self._stream.socket
+        for option, value, wanted in (("--subscribe", subscription, "SUB"), ("--request", request, "REQ")):
+            if value and self._kind != wanted:
+                raise UserError(
+                    f"{option} has no effect on a {self._kind} socket; give --socket {wanted}, or leave it out"
+                )
         self._subscription = subscription
         self._request = self._stream.request if request is None else request.encode()
 

@@ -7,10 +7,10 @@ import math
 import sys
 from pathlib import Path
 
-from sfxjax.command_line import new_parser, whole_in
-from sfxjax.errors import UserError, run_main
+from sfxjax.command_line import new_parser, refuse_unused, whole_in
+from sfxjax.errors import run_main
 from sfxjax.label.recalibration import FILE
-from sfxjax.processes import add_join_arguments
+from sfxjax.processes import add_join_arguments, check_alone
 from sfxjax.screen.spots import add_overwrite, add_readers, add_spot_arguments, count_run
 
 # Options that mean nothing when a model is given, and when none is.
@@ -104,23 +104,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Screen what the command line names; returns the exit status."""
     options = parse_arguments(arguments)
+    check_alone(options)
     # A folder of `sfxjax label` holds the day-one model, fitted to labels: spots are counted as without a model.
     of_labels = options.model is not None and (Path(options.model) / FILE).is_file()
-    if of_labels and (options.min_snr or options.min_spots):
-        raise UserError(
-            "--min-snr and --min-spots are those of the labelling; leave them out with its --model"
-        )
-    needs = [
-        name
-        for name in (SPOTS_ONLY if options.model and not of_labels else MODEL_ONLY)
-        if getattr(options, name)
-    ]
-    if needs:
-        option = "--" + needs[0].replace("_", "-")
-        with_or_without = (
-            "without --model" if options.model else "with --model: without one spots are counted"
-        )
-        raise UserError(f"{option} goes {with_or_without}; see --help")
+    if of_labels:
+        refuse_unused(options, SPOTS_ONLY, "with the model of a labelling, whose own hold")
+        refuse_unused(options, MODEL_ONLY, "with the model of a labelling, since spots are counted")
+    elif options.model:
+        refuse_unused(options, SPOTS_ONLY, "with --model")
+    else:
+        refuse_unused(options, MODEL_ONLY, "without --model, since spots are counted")
     if not options.model or of_labels:
         return count_run(options)
     # Imported late: the processes that read import this module too, and need neither JAX nor these.

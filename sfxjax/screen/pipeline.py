@@ -12,6 +12,7 @@ from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
 from sfxjax.data.file_states import State, states_again
 from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.masks import BAD_PIXEL_FRAMES
+from sfxjax.data.stack_masks import check_used
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
@@ -154,6 +155,7 @@ class Screening:
                 found = [unreadable(name)]
             stacks += found
         self.run.stacks = stacks
+        check_used(self.options.read, self.run.readable())
         failed = {} if self.options.read.growing else self.run.failed
         for line in described(self.run, [*self.notes, *notes_of(self.run, failed)]):
             self._say_once(line)
@@ -252,14 +254,8 @@ class Screening:
         """Return what a screener is given of frames that have been read: their crops, and which pixels mean something."""
         stacks = [stack for stack, _ in batch.frames]
         shared = [self._good(stack) for stack in stacks]
-        return crop_batch(
-            batch.crops,
-            stacks,
-            shared,
-            batch.masks,
-            [self._has_mask(stack) for stack in stacks],
-            batch.limits,
-        )
+        masked = [self._has_mask(stack) for stack in stacks]
+        return crop_batch(batch.crops, stacks, shared, batch.masks, masked, batch.limits)
 
     def _score_unreadable(self, done: Callable[[int, np.ndarray], None]) -> None:
         assert self.journal is not None

@@ -15,6 +15,7 @@ from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.data.resolution import resolution
+from sfxjax.data.stack_masks import check_used
 from sfxjax.errors import UserError
 from sfxjax.screen.made_by import mask_digest
 from sfxjax.screen.run import Run, unreadable
@@ -90,6 +91,7 @@ class Sources:
         readable = run.readable()
         if not any(stack.frames for stack in readable):
             raise UserError(next(iter(run.failed.values()), "there are no frames to look at"))
+        check_used(self.reader.options, readable)
         self.notes = [*inputs.notes, *notes_of(run, run.failed)]
         if not run.masks:
             run.masks.append(NO_MASK)

@@ -325,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32, help="frames simulated at once (default: 32)")
     parser.add_argument("--compression", choices=("none", "bitshuffle", "gzip"), default="none")
     chosen = parser.parse_args(arguments)
-    if chosen.clean and (chosen.name is not None or chosen.out is not None):
+    if chosen.clean and chosen.given != {"clean"}:
         parser.error("--clean removes sets of the cache; give it alone")
     if chosen.clean:
         count, size = clean()

@@ -17,7 +17,7 @@ import jax
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.labels import UNLABELLED
-from sfxjax.data.set_description import SetDescription, cxidb76_name, cxidb76_set, sets_of_options
+from sfxjax.data.set_description import SetDescription, cxidb76_set
 from sfxjax.data.sets import FrameSet
 from sfxjax.data.splits import labelled_split
 from sfxjax.devices import device_line
@@ -27,7 +27,7 @@ from sfxjax.models.stem import BaseConfig, plain_base
 from sfxjax.processes import add_join_arguments, join_processes
 from sfxjax.progress import progress
 from sfxjax.reductions.user_code import load_reduction
-from sfxjax.simulate.particles import PARTICLE_SETS, particle_set
+from sfxjax.simulate.particles import PARTICLE_SETS
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
@@ -177,30 +177,6 @@ def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: s
         strength=strength,
         seed=chosen.seed,
     )
-
-
-def read_sets(chosen: argparse.Namespace, *names: str) -> tuple[tuple[str, ...], dict[str, SetDescription]]:
-    """Return the names of sets as the library writes them, and those that the options describe.
-
-    Raises:
-        UserError: there is no such set, or two are the same.
-    """
-    own = sets_of_options(chosen.set, chosen.sets)
-    if chosen.task == "spi":
-        if chosen.data is not None:
-            raise UserError(
-                "--data names CXIDB 76, which has no single particles; name your own frames with --set"
-            )
-        names = tuple(name if name in own else name.upper() for name in names)
-        for name in set(names) - set(own):
-            own[name] = particle_set(name, chosen.frames)
-    known = tuple(name if name in own else cxidb76_name(name, tuple(own)) for name in names)
-    if len(set(known)) < len(known):
-        raise UserError("--source and --target are the same set; name two")
-    for name in known:
-        if name not in own and chosen.data is not None:
-            own[name] = cxidb76_set(chosen.data, name)
-    return known, {name: own[name] for name in known if name in own}
 
 
 def read_reduction(name: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 
 from sfxjax.data.set_description import SetDescription
+from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
@@ -27,7 +28,6 @@ from sfxjax.training.command import (
     print_next_step,
     read_recipe,
     read_reduction,
-    read_sets,
     run,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.models.stem import BaseConfig
+from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
@@ -23,7 +24,6 @@ from sfxjax.training.command import (
     print_next_step,
     read_recipe,
     read_reduction,
-    read_sets,
     run,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name

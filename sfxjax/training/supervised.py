@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
@@ -21,7 +22,6 @@ from sfxjax.training.command import (
     parser_for,
     print_next_step,
     read_recipe,
-    read_sets,
     run,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig

@@ -12,7 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sfxjax.command_line import refuse_unused
 from sfxjax.data.labels import MISS, UNLABELLED
+from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
     check_before_reading,
     data_of,
@@ -22,7 +24,6 @@ from sfxjax.training.command import (
     parser_for,
     print_next_step,
     read_recipe,
-    read_sets,
     run,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--base", metavar="RUN", help="run with the source's network (default: train one)")
     chosen = parse(parser, arguments)
+    if chosen.base:
+        refuse_unused(chosen, ("base_labels",), "with --base, since no network of the source is trained")
     (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     recipe = read_recipe(chosen, RECIPE, None)
     out = chosen.out or Path("runs") / f"transfer-{source}-{target}-{chosen.labels}{network_suffix(recipe)}"

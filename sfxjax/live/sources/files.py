@@ -16,6 +16,7 @@ from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.links import HDF5_SUFFIXES, linked_files
 from sfxjax.data.read import FrameReader
+from sfxjax.data.stack_masks import check_used
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
 from sfxjax.screen.sources import UNREADABLE
 from sfxjax.text import printable
@@ -97,6 +98,8 @@ class FileSource:
             if quiet:
                 self.faults.add(MessageError("a file that cannot be read", str(error)))
             return
+        if any(stack.frames for stack in stacks):
+            check_used(self._options, stacks)
         for stack in stacks:
             self._tell(stack.notes)
             with contextlib.suppress(*UNREADABLE):
