@@ -214,7 +214,11 @@ def check_used(options: ReadOptions, stacks: Iterable[FrameStack]) -> None:
         "--bad-bits": options.bad_bits,
     }
     given = [option for option, value in said.items() if value is not None]
-    if given and options.mask is None and not any(each.mask_dataset or each.frame_masks for each in readable):
+    if (
+        given
+        and options.mask is None
+        and not any(each.mask_datasets or each.frame_masks for each in readable)
+    ):
         raise UserError(
             f"{' and '.join(given)} without a mask: there is none in the files; name one by --mask, or leave the option out"
         )

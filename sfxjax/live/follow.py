@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.command_line import refuse_unused
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.events import dials_experiments
 from sfxjax.data.frames import ReadOptions
@@ -59,6 +60,7 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
         raise UserError(
             "--write-hits does not go with --follow without a model; screen the files once they are written"
         )
+    refuse_unused(options, ("readers",), "with --follow without a model, which reads in this process")
     read = ReadOptions(
         options.dataset,
         options.mask,
@@ -71,6 +73,7 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
         panels_apart=True,
     )
     said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
+    said |= {"good bits": options.good_bits, "bad bits": options.bad_bits}
     settings = {"files": options.files, "data set": options.dataset, **said}
     keeper = Keeper(
         options.out, {**settings, "--min-snr": min_snr, "--min-spots": min_spots}, options.overwrite, say=say
