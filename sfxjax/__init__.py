@@ -5,6 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sfxjax.starting import end_quietly_while_starting
+
+end_quietly_while_starting("sfxjax")
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from sfxjax import __version__
 from sfxjax.errors import UserError, called_as, run_main
+from sfxjax.starting import importing, started
 
 # By the words on the command line: the module whose `main` it is, and what it does.
 COMMANDS = {
@@ -81,7 +82,11 @@ def _main_of(module: str) -> Callable[[Sequence[str]], int | None]:
     """Import a command: an installed package holds `bench` as `sfxjax.bench`, a checkout beside it."""
     if module.startswith("bench.") and find_spec("sfxjax.bench") is not None:
         module = f"sfxjax.{module}"
-    return import_module(module).main
+    importing()
+    try:
+        return import_module(module).main
+    finally:
+        started()
 
 
 def _help(names: list[str]) -> str:

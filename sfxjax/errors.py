@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 
 from sfxjax.interrupts import ends_when_interrupted
+from sfxjax.starting import started
 from sfxjax.text import message_line
 
 EXIT_SOME_FAILED = 1
@@ -20,6 +21,8 @@ EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 NO_MEMORY = "this does not fit into memory; take smaller batches, or fewer frames or readers at once"
+# Seconds until it is known that a key was pressed.
+MOMENT = 0.1
 INTERRUPTED = "interrupted; give the same command to go on"
 
 _installed_name = ""
@@ -100,9 +103,10 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         # Names of files outside the terminal's encoding are shown, not a reason to end.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    started()
     with ends_when_interrupted(lambda: _leave(program)) as pressed:
         status = _status(main, program, pressed)
-        if pressed.is_set():
+        if pressed.wait(MOMENT):
             # Whatever it was taken for on its way. The interpreter's own end crashes where libraries are amid their work.
             _leave(program)
     if status > EXIT_SOME_FAILED:
@@ -134,7 +138,7 @@ def _status(main: Callable[[], int | None], program: str | None, pressed: thread
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        if not pressed.is_set():
+        if not pressed.wait(MOMENT):
             _complain(program, INTERRUPTED)
         return EXIT_INTERRUPTED
     except UserError as error:
@@ -152,6 +156,9 @@ def _status(main: Callable[[], int | None], program: str | None, pressed: thread
     except MemoryError:
         _complain(program, NO_MEMORY)
     except Exception as error:
+        if pressed.wait(MOMENT):
+            # What a library makes of an interrupt amid its work.
+            return EXIT_INTERRUPTED
         if "RESOURCE_EXHAUSTED" in str(error):
             # What JAX says where a device's memory is full.
             _complain(program, NO_MEMORY)

@@ -153,3 +153,54 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2 and ended.stderr.startswith("x: error: JAX_PLATFORMS=nonsense cannot be had")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["-m", "sfxjax.screen", "x.h5", "--out", "o"],
+        ["-m", "train.dann", "--source", "LN83", "--target", "LO19"],
+        ["-Bm", "sfxjax.cli", "screen", "x.h5", "--out", "o"],
+    ],
+)
+def test_an_interrupt_while_modules_are_imported_ends_with_130_and_a_line(
+    tmp_path: Path, call: list[str]
+) -> None:
+    # A library whose import takes long and hides an interrupt, as NumPy's does.
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(
+        "import time\nprint('started', flush=True)\ntry:\n    time.sleep(60)\n"
+        "except BaseException as error:\n    raise ImportError('numpy is broken') from error\n"
+    )
+    # A shell's background jobs start with Ctrl-C ignored, and what the tests start would with them.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, *call],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_program_that_uses_the_package_keeps_its_own_ctrl_c(tmp_path: Path) -> None:
+    code = "import signal, sfxjax; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    start = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (tmp_path / "mine.py").write_text(f"{start}{code.replace('; ', chr(10))}\n")
+    for call in (["-c", start + code], [str(tmp_path / "mine.py")], ["-m", "mine"]):
+        done = subprocess.run(
+            [sys.executable, *call],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
