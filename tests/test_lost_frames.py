@@ -185,3 +185,135 @@ def test_frames_that_do_not_differ_are_warned_of(tmp_path: Path, capsys: pytest.
     run = cases.write_cxi(tmp_path / "differ.cxi", cases.frames(5, 96))
     screened(run)
     assert "the same" not in capsys.readouterr().out
+
+
+NEVER = "the frame was never written: the file only has room for it"
+SHAPE = FRAMES.shape[1:]
+
+
+def sparse(path: Path, written: list[int], name: str = "/entry/data/data", **options: Any) -> Path:
+    """Write some of nine frames."""
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset(name, (9, *SHAPE), FRAMES.dtype, chunks=(1, *SHAPE), **options)
+        for number in written:
+            data[number] = FRAMES[number % 4]
+    return path
+
+
+def never_written(rows: list[tuple[str, str, str]]) -> list[int]:
+    """Return the places of the rows that are errors, whose reason is that they were never written."""
+    lost = [place for place, (_, label, _) in enumerate(rows) if label == "ERROR"]
+    assert all(rows[place][2] == NEVER for place in lost)
+    return lost
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "fillvalue": 7}])
+def test_frames_that_were_never_written_are_errors(options: Any, tmp_path: Path) -> None:
+    status, rows = screened(sparse(tmp_path / "run.h5", [1, 2, 5, 6], **options))
+    # What is missing at the end is left out, which a note says.
+    assert status == 1 and len(rows) == 7 and never_written(rows) == [0, 3, 4]
+
+
+def test_frames_that_were_never_written_are_errors_with_a_model(tmp_path: Path) -> None:
+    from sfxjax.models.checkpoint import save_model
+
+    model = save_model(tmp_path / "runs" / "model", cases.tiny_model())
+    run = sparse(tmp_path / "run.h5", [1, 2, 5, 6])
+    out = tmp_path / "scored"
+    assert cases.screen(run, "--model", model, "--out", out, "--no-report") == 1
+    assert never_written([(r["event"], r["label"], r["reason"]) for r in cases.rows(out)]) == [0, 3, 4]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_frames_of_virtual_data_sets_that_were_never_written_are_errors(nested: bool, tmp_path: Path) -> None:
+    for part in (0, 1):
+        sparse(tmp_path / f"part{part}.h5", [0, 1, 3, 4, 5, 6, 7, 8][part:], "/data")
+    layout = h5py.VirtualLayout((20, *SHAPE), FRAMES.dtype)
+    whole = h5py.VirtualSource("part0.h5", "/data", (9, *SHAPE))
+    # Every second frame is of one source; of frames 18 and 19 there is none.
+    layout[:18:2], layout[1:12:2] = whole, h5py.VirtualSource("part1.h5", "/data", (9, *SHAPE))[:6]
+    layout[13:18:2] = h5py.VirtualSource("part1.h5", "/data", (9, *SHAPE))[6:]
+    run = tmp_path / "run.nxs"
+    with h5py.File(run, "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+    if nested:
+        run = tmp_path / "outer.nxs"
+        with h5py.File(run, "w") as file:
+            outer = h5py.VirtualLayout((20, *SHAPE), FRAMES.dtype)
+            outer[:] = h5py.VirtualSource("run.nxs", "/entry/data/data", (20, *SHAPE))
+            file.create_virtual_dataset("/entry/data/data", outer)
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(run))
+        reasons = [read.reason for read in reader.read(stack, range(20), FRAMES.dtype)]
+    # Of the sources' frames 2 (both) and 0 (the second).
+    assert [place for place, reason in enumerate(reasons) if reason] == [1, 4, 5, 18, 19]
+    assert set(reasons) == {"", NEVER}
+
+
+def test_a_virtual_data_set_of_panels_has_its_frames(tmp_path: Path) -> None:
+    """Each source fills a part of every frame."""
+    layout = h5py.VirtualLayout((9, 2, *SHAPE), FRAMES.dtype)
+    for panel in (0, 1):
+        sparse(tmp_path / f"panel{panel}.h5", [0, 1, 2, 4, 5, 6, 7, 8 - panel], "/data")
+        layout[:, panel] = h5py.VirtualSource(f"panel{panel}.h5", "/data", (9, *SHAPE))
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+    _, rows = screened(tmp_path / "run.h5")
+    assert never_written(rows) == [3]
+
+
+@pytest.mark.parametrize("chunks", [None, True, (96, 96)])
+def test_a_single_frame_that_was_never_written_is_an_error(chunks: Any, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_dataset("/entry/data/data", SHAPE, FRAMES.dtype, chunks=chunks)
+    status, rows = screened(tmp_path / "run.h5")
+    assert status == 1 and never_written(rows) == [0] and len(rows) == 1
+
+
+def test_parts_of_a_master_that_were_never_written_have_rows_but_at_the_end(tmp_path: Path) -> None:
+    run = master(tmp_path, 4)
+    for part, written in (("2", 0), ("3", 1), ("4", 2)):
+        with h5py.File(tmp_path / f"x_data_00000{part}.h5", "w") as file:
+            chunks = None if part == "2" else (1, *SHAPE)
+            data = file.create_dataset("/entry/data/data", FRAMES.shape, FRAMES.dtype, chunks=chunks)
+            data[:written] = FRAMES[:written]
+    status, rows = screened(run)
+    assert status == 1 and len(rows) == 14 and never_written(rows) == [4, 5, 6, 7, 9, 10, 11]
+
+
+def test_frames_of_which_a_part_was_never_written_are_noted(tmp_path: Path) -> None:
+    run = tmp_path / "run.h5"
+    with h5py.File(run, "w") as file:
+        data = file.create_dataset("/entry/data/data", FRAMES.shape, FRAMES.dtype, chunks=(1, 48, 96))
+        data[:3], data[3, :48] = FRAMES[:3], FRAMES[3, :48]
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(run))
+    assert "parts of 1 frames were never written, where all pixels read 0" in stack.notes[0]
+
+
+def test_chunks_of_several_frames_count_as_written(tmp_path: Path) -> None:
+    run = tmp_path / "run.h5"
+    with h5py.File(run, "w") as file:
+        data = file.create_dataset("/entry/data/data", (12, *SHAPE), FRAMES.dtype, chunks=(3, *SHAPE))
+        data[0], data[10:12] = FRAMES[0], FRAMES[:2]
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(run))
+        reasons = [read.reason for read in reader.read(stack, range(12), FRAMES.dtype)]
+    assert [place for place, reason in enumerate(reasons) if reason] == [3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("chunks", [None, (1, *SHAPE)])
+def test_frames_none_of_which_was_written_are_refused_with_the_reason(chunks: Any, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_dataset("/entry/data/data", FRAMES.shape, FRAMES.dtype, chunks=chunks)
+    with pytest.raises(UserError, match="4 of 4 frames at the end were never written"):
+        screened(tmp_path / "run.h5")
+
+
+def test_a_mask_that_was_never_written_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["/entry/data/data"] = FRAMES
+        file.create_dataset("/entry/instrument/detector/pixel_mask", SHAPE, "u4")
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(tmp_path / "run.h5"))
+    assert not stack.mask_datasets and "pixel_mask is not used: it was never written" in stack.notes[0]

@@ -14,12 +14,13 @@ import numpy as np
 from sfxjax.crop import CROP, crop_window
 from sfxjax.data.centre import centred
 from sfxjax.data.formats import format_name, known_formats
-from sfxjax.data.formats.hdf5 import hdf5_stacks
+from sfxjax.data.formats.hdf5 import hdf5_stacks, says_simulated
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located, refuse_cut, sizes_of
 from sfxjax.data.stack_masks import SharedMask, StackMasks
+from sfxjax.data.unwritten import UnwrittenFrames
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.pixel_values import value_limit
 
@@ -74,6 +75,7 @@ class FrameReader:
         self._files: dict[Path, Files] = {}
         self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
         self._sizes: dict[tuple[str, str], dict[Path, int]] = {}
+        self._unwritten = UnwrittenFrames()
         self.geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
@@ -88,6 +90,7 @@ class FrameReader:
     def close(self) -> None:
         """Close every file."""
         self._datasets.clear()
+        self._unwritten.clear()
         for files in self._files.values():
             files.close()
         self._files.clear()
@@ -152,17 +155,7 @@ class FrameReader:
     def is_simulated(self, name: str) -> bool:
         """Tell whether a file says that its frames were not measured."""
         path = Path(name)
-        if format_name(path):
-            return False
-        files = self._opened(path)
-        with damage_named(f"{name}: what it says of its frames"):
-            stored = files.get(path, "/metadata/simulated")
-            if isinstance(stored, h5py.Dataset):
-                value = stored[()] if stored.size == 1 else True
-            else:
-                value = files.open(path).attrs.get("simulated", False)
-            # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
-            return np.asarray(value).dtype.kind not in "biuf" or bool(np.all(value))
+        return not format_name(path) and says_simulated(self._opened(path), path)
 
     def covered(self, stack: FrameStack) -> np.ndarray | None:
         """Return where the crop holds pixels of the detector, bool (724, 724); None: everywhere."""
@@ -215,7 +208,7 @@ class FrameReader:
         Raises:
             UserError, OSError, RuntimeError, ValueError: it cannot be read.
         """
-        stack.refuse_lost(frame)
+        self._refuse_lost(stack, frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
         pixels = np.asarray(self.dataset(stack)[_index_of(stack, frame)])
@@ -223,7 +216,7 @@ class FrameReader:
         return pixels
 
     def _read(self, stack: FrameStack, frame: int, dtype: np.dtype) -> ReadCrop:
-        stack.refuse_lost(frame)
+        self._refuse_lost(stack, frame)
         if stack.format:
             image = known_formats()[stack.format].read(stack, frame)
             if image.shape != stack.raw_shape:
@@ -242,6 +235,11 @@ class FrameReader:
             unflagged = self.geometry.unflagged(crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1))
             good = unflagged if good is None else good & unflagged
         return ReadCrop(_cast(crop, dtype), good, "", self._limit(stack, crop))
+
+    def _refuse_lost(self, stack: FrameStack, frame: int) -> None:
+        stack.refuse_lost(frame)
+        if not stack.format:
+            self._unwritten.refuse(self._opened(Path(stack.file)), stack, self.dataset(stack), frame)
 
     def _limit(self, stack: FrameStack, pixels: np.ndarray) -> float:
         return value_limit(pixels, math.inf if stack.limit is None else stack.limit, stack.depths)

@@ -77,7 +77,7 @@ class Screening:
         """
         self.find_frames()
         if not any(stack.frames for stack in self.run.readable()):
-            raise UserError(next(iter(self.run.failed.values()), "there are no frames to screen"))
+            raise UserError(self.run.why_empty())
         if not self.run.masks:
             self.run.masks.append(NO_MASK)
             self._say_once(NO_MASK)

@@ -57,6 +57,11 @@ class Run:
         """Return what the files' readers say of them, each line once."""
         return list(dict.fromkeys(note for stack in self.stacks for note in stack.notes))
 
+    def why_empty(self) -> str:
+        """Say why there are no frames that can be read."""
+        reasons = [*self.failed.values(), *self.notes()]
+        return reasons[0] if reasons else "there are no frames to look at"
+
     def value_lines(self) -> list[str]:
         """Say from which values on pixels were left out, besides the largest that their type has."""
         limits = Counter(

@@ -90,7 +90,7 @@ class Sources:
             run.masks += [line for line in dict.fromkeys(lines) if line not in run.masks]
         readable = run.readable()
         if not any(stack.frames for stack in readable):
-            raise UserError(next(iter(run.failed.values()), "there are no frames to look at"))
+            raise UserError(run.why_empty())
         check_used(self.reader.options, readable)
         self.notes = [*inputs.notes, *notes_of(run, run.failed)]
         if not run.masks:

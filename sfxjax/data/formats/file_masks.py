@@ -17,6 +17,7 @@ import h5py
 
 from sfxjax.data.hdf5 import DAMAGE, Files, located
 from sfxjax.data.masks import ZERO_IS_GOOD, without_ones
+from sfxjax.data.unwritten import is_unwritten
 from sfxjax.errors import UserError
 
 # Names that only masks have; and those that look like one's.
@@ -151,7 +152,7 @@ def _kind(mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | N
     frame = raw_shape
     if frame is None:
         frame = data.shape[1:] if data.ndim >= 3 else data.shape
-    if mask.shape is None or mask.dtype.kind not in "biuf":
+    if mask.shape is None or mask.dtype.kind not in "biuf" or is_unwritten(mask):
         return ""
     if without_ones(mask.shape) == without_ones(frame):
         return "shared"
@@ -251,6 +252,8 @@ def numbers_at(
         return None, "it is empty"
     if item.dtype.kind not in "biuf":
         return None, f"its values are of type {item.dtype}, no real numbers"
+    if is_unwritten(item):
+        return None, "it was never written"
     return item, ""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from sfxjax.data.formats import cxi, cxidb76, nexus
 from sfxjax.data.formats.detector import complete
@@ -15,7 +16,7 @@ from sfxjax.data.formats.generic import image_sets, only_frames
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import Files, damage_named
 from sfxjax.data.masks import split_mask_name, without_ones
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
@@ -191,6 +192,18 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
         )
 
     return describe_parts(parts, describe)
+
+
+def says_simulated(files: Files, path: Path) -> bool:
+    """Tell whether an HDF5 file says that its frames were not measured."""
+    with damage_named(f"{path}: what it says of its frames"):
+        stored = files.get(path, "/metadata/simulated")
+        if isinstance(stored, h5py.Dataset):
+            value = stored[()] if stored.size == 1 else True
+        else:
+            value = files.open(path).attrs.get("simulated", False)
+        # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.
+        return np.asarray(value).dtype.kind not in "biuf" or bool(np.all(value))
 
 
 def _likely_data_sets(file: h5py.File, limit: int = 6) -> list[str]:

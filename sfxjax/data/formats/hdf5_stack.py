@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,14 @@ import numpy as np
 from sfxjax.data.formats.file_masks import Masks
 from sfxjax.data.frames import FrameStack, ReadOptions, check_size, unreadable_part
 from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
+from sfxjax.data.unwritten import MOST_LISTED_CHUNKS, stored_chunks, whole_grid
 from sfxjax.errors import UserError
 
 # Strips of so few rows or columns are no frames.
 MOST_NARROW = 64
-# More chunks take longer than some seconds to list.
-MOST_LISTED_CHUNKS = 500_000
 # Writers leave out some frames; where so many more than are written are empty, or so few all in all, nobody wrote them.
 MOST_EMPTY, FEW_FRAMES = 64, 10_000
+_LEFT_OUT = "frames at the end were never written; left out"
 
 
 def describe_stack(
@@ -69,9 +70,11 @@ def describe_stack(
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
     masks = Masks() if masks is None else masks
     notes: tuple[str, ...] = ()
-    written = written_frames(data) if stacked and frame_axis == 0 else frames
+    written = written_frames(data, frame_axis) if stacked else frames
+    if stacked:
+        notes += _chunk_notes(data, where, frame_axis)
     if written < frames:
-        notes += (f"{where}: {frames - written} of {frames} frames at the end were never written; left out",)
+        notes += (f"{where}: {frames - written} of {frames} {_LEFT_OUT}",)
     return FrameStack(
         file=str(path),
         layout=layout,
@@ -141,12 +144,24 @@ def describe_parts(
     readable = [stack for stack in found if isinstance(stack, FrameStack)]
     if not readable:
         raise UserError(next((why for why in found if isinstance(why, str)), "there are no frames"))
+    last = max((place for place, one in enumerate(found) if isinstance(one, str) or one.frames), default=0)
     return [
         unreadable_part(readable[0], part.dataset, part.event_path, stack, part.frames)
         if isinstance(stack, str)
+        else _with_all_frames(stack, part)
+        if place < last
         else stack
-        for part, stack in zip(parts, found, strict=True)
+        for place, (part, stack) in enumerate(zip(parts, found, strict=True))
     ]
+
+
+def _with_all_frames(stack: FrameStack, part: StackPart) -> FrameStack:
+    """Return a part with the frames that were left out since they were never written: others follow, so that they are lost."""
+    assert isinstance(part.data, h5py.Dataset)
+    frames = int(part.data.shape[stack.frame_axis]) if stack.stacked else 1
+    if frames == stack.frames:
+        return stack
+    return replace(stack, frames=frames, notes=tuple(note for note in stack.notes if _LEFT_OUT not in note))
 
 
 def _check_order(shape: tuple[int, ...], where: str) -> None:
@@ -171,25 +186,41 @@ def first_data_set(files: Files, path: Path, names: tuple[str, ...]) -> tuple[st
     return "", None
 
 
-def written_frames(data: h5py.Dataset) -> int:
+def written_frames(data: h5py.Dataset, axis: int = 0) -> int:
     """Count the frames up to the last one of which something is on disk: stacks can be over-allocated."""
-    frames = int(data.shape[0])
+    frames = int(data.shape[axis])
     if data.chunks is None or data.is_virtual:
         early = data.external or data.is_virtual or data.id.get_storage_size() > 0
         return frames if early else 0
-    stored, length = data.id.get_num_chunks(), int(data.chunks[0])
-    grid = [-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True)]
-    if stored == int(np.prod([float(count) for count in grid])):
+    chunks, length = stored_chunks(data, axis), int(data.chunks[axis])
+    if chunks is None:
         return frames
-    if stored > MOST_LISTED_CHUNKS:
-        return frames
-    first_frames: set[int] = set()
-    # HDF5 lists chunks in no promised order, so each is looked at, all in one go.
-    data.id.chunk_iter(lambda chunk: first_frames.add(int(chunk.chunk_offset[0])))
-    written = min(frames, max(first_frames, default=-length) + length)
-    if written > MOST_EMPTY * len(first_frames) * length + FEW_FRAMES:
+    written = min(frames, (max(chunks, default=-1) + 1) * length)
+    if written > MOST_EMPTY * len(chunks) * length + FEW_FRAMES:
         raise UserError(
-            f"{data.file.filename}: {data.name} claims {written} frames, of which at most {len(first_frames) * length} "
+            f"{data.file.filename}: {data.name} claims {written} frames, of which at most {len(chunks) * length} "
             "were written; is the file damaged?"
         )
     return written
+
+
+def _chunk_notes(data: h5py.Dataset, where: str, axis: int) -> tuple[str, ...]:
+    """Say what of a stack's frames may hold values that nobody wrote, without being wholly empty."""
+    if data.chunks is None or data.is_virtual:
+        return ()
+    grid = whole_grid(data)
+    room = int(np.prod([float(count) for count in grid]))
+    stored = data.id.get_num_chunks()
+    if MOST_LISTED_CHUNKS < stored < room:
+        return (
+            f"{where}: {room - stored} of {room} chunks were never written; they are too many to tell in which frames",
+        )
+    each = room // max(grid[axis], 1)
+    chunks = stored_chunks(data, axis) if each > 1 else None
+    parts = sum(count < each for count in chunks.values()) if chunks else 0
+    if not parts:
+        return ()
+    frames = min(parts * int(data.chunks[axis]), int(data.shape[axis]))
+    return (
+        f"{where}: parts of {frames} frames were never written, where all pixels read {data.fillvalue}; check its writer",
+    )
