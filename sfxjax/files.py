@@ -99,6 +99,30 @@ def refuse_pipe(path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path}: a pipe or a device where a file was expected")
 
 
+def read_bounded(path: str | os.PathLike[str], most: int, what: str) -> bytes:
+    """Read a whole file that somebody wrote by hand or by a program, such as a geometry.
+
+    Args:
+        path: of the file.
+        most: bytes it may hold.
+        what: it should be, for the message.
+
+    Raises:
+        UserError: it cannot be read, is a pipe or a device, or holds more.
+    """
+    refuse_pipe(path)
+    try:
+        with Path(path).open("rb") as stream:
+            content = stream.read(most + 1)
+    except OSError as error:
+        raise UserError(
+            explain_os_error(error, path) or f"{path}: cannot be read ({error.strerror})"
+        ) from error
+    if len(content) > most:
+        raise UserError(f"{path}: more than {most / 2**20:.0f} MiB; this is no {what}")
+    return content
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a new empty folder to fill, which replaces `path` once the body has ended well.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sfxjax.data.geometry import COMPARISONS, BadRegion, Flags, Geometry, GeometryMask, Panel
 from sfxjax.data.geometry_keys import MASK_KEY, REGION_KEYS, WHOLE_KEYS, meant, split_lines, without_effect
-from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import refuse_pipe
+from sfxjax.errors import UserError
+from sfxjax.files import read_bounded
 
 _VECTOR_TERM = re.compile(r"([+-]?)\s*(\d*\.?\d*(?:[eE][+-]?\d+)?)\s*([xyz])")
 _MOST_MASKS = 8
@@ -36,14 +36,7 @@ def read_geometry(path: str | Path) -> Geometry:
     Raises:
         UserError: it is missing, or holds no panels that make sense.
     """
-    refuse_pipe(path)
-    try:
-        with Path(path).open("rb") as stream:
-            content = stream.read(_LONGEST + 1)
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    if len(content) > _LONGEST:
-        raise UserError(f"{path}: more than {_LONGEST // 2**20} MiB, which is no geometry file")
+    content = read_bounded(path, _LONGEST, "geometry file")
     return parse_geometry(content.decode("utf-8-sig", errors="replace"), path)
 
 

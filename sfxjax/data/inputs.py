@@ -8,14 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfxjax.data.events import parse_crystfel_line
+from sfxjax.data.file_lists import is_list, names_in_list
 from sfxjax.data.formats import known_formats
 from sfxjax.data.links import HDF5_SUFFIXES
 from sfxjax.data.repeats import repeated
-from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import is_file, not_a_file, refuse_pipe
+from sfxjax.errors import UserError
+from sfxjax.files import is_file, not_a_file
 
-LIST_SUFFIXES = (".lst",)
 # What lies beside frames and holds none: other files in a folder that are not read are named.
 NO_FRAMES = (
     *(
@@ -133,7 +132,7 @@ def _meant(name: str, notes: list[str]) -> tuple[list[str], bool]:
             )
         return inside, False
     if path.exists():
-        return (_names_in_list(path), True) if path.suffix in LIST_SUFFIXES else ([name], True)
+        return (names_in_list(path), True) if is_list(path) else ([name], True)
     if glob.has_magic(name):
         entries = glob.glob(name, recursive=True)  # noqa: PTH207
         fitting = [entry for entry in entries if is_file(entry)]
@@ -189,30 +188,3 @@ def _note_no_files(entries: list[Path], where: str, notes: list[str]) -> None:
     what = {name: kind for name, kind in sorted(what.items()) if kind}
     if what:
         notes.append(f"{where}: left out what is no file: {_listed(what, list(what))}")
-
-
-def _names_in_list(path: Path) -> list[str]:
-    """List the files that a list names, a line each; relative ones lie in the working folder or beside the list.
-
-    Raises:
-        UserError: the list cannot be read, or names single frames or nothing.
-    """
-    refuse_pipe(path)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UserError(
-            explain_os_error(error, path) or f"{path}: cannot be read ({error.strerror})"
-        ) from error
-    files = []
-    for line in filter(str.strip, lines):
-        name, event = parse_crystfel_line(line.strip())
-        if event and event != "//":
-            raise UserError(
-                f"{path}: names single frames ({line.strip()}); whole files are screened: leave out what follows their names"
-            )
-        places = [Path(name), path.parent / name]
-        files.append(str(next((place for place in places if is_file(place)), places[0])))
-    if not files:
-        raise UserError(f"{path}: names no file")
-    return files
