@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import hashlib
+import json
 import os
 import signal
 import socket
@@ -26,6 +28,9 @@ JOIN_SECONDS = 120.0
 BEAT_SECONDS = 1.0
 LOST_SECONDS = 30.0
 _PREFIX = "sfxjax/alive/"
+_OPTIONS = "sfxjax/options"
+# What may differ between the processes of a job.
+_OWN_OPTIONS = {"process", "coordinator", "readers", "compilation_cache", "given"}
 _DONE, _FAILED = "done", "failed"
 _GREETING, _ALL_HERE = b"sfxjax %d\n", b"go\n"
 _LONGEST = 4096
@@ -102,7 +107,36 @@ def join_processes(options: argparse.Namespace) -> tuple[int, int]:
     _this_process["number"] = number
     if count > 1:
         _Watch(number, count).start()
+        _compare_options(options, number)
     return number, count
+
+
+def _compare_options(options: argparse.Namespace, number: int) -> None:
+    """Refuse other options than those of process 0: two works would end in one folder.
+
+    Raises:
+        UserError: they differ.
+    """
+    from jax._src import distributed
+
+    client: Any = distributed.global_state.client
+    mine = {name: str(value) for name, value in vars(options).items() if name not in _OWN_OPTIONS}
+    mine = {name: text if len(text) < 60 else _digest(text) for name, text in mine.items()}
+    if number == 0:
+        client.key_value_set(_OPTIONS, json.dumps(mine))
+        return
+    first = json.loads(client.blocking_key_value_get(_OPTIONS, int(1000 * JOIN_SECONDS)))
+    for name in sorted(mine.keys() | first.keys()):
+        here, there = (each.get(name, "not known") for each in (mine, first))
+        if here != there:
+            raise UserError(
+                f"{name.replace('_', '-')} is {here} in process {number} and {there} in process 0; "
+                "give all processes the same options"
+            )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _give_up(joined: threading.Event, deadline: float, text: str) -> None:

@@ -22,6 +22,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def per_cent(share: float) -> str:
+    """Return a share as per cent in two digits or as many as tell it from all, such as "6.1 %"."""
+    value = 100 * share
+    if 0 < value < 1e-4:
+        return "less than 0.0001 %"
+    return f"{value:.4g} %" if value >= 99 else f"{value:.2g} %"
+
+
+def counted(number: int, things: str) -> str:
+    """Return a number with what is counted, such as "1 file" of 1 and "files"."""
+    return f"{number} {things.removesuffix('s') if number == 1 else things}"
+
+
 def say(line: str) -> None:
     """Print a line that may hold names from elsewhere, at once."""
     print(printable(line), flush=True)

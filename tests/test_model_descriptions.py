@@ -52,6 +52,13 @@ def test_bases_of_no_sense_are_refused_before_room_is_made_for_them(key: str, sa
             load_model(saved)
 
 
+@pytest.mark.parametrize("version", [[[]], None, 3, {}])
+def test_a_version_that_is_none_is_refused(version: object, saved: Path) -> None:
+    rewrite(saved, sfxjax=version)
+    with pytest.raises(UserError, match=r"model\.json is damaged .the version of sfxjax is"):
+        load_model(saved)
+
+
 def test_descriptions_that_are_deep_long_or_of_other_data_are_refused(saved: Path, monkeypatch) -> None:
     path = saved / "model.json"
     whole = path.read_text()

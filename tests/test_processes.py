@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WORKER = "processes-worker"
 
 
-def work(port: int, number: int, count: int, join_seconds: float, fails: bool) -> None:
+def work(port: int, number: int, count: int, join_seconds: float, fails: bool, threshold: float) -> None:
     """Run one of the processes: it joins, and then does nothing for a minute."""
     from sfxjax.errors import run_main
 
@@ -31,7 +31,9 @@ def work(port: int, number: int, count: int, join_seconds: float, fails: bool) -
     processes.JOIN_SECONDS, processes.LOST_SECONDS = join_seconds, 4.0
 
     def main() -> None:
-        join_processes(_options(port, count, number))
+        options = _options(port, count, number)
+        options.threshold = threshold
+        join_processes(options)
         print("joined", flush=True)
         if fails:
             time.sleep(2)
@@ -62,8 +64,14 @@ def start(port: int) -> Iterator:
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
     started: list[subprocess.Popen] = []
 
-    def start(number: int, count: int = 2, join_seconds: float = 60, fails: bool = False) -> subprocess.Popen:
-        words = [WORKER, str(port), str(number), str(count), str(join_seconds), str(int(fails))]
+    def start(
+        number: int,
+        count: int = 2,
+        join_seconds: float = 60,
+        fails: bool = False,
+        threshold: float = 0.5,
+    ) -> subprocess.Popen:
+        words = [WORKER, *map(str, (port, number, count, join_seconds, int(fails), threshold))]
         process = subprocess.Popen(
             [sys.executable, __file__, *words],
             env=environment,
@@ -96,6 +104,12 @@ def test_one_that_is_killed_ends_the_other_with_a_line(start, killed: int) -> No
     both[killed].send_signal(signal.SIGKILL)
     line = _ended(both[1 - killed])
     assert f"process {killed}" in line and "give the same command to all processes" in line
+
+
+def test_other_options_than_process_0_has_are_refused(start) -> None:
+    both = [start(0), start(1, threshold=0.75)]
+    assert "threshold is 0.75 in process 1 and 0.5 in process 0" in _ended(both[1])
+    assert "process 1" in _ended(both[0])
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -163,4 +177,4 @@ def test_one_process_of_one_needs_no_other(port) -> None:
 
 
 if __name__ == "__main__" and sys.argv[1] == WORKER:
-    work(*map(int, sys.argv[2:5]), float(sys.argv[5]), sys.argv[6] == "1")
+    work(*map(int, sys.argv[2:5]), float(sys.argv[5]), sys.argv[6] == "1", float(sys.argv[7]))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import run_main
@@ -312,6 +313,30 @@ def test_replaced_pixels_are_screened_again_and_the_rest_is_not(
     assert untouched is None or run.stat() == untouched
     if layout != "linked":
         assert outputs(out)["frames.csv"] == outputs(listed)["frames.csv"]
+
+
+@BOTH
+def test_a_rewrite_in_place_with_the_old_time_is_seen(
+    tmp_path: Path, way: Ways, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = cases.write_cxi(tmp_path / "run.cxi", spotted(3, 1))
+    arguments = [run, *way.options, "--out", tmp_path / "o"]
+    assert cases.screen(*arguments) == 0
+    before = run.stat()
+    content = cases.write_cxi(tmp_path / "new.cxi", spotted(3, 2)).read_bytes()
+    with run.open("r+b") as stream:
+        stream.write(content)
+    os.utime(run, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = run.stat()
+    same = ("st_size", "st_mtime_ns", "st_ino")
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+    assert "has changed since it was screened: 3 known frames" in said(0, capsys, *arguments)
+    # A folder that is moved keeps what tells its files.
+    (tmp_path / "folder").mkdir()
+    moved = run.rename(tmp_path / "folder" / "run.cxi")
+    state = file_states(str(moved))[0][1:]
+    (tmp_path / "folder").rename(tmp_path / "elsewhere")
+    assert file_states(str(tmp_path / "elsewhere" / "run.cxi"))[0][1:] == state
 
 
 @BOTH

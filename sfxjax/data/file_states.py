@@ -1,14 +1,33 @@
-"""What tells whether a file was replaced: size, time and inode of it and of every file that its frames and masks lie in."""
+"""What tells whether a file was replaced: size, times and inode of it and of every file that its frames and masks lie in.
+
+Of its times the last change of the content can be set by whoever rewrites a file in place; that of the file's entry cannot. The
+latter also changes where a file gets other permissions or another link, not where a folder that holds it is moved; copies have
+inodes of their own. So files whose permissions were changed are screened again, which costs time; old scores would be wrong.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sfxjax.data.links import HDF5_SUFFIXES, files_meant, linked_files
 
-# Name, bytes, time of the last change in nanoseconds, inode; -1, 0, 0 where there is no such file.
-State = tuple[str, int, int, int]
+# Name, bytes, time of the last change of the content in nanoseconds, inode, time of the last change of the entry; -1, 0, 0, 0
+# where there is no such file.
+State = tuple[str, int, int, int, int]
 MOST_FILES = 100_000
+
+
+def states_from_json(values: Iterable[Sequence[Any]]) -> list[State]:
+    """Return states of what `json` made of them.
+
+    Raises:
+        ValueError, TypeError: they are none.
+    """
+    return [
+        (str(name), int(size), int(time), int(inode), int(entry)) for name, size, time, inode, entry in values
+    ]
 
 
 def file_states(name: str) -> list[State]:
@@ -58,5 +77,5 @@ def _state(path: Path) -> State:
     try:
         status = path.stat()
     except OSError:
-        return str(path), -1, 0, 0
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ino
+        return str(path), -1, 0, 0, 0
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns

@@ -14,6 +14,7 @@ from sfxjax.data.links import HDF5_SUFFIXES
 from sfxjax.data.repeats import repeated
 from sfxjax.errors import UserError
 from sfxjax.files import is_file, not_a_file
+from sfxjax.text import counted
 
 # What lies beside frames and holds none: other files in a folder that are not read are named.
 NO_FRAMES = (
@@ -113,7 +114,7 @@ def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
     # In their order: a line that is said once must not come again with its names turned round.
     reasons = {name: reasons[name] for name in every if name in reasons}
     if reasons:
-        notes.append(f"left out {len(reasons)} files: {_listed(reasons, every)}")
+        notes.append(f"left out {counted(len(reasons), 'files')}: {_listed(reasons, every)}")
     files = [name for name in every if reasons.get(name, "named again") == "named again"]
     if not (files or waiting):
         raise UserError(f"{', '.join(names)}: no file may hold frames; {'; '.join(notes)}")

@@ -21,6 +21,7 @@ from scipy import ndimage
 from sfxjax.data.hdf5 import Files, damage_named, first_line
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import is_file, refuse_pipe
+from sfxjax.text import per_cent
 
 # Frames looked at for pixels that never change or always saturate, and how few tell nothing.
 BAD_PIXEL_FRAMES = 32
@@ -177,7 +178,9 @@ def load_mask(
     words = meaning(mask_good, good_bits, bad_bits)
     if np.mean(good) < FEWEST_GOOD:
         share = (
-            f"only {100 * np.mean(good):.2g} % of the pixels are good" if good.any() else "no pixel is good"
+            f"only {per_cent(float(np.mean(good)))} of the pixels are good"
+            if good.any()
+            else "no pixel is good"
         )
         raise UserError(f"{where}: {share} if {words}; give --mask-good {1 - mask_good}?")
     return LoadedMask(good, where, words)

@@ -80,7 +80,8 @@ class SetDescription:
             named.append(str(split_mask_name(self.read.mask)[0]))
         if self.read.geometry is not None:
             named.append(self.read.geometry)
-        files = [list(state) for name in named for state in file_states(name)]
+        # Without the time of the entry: a training goes on where permissions were changed meanwhile.
+        files = [list(state[:4]) for name in named for state in file_states(name)]
         digest = None
         if self.labels is not None and Path(self.labels).is_file():
             with Path(self.labels).open("rb") as stream:

@@ -27,6 +27,7 @@ from sfxjax.data.masks import (
 )
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
+from sfxjax.text import per_cent
 
 MOST_KEPT = 4
 
@@ -151,7 +152,7 @@ class StackMasks:
             where = f"{name}, of a file that goes with the frames"
         if np.mean(good) < FEWEST_GOOD:
             raise UserError(
-                f"{stack.file}: its mask {name} leaves {100 * np.mean(good):.2g} % of the pixels if {words}; "
+                f"{stack.file}: its mask {name} leaves {per_cent(float(np.mean(good)))} of the pixels if {words}; "
                 f"{_way_out(convention, self._options.mask_good)}"
             )
         if not single:
@@ -229,7 +230,7 @@ def check_used(options: ReadOptions, stacks: Iterable[FrameStack]) -> None:
 def left_out(good: np.ndarray) -> str:
     """Say how many pixels a mask leaves out."""
     count = int(good.size - np.count_nonzero(good))
-    return f"{count:,} of {good.size:,} pixels ({100 * count / max(good.size, 1):.2g} %) left out"
+    return f"{count:,} of {good.size:,} pixels ({per_cent(count / max(good.size, 1))}) left out"
 
 
 def _fitted(values: np.ndarray, stack: FrameStack, what: str) -> np.ndarray:

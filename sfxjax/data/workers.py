@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.crop import CROP
-from sfxjax.data.file_states import State
+from sfxjax.data.file_states import State, states_from_json
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.reader_process import TIMEOUT, ReaderGone, ReaderProcess
 from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, served_crops, slot_arrays
@@ -86,7 +86,7 @@ class Readers:
             UserError: the file ends or stops the reader.
         """
         found, _ = self._readers[0].call({"do": "states", "file": name}, name)
-        return [(str(path), int(size), int(time), int(inode)) for path, size, time, inode in found]
+        return states_from_json(found)
 
     def static_mask(self, stack: FrameStack) -> tuple[np.ndarray | None, list[str]]:
         """Return the good pixels that all frames of a stack share, see `FrameReader.static_mask`, and lines about them.

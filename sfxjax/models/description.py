@@ -114,6 +114,9 @@ def _check_version(content: Any, folder: Path) -> None:
     """Refuse a description of another format, naming the version that wrote it."""
     written = content.get("format") if isinstance(content, dict) else None
     if written == MODEL_FORMAT and not isinstance(written, bool | float):
+        if not isinstance(content.get("sfxjax", ""), str):
+            wrong = f"the version of sfxjax is {shown_value(content['sfxjax'])}"
+            raise UserError(f"{folder / DESCRIPTION} is damaged ({wrong}); train the model again")
         return
     which = ", or none"
     if isinstance(written, int):

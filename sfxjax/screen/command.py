@@ -30,7 +30,7 @@ from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
-from sfxjax.text import printable, say
+from sfxjax.text import counted, printable, say
 
 EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
@@ -258,7 +258,7 @@ def write_everything(
     if counts[HIT]:
         say(f"next: {' or '.join(index_commands(out, options.geometry))}")
     if counts[ERROR]:
-        failed = f"{counts[ERROR]} of {len(scores)} frames could not be screened"
+        failed = f"{counts[ERROR]} of {counted(len(scores), 'frames')} could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
     return EXIT_FRAMES_FAILED if counts[ERROR] else 0
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from sfxjax.data.file_states import State, changed_files, joined_states
+from sfxjax.data.file_states import State, changed_files, joined_states, states_from_json
 from sfxjax.errors import UserError
 from sfxjax.files import remove_leftovers
 from sfxjax.screen.lists import OUTPUTS
@@ -194,8 +194,8 @@ class Journal:
 
     def _is_of_now(self, name: str, states: dict[str, list[State]]) -> bool:
         """Tell whether another process read a file as it is now; two machines may count its inodes apart."""
-        now = {path: (path, size, time, 0) for path, size, time, _ in self._now.get(name, [])}
-        before = [(path, size, time, 0) for path, size, time, _ in states.get(name, [])]
+        now = {path: (path, size, time, 0, 0) for path, size, time, *_ in self._now.get(name, [])}
+        before = [(path, size, time, 0, 0) for path, size, time, *_ in states.get(name, [])]
         return not changed_files(before, list(now.values()))
 
     def _take_up(self) -> None:
@@ -229,9 +229,7 @@ class Journal:
         if isinstance(record, list):
             self.known.put(record)
         elif "states" in record:
-            self._before[record["file"]] = [
-                (str(name), int(size), int(time), int(inode)) for name, size, time, inode in record["states"]
-            ]
+            self._before[record["file"]] = states_from_json(record["states"])
         elif "forget" in record:
             self._forget(record["forget"])
         elif "bad_pixels" in record:

@@ -23,9 +23,12 @@ def read_by(options: ReadOptions, mask: np.ndarray | None) -> dict[str, Any]:
     """
     said = (options.mask, options.geometry, options.mask_good, options.good_bits, options.bad_bits)
     named = any(value is not None for value in said)
+    bits = [options.mask_good, options.good_bits, options.bad_bits]
     return {
         "data set": options.dataset,
         "mask": mask_digest(mask) if named else None,
+        # Masks of single frames are read with them.
+        "meaning of the files' masks": bits if options.mask is None and bits != [None] * 3 else None,
         "geometry": None if options.geometry is None else file_digest(Path(options.geometry)),
         "beam centre": options.centre,
     }

@@ -30,6 +30,7 @@ from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.pixel_values import value_limit
 from sfxjax.screen.program import compiled_program, frame_mesh, weight_shapes
+from sfxjax.text import per_cent
 
 # A frame is an error where fewer of its crop's unmasked pixels than this fraction can be used.
 LEAST_VALID = 0.1
@@ -302,7 +303,7 @@ def _explain(scores: np.ndarray, facts: np.ndarray, statistics: np.ndarray) -> S
         elif at_largest >= MOST_AT_LARGEST and largest != 0:
             reason = f"saturated: {100 * at_largest:.0f} % of the pixels have the highest value, {largest:g}"
         elif usable < LEAST_VALID:
-            reason = f"only {100 * usable:.2g} % of the unmasked pixels hold a usable number"
+            reason = f"only {per_cent(float(usable))} of the unmasked pixels hold a usable number"
         reasons.append(reason)
     scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), scores)
     for place in np.flatnonzero(~np.isfinite(scores)):

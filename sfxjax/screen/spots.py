@@ -43,7 +43,7 @@ from sfxjax.screen.spot_lists import (
     write_spot_lists,
 )
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
-from sfxjax.text import say
+from sfxjax.text import counted, say
 
 if TYPE_CHECKING:
     from sfxjax.spots.prepare import PreparedFrame
@@ -192,7 +192,7 @@ def count_run(options: argparse.Namespace) -> int:
         f"a hit probably shows {min_spots} spots or more of signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
     )
     if errors:
-        print(f"{errors} frames could not be read; {out / 'frames.csv'} says why")
+        print(f"{counted(errors, 'frames')} could not be read; {out / 'frames.csv'} says why")
     if hits:
         by_crystfel, by_dials = next_commands(out, read.geometry)
         print(f"next: {by_crystfel}\nor, with these spots: {by_dials}")
