@@ -35,7 +35,7 @@ class FrameStack:
         mask_datasets: data sets of masks shared by all frames, in the same file, or FILE:/PATH.
         frame_masks: data set of one mask a frame, likewise; empty if there is none.
         negatives_bad: negative pixels mean "no value" in this layout.
-        missing: (first frame, last frame, file) of a virtual data set whose file is not there.
+        missing: (first frame, last frame, why) of frames that the file knows of and that are not there.
         notes: what the user should be told.
         format: name in `sfxjax.data.formats.known_formats` of what reads it; empty for HDF5 files.
         frame_axis: axis of the data set that counts the frames.
@@ -83,9 +83,9 @@ class FrameStack:
         """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
         if self.unreadable:
             raise UserError(self.unreadable)
-        for first, last, name in self.missing:
+        for first, last, why in self.missing:
             if first <= frame <= last:
-                raise UserError(f"the file {name} with this frame is missing or damaged")
+                raise UserError(why)
         if frame in self.not_good:
             raise UserError("the file's is_good_frame says that it is no good frame")
 

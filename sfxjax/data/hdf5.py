@@ -238,7 +238,7 @@ def opened_for(own: Path, source: Path) -> list[Path]:
 
 
 def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
-    """List (first frame, last frame, missing file) of a virtual data set: HDF5 silently fills such frames.
+    """List (first frame, last frame, why) of frames missing in a virtual data set: HDF5 silently fills such frames.
 
     A source counts as missing where it does not lie beside the file, though HDF5 looks elsewhere too, or lacks the data set.
     """
@@ -253,7 +253,8 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
             known[place] = _has_data_set(*place)
         if not known[place]:
             low, high = source.vspace.get_select_bounds()
-            missing.append((int(low[0]), int(high[0]), str(source.file_name)))
+            why = f"the file {source.file_name} with this frame is missing or damaged"
+            missing.append((int(low[0]), int(high[0]), why))
     return missing
 
 

@@ -57,7 +57,7 @@ def identity(path: Path) -> Identity:
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return os.path.realpath(path)
+        return os.path.abspath(path)  # noqa: PTH100 - also of a name that no file can have
     return status.st_dev, status.st_ino
 
 

@@ -1,4 +1,4 @@
-"""Rayonix `.mccd` files and TIFF files of one image or of many, BigTIFF too, read by fabio."""
+"""Rayonix `.mccd` files and TIFF files of one image or of many, BigTIFF too, read by fabio and Pillow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.formats.compressed import open_plain
+from sfxjax.data.formats.tiff_pages import TIFF, open_page, tiff_pages
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import first_line
 from sfxjax.errors import UserError
-
-_BIG_TIFF = (b"II+\x00", b"MM\x00+")
-_TIFF = (b"II*\x00", b"MM\x00*", *_BIG_TIFF)
 
 
 class FabioImages:
@@ -33,48 +31,51 @@ class FabioImages:
         if start.startswith((b"\x1f\x8b", b"BZh")):
             with contextlib.suppress(OSError, EOFError, zlib.error), open_plain(path) as stream:
                 start = stream.read(4)
-        return start[:4] in _TIFF
+        return start[:4] in TIFF
 
     def stacks(self, path: Path) -> tuple[list[FrameStack], Geometry | None]:
         """Describe the image, or the stack of them."""
-        pixels, count = self._pixels(path, 0)
+        found = tiff_pages(path)
+        shown = next((number for number, page in enumerate(found.pages) if not page.cut), 0)
+        pixels = _pixels(path, shown)
         layout = "Rayonix mccd" if {".mccd", ".marccd", ".sfrm"} & set(path.suffixes) else "TIFF"
         stack = single_image(path, layout, pixels.shape, pixels.dtype)
-        return [replace(stack, frames=count, stacked=True) if count > 1 else stack], None
+        listed = len(found.pages)
+        missing = ((listed, listed + found.lost - 1, found.why),) if found.lost else ()
+        frames = listed + found.lost
+        return [replace(stack, frames=frames, stacked=frames > 1, missing=missing, notes=found.notes)], None
 
     def read(self, stack: FrameStack, frame: int) -> np.ndarray:
         """Return (ss, fs)."""
-        return self._pixels(Path(stack.file), frame)[0]
-
-    def _pixels(self, path: Path, frame: int) -> tuple[np.ndarray, int]:
-        """Return an image of a file, and how many it holds."""
-        try:
-            import fabio
-        except ImportError as error:
-            raise UserError(f"{path}: install fabio to read it (pip install 'sfxjax[formats]')") from error
-        # It tells the terminal of every reader it tries in vain.
-        logging.getLogger("fabio").setLevel(logging.CRITICAL)
-        try:
-            with path.open("rb") as stream:
-                big = stream.read(4) in _BIG_TIFF
-            # So does Pillow, which it uses, of each tag that is damaged.
-            with warnings.catch_warnings(action="ignore"):
-                if big:  # fabio sees the first of its images alone.
-                    pixels, count = _big_tiff(path, frame)
-                else:
-                    with fabio.open(str(path)) as image:
-                        count = int(image.nframes)
-                        pixels = np.array(image.get_frame(frame).data if frame else image.data)
-        except Exception as error:  # fabio raises plain exceptions of many kinds.
-            raise UserError(f"{path}: cannot be read by fabio ({first_line(error)})") from error
-        if pixels.ndim != 2:
-            raise UserError(f"{path}: an image of shape {pixels.shape} is no frame")
-        return pixels, max(count, 1)
+        pixels = _pixels(Path(stack.file), frame)
+        if pixels.shape != stack.raw_shape:
+            here, there = ("x".join(map(str, shape)) for shape in (pixels.shape, stack.raw_shape))
+            raise UserError(f"an image of {here} pixels, where the file's first has {there}")
+        return pixels
 
 
-def _big_tiff(path: Path, frame: int) -> tuple[np.ndarray, int]:
-    from PIL import Image  # fabio needs it, too.
-
-    with Image.open(path) as image:
-        image.seek(frame)
-        return np.array(image), int(getattr(image, "n_frames", 1))
+def _pixels(path: Path, number: int) -> np.ndarray:
+    """Return an image of a file."""
+    try:
+        from fabio.TiffIO import TiffIO
+        from PIL import Image  # fabio needs it, too.
+    except ImportError as error:
+        raise UserError(f"{path}: install fabio to read it (pip install 'sfxjax[formats]')") from error
+    # It tells the terminal of every reader it tries in vain.
+    logging.getLogger("fabio").setLevel(logging.CRITICAL)
+    try:
+        # So does Pillow of each tag that is damaged.
+        with warnings.catch_warnings(action="ignore"), open_page(path, number) as stream:
+            try:
+                pixels = np.array(TiffIO(stream).getData(0))
+            except Exception:  # It knows neither BigTIFF nor all ways to compress.
+                stream.seek(0)
+                with Image.open(stream) as image:
+                    pixels = np.array(image)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # fabio and Pillow raise plain exceptions of many kinds.
+        raise UserError(f"{path}: cannot be read by fabio ({first_line(error)})") from error
+    if pixels.ndim != 2:
+        raise UserError(f"{path}: an image of shape {pixels.shape} is no frame")
+    return pixels
