@@ -110,10 +110,17 @@ def test_links_to_a_file_and_other_ways_to_write_its_path_are_the_same_file(tmp_
     inputs = found(odd, run / "x_000001.h5", odd)
     assert inputs.files == (odd,)
     assert f"the same file as {odd}" in inputs.notes[0] and "named again" in inputs.notes[0]
+    (run / "all.lst").write_text(f"x_000001.h5\n{soft}\n\0odd.h5\n")
+    assert found(run / "all.lst").files == (str(run / "x_000001.h5"), "\0odd.h5")
+    (run / "circle.h5").symlink_to("circle.h5")
+    with h5py.File(run / "y.nxs", "w") as file:
+        file["/entry/data/data"] = h5py.ExternalLink("circle.h5", AT)
+    assert found(run / "y.nxs", run / "x_000001.h5").files == (str(run / "y.nxs"), str(run / "x_000001.h5"))
     # Of two names of a master the one stays that has its parts beside it.
     (tmp_path / "elsewhere").mkdir()
     os.link(run / "x_master.h5", tmp_path / "elsewhere" / "x_master.h5")
-    assert found(tmp_path / "elsewhere", run).files == (str(run / "x_master.h5"),)
+    given = found(tmp_path / "elsewhere", run / "x_master.h5").files
+    assert given == (str(run / "x_master.h5"),)
 
 
 def test_a_master_stays_that_shows_more_frames_than_another(tmp_path: Path) -> None:

@@ -178,7 +178,11 @@ def test_a_list_that_leads_in_circles_ends(back_to: int, big: bool, tmp_path: Pa
 
 
 def test_a_list_that_leads_to_no_directory_is_damaged(tmp_path: Path) -> None:
-    stack, path = Stack(), tmp_path / "run.tif"
+    stack, path = Stack(big=True), tmp_path / "run.tif"
+    stack.point_to(2**64 - 1)
+    path.write_bytes(stack.content)
+    assert len(read(path)[1]) == 7
+    stack = Stack()
     stack.point_to(1)
     path.write_bytes(stack.content)
     _, found = read(path)

@@ -83,7 +83,7 @@ def shown_of(path: Path) -> set[Shown]:
         target = linked(path, str(link.file))
         # Where it is missing it may yet come beside the file.
         target = target if is_file(target) else path.parent / link.file.name
-        found.add(link._replace(file=target.resolve()))
+        found.add(link._replace(file=Path(os.path.realpath(target))))
     return found
 
 

@@ -21,6 +21,7 @@ from sfxjax.data.links import (
     shown_of,
 )
 from sfxjax.errors import UserError
+from sfxjax.files import is_file
 
 # What a screening writes beside its lists.
 OWN_MEANS, OWN_HITS = "class_means.h5", "hits.cxi"
@@ -45,7 +46,7 @@ def repeated(names: Sequence[str], named: Collection[str]) -> tuple[dict[str, st
         Why a file is left out, by its name; and lines about files that stay and show some of the same frames.
     """
     reasons = _other_names(names)
-    files = {identity(Path(name)): name for name in names if name not in reasons}
+    files = {identity(Path(name)): name for name in names if name not in reasons and is_file(name)}
     for name in files.values():
         plain = Path(name).with_suffix("")
         if name.lower().endswith(PACKED_SUFFIXES) and identity(plain) in files:

@@ -231,8 +231,7 @@ def _directory(stream: IO[bytes], order: str, big: bool, at: int, size: int) -> 
         raise ValueError
     start, entry = at + (8 if big else 2), order + ("HHQ8s" if big else "HHI4s")
     inside = 8 if big else 4
-    stream.seek(start)
-    entries = stream.read(struct.calcsize(entry) * count)
+    entries = _from(stream, start, struct.calcsize(entry) * count)
     if len(entries) < struct.calcsize(entry) * count:
         raise EOFError
     tags: Tags = {}
@@ -254,12 +253,20 @@ def _directory(stream: IO[bytes], order: str, big: bool, at: int, size: int) -> 
 
 
 def _read(stream: IO[bytes], form: str, place: int) -> tuple[int, ...]:
-    stream.seek(place)
     wanted = struct.calcsize(form)
-    content = stream.read(wanted)
+    content = _from(stream, place, wanted)
     if len(content) < wanted:
         raise EOFError
     return struct.unpack(form, content)
+
+
+def _from(stream: IO[bytes], place: int, length: int) -> bytes:
+    try:
+        stream.seek(place)
+    except (OSError, OverflowError):
+        # No file of this system is so long.
+        return b""
+    return stream.read(length)
 
 
 def _order(stream: IO[bytes]) -> str:
