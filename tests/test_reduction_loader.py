@@ -365,5 +365,6 @@ def test_the_command_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_the_readers_need_no_reduction() -> None:
-    code = "import sys; import sfxjax.screen, sfxjax.data.workers; sys.exit('jax' in sys.modules)"
+    modules = "sfxjax.screen.__main__, sfxjax.data.workers, sfxjax.screen.prepared_frames"
+    code = f"import sys; import {modules}; sys.exit('jax' in sys.modules or 'scipy.optimize' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=cases.REPOSITORY, check=False).returncode == 0

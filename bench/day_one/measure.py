@@ -9,7 +9,8 @@ import numpy as np
 from sfxjax.evaluation.calibration import expected_calibration_error, reliability
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
-from sfxjax.spots.day_one import MIN_SNR, MIN_SPOTS, FrameSpots, Weights, find_spots
+from sfxjax.spots.day_one import FrameSpots, Weights, find_spots
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.training.day_one import CONDITIONS, NEAR_PIXELS
 
 # Conditions of their own, some with a name that says that the training draws from no such frames. Their order gives the seeds.

@@ -25,7 +25,8 @@ from sfxjax.mapping import cores
 from sfxjax.pixel_values import value_limit
 from sfxjax.progress import progress
 from sfxjax.simulate.conditions import Condition, draw_run
-from sfxjax.spots.day_one import MIN_SNR, MIN_SPOTS, find_spots
+from sfxjax.spots.day_one import find_spots
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.fixed_pattern import FixedPattern
 from sfxjax.training.adapt_day_one import adapt_to_run
 

@@ -19,9 +19,10 @@ from sfxjax.data.sets import FrameSet
 from sfxjax.files import atomic_folder, atomic_write_bytes, atomic_write_text
 from sfxjax.label.recalibration import inputs_of
 from sfxjax.screen.sources import Sources
-from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
+from sfxjax.screen.spots import counted_frames
 from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.simulate.write import simulated_data
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
 from ..day_one.measure import FURTHER
 

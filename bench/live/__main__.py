@@ -34,8 +34,9 @@ from sfxjax.files import atomic_write_json
 from sfxjax.mapping import cores
 from sfxjax.screen.lists import HIT
 from sfxjax.screen.sources import Sources
-from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
+from sfxjax.screen.spots import counted_frames
 from sfxjax.simulate.conditions import Condition, draw_frame
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
 from ..throughput.__main__ import processor
 

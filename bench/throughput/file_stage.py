@@ -25,9 +25,10 @@ from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.prepared_frames import Wanted, prepared_frames
 from sfxjax.screen.sources import Sources
-from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames, reading_processes
+from sfxjax.screen.spots import counted_frames, reading_processes
 from sfxjax.simulate.write import simulated_data
 from sfxjax.spots.day_one import find_spots
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
 from .frame_stages import decision_operations
 from .screening_stages import ONE_BY_ONE, check_screener

@@ -21,7 +21,8 @@ from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
 from sfxjax.screen.spots import BATCHES_AT_ONCE
-from sfxjax.spots.day_one import MIN_SPOTS, find_spots
+from sfxjax.spots.day_one import find_spots
+from sfxjax.spots.definition import MIN_SPOTS
 from sfxjax.spots.many_frames import find_spots_of, frames_at_once
 from sfxjax.spots.prepare import prepare_frame
 

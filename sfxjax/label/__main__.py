@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sfxjax.label.server import application
     from sfxjax.label.session import Session
     from sfxjax.screen.sources import opened_run
-    from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS, counted_frames
+    from sfxjax.screen.spots import counted_frames
+    from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
     read = ReadOptions(
         options.dataset, options.mask, options.mask_good, allow_links=options.allow_links, panels_apart=True

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import atomic_write_json
@@ -57,6 +55,9 @@ class Recalibration:
 
     def probability(self, inputs: np.ndarray) -> np.ndarray:
         """Return the probability of a positive, (n,), of inputs (n, 4)."""
+        # Imported late, here and below: processes that read import this module, and would take a second longer to start.
+        from scipy.special import expit
+
         return expit(inputs @ np.array(self.weights[:-1]) + self.weights[-1])
 
     def save(self, folder: Path) -> None:
@@ -66,6 +67,8 @@ class Recalibration:
 
 def inputs_of(spots: Sequence[FrameSpots]) -> np.ndarray:
     """Return what the model reads of frames, float (n, 4): log odds of the scores, logarithms of the numbers."""
+    from scipy.special import logit
+
     values = np.array([[getattr(each, name) for name in INPUTS] for each in spots], float).reshape(-1, 4)
     odds = logit(values[:, :2].clip(_LEAST, 1 - _LEAST)) / _SCALE
     return np.concatenate([odds, np.log1p(values[:, 2:].clip(0))], 1)
@@ -82,6 +85,9 @@ def fit_recalibration(
         min_snr: that the frames were counted with.
         min_spots: that the frames were counted with.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     # Centred where few and many spots part, so that slopes and the constant do not stand for one another.
     design = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
     sign = np.where(positives, 1.0, -1.0)

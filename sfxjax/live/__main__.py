@@ -23,7 +23,8 @@ from sfxjax.live.receiver import Receiver, Source
 from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.zeromq import ZeroMQSource, is_address
-from sfxjax.screen.spots import MIN_SNR, MIN_SPOTS
+from sfxjax.screen.fitted import load_fitted
+from sfxjax.screen.spots import add_spot_arguments, visible_spots
 from sfxjax.text import say
 from sfxjax.web import LOOPBACK, listen, uvicorn_of
 
@@ -68,11 +69,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")
     decide.add_argument(
-        "--min-snr", type=float, default=MIN_SNR, metavar="S", help="signal to noise a spot is visible from"
+        "--model", metavar="DIR", help="folder of `sfxjax label` or of `sfxjax train adapt --model day-one`"
     )
-    decide.add_argument(
-        "--min-spots", type=int, default=MIN_SPOTS, metavar="N", help="visible spots a frame is a hit from"
-    )
+    add_spot_arguments(decide)
     page = parser.add_argument_group("page")
     page.add_argument("--alarms", type=Path, metavar="FILE.toml", help="what the page warns of")
     page.add_argument("--port", type=int, default=0, help="of the page; 0: as the last time, or a free one")
@@ -100,8 +99,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
-    if not (0 < options.min_snr < 1e6 and 1 <= options.min_spots <= 24):
-        raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+    fitted = None if options.model is None else load_fitted(options.model)
+    min_snr, min_spots = visible_spots(options, fitted)
     if not 0 <= options.port < 65536:
         raise UserError("--port lies from 0 to 65535")
     _check_used(options)
@@ -114,12 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ).good
     settings = {
         "source": options.source,
-        "min_snr": options.min_snr,
-        "min_spots": options.min_spots,
+        "min_snr": min_snr,
+        "min_spots": min_spots,
         "mask": options.mask,
         "mask_good": options.mask_good,
         "dataset": options.dataset,
     }
+    if fitted is not None:
+        settings |= {"adaptation": fitted.digest, **fitted.decided_by()}
+        say(fitted.line())
     if not options.no_page:
         uvicorn_of("live")
     keeper = Keeper(options.out, settings, options.overwrite, options.written_as, say)
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     keep_compiled(options.compilation_cache)
     say(device_line())
-    judge = Judge(options.min_snr, options.min_spots, mask)
+    judge = Judge(min_snr, min_spots, mask, fitted)
     monitor = None if options.no_page else Monitor(alarms)
     receiver = Receiver(source, judge, keeper, cores(), options.shared)
     if monitor is not None:

@@ -30,7 +30,8 @@ from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
-from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.fitted import FittedModel
+from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.lists import ERROR, HIT, selected
 from sfxjax.screen.sources import Sources
 from sfxjax.text import say
@@ -42,13 +43,16 @@ if TYPE_CHECKING:
 REPORT_SECONDS, REPORT_SHARE = 60.0, 0.05
 
 
-def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> int:
+def follow_run(
+    options: argparse.Namespace, min_snr: float, min_spots: int, fitted: FittedModel | None = None
+) -> int:
     """Judge the frames of files that are being written, until nothing has come for `options.follow` seconds.
 
     Args:
         options: of the command line of `sfxjax.screen`.
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit.
+        fitted: model that scores them; None: the day-one model as it is.
 
     Returns:
         The exit status: 1 if single frames could not be read, else 0.
@@ -75,9 +79,10 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
     said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
     said |= {"good bits": options.good_bits, "bad bits": options.bad_bits}
     settings = {"files": options.files, "data set": options.dataset, **said}
-    keeper = Keeper(
-        options.out, {**settings, "--min-snr": min_snr, "--min-spots": min_spots}, options.overwrite, say=say
-    )
+    settings |= {"--min-snr": min_snr, "--min-spots": min_spots}
+    if fitted is not None:
+        settings |= {"adaptation": fitted.digest, **fitted.decided_by()}
+    keeper = Keeper(options.out, settings, options.overwrite, say=say)
     if keeper.resumed:
         say(f"{keeper.resumed} frames are known from an earlier start: going on")
     keep_compiled(options.compilation_cache)
@@ -87,8 +92,9 @@ def follow_run(options: argparse.Namespace, min_snr: float, min_spots: int) -> i
     source = FileSource(
         options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say
     )
-    receiver = Receiver(source, Judge(min_snr, min_spots), keeper, cores())
-    report = _Report(options, read, min_snr, min_spots)
+    receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, cores())
+    threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
+    report = _Report(options, read, min_snr, min_spots, threshold)
     say(f"following {source.name} until nothing has come for {options.follow:g} s")
     receive_until_stopped(receiver, options.follow, report.renew)
     keeper.close()
@@ -105,10 +111,15 @@ class _Report:
     """Writes `hits.expt` and the report of what the lists hold."""
 
     def __init__(
-        self, options: argparse.Namespace, read: ReadOptions, min_snr: float, min_spots: int
+        self,
+        options: argparse.Namespace,
+        read: ReadOptions,
+        min_snr: float,
+        min_spots: int,
+        threshold: float,
     ) -> None:
         self._options, self._read = options, read
-        self._min_snr, self._min_spots = min_snr, min_spots
+        self._min_snr, self._min_spots, self._threshold = min_snr, min_spots, threshold
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
 
@@ -127,7 +138,7 @@ class _Report:
         with FrameReader(self._read) as reader:
             sources = Sources(reader)
             sources.open(find_files(self._options.files))
-            frames = list(listed_frames(out, sources))
+            frames = list(listed_frames(out, sources, self._threshold))
             known = {
                 (frame.stack.file, frame.stack.dataset, frame.number)
                 for frame in frames
@@ -157,12 +168,13 @@ class _Report:
             self._due = time.monotonic() + max(REPORT_SECONDS, took / REPORT_SHARE)
 
 
-def listed_frames(out: Path, sources: Sources) -> Iterator[CountedFrame]:
+def listed_frames(out: Path, sources: Sources, threshold: float = THRESHOLD) -> Iterator[CountedFrame]:
     """Give the frames that the lists in a folder hold, in the order of the run.
 
     Args:
         out: the folder.
         sources: the run; frames of files that it does not have are left out.
+        threshold: score from which a frame is a hit.
     """
     spots: dict[tuple[str, str], list[list[float]]] = {}
     for row in _listed_rows(out / "spots.csv"):
@@ -175,7 +187,7 @@ def listed_frames(out: Path, sources: Sources) -> Iterator[CountedFrame]:
             if key in rows:
                 fields = rows[key]
                 found = None if fields["label"] == ERROR else _spots_of(fields, spots.get(key, []))
-                yield CountedFrame(stack, number, found, fields["reason"])
+                yield CountedFrame(stack, number, found, fields["reason"], threshold=threshold)
 
 
 def _spots_of(row: dict[str, str], listed: list[list[float]]) -> FrameSpots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import value_limit
+from sfxjax.screen.fitted import FittedModel
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -45,25 +46,40 @@ class Judge:
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit.
         mask: bool, True where a pixel counts; None: the frames' own alone.
+        fitted: model that scores them; None: the day-one model as it is.
     """
 
-    def __init__(self, min_snr: float, min_spots: int, mask: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        min_snr: float,
+        min_spots: int,
+        mask: np.ndarray | None = None,
+        fitted: FittedModel | None = None,
+    ) -> None:
         self.min_snr, self.min_spots = min_snr, min_spots
         self._mask = mask
+        self._fitted = fitted
 
     def __call__(self, frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
         """Unpack and judge a frame; what is wrong with it becomes its reason."""
         from sfxjax.spots.day_one import find_spots
 
+        fitted = self._fitted
         try:
             pixels = frame.unpack()
             mask = self._mask_of(frame, pixels)
             limit = value_limit(pixels, frame.limit)
-            found = find_spots(pixels, mask, limit=limit, min_snr=self.min_snr, min_spots=self.min_spots)
+            judged = pixels, mask, limit
+            if fitted is not None and fitted.pattern is not None:
+                judged = fitted.pattern.taken_out(*judged)
+            found = find_spots(*judged[:2], limit=judged[2], min_snr=self.min_snr, min_spots=self.min_spots)
         except (UserError, MessageError) as error:
             return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
         spots: FrameSpots = found.visible(self.min_snr)
-        return JudgedFrame(frame, weight, spots), _looks(frame, pixels, mask, limit)
+        result = JudgedFrame(frame, weight, spots)
+        if fitted is not None:
+            result = replace(result, spots=fitted.scored(spots), threshold=fitted.recalibration.threshold)
+        return result, _looks(frame, pixels, mask, limit)
 
     def _mask_of(self, frame: LiveFrame, pixels: np.ndarray) -> np.ndarray | None:
         if self._mask is None:

@@ -47,17 +47,19 @@ class JudgedFrame:
         weight: frames that it stands for.
         spots: what it shows, its visible spots alone; None: it could not be judged.
         reason: why not.
+        threshold: score from which it is a hit.
     """
 
     frame: LiveFrame
     weight: int
     spots: FrameSpots | None
     reason: str = ""
+    threshold: float = THRESHOLD
 
     @property
     def label(self) -> str:
         """HIT, MISS or ERROR."""
-        return ERROR if self.spots is None else HIT if self.spots.score >= THRESHOLD else MISS
+        return ERROR if self.spots is None else HIT if self.spots.score >= self.threshold else MISS
 
 
 class Keeper:

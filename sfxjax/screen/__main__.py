@@ -11,7 +11,7 @@ from sfxjax.command_line import new_parser, refuse_unused, whole_in
 from sfxjax.errors import run_main
 from sfxjax.label.recalibration import FILE
 from sfxjax.processes import add_join_arguments, check_alone
-from sfxjax.screen.spots import add_overwrite, add_readers, add_spot_arguments, count_run
+from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
 
 # Options that mean nothing when a model is given, and when none is.
 SPOTS_ONLY = ("min_snr", "min_spots")
@@ -108,15 +108,16 @@ def main(arguments: list[str] | None = None) -> int:
     # A folder of `sfxjax label` holds the day-one model, fitted to labels: spots are counted as without a model.
     of_labels = options.model is not None and (Path(options.model) / FILE).is_file()
     if of_labels:
-        refuse_unused(options, SPOTS_ONLY, "with the model of a labelling, whose own hold")
         refuse_unused(options, MODEL_ONLY, "with the model of a labelling, since spots are counted")
     elif options.model:
         refuse_unused(options, SPOTS_ONLY, "with --model")
     else:
         refuse_unused(options, MODEL_ONLY, "without --model, since spots are counted")
-    if not options.model or of_labels:
-        return count_run(options)
     # Imported late: the processes that read import this module too, and need neither JAX nor these.
+    if not options.model or of_labels:
+        from sfxjax.screen.spots import count_run
+
+        return count_run(options)
     from sfxjax.screen.command import screen_run
 
     return screen_run(options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sfxjax.data.frames import FrameStack
 from sfxjax.screen.lists import ERROR, HIT, MISS
 
 if TYPE_CHECKING:
+    from sfxjax.screen.fitted import FittedModel
     from sfxjax.spots.day_one import FrameSpots
 
 THRESHOLD = 0.5
@@ -44,6 +45,12 @@ class CountedFrame:
     def label(self) -> str:
         """HIT, MISS or ERROR."""
         return ERROR if self.spots is None else HIT if self.spots.score >= self.threshold else MISS
+
+    def scored_by(self, model: FittedModel) -> CountedFrame:
+        """Return the frame with its score by a model that was fitted to labels."""
+        if self.spots is None:
+            return self
+        return replace(self, spots=model.scored(self.spots), threshold=model.recalibration.threshold)
 
     def record(self) -> list[dict[str, Any]]:
         """Return the record of the frame, ready for JSON, for `FoundSpots.put`."""

@@ -1,11 +1,14 @@
-"""What a screening with a model is told."""
+"""What a screening is told, and options that several commands share. No JAX: processes that read import this."""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sfxjax.command_line import whole_in
 from sfxjax.data.frames import ReadOptions
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,29 @@ class ScreenOptions:
     notes: tuple[str, ...] = ()
     threshold: float = 0.5
     overwrite: bool = False
+
+
+def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add what decides which frame is a hit."""
+    parser.add_argument(
+        "--min-snr", type=float, metavar="S", help=f"signal to noise a spot is visible from ({MIN_SNR:g})"
+    )
+    parser.add_argument(
+        "--min-spots", type=int, metavar="N", help=f"visible spots a frame is a hit from ({MIN_SPOTS})"
+    )
+
+
+def add_readers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option for processes that read."""
+    parser.add_argument(
+        "--readers", type=whole_in(1, 256), metavar="N", help="processes that read and decompress"
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option that lets lists of another screening be replaced."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the lists of an earlier call with other options; what it scored is used again where that holds",
+    )

@@ -12,26 +12,25 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfxjax.command_line import new_parser, whole_in
+from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.workers import default_readers
 from sfxjax.devices import device_line
-from sfxjax.errors import UserError
 from sfxjax.files import make_folder
-from sfxjax.label.recalibration import Recalibration, inputs_of, load
 from sfxjax.progress import progress
 from sfxjax.screen.doubtful import doubtful_spots
+from sfxjax.screen.fitted import FittedModel, load_fitted, visible_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.lists import ERROR, HIT, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
+from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
 from sfxjax.screen.prepared_frames import ReadFrame, Wanted, prepared_frames
 from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.screen.spot_lists import (
@@ -42,13 +41,12 @@ from sfxjax.screen.spot_lists import (
     write_spot_hits,
     write_spot_lists,
 )
-from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 from sfxjax.text import counted, say
 
 if TYPE_CHECKING:
+    from sfxjax.spots.fixed_pattern import FixedPattern
     from sfxjax.spots.prepare import PreparedFrame
 
-MIN_SNR, MIN_SPOTS = 6.0, 4
 # Of an accelerator: while one is judged, others are copied there, and written down.
 BATCHES_AT_ONCE = 4
 # Of a processor: one process reads and prepares some 80 large frames a second, and a core judges 25.
@@ -79,32 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return count_run(parser.parse_args(arguments))
 
 
-def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add what decides which frame is a hit."""
-    parser.add_argument(
-        "--min-snr", type=float, metavar="S", help=f"signal to noise a spot is visible from ({MIN_SNR:g})"
-    )
-    parser.add_argument(
-        "--min-spots", type=int, metavar="N", help=f"visible spots a frame is a hit from ({MIN_SPOTS})"
-    )
-
-
-def add_readers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the option for processes that read."""
-    parser.add_argument(
-        "--readers", type=whole_in(1, 256), metavar="N", help="processes that read and decompress"
-    )
-
-
-def add_overwrite(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the option that lets lists of another screening be replaced."""
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the lists of an earlier call with other options; what it scored is used again where that holds",
-    )
-
-
 def count_run(options: argparse.Namespace) -> int:
     """Count the spots of a run's frames and write everything down.
 
@@ -117,28 +89,15 @@ def count_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a number makes no sense, the folder holds other lists, or there are no frames.
     """
-    fitted, pattern = None, None
-    if getattr(options, "model", None):
-        fitted, pattern = load(Path(options.model)), load_pattern(Path(options.model))
-    min_snr = MIN_SNR if options.min_snr is None else options.min_snr
-    min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
+    fitted = load_fitted(options.model) if getattr(options, "model", None) else None
     if fitted is not None:
-        min_snr, min_spots = fitted.min_snr, fitted.min_spots
-        adapted = "" if pattern is None else ", adapted to a run's frames"
-        print(
-            f"the day-one model{adapted}, fitted to {fitted.labels} labels; threshold {fitted.threshold:.3f}"
-        )
-    if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
-        raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+        print(fitted.line())
+    min_snr, min_spots = visible_spots(options, fitted)
     if getattr(options, "follow", None) is not None:
-        if fitted is not None:
-            raise UserError(
-                "--follow does not go with a model of labels; screen the files once they are written"
-            )
         # Imported late: what is there imports this module.
         from sfxjax.live.follow import follow_run
 
-        return follow_run(options, min_snr, min_spots)
+        return follow_run(options, min_snr, min_spots, fitted)
     out: Path = options.out
     read = ReadOptions(
         options.dataset,
@@ -166,8 +125,9 @@ def count_run(options: argparse.Namespace) -> int:
             say(line)
         frames = []
         with progress("counting spots", len(sources.run)) as advance:
+            pattern = None if fitted is None else fitted.pattern
             for frame in counted_frames(sources, min_snr, min_spots, journal, pattern, processes):
-                frames.append(frame if fitted is None else _recalibrated(frame, fitted))
+                frames.append(frame if fitted is None else frame.scored_by(fitted))
                 advance(1)
         for line in sources.run.value_lines():
             say(line)
@@ -212,7 +172,7 @@ def reading_processes(asked: int | None) -> int:
 def _journal(
     options: argparse.Namespace,
     sources: Sources,
-    fitted: Recalibration | None,
+    fitted: FittedModel | None,
     min_snr: float,
     min_spots: int,
 ) -> Journal:
@@ -222,23 +182,14 @@ def _journal(
 
     made_by = {
         "model": file_digest(WEIGHTS),
-        "adaptation": _adaptation_digest(options),
+        "adaptation": None if fitted is None else fitted.digest,
         "--min-snr": min_snr,
         "--min-spots": min_spots,
         **read_by(sources.reader.options, sources.mask()),
     }
-    decided_by = {
-        "threshold": THRESHOLD if fitted is None else fitted.threshold,
-        "model of labels": None if fitted is None else fitted.weights,
-    }
+    decided_by = {"threshold": THRESHOLD, "model of labels": None} if fitted is None else fitted.decided_by()
     make_folder(options.out)
     return Journal(options.out / JOURNAL, made_by, FoundSpots(), decided_by, options.overwrite)
-
-
-def _adaptation_digest(options: argparse.Namespace) -> str | None:
-    """Return what tells a model's adaptation to a run from any other; None where there is none."""
-    path = Path(getattr(options, "model", None) or "") / PATTERN_FILE
-    return file_digest(path) if getattr(options, "model", None) and path.exists() else None
 
 
 def counted_frames(
@@ -329,11 +280,3 @@ def counted_frames(
 def _alike(first: PreparedFrame, second: PreparedFrame) -> bool:
     one, other = first.pixels.values, second.pixels.values
     return first.shape == second.shape and one.dtype == other.dtype
-
-
-def _recalibrated(frame: CountedFrame, model: Recalibration) -> CountedFrame:
-    """Return a frame with its score by a model that was fitted to labels."""
-    if frame.spots is None:
-        return frame
-    score = float(model.probability(inputs_of([frame.spots]))[0])
-    return replace(frame, spots=frame.spots._replace(score=score), threshold=model.threshold)

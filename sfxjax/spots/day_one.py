@@ -21,11 +21,10 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.spots.candidates import Candidates, find_candidates
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.frame_pixels import FramePixels
 from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
 
-MIN_SNR = 6.0
-MIN_SPOTS = 4
 MANY_SPOTS = 10
 # A place of this probability counts as a spot where single spots are listed.
 SPOT_PROBABILITY = 0.5

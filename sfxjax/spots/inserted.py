@@ -6,7 +6,7 @@ import numpy as np
 
 from sfxjax.simulate.conditions import strength_of
 from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
-from sfxjax.spots.day_one import MIN_SNR
+from sfxjax.spots.definition import MIN_SNR
 from sfxjax.spots.frame_pixels import frame_pixels
 
 SPOTS_INSERTED = 12

@@ -1,0 +1,85 @@
+"""The day-one model as `sfxjax label` fitted it to labels, or `train.adapt` to a run, ready to judge by."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfxjax.command_line import refuse_unused
+from sfxjax.errors import UserError
+from sfxjax.label.recalibration import Recalibration, inputs_of, load
+from sfxjax.screen.made_by import file_digest
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A model.
+
+    Attributes:
+        recalibration: of the scores.
+        pattern: taken out of every frame; None: nothing is.
+        digest: of what the pattern was read from; None where there is none.
+    """
+
+    recalibration: Recalibration
+    pattern: FixedPattern | None
+    digest: str | None
+
+    def line(self) -> str:
+        """Say what it is."""
+        adapted = "" if self.pattern is None else ", adapted to a run's frames"
+        model = self.recalibration
+        return f"the day-one model{adapted}, fitted to {model.labels} labels; threshold {model.threshold:.3f}"
+
+    def decided_by(self) -> dict[str, Any]:
+        """Return what decides which frame is a hit, as JSON gives it back."""
+        return {
+            "threshold": self.recalibration.threshold,
+            "model of labels": list(self.recalibration.weights),
+        }
+
+    def scored(self, spots: FrameSpots) -> FrameSpots:
+        """Return what a frame shows with the score that this model gives it."""
+        return spots._replace(score=float(self.recalibration.probability(inputs_of([spots]))[0]))
+
+
+def load_fitted(folder: str | Path) -> FittedModel:
+    """Read a model.
+
+    Raises:
+        UserError: the folder holds none, or it is damaged.
+    """
+    found = load(Path(folder))
+    if found is None:
+        raise UserError(
+            f"{folder} holds no model of `sfxjax label` or of `sfxjax train adapt --model day-one`"
+        )
+    pattern = load_pattern(Path(folder))
+    return FittedModel(found, pattern, None if pattern is None else file_digest(Path(folder) / PATTERN_FILE))
+
+
+def visible_spots(options: argparse.Namespace, fitted: FittedModel | None) -> tuple[float, int]:
+    """Return the signal-to-noise a spot is visible from, and the visible spots a frame is a hit from.
+
+    Args:
+        options: of the command line, with `add_spot_arguments`.
+        fitted: model that was fitted with numbers of its own; None: none was.
+
+    Raises:
+        UserError: a number makes no sense, or goes without the model.
+    """
+    if fitted is not None:
+        refuse_unused(options, ("min_snr", "min_spots"), "with the model of a labelling, whose own hold")
+        return fitted.recalibration.min_snr, fitted.recalibration.min_spots
+    min_snr = MIN_SNR if options.min_snr is None else options.min_snr
+    min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
+    if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
+        raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
+    return min_snr, min_spots

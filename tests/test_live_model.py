@@ -1,0 +1,72 @@
+"""A model of labels, with a detector's pattern, judges a stream and a followed run as it judges files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from test_day_one import crystal_frame
+
+from sfxjax.errors import run_main
+from sfxjax.label.recalibration import Recalibration
+from sfxjax.live.__main__ import main as live
+from sfxjax.screen.__main__ import main as screen
+from sfxjax.spots.fixed_pattern import FixedPattern
+
+FRAMES = 6
+
+
+def rows(folder: Path) -> list[tuple[str, str, float]]:
+    """The label and the score of each frame, by its number."""
+    with (folder / "frames.csv").open() as stream:
+        found = {row["event"]: (row["label"], float(row["score"])) for row in csv.DictReader(stream)}
+    return [(event, *found[event]) for event in (f"//{number}" for number in range(FRAMES))]
+
+
+def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.stack([crystal_frame(20.0, 60.0 * (number % 2), seed=number) for number in range(FRAMES)])
+    # A fixed rim that the pattern takes away, and rows that it leaves out.
+    frames[:, 100:103] += 40
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["/entry/data/data"] = frames
+    model = tmp_path / "model"
+    model.mkdir()
+    pattern = np.zeros(frames.shape[1:], np.float32)
+    pattern[100:103] = 40
+    places = np.zeros(frames.shape[1:], bool)
+    places[:60] = True
+    FixedPattern(places, pattern).save(model)
+    Recalibration((4.0, 0, 0, 0, -1.5), 0.3, labels=9).save(model)
+    run, given = str(tmp_path / "run.h5"), ["--model", str(model)]
+    assert screen([run, *given, "--out", str(tmp_path / "files"), "--no-report"]) == 0
+    assert live([run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]) == 0
+    follow = [run, *given, "--out", str(tmp_path / "follow"), "--follow", "1", "--no-report"]
+    assert screen(follow) == 0
+    files = rows(tmp_path / "files")
+    assert [label for _, label, _ in files] == ["MISS", "HIT"] * 3
+    # The constant is in the scores: a plain day-one model gives hits nearly 1.
+    assert all(0.3 < score < 0.96 for _, label, score in files if label == "HIT")
+    for name in ("live", "follow"):
+        for (event, label, score), (_, wanted, expected) in zip(rows(tmp_path / name), files, strict=True):
+            assert label == wanted and abs(score - expected) < 1e-3, (name, event)
+    assert "adapted to a run's frames, fitted to 9 labels; threshold 0.300" in capsys.readouterr().out
+    # Lists of one model are not gone on with by another.
+    Recalibration((4.0, 0, 0, 0, 0), 0.3, labels=9).save(model)
+    again = [run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]
+    assert run_main(lambda: live(again)) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_numbers_of_ones_own_do_not_go_with_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Recalibration(labels=3).save(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for model, word in ((tmp_path, "--min-snr"), (tmp_path / "empty", "holds no model of")):
+        given = ["--model", str(model), "--min-snr", "5", "--out", str(tmp_path / "o"), "--no-page"]
+        assert run_main(lambda given=given: live(["run.h5", *given])) == 2
+        line = capsys.readouterr().err.strip()
+        assert word in line and "\n" not in line
