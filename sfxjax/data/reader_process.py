@@ -20,7 +20,15 @@ TIMEOUT = 120.0
 
 
 class ReaderGone(Exception):
-    """The process ended or was ended; the text says how, to follow "reading it"."""
+    """The process ended or was ended; the text says how, to follow "reading it".
+
+    Attributes:
+        by_itself: whether it ended, and was not given up for its silence.
+    """
+
+    def __init__(self, how: str, by_itself: bool = True) -> None:
+        super().__init__(how)
+        self.by_itself = by_itself
 
 
 class ReaderProcess:
@@ -132,6 +140,7 @@ class ReaderProcess:
 
     def _gone(self, how: str | None = None) -> ReaderGone:
         """Clear away the process, and say how it ended."""
+        by_itself = how is None
         if how is None:
             self._process.join(1.0)
             code = self._process.exitcode
@@ -142,7 +151,7 @@ class ReaderProcess:
         if self._pipe is not None:
             self._pipe.close()
         self._process, self._pipe = None, None
-        return ReaderGone(how)
+        return ReaderGone(how, by_itself)
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()

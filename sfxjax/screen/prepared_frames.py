@@ -209,16 +209,8 @@ class _PreparingReader(ReaderProcess):
 
     def take(self) -> ReadFrame:
         """Wait for the frame that was asked for first."""
+        reply = self._first_reply()
         item, place = self._asked.popleft()
-        try:
-            reply = self.receive()
-        except ReaderGone as error:
-            reply = {"error": f"reading it {error}"}
-            # It works on one request after the other, so that this one is at fault.
-            self._stack = None
-            with contextlib.suppress(ReaderGone):
-                for later in self._asked:
-                    self._send_request(*later)
         value = reply.get("value", {})
         reason = reply.get("error", value.get("reason", ""))
         if reason:
@@ -231,6 +223,24 @@ class _PreparingReader(ReaderProcess):
         )
         prepared = PreparedFrame(pixels, value["factor"], tuple(value["shape"]))
         return ReadFrame(*item, prepared, limit=value["limit"], release=lambda: self.free.put(place))
+
+    def _first_reply(self) -> dict[str, Any]:
+        reply: dict[str, Any] = {}
+        # Twice, for another program may have ended the process, such as a system that is short of memory.
+        for last in (False, True):
+            try:
+                return self.receive()
+            except ReaderGone as error:
+                reply = {"error": f"reading it {error}"}
+                given_up = last or not error.by_itself
+                self._stack = None
+                # It works on one request after the other, so that the first that waits is at fault.
+                with contextlib.suppress(ReaderGone):
+                    for again in list(self._asked)[int(given_up) :]:
+                        self._send_request(*again)
+                if given_up:
+                    break
+        return reply
 
     def _send_request(self, item: Wanted, place: tuple[int, int]) -> None:
         request: dict[str, Any] = {"number": item.number, "begin": place[0], "end": place[1]}
