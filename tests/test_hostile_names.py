@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.models.checkpoint import save_model
 from sfxjax.page import render_page
 from sfxjax.screen import report, spots_report
+from sfxjax.screen.lists import Unlisted
 from sfxjax.spots.day_one import find_spots
 from sfxjax.text import LONGEST_MESSAGE, file_cell, message_line, printable, say, table_row
 
@@ -155,3 +157,42 @@ def test_names_with_control_characters_stand_in_no_list_of_events() -> None:
     for name, event in (("/x/a\x1b.h5", "//0"), ("/x/a.h5", "b\x07//0"), ("/x/a\u2028.h5", "//1")):
         with pytest.raises(UserError, match="rename it"):
             crystfel_line(name, event)
+
+
+def test_frames_of_hostile_names_can_be_labelled(tmp_path: Path) -> None:
+    pytest.importorskip("httpx")
+    pytest.importorskip("starlette")
+    from starlette.testclient import TestClient
+
+    from sfxjax.data.frames import ReadOptions
+    from sfxjax.data.inputs import find_files
+    from sfxjax.label.server import application
+    from sfxjax.label.session import Session
+    from sfxjax.screen.sources import opened_run
+    from sfxjax.screen.spots import counted_frames
+
+    # No UTF-8, and a control character.
+    path = tmp_path / f"b\udce9{CLEAR}.cxi"
+    cases.write_cxi(tmp_path / "plain.cxi", cases.frames(3, 96)).rename(path)
+    with opened_run(ReadOptions(panels_apart=True), find_files([str(path)])) as sources:
+        counted = list(counted_frames(sources, 6.0, 4))
+        session = Session(sources, counted, tmp_path / "labels", "anna", 4, 0.95, 6.0, 4)
+        client = TestClient(application(session, "secret", 8000), base_url="http://127.0.0.1:8000")
+        (following, _) = client.get("/next?token=secret").json()
+        assert following["name"].startswith(r"b\udce9\x1b[2J") and not controls(following["name"])
+        given = {"frame": 0, "label": "HIT", "comment": "\ud800\x1b[2J=", "click": "1"}
+        assert client.post("/label?token=secret", content=json.dumps(given)).json() == {"kept": True}
+        assert client.get("/last?token=secret").json()["frame"] == 0
+    table = (tmp_path / "labels" / "anna.csv").read_text(errors="surrogateescape")
+    assert not controls(table) and r"\ud800\x1b[2J=" in table
+
+
+def test_a_name_that_lists_lack_is_told_once_however_many_frames_it_has() -> None:
+    unlisted = Unlisted()
+    for number in range(1000):
+        unlisted.add("a.h5", f"group//{number}", "no such name")
+    for number in range(20):
+        unlisted.add(f"{number}.h5", "//0", "no such name")
+    lines = unlisted.lines()
+    assert len(lines) == 7 and "1000 frames" in lines[0] and "1 frame," in lines[1]
+    assert lines[-1] == "and 15 names more, of 15 frames"

@@ -24,20 +24,26 @@ def crystfel_line(file: str, event: str) -> str:
         UserError: the names cannot stand in such a list.
     """
     path = absolute(file)
-    if any(
-        unicodedata.category(character) in ("Cc", "Zl", "Zp") and character != "\t"
-        for character in path + event
-    ):
-        raise UserError(
-            f"{path!r} {event!r}: a name with a line break or another control character cannot stand in a list of events; "
-            "rename it"
-        )
+    refuse_control(path, event)
     if any(character.isspace() for character in event):
         raise UserError(f"{event!r} in {path}: CrystFEL takes no event with a space; rename the group")
     if not event and any(character.isspace() for character in path):
         # Without an event, what follows the last space of the name would be taken for one.
         event = "//"
     return f"{path} {event}" if event else path
+
+
+def refuse_control(file: str, event: str) -> None:
+    """Refuse names with line breaks and other control characters, which would make lines of their own or rewrite a terminal.
+
+    Raises:
+        UserError: one holds such a character, other than a tab.
+    """
+    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") and each != "\t" for each in file + event):
+        raise UserError(
+            f"{file!r} {event!r}: a name with a line break or another control character cannot stand in a list of events; "
+            "rename it"
+        )
 
 
 def parse_crystfel_line(line: str) -> tuple[str, str]:

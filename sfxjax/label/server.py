@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sfxjax.label.session import Session
+from sfxjax.text import printable
 from sfxjax.web import Guard, uvicorn_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ def application(session: Session, token: str, port: int) -> Starlette:
         try:
             given: dict[str, Any] = await request.json()
             place, word = given["frame"], given["label"]
-            comment, click = str(given.get("comment", ""))[:1000], str(given["click"])[:64]
+            comment, click = (
+                printable(str(given.get("comment", "")))[:1000],
+                printable(str(given["click"]))[:64],
+            )
             fine = type(place) is int and 0 <= place < len(session.frames) and word in _WORDS
         except (ValueError, KeyError, TypeError, AttributeError):
             fine = False

@@ -18,6 +18,7 @@ from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.sources import Sources
 from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.text import printable
 
 # Longest side of a picture, pixels.
 PICTURE_SIDE = 2000
@@ -132,7 +133,7 @@ class Session:
         file, event = self.frames[place]
         spots = counted.spots
         return {
-            "name": f"{Path(file).name} {event}",
+            "name": printable(f"{Path(file).name} {event}"),
             "spots": [
                 [round(float(x), 1), round(float(y), 1)] for x, y in zip(spots.fs, spots.ss, strict=True)
             ],

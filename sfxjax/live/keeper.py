@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from sfxjax.data.events import crystfel_line
+from sfxjax.data.events import crystfel_line, refuse_control
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json
 from sfxjax.live.frames import LiveFrame
@@ -194,9 +194,10 @@ class Keeper:
         file = None if self._written_as is None else self._written_as.replace("{series}", frame.file)
         if file is None and frame.index is None and Path(frame.file).exists():
             file = frame.file
-        if file is None:
-            return [f"{frame.file} {frame.event}\n"]
         try:
+            if file is None:
+                refuse_control(frame.file, frame.event)
+                return [f"{frame.file} {frame.event}\n"]
             return [f"{crystfel_line(file, frame.event)}\n"]
         except UserError as error:
             if not self._unlisted:

@@ -16,6 +16,7 @@ from sfxjax.live.pictures import Pictures
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.statistics import HitRate, Sums, estimated_hit_rate
 from sfxjax.screen.lists import HIT
+from sfxjax.text import printable
 
 # Points of the hit rate's course: once there are more, two become one.
 HISTORY_SECONDS, HISTORY_POINTS = 5.0, 360
@@ -84,7 +85,7 @@ class Monitor:
         pictures = self.pictures
         about = {
             "time": time.time(),
-            "source": receiver.source.name,
+            "source": printable(receiver.source.name),
             "seconds": now - receiver.started,
             "now": asdict(rates[0]),
             "shift": asdict(rates[1]),

@@ -16,6 +16,7 @@ from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
 from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums, estimated_hit_rate
 from sfxjax.screen.lists import HIT
+from sfxjax.text import printable
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
 WAIT_SECONDS = 0.3
@@ -188,7 +189,7 @@ class Receiver:
         faults, rate = self.source.faults, estimated_hit_rate(self.keeper.sums)
         median_latency, most = (self.latencies.quantile(share) for share in (0.5, 0.99))
         return {
-            "source": self.source.name,
+            "source": printable(self.source.name),
             "hit_rate": {"value": rate.value, "low": rate.low, "high": rate.high} if rate.frames else None,
             # Of this start alone.
             "latency": {"median": median_latency, "99 %": most} if self.latencies.longest else None,

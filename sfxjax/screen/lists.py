@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
-from sfxjax.text import file_cell, table_row
+from sfxjax.text import counted, file_cell, table_row
 
 if TYPE_CHECKING:
     from sfxjax.data.frames import FrameStack
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
+# Names that the lists for CrystFEL lack are told up to so many.
+MOST_UNLISTED = 6
 # Everything a screening writes beside its journal; each way of screening writes some.
 OUTPUTS = (
     *("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"),
@@ -73,13 +76,13 @@ def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(table_row, _frame_rows(run, scores, named)))
-    complaints: list[str] = []
+    unlisted = Unlisted()
     for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
         with _text_file(out / name) as stream:
-            stream.writelines(f"{line}\n" for line in event_lines(run, named == label, complaints))
+            stream.writelines(f"{line}\n" for line in event_lines(run, named == label, unlisted))
     with _text_file(out / "hits.expt") as stream:
         stream.writelines(dials_experiments(selected(run.stacks, named == HIT)))
-    return complaints
+    return unlisted.lines()
 
 
 @contextmanager
@@ -129,11 +132,37 @@ def selected(stacks: Iterable[FrameStack], wanted: np.ndarray) -> Iterator[tuple
         before[stack.file] = start + stack.frames
 
 
-def event_lines(run: Run, wanted: np.ndarray, complaints: list[str]) -> Iterable[str]:
-    """Give the lines of a list for CrystFEL; what cannot stand in one is added to the complaints, each kind once."""
+class Unlisted:
+    """Frames that cannot stand in lists for CrystFEL, by file and group: a name is told once, however many frames it has."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    def add(self, file: str, event: str, reason: str) -> None:
+        """Add a frame, and why."""
+        key = file, event.rpartition("//")[0]
+        self._counts[key] += 1
+        self._reasons.setdefault(key, reason)
+
+    def lines(self) -> list[str]:
+        """Return a line for each of the first names, and one for the rest."""
+        told = list(self._reasons.items())[:MOST_UNLISTED]
+        lines = [
+            f"{reason} (so with {counted(self._counts[key], 'frames')}, which the lists for CrystFEL lack)"
+            for key, reason in told
+        ]
+        more = len(self._reasons) - len(told)
+        if more:
+            left = sum(self._counts.values()) - sum(self._counts[key] for key, _ in told)
+            lines.append(f"and {counted(more, 'names')} more, of {counted(left, 'frames')}")
+        return lines
+
+
+def event_lines(run: Run, wanted: np.ndarray, unlisted: Unlisted) -> Iterable[str]:
+    """Give the lines of a list for CrystFEL; what cannot stand in one is added to the unlisted."""
     for file, event, _ in selected(run.stacks, wanted):
         try:
             yield crystfel_line(file, event)
         except UserError as error:
-            if str(error) not in complaints:
-                complaints.append(str(error))
+            unlisted.add(file, event, str(error))

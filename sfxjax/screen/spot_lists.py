@@ -19,7 +19,7 @@ from sfxjax.evaluation.metrics import rate
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import CountedFrame
-from sfxjax.screen.lists import ERROR, HIT, MISS, event_lines, index_commands, selected
+from sfxjax.screen.lists import ERROR, HIT, MISS, Unlisted, event_lines, index_commands, selected
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
 
@@ -85,9 +85,9 @@ def write_spot_lists(
     atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
     labels = [frame.label for frame in frames]
     run = sources.run
-    complaints: list[str] = []
+    unlisted = Unlisted()
     for name, label in (("hits.lst", HIT), ("misses.lst", MISS)):
-        lines = event_lines(run, np.array(labels) == label, complaints)
+        lines = event_lines(run, np.array(labels) == label, unlisted)
         atomic_write_text(out / name, "".join(f"{line}\n" for line in lines))
     hits = selected(run.stacks, np.array(labels) == HIT)
     atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
@@ -110,7 +110,7 @@ def write_spot_lists(
     )
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", csv_text(rows))
-    return complaints
+    return unlisted.lines()
 
 
 def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> None:
