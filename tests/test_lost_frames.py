@@ -83,6 +83,53 @@ def test_parts_at_the_end_count_where_the_master_says_that_there_are_more_images
     assert status == 0 and len(rows) == 8
 
 
+@pytest.mark.parametrize("count", ["another detector", "a .nxs of links", "a virtual .nxs", "nobody"])
+def test_a_part_missing_at_the_end_counts_where_any_master_knows_of_it(count: str, tmp_path: Path) -> None:
+    run = master(tmp_path, 3)
+    (tmp_path / "x_data_000003.h5").unlink()
+    if count == "another detector":
+        with h5py.File(run, "a") as file:
+            file["/entry/instrument/ELE_D0/detectorSpecific/nimages"] = 12
+    elif count == "a .nxs of links":
+        (tmp_path / "nxs").mkdir()
+        master(tmp_path / "nxs", 3, nimages=12).rename(tmp_path / "x.nxs")
+    elif count == "a virtual .nxs":
+        layout = h5py.VirtualLayout((12, 96, 96), FRAMES.dtype)
+        for part in range(3):
+            layout[4 * part : 4 * part + 4] = h5py.VirtualSource(
+                f"x_data_{part + 1:06d}.h5", "/entry/data/data", FRAMES.shape
+            )
+        with h5py.File(tmp_path / "x.nxs", "w") as file:
+            file.create_virtual_dataset("/entry/data/data", layout)
+    status, rows = screened(run)
+    assert (status, len(rows)) == ((0, 8) if count == "nobody" else (1, 12))
+    assert all(label == "ERROR" and "is missing" in reason for _, label, reason in rows[8:])
+
+
+def test_images_that_are_in_no_part_are_noted(tmp_path: Path) -> None:
+    with FrameReader(ReadOptions()) as reader:
+        stacks = reader.stacks(str(master(tmp_path, 2, nimages=6, ntrigger=2)))
+    assert sum(stack.frames for stack in stacks) == 8
+    assert "12 images, of which 4 are in no part" in stacks[0].notes[-1]
+
+
+def test_a_source_of_a_virtual_set_that_is_shorter_than_what_is_taken_loses_those_frames(
+    tmp_path: Path,
+) -> None:
+    layout = h5py.VirtualLayout((8, 96, 96), FRAMES.dtype)
+    for number, length in ((0, 2), (1, 4)):
+        with h5py.File(tmp_path / f"part{number}.h5", "w") as file:
+            file["/data"] = FRAMES[:length]
+        # Every second frame of the set.
+        layout[number::2] = h5py.VirtualSource(f"part{number}.h5", "/data", FRAMES.shape)
+    with h5py.File(tmp_path / "run.nxs", "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+    status, rows = screened(tmp_path / "run.nxs")
+    assert status == 1 and len(rows) == 8
+    assert [number for number, row in enumerate(rows) if row[1] == "ERROR"] == [4, 6]
+    assert "never written" in rows[4][2]
+
+
 @pytest.mark.parametrize("kind", ["no images", "a link to nowhere", "other axes", "a damaged object"])
 def test_a_group_of_cxidb_76_without_images_has_a_row(kind: str, tmp_path: Path) -> None:
     run = cases.write_cxidb76(tmp_path / "run.h5", FRAMES[:2], FRAMES[2:3], FRAMES[3:])

@@ -117,6 +117,7 @@ def _sources(
     """Give for each source of a virtual data set the frames that it fills, and bool of as many: which of them it lacks."""
     own = Path(data.file.filename)
     known: dict[tuple[str, str], np.ndarray | None] = {}
+    lengths: dict[tuple[str, str], int] = {}
     for source in data.virtual_sources():
         places = np.zeros(1, int) if axis is None else _selected(source.vspace, axis, frames)
         lost = np.zeros(len(places), bool)
@@ -129,12 +130,17 @@ def _sources(
                     path = own if source.file_name == "." else linked(own, source.file_name)
                     inner = files.get(path, source.dset_name)
                     if isinstance(inner, h5py.Dataset) and inner.shape is not None and inner.ndim:
+                        alike = inner.ndim > 2 and inner.shape[-2:] == data.shape[-2:] and axis == 0
+                        lengths[name] = len(inner) if alike else frames
                         known[name] = unwritten_frames(files, inner, 0, inner.ndim > 2, left - 1)
-            there = known[name]
+            there, length = known[name], lengths.get(name, frames)
+            if length < frames:
+                # A source may be shorter than what is taken of it.
+                lost[len(_selected(source.src_space, 0, length)) :] = True
             if there is not None:
                 taken = _selected(source.src_space, 0, len(there)) if len(there) > 1 else np.zeros(1, int)
                 # Where frames are not taken one for one, all of a source must be missing.
-                lost = there[taken] if len(taken) == len(places) else np.full(len(places), there[taken].all())
+                lost |= there[taken] if len(taken) == len(places) else there[taken].all()
         yield places, lost
 
 

@@ -94,7 +94,7 @@ def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
     seen = set()
     for file, name, prefix in places:
         with contextlib.suppress(UserError):
-            for group in (*_nearest(files, file, name), "/metadata"):
+            for group in (*nearest_groups(files, file, name), "/metadata"):
                 for below in _BELOW:
                     full = f"{prefix}{group.rstrip('/')}{below}"
                     if full not in seen:
@@ -102,7 +102,7 @@ def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
                         yield full
 
 
-def _nearest(files: Files, path: Path, dataset: str) -> list[str]:
+def nearest_groups(files: Files, path: Path, dataset: str) -> list[str]:
     """List the group of a data set, and those of instruments and their parts in the entries of its file."""
     nearest = [str(PurePosixPath(dataset).parent)]
     entry = PurePosixPath(dataset).parts[1:2]

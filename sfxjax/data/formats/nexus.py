@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from sfxjax.data.formats.detector import one_number
+from sfxjax.data.formats.detector import nearest_groups, one_number
 from sfxjax.data.formats.file_masks import Masks, find_masks
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
+from sfxjax.data.links import identity, masters_of
+from sfxjax.errors import UserError
 
 NEXUS_DATA = "/entry/data"
 NEXUS_DETECTOR = "/entry/instrument/detector"
@@ -64,10 +67,10 @@ def _with_counts(files: Files, path: Path, parts: list[StackPart]) -> tuple[list
     """Tell how many frames parts have that cannot be read, and leave out those at the end that never were.
 
     All parts but the last have as many frames as the first. DECTRIS' masters list the files that the writer had room for, written
-    or not: what is missing at the end counts where the master has more images than the other parts hold.
+    or not: what is missing at the end counts where a master has more images than the other parts hold.
 
     Returns:
-        The parts, and what is to be said of those left out.
+        The parts, and what is to be said of those left out and of frames that are in no part.
     """
     lengths = [
         len(part.data) if isinstance(part.data, h5py.Dataset) and part.data.ndim else 0 for part in parts
@@ -76,7 +79,8 @@ def _with_counts(files: Files, path: Path, parts: list[StackPart]) -> tuple[list
         return parts, []
     each = next(length for length in lengths if length)
     last = max(place for place, length in enumerate(lengths) if length)
-    left = _images(files, path) - each * (last + 1)
+    images = _images(files, path, parts)
+    left = images - sum(length or each for length in lengths[: last + 1])
     kept, notes = [], []
     for place, part in enumerate(parts):
         if isinstance(part.data, h5py.Dataset):
@@ -90,13 +94,40 @@ def _with_counts(files: Files, path: Path, parts: list[StackPart]) -> tuple[list
             notes.append(part.data)
         else:
             kept.append(part)
+    if left > 0:
+        notes.append(
+            f"{path}: there are said to be {images} images, of which {left} are in no part: they are missing or were never taken"
+        )
     return kept, notes
 
 
-def _images(files: Files, path: Path) -> int:
-    """Return how many images a DECTRIS master says there are; 0 where it says nothing."""
+def _images(files: Files, path: Path, parts: list[StackPart]) -> int:
+    """Return how many images a master, or else another one of the same frames beside it, says there are; 0 where none does."""
+    first = next(part.data for part in parts if isinstance(part.data, h5py.Dataset))
+    others = [other for other in masters_of(Path(first.file.filename)) if identity(other) != identity(path)]
+    for master in (path, *others):
+        with suppress(UserError):
+            groups = (NEXUS_DETECTOR, *nearest_groups(files, master, f"{NEXUS_DATA}/data"))
+            images = max(_images_of(files, master, group) for group in groups)
+            whole = None if images or master == path else files.get(master, f"{NEXUS_DATA}/data")
+            if isinstance(whole, h5py.Dataset) and whole.ndim == first.ndim:
+                images = min(len(whole), MAX_FRAMES)
+            if images:
+                return images
+    return 0
+
+
+def _images_of(files: Files, path: Path, detector: str) -> int:
+    """Return how many images the group of a detector says there are, for all triggers; 0 where it says nothing."""
     counts = [
-        one_number(files, path, f"{NEXUS_DETECTOR}/detectorSpecific/{name}")
+        next(
+            (
+                count
+                for below in ("/detectorSpecific", "")
+                if (count := one_number(files, path, f"{detector}{below}/{name}"))
+            ),
+            None,
+        )
         for name in ("nimages", "ntrigger")
     ]
     if counts[0] is None or not 0 < counts[0] <= MAX_FRAMES:
