@@ -155,6 +155,36 @@ def test_a_group_of_cxidb_76_without_images_has_a_row(kind: str, tmp_path: Path)
     assert "chunk_1" in rows[2][2]
 
 
+@pytest.mark.parametrize("path", ["/tag-{}/data", "/{}/data", "/run_7/detector_1/tag_{}/detector_data"])
+@pytest.mark.parametrize(
+    "kind", ["no data", "a link to nowhere", "no image", "another shape", "several images"]
+)
+def test_one_among_many_groups_alike_has_its_row(path: str, kind: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        for number in range(4):
+            file[path.format(98 + number)] = FRAMES[number]
+        file["/metadata/pixelmask"], file["/file_info/version"] = np.zeros((96, 96), "u1"), 1
+        file[path.format("info")] = 1
+        name = path.format(100)
+        del file[name]
+        if kind == "a link to nowhere":
+            file[name] = h5py.SoftLink("/gone")
+        elif kind != "no data":
+            file[name] = {
+                "no image": np.arange(5),
+                "another shape": FRAMES[2, :64, :80],
+                "several images": FRAMES[:2],
+            }[kind]
+    status, rows = screened(tmp_path / "run.h5")
+    found = sorted((event, label == "ERROR") for event, label, _ in rows)
+    read = kind in ("another shape", "several images")
+    tag = path.split("/")[-2].format(100)
+    events = [f"{tag}//0", f"{tag}//1"] if kind == "several images" else [f"{tag}//"]
+    others = [(f"{path.split('/')[-2].format(number)}//", False) for number in (98, 99, 101)]
+    assert status == int(not read)
+    assert found == sorted([*others, *((event, not read) for event in events)])
+
+
 def test_a_damaged_list_of_groups_is_no_empty_one(tmp_path: Path) -> None:
     run = cases.write_cxidb76(tmp_path / "run.h5", FRAMES[:2], FRAMES[2:])
     content = run.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -28,11 +29,14 @@ def only_frames(files: Files, path: Path, options: ReadOptions) -> str:
     """
     images = image_sets(files, path)
     stacks = [name for name, shape in images.items() if len(shape) > 2]
-    if stacks:
-        return stacks[0] if len(stacks) == 1 else ""
-    if len(images) <= 1 or len(set(images.values())) > 1:
-        return next(iter(images), "") if len(images) == 1 else ""
-    return _family(list(images))
+    if len(images) > 1:
+        # One among many groups alike may hold an image of another shape, or several.
+        family = _family(list(images))
+        _, commonest = Counter(images.values()).most_common(1)[0]
+        if family and 2 * commonest > len(images) and not (stacks and family.endswith("%")):
+            return family
+    clear = stacks or list(images)
+    return clear[0] if len(clear) == 1 else ""
 
 
 def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:

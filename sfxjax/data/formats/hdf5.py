@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sfxjax.data.masks import split_mask_name, without_ones
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
 
+_DIGITS = re.compile(r"\d+")
 # The first that knows a file has it.
 LAYOUTS = (cxidb76, cxi, nexus)
 
@@ -178,10 +180,15 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
         for key in sorted(group):
             if key.startswith(prefix) and key.endswith(rest) and len(key) >= len(prefix) + len(rest):
                 event = key[len(prefix) : len(key) - len(rest) or None]
-                part = open_part(files, path, f"{head}{event}{tail}", event)
-                # A name of any beginning fits groups that were never to hold frames, too.
-                if part.data is not None or prefix or rest:
-                    parts.append(part)
+                parts.append(open_part(files, path, f"{head}{event}{tail}", event))
+        if not (prefix or rest):
+            # Of groups that were never to hold frames the names are others, and not only in their numbers.
+            alike = {
+                _DIGITS.sub("0", part.event_path)
+                for part in parts
+                if isinstance(part.data, h5py.Dataset) and part.data.ndim > 1
+            }
+            parts = [part for part in parts if _DIGITS.sub("0", part.event_path) in alike]
     if not any(part.data is not None for part in parts):
         raise _NoDataSet(f"{path}: no data set fits {pattern}; {_contents(files, path)}")
 
