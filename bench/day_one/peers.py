@@ -2,8 +2,9 @@
 
     python -m bench.day_one.peers --json bench/results/day-one-peers.json
 
-Frames are simulated, whole, with one crystal of a known cell each. Costs are seconds of processor time, summed over
-threads, so that a busy machine changes them little; DIALS' start is subtracted as a call on one frame; median of 5.
+Frames are simulated, whole, with one crystal of a known cell each. Costs are seconds of processor time on one core, which
+everything here runs on: two threads hinder each other, and not all of the programs have two. DIALS' start is subtracted as a
+call on one frame; median of 5.
 peakfinder8 (Barty et al., J. Appl. Cryst. 47:1118, 2014) is that of OM, where that is installed (`pip install --no-deps
 ondamonitor`); it gets frames with their smooth background subtracted, which is not counted, since its own background has rings
 alone; a signal-to-noise ratio of 6, no threshold in detector units, and the true beam centre.
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("--frames must be at least 2")
     if shutil.which("dials.index") is None:
         raise UserError("DIALS is not installed: apt-get install dials")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         record = compare_with_dials(Path(folder), chosen.frames, chosen.seed)
     print(json.dumps(record, indent=1))
@@ -105,7 +108,7 @@ def compare_with_dials(folder: Path, frames: int, seed: int = 0) -> dict[str, An
     }
     with h5py.File(run) as file:
         stored = file["entry/data/data"][:]
-    # As many frames at a time as there are cores, as screening does: of one alone XLA shares each step between cores, at a loss.
+    # As many frames at a time as there are cores to run on: of one alone XLA shares each step between cores, at a loss.
     seconds = {"day_one": processor_seconds(find_spots, stored, cores()), "dials": dials}
     indexed = {
         "day_one": count_indexed(ours, "strong.expt", parameters.cell),
@@ -118,7 +121,7 @@ def compare_with_dials(folder: Path, frames: int, seed: int = 0) -> dict[str, An
         "shape": parameters.geometry.shape,
         "visible_spots_in_the_middle": [FEWEST, MOST],
         "visible_spots": sum(map(len, visible)),
-        "cores": os.cpu_count(),
+        "cores": cores(),
     }
     for name, table in tables.items():
         result[name] = matched_spots(table, visible) | {
