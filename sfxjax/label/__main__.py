@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sfxjax.label.server import application
     from sfxjax.label.session import Session
     from sfxjax.screen.sources import opened_run
-    from sfxjax.screen.spots import counted_frames
+    from sfxjax.screen.spots import counted_frames, reading_processes
     from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
     read = ReadOptions(
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with opened_run(read, find_files(options.files)) as sources:
         counted = []
         with progress("counting spots", len(sources.run)) as advance:
-            for frame in counted_frames(sources, MIN_SNR, MIN_SPOTS):
+            for frame in counted_frames(sources, MIN_SNR, MIN_SPOTS, processes=reading_processes(None)):
                 counted.append(frame)
                 advance(1)
         session = Session(

@@ -20,6 +20,7 @@ import numpy as np
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.data.reader_process import ReaderGone, ReaderProcess
+from sfxjax.devices import free_memory
 from sfxjax.errors import UserError
 from sfxjax.pixel_values import type_limit
 from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin, stored_type
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from sfxjax.screen.sources import Sources
     from sfxjax.spots.fixed_pattern import FixedPattern
 
-# Bytes that all processes share with this one at most, unless the least that one needs is more.
-MOST_SHARED = 4 * 2**30
+# Bytes that all processes share with this one at most, and of the memory that is free, unless the least that one needs is more.
+MOST_SHARED, SHARE_OF_FREE = 4 * 2**30, 0.25
 # Of the memory that a process shares: a frame that it prepares, and one that it has prepared.
 _OWN_PLACES = 2
 
@@ -154,7 +155,9 @@ def prepared_frames(
         yield read_here
         return
     size = max((_place_size(stack, pattern is not None) for stack in sources.run.readable()), default=0)
-    processes = max(1, min(processes, (MOST_SHARED // max(size, 1) - kept) // _OWN_PLACES))
+    free = free_memory()
+    most = MOST_SHARED if free is None else min(MOST_SHARED, int(SHARE_OF_FREE * free))
+    processes = max(1, min(processes, (most // max(size, 1) - kept) // _OWN_PLACES))
     places = -(-kept // processes) + _OWN_PLACES
     readers = [_PreparingReader(sources.reader.options, preparation, size, places) for _ in range(processes)]
     try:
