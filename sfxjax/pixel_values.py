@@ -2,7 +2,8 @@
 
 Detectors write their largest number into gaps, and one less into dead pixels: 2^n - 1 and 2^n - 2 of the n bits that they count
 with, often in integers that are wider, or in floats (DECTRIS, NXmx; nexusformat/definitions issue 1258). Such values lie above
-all others, so one limit leaves them out: a pixel counts where it is below it.
+all others, so one limit leaves them out: a pixel counts where it is below it. Programs that assemble or correct frames write
+negative numbers instead, -9999 for one and perhaps -9998 for the other; `without_low_values` finds those.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ DEPTHS = (16, 31, 32)
 MANY = 24
 RARER = 4
 
+
+# Negative values that mean "no value" are looked for in so many ranges, each from the lowest to half of that; so many may be in
+# one, and so many times the smallest step lies between them and the next higher value.
+_LOW_BANDS, _FEW_VALUES, _APART = 6, 4, 10
+_MOST_SAMPLED = 50_000
+_FEWEST_LIT = 8
+# So much may a number of photons differ from a whole one by rounding.
+_NEARLY_WHOLE = 0.01
 
 # Of the unit of floats the exponents of 2 that are taken as they are.
 NATURAL_UNITS = (-2, 8)
@@ -39,7 +48,7 @@ def log2_unit(rows: Any, known: Any, xp: Any = np) -> Any:
     known = known & (rows != 0)
     top = xp.max(xp.where(known, xp.abs(rows), 0))
     # Near 1, so that no square vanishes or overflows.
-    near_one = xp.where(known, rows / xp.where(top > 0, top, 1), 0)
+    near_one = xp.where(known, rows, 0) / xp.where(top > 0, top, 1)
     pairs = known[:, 1:] & known[:, :-1]
     steps = xp.where(pairs, xp.abs(near_one[:, 1:] - near_one[:, :-1]), 0)
     deviation = xp.sum(steps) / xp.maximum(pairs.sum(), 1) * (math.sqrt(math.pi) / 2)
@@ -47,6 +56,27 @@ def log2_unit(rows: Any, known: Any, xp: Any = np) -> Any:
     positive = xp.where(mean > 0, mean, 1)
     unit = xp.where(deviation > 0, deviation * deviation / positive, positive)
     return xp.where(mean > 0, xp.log2(unit) + xp.log2(xp.where(top > 0, top, 1)), xp.nan)
+
+
+def photon_step(values: np.ndarray) -> float | None:
+    """Return what one photon is in floats of dim frames: most pixels hold one or none, and all whole numbers of them.
+
+    Of brighter frames `log2_unit` tells the unit by their noise, which that of dim ones, without their zeros, does not.
+
+    Args:
+        values: finite, of the pixels that tell something.
+
+    Returns:
+        The step; None where there is none.
+    """
+    some = values.reshape(-1)[:: max(values.size // _MOST_SAMPLED, 1)].astype(np.float64)
+    lit = some[some != 0]
+    if lit.size < _FEWEST_LIT or 2 * lit.size > some.size:
+        return None
+    ratios = lit / np.abs(lit).min()
+    whole = np.abs(ratios - np.round(ratios)) < _NEARLY_WHOLE
+    ones = np.abs(ratios) < 1 + _NEARLY_WHOLE
+    return float(np.abs(lit).min()) if whole.mean() > 0.99 and ones.mean() > 0.5 and lit.min() > 0 else None
 
 
 def natural_factor(exponent: Any, xp: Any = np) -> Any:
@@ -79,7 +109,8 @@ def is_below(values: Any, limit: Any, xp: Any = np) -> Any:
         xp: `numpy` or `jax.numpy`.
     """
     if not isinstance(limit, (int, float)) or not np.issubdtype(values.dtype, np.integer):
-        return values < limit if xp is np else values.astype(xp.float32) < limit
+        with np.errstate(over="ignore"):  # A limit may be beyond the type.
+            return values < limit if xp is np else values.astype(xp.float32) < limit
     # float32 cannot tell neighbouring integers above 2^24 apart, and NumPy takes several times as long for float64.
     bounds = np.iinfo(values.dtype)
     if limit > bounds.max:
@@ -143,6 +174,75 @@ def _is_no_value(frame: np.ndarray, highest: float) -> bool:
     return held > RARER * near and bool(np.any((frame > 0) & is_below(frame, highest / 2)))
 
 
+def low_values(frame: np.ndarray) -> list[float]:
+    """Return the negative values of a frame that mean "no value": few, held by many pixels, far below all others.
+
+    Values of -1 and -2 beside ordinary ones lie too near to them to be told so.
+
+    Args:
+        frame: of any shape and real type.
+    """
+    if frame.dtype.kind not in "if" or frame.size == 0:
+        return []
+    found: list[float] = []
+    # All of them first, which is fast, and then the negative ones that are left.
+    left = frame
+    for _ in range(_LOW_BANDS):
+        lowest = np.fmin.reduce(left, axis=None, initial=0)
+        if lowest == -np.inf:
+            left = frame[np.isfinite(frame) & (frame < 0)]
+            lowest = left.min(initial=0)
+        if not lowest < 0 or (frame.dtype.kind == "i" and lowest > -_APART):
+            break
+        in_band = left <= lowest / 2
+        band = left[in_band]
+        held, values = band.size, list[Any]()
+        while held >= MANY and band.size and len(values) < _FEW_VALUES:
+            values.append(band.min())
+            band = band[band != values[-1]]
+        if held >= MANY and (band.size or held > frame.size // 2):
+            break
+        left = left[~in_band & (left < 0)]
+        if held < MANY:
+            continue
+        apart = left.min(initial=0) - float(values[-1])
+        if apart < _APART * _least_step(frame):
+            break
+        found += [float(value) for value in values]
+    return found
+
+
+def _least_step(frame: np.ndarray) -> float:
+    """Return the smallest difference of values, which is the unit of whole numbers that were scaled."""
+    some = frame.reshape(-1)[:: max(frame.size // _MOST_SAMPLED, 1)]
+    steps = np.diff(np.unique(some[np.isfinite(some)].astype(np.float64)))
+    return float(steps.min()) if steps.size else 1.0
+
+
+def without_low_values(frame: np.ndarray) -> np.ndarray:
+    """Return a frame whose `low_values` are what tells nothing in any frame of its type: NaN, or the lowest number.
+
+    Args:
+        frame: of any shape and real type.
+
+    Returns:
+        The same array where nothing is to be changed; else a copy.
+    """
+    found = low_values(frame)
+    nothing = lowest_number(frame.dtype)
+    if not found or found == [nothing]:
+        return frame
+    changed = frame.copy()
+    for value in found:
+        changed[frame == frame.dtype.type(value)] = nothing
+    return changed
+
+
+def lowest_number(dtype: np.dtype) -> Any:
+    """Return what never is a value in a signed type: NaN of floats, the lowest number of integers."""
+    return np.iinfo(dtype).min if dtype.kind == "i" else math.nan
+
+
 def marked(frames: np.ndarray) -> np.ndarray:
     """Return frames in which every pixel that tells nothing by its value has one that its type alone tells to mean so.
 
@@ -154,6 +254,10 @@ def marked(frames: np.ndarray) -> np.ndarray:
     """
     limit = type_limit(frames.dtype)
     flat = frames.reshape(-1, *frames.shape[-2:])
+    without = [without_low_values(frame) for frame in flat]
+    if any(new is not old for new, old in zip(without, flat, strict=True)):
+        flat = np.stack(without)
+        frames = flat.reshape(frames.shape)
     least = [value_limit(frame) for frame in flat]
     if all(own == limit for own in least):
         return frames

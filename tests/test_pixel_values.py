@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,9 +15,11 @@ from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import sets_of_options
 from sfxjax.data.sets import FrameSet
-from sfxjax.pixel_values import is_below, marked, type_limit, value_limit
+from sfxjax.pixel_values import is_below, low_values, marked, type_limit, value_limit
 from sfxjax.preprocess import preprocess
+from sfxjax.preprocess.validity import settle
 from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.prepare import prepare_frame
 
 SHAPE = (80, 96)
 GAPS = np.zeros(SHAPE, bool)
@@ -140,3 +143,80 @@ def test_the_largest_number_of_64_bits_tells_nothing(dtype: str) -> None:
     limit = value_limit(frame)
     np.testing.assert_array_equal(is_below(frame, limit), frame < 100)
     assert limit > 2**62
+
+
+def left_out(frame: np.ndarray) -> np.ndarray:
+    """Return which pixels of a frame do not count where its spots are found, bool."""
+    return np.isnan(prepare_frame(frame).pixels.floats()[: len(frame)])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "lows", [(-9999, -9998), (-9999, -1), (-9999, -9998, -2), (-1000, -30000), (-50, -9999)]
+)
+@pytest.mark.parametrize("mean", [0.05, 30, 300])
+def test_several_negative_values_at_once_are_no_values(
+    dtype: Any, lows: tuple[int, ...], mean: float
+) -> None:
+    frame = counts(mean).astype(dtype)
+    bad = np.zeros(SHAPE, bool)
+    for place, low in enumerate(lows):
+        rows = slice(10 + 20 * place, 13 + 20 * place)
+        frame[rows], bad[rows] = low, True
+    assert sorted(low_values(frame)) == sorted(low for low in lows if low < -2)
+    np.testing.assert_array_equal(left_out(frame), bad)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_networks_leave_out_several_negative_values_that_the_reader_marks(dtype: Any, tmp_path: Path) -> None:
+    frame = np.tile(counts(), (10, 8))[:CROP, :CROP].astype(dtype)
+    bad = np.zeros(frame.shape, bool)
+    for rows, low in ((slice(100, 140), -9999), (slice(300, 330), -9998), (slice(500, 520), -1)):
+        frame[rows], bad[rows] = low, True
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["/entry_1/data_1/data"] = frame[None]
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(tmp_path / "run.h5"))
+        (read,) = reader.read(stack, [0], np.dtype(dtype))
+    assert read.crop is not None
+    valid = settle(jnp.asarray(read.crop), None, np.inf, False)[0].valid()
+    np.testing.assert_array_equal(np.asarray(valid), ~bad)
+
+
+@pytest.mark.parametrize("deviation", [0.3, 0.7, 1, 2, 3, 5, 20])
+def test_noise_around_zero_holds_no_such_values(deviation: float) -> None:
+    noise = np.random.default_rng(0).normal(0, deviation, SHAPE)
+    for step in (1, 8, 0.001, 7.5):
+        for offset in (0, -10):
+            frame = ((noise.round() + offset) * step).astype(np.float32)
+            assert low_values(frame) == []
+            frame[3:6] = -9999 * step - 1
+            assert len(low_values(frame)) == 1
+        assert low_values((noise.round() * 8).astype(np.int32)) == []
+    assert low_values(noise) == low_values(np.maximum(noise, -2 * deviation)) == []
+    dim = counts(0.1) - 10.3
+    assert low_values(dim) == low_values(np.full(SHAPE, -9999.0)) == low_values(np.full(SHAPE, np.nan)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1, 1e-3])
+@pytest.mark.parametrize("mean", [0.01, 30, 1000])
+@pytest.mark.filterwarnings("error")
+def test_infinity_and_the_ends_of_floats_are_left_out_without_a_warning(
+    dtype: Any, scale: float, mean: float
+) -> None:
+    for value in (np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).min):
+        frame = (counts(mean) * scale).astype(dtype)
+        frame[GAPS] = value
+        np.testing.assert_array_equal(left_out(frame), GAPS)
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("step", [1, 0.001, 250])
+def test_dim_frames_of_floats_are_photon_counts(mean: float, step: float) -> None:
+    """The zeros of the same counts as integers count."""
+    frame = np.random.default_rng(0).poisson(mean, (240, 250))
+    as_integers, as_floats = prepare_frame(frame.astype(np.int32)), prepare_frame(np.float32(frame * step))
+    np.testing.assert_allclose(as_floats.factor, 1 / step, rtol=1e-5)
+    np.testing.assert_array_equal(as_floats.pixels.floats(), as_integers.pixels.floats())
+    assert as_floats.pixels.counting and as_floats.pixels.integers

@@ -22,7 +22,7 @@ from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located, r
 from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.data.unwritten import UnwrittenFrames
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.pixel_values import value_limit
+from sfxjax.pixel_values import value_limit, without_low_values
 
 MOST_OPEN_FILES = 64
 
@@ -234,7 +234,7 @@ class FrameReader:
             index = self._index(stack)
             unflagged = self.geometry.unflagged(crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1))
             good = unflagged if good is None else good & unflagged
-        return ReadCrop(_cast(crop, dtype), good, "", self._limit(stack, crop))
+        return ReadCrop(without_low_values(_cast(crop, dtype)), good, "", self._limit(stack, crop))
 
     def _refuse_lost(self, stack: FrameStack, frame: int) -> None:
         stack.refuse_lost(frame)

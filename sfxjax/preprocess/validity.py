@@ -12,7 +12,9 @@ A pixel does not count where
    next to no pixel has another negative value than -1, -2 and the lowest, as gaps have. Elsewhere a negative pixel counts as 0,
    as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a pedestal (more than 5 % of
    the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight times their mean, which
-   the normalisation does not see, and only what is still negative then does not count.
+   the normalisation does not see, and only what is still negative then does not count;
+6. it is one of the few negative values far below all others (`sfxjax.pixel_values.low_values`), which the host replaces by NaN,
+   or by the lowest number of an integer type.
 
 Floats can be of any unit, which their noise tells: the 50 of rule 4 are of that unit, and where one is far less or far more than
 1 the frame is scaled by a power of two, so that nothing under- or overflows.
@@ -211,6 +213,9 @@ def _without_negatives(
     dtype = jnp.dtype(f"uint{8 * crop.dtype.itemsize}") if integers else crop.dtype
     values = crop.astype(jnp.float32)
     counting = jnp.ones(crop.shape, bool) if valid is None else valid
+    if integers:
+        # What `without_low_values` leaves of values that tell nothing.
+        counting &= crop != jnp.iinfo(crop.dtype).min
 
     def settled(counting: jax.Array) -> tuple[jax.Array, jax.Array]:
         sentinel = (values >= -2) & (values == jnp.round(values))

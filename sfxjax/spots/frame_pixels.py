@@ -1,9 +1,9 @@
 """A frame of any detector, whole: which of its pixels tell nothing, and what kind of noise it has.
 
 A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is from
-the limit of `sfxjax.pixel_values` on, or the smallest of a signed type; where it is -1 or -2 in a frame of integers with no other
-negative values to speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds
-the one value that fills whole areas, as the gaps of assembled panels do.
+the limit of `sfxjax.pixel_values` on, the smallest of a signed type, or one of the few values far below all others; where it is
+-1 or -2 in a frame of integers with no other negative values to speak of; where it is 0 in a frame whose pixels are far from 0,
+or that is cut off at 0; and where it holds the one value that fills whole areas, as the gaps of assembled panels do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import is_below, log2_unit, natural_factor, value_limit
+from sfxjax.pixel_values import (
+    is_below,
+    log2_unit,
+    natural_factor,
+    photon_step,
+    value_limit,
+    without_low_values,
+)
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NEGATIVE_FRACTION = 0.005
@@ -94,6 +101,7 @@ def frame_pixels(
     Returns:
         `FramePixels`; a pixel's row in it is panel * (ss + separator) + ss.
     """
+    frame = without_low_values(frame)
     sample = frame.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
     integers = frame.dtype.kind in "ui"
     bad: list[float] = []
@@ -117,7 +125,9 @@ def frame_pixels(
     for value in bad:
         known &= sample != value
     good = sample.reshape(-1) if known.all() else sample[known]
-    stored = frame.astype(stored_type(frame.dtype), copy=False)
+    # Numbers beyond those of float32 become infinite, which tells nothing.
+    with np.errstate(over="ignore"):
+        stored = frame.astype(stored_type(frame.dtype), copy=False)
     nothing = never(stored.dtype)
     values, panels, height = _with_margin(stored, nothing, separator, into)
     ready = FramePixels(values, _invalid_values(bad, values.dtype), False, integers, height, frame.shape[-1])
@@ -140,7 +150,9 @@ def frame_pixels(
     typical = float(np.median(positive)) if positive.size else 0.0
     far_from_zero = FAR_FROM_ZERO
     if frame.dtype.kind == "f":
-        exponent = log2_unit(sample.astype(np.float64), known)
+        exponent = 0.0
+        if photon_step(sample[known]) != 1:
+            exponent = log2_unit(sample.astype(np.float64), known)
         far_from_zero *= 2.0**exponent if np.isfinite(exponent) else 1.0
     single = bool(integers and not noisy and _single_photons(sample, known))
     if not noisy and typical >= far_from_zero and not single:
@@ -160,7 +172,7 @@ def frame_pixels(
 def in_natural_units(
     frame: np.ndarray, mask: np.ndarray | None, limit: float | None
 ) -> tuple[np.ndarray, float | None, float]:
-    """Scale floats of an odd unit by a power of two, so that nothing under- or overflows.
+    """Scale floats of an odd unit by a power of two, so that nothing under- or overflows; whole photons to 1 each.
 
     Returns:
         The frame, its limit and the factor; frames of other units and of integers as they are.
@@ -172,12 +184,17 @@ def in_natural_units(
     known = np.isfinite(rows) & (rows < (np.inf if limit is None else limit))
     if mask is not None:
         known &= mask[place].reshape(known.shape)
-    power = int(natural_factor(log2_unit(rows, known)))
-    if power == 0:
+    step = photon_step(rows[known])
+    power = 0 if step is not None else int(natural_factor(log2_unit(rows, known)))
+    factor = 2.0**power if step is None else 1 / step
+    if factor == 1:
         return frame, limit, 1.0
-    with np.errstate(over="ignore", under="ignore"):
-        scaled = np.ldexp(frame.astype(np.promote_types(frame.dtype, np.float32), copy=False), power)
-    return scaled, None if limit is None else limit * 2.0**power, 2.0**power
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scaled = frame.astype(np.promote_types(frame.dtype, np.float32), copy=False)
+        scaled = np.ldexp(scaled, power) if step is None else np.round(scaled * scaled.dtype.type(factor))
+    if limit is not None:
+        limit = limit * factor if limit * factor < float(np.finfo(scaled.dtype).max) else np.inf
+    return scaled, limit, factor
 
 
 def _invalid_values(values: list[float], dtype: np.dtype) -> np.ndarray:
@@ -229,7 +246,7 @@ def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> 
     values, fine = sample[::step], known[::step].copy()
     for value in bad:
         fine &= values != value
-    values = values.astype(np.float32)
+    values = np.where(fine, values, 0).astype(np.float32)
     width = 64
     columns = (values.shape[1] - 1) // width * width
     pair = (fine[:, 1:] & fine[:, :-1])[:, :columns]
@@ -263,6 +280,8 @@ def _gap_value(sample: np.ndarray, bad: list[float], with_zero: bool) -> float |
     quarter = sample[:, RUN // 4 :: RUN // 2][:, : ends.shape[1]]
     same &= ends == quarter
     found = ends[same]
+    if sample.dtype.kind == "f":
+        found = found[np.abs(found) <= np.finfo(np.float32).max]
     if not with_zero:
         found = found[found != 0]
     if found.size == 0:

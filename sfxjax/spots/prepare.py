@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, value_limit
+from sfxjax.pixel_values import is_below, value_limit, without_low_values
 from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units
 
 
@@ -43,6 +43,7 @@ def prepare_frame(
         UserError: the mask does not fit.
     """
     check_mask(frame, mask)
+    frame = without_low_values(frame)
     limit = value_limit(frame) if limit is None else limit
     scaled, limit, factor = in_natural_units(frame, mask, limit)
     return PreparedFrame(frame_pixels(scaled, mask, separator(frame.shape), limit, into), factor, frame.shape)
