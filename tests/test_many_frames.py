@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sfxjax.spots import many_frames
-from sfxjax.spots.day_one import find_spots
+from sfxjax.spots import many_frames, together
+from sfxjax.spots.day_one import FrameSpots, find_spots, load_weights, spots_of
 from sfxjax.spots.many_frames import find_spots_of, frames_at_once
-from sfxjax.spots.prepare import prepare_frame
+from sfxjax.spots.prepare import PreparedFrame, prepare_frame
+from sfxjax.spots.together import SpotFinder
 
 
 def _frames(dtype: str, seed: int = 0) -> list[tuple[Any, ...]]:
@@ -47,3 +50,30 @@ def test_of_no_frames_there_is_nothing_to_find(monkeypatch):
     assert find_spots_of([]) == []
     monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
     assert find_spots_of([]) == []
+
+
+def test_frames_that_threads_bring_are_judged_together_each_with_its_own_result(monkeypatch):
+    frames = [prepare_frame(*one) for dtype in ("uint16", "float32") for one in _frames(dtype)] * 3
+    alone = [spots_of(frame, load_weights()) for frame in frames[:10]] * 3
+    sizes: list[int] = []
+
+    def find(batch: Sequence[PreparedFrame], **options: Any) -> list[FrameSpots]:
+        sizes.append(len(batch))
+        return find_spots_of(batch, **options)
+
+    for module in (many_frames, together):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
+    monkeypatch.setattr(together, "find_spots_of", find)
+    finder = SpotFinder(6.0, 4)
+    with ThreadPoolExecutor(len(frames)) as pool:
+        found = list(pool.map(finder.find, frames))
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose([one.score, one.expected], [other.score, other.expected], atol=1e-4)
+    assert sum(sizes) == len(frames) and 1 < max(sizes) <= 4
+    # What goes wrong reaches each thread that waits, and the next frame is judged again.
+    monkeypatch.setattr(together, "find_spots_of", lambda *_, **__: [][1])
+    with pytest.raises(IndexError):
+        finder.find(frames[0])
+    monkeypatch.setattr(together, "find_spots_of", find)
+    assert finder.find(frames[0]).score > 0.9

@@ -12,6 +12,7 @@ from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import value_limit
 from sfxjax.screen.fitted import FittedModel
+from sfxjax.spots.prepare import check_values, prepare_frame
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -56,14 +57,16 @@ class Judge:
         mask: np.ndarray | None = None,
         fitted: FittedModel | None = None,
     ) -> None:
+        # Imported late, as JAX is.
+        from sfxjax.spots.together import SpotFinder
+
         self.min_snr, self.min_spots = min_snr, min_spots
+        self._finder = SpotFinder(min_snr, min_spots)
         self._mask = mask
         self._fitted = fitted
 
     def __call__(self, frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
         """Unpack and judge a frame; what is wrong with it becomes its reason."""
-        from sfxjax.spots.day_one import find_spots
-
         fitted = self._fitted
         try:
             pixels = frame.unpack()
@@ -72,7 +75,8 @@ class Judge:
             judged = pixels, mask, limit
             if fitted is not None and fitted.pattern is not None:
                 judged = fitted.pattern.taken_out(*judged)
-            found = find_spots(*judged[:2], limit=judged[2], min_snr=self.min_snr, min_spots=self.min_spots)
+            check_values(*judged)
+            found = self._finder.find(prepare_frame(*judged))
         except (UserError, MessageError) as error:
             return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
         spots: FrameSpots = found.visible(self.min_snr)
