@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data import repeats
+from sfxjax.data.formats import hdf5_stack
 from sfxjax.data.formats.hdf5_stack import written_frames
 from sfxjax.data.frames import ReadOptions
+from sfxjax.data.geometry_file import parse_geometry
 from sfxjax.data.hits_file import write_hits
+from sfxjax.data.inputs import find_files
 from sfxjax.data.masks import load_mask
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
@@ -150,3 +154,43 @@ def test_a_damaged_entry_is_left_out_and_the_hits_are_written(tmp_path: Path) ->
         (stack,) = reader.stacks(str(run))
         written = write_hits(reader, tmp_path / "hits.cxi", [(stack, [0, 1])], [0, 1], [0.9, 0.8])
     assert written["left_out"] == ["/entry_1/noise"]
+
+
+def test_a_file_of_more_groups_than_any_run_has_is_refused_before_they_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5_stack, "MOST_PARTS", 3)
+    path = cases.write_cxidb76(tmp_path / "many.h5", *[np.zeros((1, 8, 8), np.uint16)] * 4)
+    for options in (ReadOptions(), ReadOptions(dataset="/data/%/images")):
+        with FrameReader(options) as reader, pytest.raises(UserError, match="/data holds 4 groups"):
+            reader.stacks(str(path))
+
+
+def test_names_in_what_calls_itself_a_files_hits_are_not_all_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "_MOST_HITS", 20_000)
+    cases.write_cxi(tmp_path / "run.cxi", np.zeros((1, 8, 8), np.uint16))
+    path = cases.write_cxi(tmp_path / "hits.cxi", np.zeros((1, 8, 8), np.uint16))
+    with h5py.File(path, "r+") as file:
+        # 2e9 names in a few kilobytes: read at once they take hundreds of gigabytes.
+        names = file.create_dataset(
+            "/entry_1/screening/file", (2 * 10**9,), h5py.string_dtype(), chunks=(10**6,), compression="gzip"
+        )
+        names[0] = "run.cxi"
+    assert [Path(name).name for name in find_files([str(tmp_path)]).files] == ["run.cxi"]
+
+
+def test_geometries_of_absurd_extent_are_refused_or_read_at_once() -> None:
+    panels = "".join(
+        f"p{k}/min_fs = {k}\np{k}/max_fs = {k}\np{k}/min_ss = 0\np{k}/max_ss = 0\np{k}/corner_x = 0\np{k}/corner_y = 0\n"
+        for k in range(1500)
+    )
+    region = "".join(
+        f"bad{k}/min_x = 0\nbad{k}/max_x = 1\nbad{k}/min_y = 0\nbad{k}/max_y = 1\n" for k in range(1500)
+    )
+    with pytest.raises(UserError, match="1500 bad regions in 1500 panels are beyond belief"):
+        parse_geometry(panels + region, "g.geom")
+    # Likenesses are looked for of those few keys that are named.
+    (note,) = parse_geometry(panels + "".join(f"mask_edge_pixel{k} = 3\n" for k in range(50_000)), "g").notes
+    assert "and 49994 more" in note and note.count("did you mean") == 6

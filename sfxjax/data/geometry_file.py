@@ -26,6 +26,8 @@ PLANCK_TIMES_LIGHT = 12398.419843320026
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 # Bytes: a thousand panels take one million.
 _LONGEST = 2**26
+# Bad regions times panels: a detector of 256 panels may have thousands.
+_MOST_MARKS = 2_000_000
 
 Fields = dict[str, str]
 
@@ -83,6 +85,10 @@ def parse_geometry(text: str, path: str | Path) -> Geometry:
     if not panels:
         left_out = ": no_index leaves all of them out" if named else ""
         raise UserError(f"{path}: no panels in this geometry file{left_out}")
+    if len(panels) * len(regions) > _MOST_MARKS:
+        raise UserError(
+            f"{path}: {len(regions)} bad regions in {len(panels)} panels are beyond belief; put them into a mask"
+        )
     if sum(mask.file is None for mask in masks) > 1:
         raise UserError(f"{path}: only one mask in the frames' own file is read; leave the others out")
     axes = {_frame_axis(fields) for fields in used.values()}

@@ -101,12 +101,15 @@ def without_effect(lines: list[GeometryLine], others: list[str], path: object) -
         A line for each kind.
     """
     late, between = _misplaced(lines)
-    unknown = [f"{line}{'' if line.is_region else meant(line.key)}" for line in lines if not _is_known(line)]
+    # Only of those that are named a likeness is looked for, which takes long.
+    unknown = list(dict.fromkeys(line for line in lines if not _is_known(line)))
+    likely = [f"{line}{'' if line.is_region else meant(line.key)}" for line in unknown[:_MOST_NAMED]]
+    likely += map(str, unknown[_MOST_NAMED:])
     not_done = [line.key for line in lines if line.key in _NOT_DONE]
     not_done += [f"badrow_direction {line.value}" for line in lines if _marks_rows(line)]
     found = [
         (not_done, "not used here: {}"),
-        (unknown, "not known and without effect: {}"),
+        (likely, "not known and without effect: {}"),
         (late, "without effect, since no panel begins after it: {}; put it before the first panel"),
         (between, "between the panels, so that it holds for those alone that begin after it: {}"),
         (_bits_of_no_mask(lines), "without effect, bits of a mask whose data set is not given: {}"),

@@ -31,6 +31,8 @@ _OF_MASTER = re.compile(r"(.*)_data_\d+(\.[^.]*)")
 
 # Of each data set the parts of its first axis that are shown; None: all of it.
 Ranges = dict[tuple[Identity, str], list[tuple[int, int]] | None]
+# A file may claim any number of hits, and the names that it keeps fold out to any size.
+_MOST_HITS, _HITS_AT_ONCE, _LONGEST_NAME = 1_000_000, 10_000, 2**13
 
 
 def repeated(names: Sequence[str], named: Collection[str]) -> tuple[dict[str, str], list[str]]:
@@ -90,12 +92,23 @@ def _is_own(name: str, names: Collection[str], is_named: bool) -> bool:
         with h5py.File(path, "r", locking=False) as file:
             if OWN_GROUP not in file:
                 return False
-            texts = file[f"{OWN_GROUP}/file"].asstr()[:] if f"{OWN_GROUP}/file" in file else ()
-            origins = {Path(text).name for text in set(texts)}
+            origins = _origins(file)
     except DAMAGE:
         return False
     others = {Path(other).name for other in names if other != name}
     return bool(origins & others) or (path.name == OWN_HITS and not is_named)
+
+
+def _origins(file: h5py.File) -> set[str]:
+    """Return the names of the files that the hits of a screening are from, of the first `_MOST_HITS`."""
+    if f"{OWN_GROUP}/file" not in file:
+        return set()
+    data = file[f"{OWN_GROUP}/file"]
+    count = min(data.size, _MOST_HITS) if data.ndim == 1 and data.dtype.itemsize < _LONGEST_NAME else 0
+    found: set[str] = set()
+    for first in range(0, count, _HITS_AT_ONCE):
+        found |= set(data.asstr()[first : min(first + _HITS_AT_ONCE, count)])
+    return {Path(text).name for text in found}
 
 
 def _leave_out_parts(files: dict[Identity, str], reasons: dict[str, str]) -> dict[str, set[Shown]]:

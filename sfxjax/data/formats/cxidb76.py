@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import DAMAGE, Files
 
@@ -20,7 +20,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     # By name, not as created: the labels of CXIDB 76 count the frames in this order.
     parts = [
         open_part(files, path, f"/data/{key}/images", key)
-        for key in sorted(group)
+        for key in part_keys(group, path)
         if _may_be_chunk(group, key)
     ]
     if not any(isinstance(part.data, h5py.Dataset) for part in parts) and any(

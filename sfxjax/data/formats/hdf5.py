@@ -14,7 +14,7 @@ import numpy as np
 from sfxjax.data.formats import cxi, cxidb76, nexus
 from sfxjax.data.formats.detector import complete
 from sfxjax.data.formats.generic import image_sets, only_frames
-from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files, damage_named
@@ -177,7 +177,7 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
     parts = []
     if isinstance(group, h5py.Group):
         rest = tail.partition("/")[0]
-        for key in sorted(group):
+        for key in part_keys(group, path):
             if key.startswith(prefix) and key.endswith(rest) and len(key) >= len(prefix) + len(rest):
                 event = key[len(prefix) : len(key) - len(rest) or None]
                 parts.append(open_part(files, path, f"{head}{event}{tail}", event))

@@ -16,6 +16,8 @@ from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
 from sfxjax.data.unwritten import MOST_LISTED_CHUNKS, stored_chunks, whole_grid
 from sfxjax.errors import UserError
 
+MOST_PARTS = 100_000
+
 # Strips of so few rows or columns are no frames.
 MOST_NARROW = 64
 # Writers leave out some frames; where so many more than are written are empty, or so few all in all, nobody wrote them.
@@ -110,6 +112,19 @@ class StackPart(NamedTuple):
     event_path: str
     data: h5py.Dataset | str | None
     frames: int = 1
+
+
+def part_keys(group: h5py.Group, path: Path) -> list[str]:
+    """Return the names in a group whose members are to be looked at one by one, sorted.
+
+    Raises:
+        UserError: there are more than any run has, each of which takes a millisecond.
+    """
+    if len(group) > MOST_PARTS:
+        raise UserError(
+            f"{path}: {group.name} holds {len(group):,} groups or data sets, more than {MOST_PARTS:,}; split the file"
+        )
+    return sorted(group)
 
 
 def open_part(files: Files, path: Path, dataset: str, event_path: str) -> StackPart:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sfxjax.data.formats.detector import nearest_groups, one_number
 from sfxjax.data.formats.file_masks import Masks, find_masks
-from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part
+from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
 from sfxjax.data.links import identity, masters_of
@@ -31,7 +31,9 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     if not alone:
         group = files.get(path, NEXUS_DATA)
         names = (
-            sorted(key for key in group if _NUMBERED.fullmatch(key)) if isinstance(group, h5py.Group) else []
+            [key for key in part_keys(group, path) if _NUMBERED.fullmatch(key)]
+            if isinstance(group, h5py.Group)
+            else []
         )
         parts = [open_part(files, path, f"{NEXUS_DATA}/{key}", key) for key in names]
     centre = _nexus_centre(files, path)
