@@ -221,7 +221,9 @@ def test_a_virtual_source_without_the_data_set_is_missing(tmp_path: Path) -> Non
         file.create_virtual_dataset("/entry/data/data", layout, fillvalue=0)
     with FrameReader(ReadOptions()) as reader:
         (stack,) = reader.stacks(str(tmp_path / "x.nxs"))
-        assert stack.missing == ((0, 5, "the file part.h5 with this frame is missing or damaged"),)
+        assert stack.missing == (
+            (0, 5, "the file part.h5 with this frame lacks /entry/data/data or is damaged"),
+        )
 
 
 def test_missing_parts_and_masks_behind_links_are_noted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ a file from elsewhere then cannot make the reader open other files of the user's
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import is_file
+from sfxjax.files import is_file, not_a_file, refuse_pipe
 
 MAX_LINKS = 32
 # Files of a virtual data set that are watched.
@@ -145,8 +146,9 @@ class Files:
             if isinstance(link, h5py.ExternalLink):
                 own = Path(here.file.filename)
                 target = linked(own, _decoded(link.filename))
-                if not is_file(target):
-                    raise UserError(f"{path}: links to {target}, which is missing; put it beside the file")
+                what = not_a_file(target)
+                if what:
+                    raise UserError(f"{path}: links to {target}, which is {what}; put the file beside it")
                 self._permit(own, target, f"the link {part}")
                 wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
                 return self._walk(target, self.open(target), wanted, left - 1)
@@ -201,7 +203,8 @@ def linked(own: Path, name: str) -> Path:
     real = own.resolve().parent
     named = own.parent / name
     places = [named, real / name, own.parent / Path(name).name, real / Path(name).name]
-    return next((place for place in places if is_file(place)), named)
+    there = (place for test in (is_file, os.path.lexists) for place in places if test(place))
+    return next(there, named)
 
 
 def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
@@ -253,7 +256,9 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
             known[place] = _has_data_set(*place)
         if not known[place]:
             low, high = source.vspace.get_select_bounds()
-            why = f"the file {source.file_name} with this frame is missing or damaged"
+            what = not_a_file(place[0])
+            what = f"is {what}" if what else f"lacks {source.dset_name} or is damaged"
+            why = f"the file {source.file_name} with this frame {what}"
             missing.append((int(low[0]), int(high[0]), why))
     return missing
 
@@ -312,6 +317,7 @@ def need_filters(data: h5py.Dataset) -> None:
 
 
 def _open_hdf5(path: Path, growing: bool) -> h5py.File:
+    refuse_pipe(path)
     try:
         if growing:
             try:

@@ -16,7 +16,7 @@ import h5py
 from sfxjax.data.formats.generic import NO_FRAMES_BY_NAME
 from sfxjax.data.hdf5 import DAMAGE, Files, linked
 from sfxjax.errors import UserError
-from sfxjax.files import is_file
+from sfxjax.files import is_file, not_a_file
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".cxi", ".nxs")
 # Of the masters in a folder so many are opened: those whose names begin most like the file's.
@@ -119,10 +119,43 @@ def masters_of(path: Path) -> list[Path]:
         path: of an HDF5 file of frames.
     """
     real = path.resolve()
-    names = _masters_in(real.parent, *_changed(real.parent))
+    names = _masters_in(real.parent, *_changed(real.parent)) or _own_masters(real)
     nearest = sorted(names, key=lambda name: (-_begun_alike(name, real.name), name))
     masters = [real.parent / name for name in nearest if name != real.name][:MOST_MASTERS]
     return [master for master in masters if _shows(master, real)]
+
+
+def unused_masters(path: Path) -> list[str]:
+    """Say which files that are masters of a part by their names cannot be used as such, and why.
+
+    Args:
+        path: of an HDF5 file of frames.
+    """
+    real, used = path.resolve(), masters_of(path)
+    lines = []
+    for master in (real.parent / name for name in _own_masters(real)):
+        if master in used:
+            continue
+        why = not_a_file(master)
+        why = f"it is {why}" if why else f"it does not link to {real.name}, or is damaged"
+        try:
+            if is_file(master):
+                with Files(master.parent) as files:
+                    files.open(master)
+        except UserError as error:
+            why = str(error).removeprefix(f"{master}: ")
+        lines.append(
+            f"{master}: by its name the master of {real.name}, but its mask and limits are not used: {why}"
+        )
+    return lines
+
+
+def _own_masters(part: Path) -> list[str]:
+    """List the names of masters beside a part that are masters of it by their names."""
+    found = PART.fullmatch(part.name)
+    stem = found[1].removesuffix("_data") if found else ""
+    names = (f"{stem}_master{part.suffix}", f"{stem}.nxs") if stem else ()
+    return [name for name in names if os.path.lexists(part.parent / name)]
 
 
 def _shows(master: Path, part: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from sfxjax.data.formats.file_masks import Masks, find_masks, link_target, numbers_at, unused_masks
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.hdf5 import DAMAGE, Files, first_line, located
-from sfxjax.data.links import masters_of
+from sfxjax.data.links import masters_of, unused_masters
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
 
@@ -58,7 +58,7 @@ def complete(
             single = len(stacks) == 1 and stack.frame_axis == 0
             masks = _detector_masks(files, path, data, groups, stack, single)
             used = [*masks.shared, masks.single]
-            lines = _unopened(files, path, groups)
+            lines = [*unused_masters(path), *_unopened(files, path, groups)]
             lines += unused_masks(
                 files, path, data, stack.raw_shape, used, groups, named=named, single=single
             )
