@@ -24,7 +24,7 @@ from sfxjax.devices import free_memory
 from sfxjax.errors import UserError
 from sfxjax.pixel_values import type_limit
 from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin, stored_type
-from sfxjax.spots.prepare import PreparedFrame, check_mask, check_values, prepare_frame, separator
+from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
 
 if TYPE_CHECKING:
     from sfxjax.screen.sources import Sources
@@ -94,8 +94,6 @@ class Preparation:
         pixels, mask, limit = frame.without(self.bad.get(stack.raw_shape))
         if self.pattern is not None:
             pixels, mask, limit = self.pattern.taken_out(pixels, mask, limit)
-        check_mask(pixels, mask)
-        check_values(pixels, mask, limit)
         if into is None:
             return prepare_frame(pixels, mask, limit)
         shape, dtype = shape_with_margin(pixels.shape, separator(pixels.shape)), stored_type(pixels.dtype)

@@ -209,7 +209,7 @@ def find_spots(
         min_spots: visible spots from which a frame is a hit, at most 24.
 
     Raises:
-        UserError: a number makes no sense, or the mask does not fit.
+        UserError: a number makes no sense, the mask does not fit, or no pixel has a value that counts.
     """
     check_min_spots(min_spots)
     weights = load_weights() if weights is None else weights

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, value_limit, without_low_values
-from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units
+from sfxjax.pixel_values import value_limit, without_low_values
+from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units, never
 
 
 class PreparedFrame(NamedTuple):
@@ -40,13 +40,15 @@ def prepare_frame(
         into: memory for the values, see `sfxjax.spots.frame_pixels.frame_pixels`, with `separator` rows between panels.
 
     Raises:
-        UserError: the mask does not fit.
+        UserError: the mask does not fit, or no pixel has a value that counts.
     """
     check_mask(frame, mask)
     frame = without_low_values(frame)
     limit = value_limit(frame) if limit is None else limit
     scaled, limit, factor = in_natural_units(frame, mask, limit)
-    return PreparedFrame(frame_pixels(scaled, mask, separator(frame.shape), limit, into), factor, frame.shape)
+    pixels = frame_pixels(scaled, mask, separator(frame.shape), limit, into)
+    _refuse_without_values(pixels)
+    return PreparedFrame(pixels, factor, frame.shape)
 
 
 def check_mask(frame: np.ndarray, mask: np.ndarray | None) -> None:
@@ -59,25 +61,18 @@ def check_mask(frame: np.ndarray, mask: np.ndarray | None) -> None:
         raise UserError(f"the mask has the shape {mask.shape}, the frame {frame.shape}")
 
 
-def check_values(frame: np.ndarray, mask: np.ndarray | None, limit: float | None = None) -> None:
-    """Check that a frame has pixels that tell something.
-
-    Args:
-        frame: (..., ss, fs).
-        mask: of its shape, True where a pixel counts, or None.
-        limit: value from which pixels tell nothing, or None.
+def _refuse_without_values(pixels: FramePixels) -> None:
+    """Refuse a frame none of whose pixels counts, which would pass for one without spots.
 
     Raises:
-        UserError: none has a number below the limit.
+        UserError: it is one.
     """
     # Nearly every frame passes by a thousandth of its pixels.
     for step in (997, 1):
-        some = frame.reshape(-1)[::step]
-        told = np.isfinite(some)
-        if limit is not None:
-            told &= is_below(some, limit)
-        if mask is not None:
-            told &= mask.reshape(-1)[::step]
+        some = pixels.values.reshape(-1)[::step]
+        told = np.isfinite(some) if some.dtype.kind == "f" else some != never(some.dtype)
+        for value in pixels.invalid[np.isfinite(pixels.invalid)]:
+            told &= some != value
         if told.any():
             return
     raise UserError("no pixel has a value that counts")

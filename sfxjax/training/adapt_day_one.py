@@ -34,7 +34,9 @@ from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.inserted import with_spots
+from sfxjax.spots.prepare import prepare_frame
 from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
+from sfxjax.text import say
 
 MOST_FITTED_FRAMES = 200
 # Pixels of all frames held at once.
@@ -285,9 +287,15 @@ def _some_frames(sources: Sources, most: int) -> list[WholeFrame]:
     shape, known = max(places.items(), key=lambda item: len(item[1]))
     count = min(most, len(known), max(MOST_PIXELS_HELD // int(np.prod(shape)), 2 * FEWEST))
     frames = []
+    reasons = []
     for place in np.unique(np.linspace(0, len(known) - 1, count).astype(int)):
         try:
-            frames.append(sources.read(*known[place]))
-        except (UserError, OSError, RuntimeError, ValueError):
-            continue
+            frame = sources.read(*known[place])
+            # One that cannot be judged must not pass for one without spots.
+            prepare_frame(*frame)
+            frames.append(frame)
+        except (UserError, OSError, RuntimeError, ValueError) as error:
+            reasons.append(str(error))
+    if reasons:
+        say(f"{len(reasons)} of {len(reasons) + len(frames)} frames are passed over: {reasons[0]}")
     return frames
