@@ -166,7 +166,7 @@ def read_records(path: Path, random: m.Random) -> Any:
 
 
 def read_recalibration(path: Path, random: m.Random) -> Any:
-    from sfxjax.label.recalibration import FILE, load
+    from sfxjax.spots.recalibration import FILE, load
 
     shutil.copy(path, path.parent / FILE)
     model = load(path.parent)

@@ -12,9 +12,10 @@ import pytest
 
 from sfxjax.data.labels import read_labels
 from sfxjax.errors import UserError
-from sfxjax.label import recalibration, store
+from sfxjax.label import store
 from sfxjax.label.audit import audit, sample_order
 from sfxjax.label.choice import next_frame
+from sfxjax.spots import recalibration
 
 
 def record(number: int, label: str | None, click: str) -> store.Record:

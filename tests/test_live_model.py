@@ -11,10 +11,10 @@ import pytest
 from test_day_one import crystal_frame
 
 from sfxjax.errors import run_main
-from sfxjax.label.recalibration import Recalibration
 from sfxjax.live.__main__ import main as live
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.spots.fixed_pattern import FixedPattern
+from sfxjax.spots.recalibration import Recalibration
 
 FRAMES = 6
 

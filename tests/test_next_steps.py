@@ -17,10 +17,10 @@ import screen_cases as cases
 from sfxjax import command_line
 from sfxjax.errors import called_as
 from sfxjax.label.__main__ import next_step
-from sfxjax.label.recalibration import Recalibration
 from sfxjax.models.checkpoint import save_model
 from sfxjax.progress import on_terminal, per_second, progress
 from sfxjax.screen.lists import index_commands
+from sfxjax.spots.recalibration import Recalibration
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.result_table import next_steps
 

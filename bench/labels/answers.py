@@ -17,12 +17,12 @@ from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import SetDescription, cxidb76_set
 from sfxjax.data.sets import FrameSet
 from sfxjax.files import atomic_folder, atomic_write_bytes, atomic_write_text
-from sfxjax.label.recalibration import inputs_of
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spots import counted_frames
 from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.simulate.write import simulated_data
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+from sfxjax.spots.recalibration import inputs_of
 
 from ..day_one.measure import FURTHER
 
@@ -40,7 +40,7 @@ class Answers:
     """A set as the day-one model sees it.
 
     Attributes:
-        inputs: (n, 4) of `sfxjax.label.recalibration.inputs_of`.
+        inputs: (n, 4) of `sfxjax.spots.recalibration.inputs_of`.
         positives: bool (n,).
     """
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit
 
 from sfxjax.label.choice import next_frame
-from sfxjax.label.recalibration import Recalibration, fit_recalibration
 from sfxjax.models.inputs import base_for
+from sfxjax.spots.recalibration import Recalibration, fit_recalibration
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from sfxjax.data.labels import MISS, UNLABELLED
-from sfxjax.label import recalibration, store
+from sfxjax.label import store
 from sfxjax.label.audit import audit, sample_order
 from sfxjax.label.choice import next_frame
 from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.sources import Sources
+from sfxjax.spots import recalibration
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.text import printable
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sfxjax.command_line import new_parser, refuse_unused, whole_in
 from sfxjax.errors import run_main
-from sfxjax.label.recalibration import FILE
 from sfxjax.processes import add_join_arguments, check_alone
 from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
+from sfxjax.spots.recalibration import FILE
 
 # Options that mean nothing when a model is given, and when none is.
 SPOTS_ONLY = ("min_snr", "min_spots")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sfxjax.command_line import refuse_unused
 from sfxjax.errors import UserError
-from sfxjax.label.recalibration import Recalibration, inputs_of, load
 from sfxjax.screen.made_by import file_digest
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
+from sfxjax.spots.recalibration import Recalibration, inputs_of, load
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots

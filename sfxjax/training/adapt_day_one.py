@@ -25,7 +25,6 @@ from sfxjax.data.inputs import find_files
 from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError
 from sfxjax.files import make_folder
-from sfxjax.label.recalibration import Recalibration
 from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.progress import progress
@@ -35,6 +34,7 @@ from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.prepare import prepare_frame
+from sfxjax.spots.recalibration import Recalibration
 from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
 from sfxjax.text import say
 
