@@ -12,7 +12,7 @@ from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import value_limit
 from sfxjax.screen.fitted import FittedModel
-from sfxjax.spots.prepare import check_values, prepare_frame
+from sfxjax.spots.prepare import prepare_frame
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -75,7 +75,6 @@ class Judge:
             judged = pixels, mask, limit
             if fitted is not None and fitted.pattern is not None:
                 judged = fitted.pattern.taken_out(*judged)
-            check_values(*judged)
             found = self._finder.find(prepare_frame(*judged))
         except (UserError, MessageError) as error:
             return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
