@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.data import repeats
+from sfxjax import files, toml_files
+from sfxjax.data import file_lists, geometry_file, labels, repeats
 from sfxjax.data.formats import hdf5_stack
 from sfxjax.data.formats.hdf5_stack import written_frames
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.geometry_file import parse_geometry
+from sfxjax.data.geometry_file import parse_geometry, read_geometry
 from sfxjax.data.hits_file import write_hits
 from sfxjax.data.inputs import find_files
+from sfxjax.data.labels import read_labels
 from sfxjax.data.masks import load_mask
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
+from sfxjax.toml_files import read_toml
 
 
 def sparse(path: Path, frames: int, written: list[int]) -> Path:
@@ -194,3 +197,38 @@ def test_geometries_of_absurd_extent_are_refused_or_read_at_once() -> None:
     # Likenesses are looked for of those few keys that are named.
     (note,) = parse_geometry(panels + "".join(f"mask_edge_pixel{k} = 3\n" for k in range(50_000)), "g").notes
     assert "and 49994 more" in note and note.count("did you mean") == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("sets.toml", lambda path: read_toml(path)),
+        ("labels.csv", lambda path: read_labels(path, [("a.h5", "//0")])),
+        ("g.geom", lambda path: read_geometry(path)),
+        ("x.lst", lambda path: find_files([str(path)])),
+    ],
+)
+def test_texts_beyond_belief_are_refused_unread(name: str, read: Any, tmp_path: Path) -> None:
+    with (tmp_path / name).open("wb") as stream:
+        stream.write(b"file,event,label\n")
+        stream.truncate(2**40)
+    # Read whole, they would take the memory of the machine.
+    whole = files.read_bounded
+    taken: list[int] = []
+
+    def bounded(path: Path, most: int, what: str) -> bytes:
+        taken.append(most)
+        return whole(path, min(most, 2**20), what)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (toml_files, labels, geometry_file, file_lists):
+            patch.setattr(module, "read_bounded", bounded)
+        with pytest.raises(UserError, match="MiB; this is no"):
+            read(tmp_path / name)
+    assert max(taken) <= 2**30
+
+
+def test_a_nested_table_of_sets_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sets.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(UserError, match="not a TOML file"):
+        read_toml(tmp_path / "sets.toml")

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.label_sources import MOST_LABEL_BYTES
 from sfxjax.data.label_sources.counts import labels_of_counts
 from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.files import atomic_write_text
+from sfxjax.files import atomic_write_text, read_bounded
 
 if TYPE_CHECKING:
     from sfxjax.data.label_sources import LabelSource
@@ -200,11 +201,9 @@ def write_annotations(path: str | Path, file_name: str, labels: Sequence[int] | 
 def _lines(path: str | Path) -> list[str]:
     """Read a text file's lines, without blank ones at its end."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_bounded(path, MOST_LABEL_BYTES, "file of labels").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file of labels") from error
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     if "\0" in text:
         raise UserError(f"{path}: not a text file of labels")
     lines = text.splitlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.masks import split_mask_name
-from sfxjax.errors import UserError, explain_os_error
+from sfxjax.errors import UserError
 from sfxjax.json_files import shown_value
+from sfxjax.toml_files import read_toml
 
 LABEL_FILE = "expert_annotation.txt"
 
@@ -199,12 +199,7 @@ def sets_of_options(
 
 
 def _read_table(path: Path) -> list[tuple[str, dict[str, Any], Path]]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a TOML file ({error})") from error
+    tables = read_toml(path)
     described = []
     for name, fields in tables.items():
         if not isinstance(fields, dict):

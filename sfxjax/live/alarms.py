@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import tomllib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from sfxjax.errors import UserError
 from sfxjax.live.judge import Looks
 from sfxjax.live.statistics import HitRate
+from sfxjax.toml_files import read_toml
 
 # Each may also be switched off: `on = false`.
 DEFAULTS: dict[str, dict[str, float]] = {
@@ -44,12 +44,7 @@ def read_alarms(path: Path | None) -> Settings:
     """
     given: dict[str, object] = {}
     if path is not None:
-        try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: is no TOML ({error})") from error
+        given = read_toml(path)
     settings: Settings = {name: dict(numbers) for name, numbers in DEFAULTS.items()}
     for name, table in given.items():
         numbers = settings.get(name)

@@ -20,6 +20,21 @@ import numpy as np
 
 from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
+from sfxjax.files import read_bounded
+
+# Of a file of labels but a stream, which is read line by line.
+MOST_LABEL_BYTES = 2**30
+
+
+def text_of_labels(path: Path) -> str:
+    """Return the text of a file of labels; what is no UTF-8 keeps its bytes.
+
+    Raises:
+        UserError: it cannot be read, or is absurdly long.
+    """
+    content = read_bounded(path, MOST_LABEL_BYTES, "file of labels")
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
 
 GROUP = "sfxjax.label_sources"
 # What is read of a file to tell its kind, bytes.

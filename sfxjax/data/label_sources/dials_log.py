@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.label_sources import Known
+from sfxjax.data.label_sources import Known, text_of_labels
 from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError
 
@@ -39,7 +39,7 @@ class DialsLog:
         Raises:
             UserError: there is no table, or it has frames that are not there or that are there twice.
         """
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = text_of_labels(path)
         heading = _HEADING.search(text)
         rows = [
             (whole_number(match[1]), whole_number(match[2]))

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.data.label_sources import Known
+from sfxjax.data.label_sources import MOST_LABEL_BYTES, Known
 from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
+from sfxjax.files import read_bounded
 
 NAME = b"dials::af::reflection_table"
 
@@ -54,7 +55,9 @@ def _table(path: Path) -> dict[str, Any]:
 
     try:
         name, version, content = msgpack.unpackb(
-            path.read_bytes(), strict_map_key=False, max_bin_len=2**31 - 1
+            read_bounded(path, MOST_LABEL_BYTES, "reflection table"),
+            strict_map_key=False,
+            max_bin_len=2**31 - 1,
         )
         if name != NAME.decode() or version != 1:
             raise ValueError(f"{name} of version {version}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.events import parse_crystfel_line
-from sfxjax.data.label_sources import Known
+from sfxjax.data.label_sources import Known, text_of_labels
 from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
 
@@ -30,7 +30,7 @@ class HitList:
         labels = np.full(len(places.frames), -1, np.int8)
         files: set[str] = set()
         hits: list[int] = []
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = text_of_labels(path).splitlines()
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

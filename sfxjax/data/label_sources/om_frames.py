@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.label_sources import Known
+from sfxjax.data.label_sources import Known, text_of_labels
 from sfxjax.data.label_sources.places import Places, whole_number
 from sfxjax.errors import UserError
 
@@ -33,7 +33,7 @@ class OmFrames:
         Raises:
             UserError: a line is damaged, or the list does not fit the frames.
         """
-        first, *lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        first, *lines = text_of_labels(path).splitlines()
         names = [name.strip() for name in first.removeprefix("#").split(",")]
         if not set(OM_COLUMNS) <= set(names):
             raise UserError(f"{path}: columns {', '.join(names)}; {', '.join(OM_COLUMNS)} are needed")
