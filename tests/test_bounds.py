@@ -15,7 +15,7 @@ import pytest
 import screen_cases as cases
 
 from sfxjax import files, toml_files
-from sfxjax.data import file_lists, geometry_file, labels, repeats
+from sfxjax.data import file_lists, geometry_file, hdf5, labels, repeats
 from sfxjax.data.formats import hdf5_stack
 from sfxjax.data.formats.hdf5_stack import written_frames
 from sfxjax.data.frames import ReadOptions
@@ -232,3 +232,21 @@ def test_a_nested_table_of_sets_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sets.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(UserError, match="not a TOML file"):
         read_toml(tmp_path / "sets.toml")
+
+
+def test_a_virtual_set_that_names_one_source_many_times_opens_it_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases.write_cxi(tmp_path / "source.h5", np.ones((2, 8, 8), np.uint16))
+    layout = h5py.VirtualLayout((300, 8, 8), np.uint16)
+    source = h5py.VirtualSource("source.h5", "/entry_1/data_1/data", (2, 8, 8))
+    for number in range(300):
+        layout[number] = source[number % 2]
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+    asked, whole = [], hdf5._has_data_set
+    monkeypatch.setattr(hdf5, "_has_data_set", lambda *place: asked.append(place) or whole(*place))
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(tmp_path / "run.h5"))
+        assert stack.frames == 300 and reader.original(stack, 299).all()
+    assert len(asked) < 10

@@ -208,17 +208,15 @@ def linked(own: Path, name: str) -> Path:
 
 
 def virtual_sources(data: h5py.Dataset) -> list[tuple[Path, str]]:
-    """List (file, data set) of a virtual data set's sources.
+    """List (file, data set) of a virtual data set's sources, each once: a set of a million frames may name one a million times.
 
     A pattern such as `part-%b.h5` stands for many files in one folder; its folder is what matters here.
     """
     if not data.is_virtual:
         return []
     own = Path(data.file.filename)
-    return [
-        (own if source.file_name == "." else linked(own, source.file_name), source.dset_name)
-        for source in data.virtual_sources()
-    ]
+    named = dict.fromkeys((source.file_name, source.dset_name) for source in data.virtual_sources())
+    return list(dict.fromkeys((own if file == "." else linked(own, file), name) for file, name in named))
 
 
 def opened_for(own: Path, source: Path) -> list[Path]:
@@ -247,16 +245,18 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
     """
     missing = []
     own = Path(data.file.filename)
-    known: dict[tuple[Path, str], bool] = {}
+    known: dict[tuple[str, str], tuple[Path, bool]] = {}
     for source in data.virtual_sources() if data.is_virtual else ():
         if source.file_name == "." or "%" in source.file_name:
             continue
-        place = linked(own, source.file_name), source.dset_name
-        if place not in known:
-            known[place] = _has_data_set(*place)
-        if not known[place]:
+        named = source.file_name, source.dset_name
+        if named not in known:
+            place = linked(own, source.file_name)
+            known[named] = place, _has_data_set(place, source.dset_name)
+        place, is_there = known[named]
+        if not is_there:
             low, high = source.vspace.get_select_bounds()
-            what = not_a_file(place[0])
+            what = not_a_file(place)
             what = f"is {what}" if what else f"lacks {source.dset_name} or is damaged"
             why = f"the file {source.file_name} with this frame {what}"
             missing.append((int(low[0]), int(high[0]), why))
