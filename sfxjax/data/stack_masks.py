@@ -5,7 +5,7 @@ Everything that leaves pixels out, and everything that could not, has a line for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from sfxjax.files import is_file
 from sfxjax.text import per_cent
 
 MOST_KEPT = 4
+# Of masks of single frames so many are looked at for a line about them.
+_MASKS_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ class StackMasks:
                     f"{stack.file}: its mask {' and '.join(names)} is replaced by {options.mask}, which you named"
                 )
         else:
-            for name in filter(None, (*stack.mask_datasets, stack.frame_masks)):
-                own = self._of_file(stack, name)
-                if own is not None:
-                    leave_out(*own)
+            for name in stack.mask_datasets:
+                leave_out(*self._of_file(stack, name))
+            if stack.frame_masks and stack.frames:
+                lines.append(self._of_frames(stack))
         if options.mask is not None:
             mask = self._load(options.mask, options.mask_good, (options.good_bits, options.bad_bits))
             leave_out(mask.good, f"mask {mask.where} ({mask.meaning})")
@@ -136,30 +138,44 @@ class StackMasks:
             raise UserError(f"{stack.file}: no pixel is left by the masks together: {'; '.join(lines)}")
         return SharedMask(None if good is None or good.all() else good, tuple(lines))
 
-    def _of_file(self, stack: FrameStack, name: str) -> tuple[np.ndarray, str] | None:
-        """Return a mask in the frames' own file that all share, with its name; of those of single frames check the first."""
+    def _of_file(self, stack: FrameStack, name: str) -> tuple[np.ndarray, str]:
+        """Return a mask in the frames' own file that all share, with its name."""
+        ((good, words),) = self._looked_at(stack, name, [()])
+        return good, f"mask {_where(name)} ({words})"
+
+    def _of_frames(self, stack: FrameStack) -> str:
+        """Say what the masks of single frames leave out, which are read with the frames, by some of them."""
+        numbers = np.unique(np.linspace(0, stack.frames - 1, min(stack.frames, _MASKS_LOOKED_AT)).astype(int))
+        before = (slice(None),) * stack.frame_axis
+        found = self._looked_at(stack, stack.frame_masks, [(*before, int(number)) for number in numbers])
+        counts = sorted(int(good.size - np.count_nonzero(good)) for good, _ in found)
+        pixels = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if counts[-1] > counts[0] else "")
+        looked_at = "" if len(numbers) == stack.frames else f" of {len(numbers)} frames looked at"
+        return (
+            f"a mask of each frame, {_where(stack.frame_masks)} ({found[0][1]}): {pixels} of {found[0][0].size:,} pixels "
+            f"left out{looked_at}"
+        )
+
+    def _looked_at(
+        self, stack: FrameStack, name: str, places: Sequence[tuple[int | slice, ...]]
+    ) -> list[tuple[np.ndarray, str]]:
+        """Read parts of a mask's data set: their good pixels, and what its values mean.
+
+        Raises:
+            UserError: none of them leaves more than next to no pixel.
+        """
         data = self._dataset(stack, name)
         convention = self._own_convention(stack, data.dtype)
-        single = name == stack.frame_masks
-        if single and not stack.frames:
-            return None
         with damage_named(f"{stack.file}: {name}"):
-            values = np.asarray(data[(*(slice(None),) * stack.frame_axis, 0) if single else ()])
-        good = good_pixels(values, *convention)
+            goods = [good_pixels(np.asarray(data[place]), *convention) for place in places]
         words = meaning(*convention)
-        where = f"{name} in the frames' file"
-        if ":/" in name:
-            where = f"{name}, of a file that goes with the frames"
-        if np.mean(good) < FEWEST_GOOD:
+        most = max(float(np.mean(good)) for good in goods)
+        if most < FEWEST_GOOD:
             raise UserError(
-                f"{stack.file}: its mask {name} leaves {per_cent(float(np.mean(good)))} of the pixels if {words}; "
+                f"{stack.file}: its mask {name} leaves {100 * most:.2g} % of the pixels if {words}; "
                 f"{_way_out(convention, self._options.mask_good)}"
             )
-        if not single:
-            return good, f"mask {where} ({words})"
-        # What each frame leaves out is read with it.
-        what = f"a mask of each frame, {where} ({words}): of the first frame {left_out(good)}"
-        return np.ones(stack.raw_shape, bool), f"{what}; of all frames together"
+        return [(good, words) for good in goods]
 
     def _own_convention(self, stack: FrameStack, dtype: np.dtype) -> tuple[int, int | None, int | None]:
         """Return what masks in the frames' file mean, as `good_pixels` takes it: by the user, the geometry, the layout."""
@@ -225,6 +241,10 @@ def check_used(options: ReadOptions, stacks: Iterable[FrameStack]) -> None:
         )
     if options.dataset is not None and all(stack.format for stack in readable):
         raise UserError(f"--dataset {options.dataset}: none of the files is HDF5; leave it out")
+
+
+def _where(name: str) -> str:
+    return f"{name}, of a file that goes with the frames" if ":/" in name else f"{name} in the frames' file"
 
 
 def left_out(good: np.ndarray) -> str:

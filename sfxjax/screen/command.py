@@ -25,6 +25,7 @@ from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
 from sfxjax.processes import join_processes
 from sfxjax.screen.doubtful import equal_scores, strange_frames
+from sfxjax.screen.left_out import line_of_crops
 from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
@@ -216,6 +217,7 @@ def write_everything(
         remove_outputs(out, written)
     for line in write_lists(out, run, threshold):
         say(line)
+    run.left_out = line_of_crops(screening)
     for line in run.value_lines():
         say(line)
     warnings = [*equal_scores(scores), *strange_frames(screening.run.statistics(), model)]

@@ -25,6 +25,7 @@ class Run:
         bad_pixels: the line about pixels found bad, empty if none.
         masks: lines about what leaves out how many pixels.
         limited: frames whose pixels from a value on were left out, by that value.
+        left_out: lines about other values that were left out.
     """
 
     stacks: list[FrameStack] = field(default_factory=list)
@@ -33,6 +34,7 @@ class Run:
     bad_pixels: str = ""
     masks: list[str] = field(default_factory=list)
     limited: Counter[float] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(stack.frames for stack in self.stacks)
@@ -63,14 +65,14 @@ class Run:
         return reasons[0] if reasons else "there are no frames to look at"
 
     def value_lines(self) -> list[str]:
-        """Say from which values on pixels were left out, besides the largest that their type has."""
+        """Say which values were left out, besides the largest that their type has."""
         limits = Counter(
             float(limit)
             for stack in self.stacks
             for limit in self.results.limits(stack)
             if limit < float("inf")
         )
-        return [
+        return self.left_out + [
             f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead or saturated pixels"
             for limit, count in sorted((self.limited + limits).items())
         ]

@@ -28,6 +28,7 @@ from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.fitted import FittedModel, load_fitted, visible_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
+from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, HIT, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
 from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
@@ -129,6 +130,7 @@ def count_run(options: argparse.Namespace) -> int:
             for frame in counted_frames(sources, min_snr, min_spots, journal, pattern, processes):
                 frames.append(frame if fitted is None else frame.scored_by(fitted))
                 advance(1)
+        sources.run.left_out = line_of_spots(sources)
         for line in sources.run.value_lines():
             say(line)
         more = [("hits.cxi", options.write_hits), ("report.html", not options.no_report)]

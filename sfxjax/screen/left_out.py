@@ -1,0 +1,107 @@
+"""Says which pixels of a run's frames are left out by their values: gaps that hold NaN, -1 or others that mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sfxjax.data.frames import pixel_type
+from sfxjax.pixel_values import is_below, lowest_number
+from sfxjax.screen.sources import UNREADABLE, Sources
+from sfxjax.spots.prepare import prepare_frame, separator
+
+if TYPE_CHECKING:
+    from sfxjax.screen.pipeline import Screening
+
+# Frames tried until one can be judged, and values that a line names.
+_TRIED, _MOST_NAMED = 5, 4
+# Zeros of frames that are darker than this, in units of a photon, count in any case.
+_DARK = 10.0
+# What a reader of crops makes one value of.
+_MARKED = "NaN or a number far below all others"
+
+
+def line_of_spots(sources: Sources) -> list[str]:
+    """Say what of the first frame that can be judged is left out by its values where spots are counted; a line or none."""
+    frames = ((stack, number) for stack in sources.run.readable() for number in range(stack.frames))
+    for stack, number in islice(frames, _TRIED):
+        with suppress(*UNREADABLE):
+            pixels, mask, limit = sources.read(stack, number)
+            kept = np.isfinite(prepare_frame(pixels, mask, limit).pixels.floats())
+            if pixels.ndim > 2:
+                tall = pixels.shape[-2] + separator(pixels.shape)
+                kept = kept.reshape(-1, tall, pixels.shape[-1])[:, : pixels.shape[-2]]
+            return list(_line(pixels, mask, limit, kept.reshape(pixels.shape)))
+    return []
+
+
+def line_of_crops(screening: Screening) -> list[str]:
+    """Say the same of the crop that a network reads."""
+    # Imported late, as JAX is.
+    import jax.numpy as jnp
+
+    from sfxjax.preprocess.validity import settle
+
+    frames = ((stack, number) for stack in screening.run.readable() for number in range(stack.frames))
+    for frame in islice(frames, _TRIED):
+        with suppress(*UNREADABLE):
+            dtype = pixel_type([frame[0].dtype])
+            batch = next(iter(screening.readers.batches([[frame]], 1, dtype)))
+            if batch.reasons[0]:
+                continue
+            made = screening.crop_batch(batch)
+            crop, limit = made.crops[0], float(np.reshape(made.limits, -1)[0])
+            mask = made.mask[0] if made.mask is not None and made.mask.ndim == 3 else made.mask
+            negatives = bool(np.reshape(made.negatives_invalid, -1)[0])
+            told = np.isfinite(crop) & is_below(crop, limit)
+            told = told if mask is None else told & mask
+            if not told.any():
+                continue
+            kept = told
+            # What else is left out are negative values and zeros; it takes a program to be compiled.
+            if crop[told].min() < 0 or (not crop[told].all() and crop[told].mean() > _DARK):
+                shown = None if mask is None else jnp.asarray(mask)
+                valid = settle(jnp.asarray(crop), shown, limit, negatives)[0].valid()
+                kept = told if valid is None else np.asarray(valid)
+            return list(_line(crop, mask, limit, kept, _MARKED))
+    return []
+
+
+def _line(
+    pixels: np.ndarray, mask: np.ndarray | None, limit: float, kept: np.ndarray, nothing: str = "NaN"
+) -> Iterator[str]:
+    """Name the values of the pixels that are not kept, those apart that a mask or the limit leaves out.
+
+    Args:
+        pixels: of a frame.
+        mask: bool of their shape, True where one counts; or None.
+        limit: value from which they tell nothing.
+        kept: bool of their shape.
+        nothing: name of what never is a value.
+    """
+    lost = ~kept if mask is None else ~kept & mask
+    if np.isfinite(limit):
+        # What is above the limit has a line of its own.
+        lost &= is_below(pixels, limit) | ~np.isfinite(pixels)
+    count = int(np.count_nonzero(lost))
+    if not count:
+        return
+    values, times = np.unique(pixels[lost], return_counts=True)
+    order = np.argsort(-times, kind="stable")
+    names = [f"{value:.10g}" for value in values]
+    if pixels.dtype.kind in "if":
+        names = [
+            nothing if value != value or value == lowest_number(pixels.dtype) else name
+            for value, name in zip(values, names, strict=True)
+        ]
+    named = [f"{int(times[at]):,} of {names[at]}" for at in order[:_MOST_NAMED]]
+    others = count - int(times[order[:_MOST_NAMED]].sum())
+    named += [f"{others:,} of {len(values) - _MOST_NAMED} other values"] if others else []
+    yield (
+        f"in the first frame {count:,} of {pixels.size:,} pixels ({100 * count / pixels.size:.2g} %) were left out by "
+        f"their values: {', '.join(named)}"
+    )
