@@ -99,7 +99,7 @@ def test_an_accelerators_batches_are_of_frames_that_processes_make_ready(file: s
         alone = [frame.spots for frame in counted_frames(sources, 6.0, 4)]
         for module in (many_frames, mapping):
             monkeypatch.setattr(module, "on_cpu", lambda: False)
-        monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 3)
+        monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
         together = [frame.spots for frame in counted_frames(sources, 6.0, 4, processes=2)]
     for found, expected in zip(together, alone, strict=True):
         assert found is not None and expected is not None
