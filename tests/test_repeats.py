@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,3 +231,36 @@ def test_what_is_no_file_in_a_folder_is_named(tmp_path: Path) -> None:
         )
     with pytest.raises(UserError, match="a link to nothing"):
         found(run / "x_000003.h5")
+
+
+def test_a_master_that_comes_after_its_parts_were_followed_is_not_judged_again(
+    tmp_path: Path,
+) -> None:
+    from sfxjax.data.frames import ReadOptions
+    from sfxjax.live.frames import Faults
+    from sfxjax.live.sources.files import FileSource
+
+    run = diamond(tmp_path / "run")
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    late = ("x_master.h5", "x.nxs", "x_000002.h5", "x_meta.h5")
+    for name in late:
+        (run / name).rename(aside / name)
+    said: list[str] = []
+    read = ReadOptions(growing=True, panels_apart=True)
+    source = FileSource([str(run)], read, Faults(), say=said.append)
+    stop, came = threading.Event(), []
+    for frame in source.receive(stop):
+        if frame is not None:
+            came.append((Path(frame.file).name, frame.event))
+        elif len(came) == 4 and not (run / "x.nxs").exists():
+            for name in late:
+                (aside / name).rename(run / name)
+        elif len(came) >= 8:
+            stop.set()
+    assert came == [(f"x_00000{part}.h5", f"//{number}") for part in (1, 2) for number in range(4)]
+    assert source.inputs.files == (str(run / "x_000001.h5"), str(run / "x_000002.h5"))
+    assert sum("the parts are read on in its place" in line for line in said) == 2
+    # Likewise where it was judged by an earlier start.
+    known = FileSource([str(run)], read, Faults(), lambda file, event: file.endswith("x_000001.h5"))
+    assert known._files() == source.inputs.files

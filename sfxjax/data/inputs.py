@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +77,16 @@ class Inputs:
 
     Attributes:
         files: names of files, each once.
-        notes: what in folders was left out, and why.
+        notes: what was left out, and why.
+        left_out: names of the files whose frames others of them show, and of those without frames.
     """
 
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
-def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
+def find_files(names: list[str], *, waiting: bool = False, without: Collection[str] = ()) -> Inputs:
     """Expand folders to the files of frames in them, patterns to the files they fit, lists to the files they name.
 
     Every frame counts once, see `sfxjax.data.repeats`: the notes say what is left out for that, or since it holds no frames.
@@ -91,6 +94,7 @@ def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
     Args:
         names: as the user gave them.
         waiting: what is not there yet is passed over, and so are folders without frames.
+        without: names of files that are none of them.
 
     Raises:
         UserError: a file or folder is missing, a folder holds no frames, or a pattern fits nothing.
@@ -107,7 +111,7 @@ def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
             raise
         found += files
         named.update(files if is_named else ())
-    every = list(dict.fromkeys(found))
+    every = [name for name in dict.fromkeys(found) if name not in without]
     again = [name for name, count in Counter(found).items() if count > 1]
     reasons, shared = repeated(every, named)
     reasons |= {name: "named again" for name in again if name not in reasons}
@@ -118,7 +122,7 @@ def find_files(names: list[str], *, waiting: bool = False) -> Inputs:
     files = [name for name in every if reasons.get(name, "named again") == "named again"]
     if not (files or waiting):
         raise UserError(f"{', '.join(names)}: no file may hold frames; {'; '.join(notes)}")
-    return Inputs(tuple(files), tuple(dict.fromkeys([*notes, *shared])))
+    return Inputs(tuple(files), tuple(dict.fromkeys([*notes, *shared])), tuple(reasons))
 
 
 def _meant(name: str, notes: list[str]) -> tuple[list[str], bool]:

@@ -19,7 +19,6 @@ from sfxjax.command_line import refuse_unused
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.events import dials_experiments
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
@@ -94,7 +93,7 @@ def follow_run(
     )
     receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, cores())
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
-    report = _Report(options, read, min_snr, min_spots, threshold)
+    report = _Report(source, options, read, min_snr, min_spots, threshold)
     say(f"following {source.name} until nothing has come for {options.follow:g} s")
     receive_until_stopped(receiver, options.follow, report.renew)
     keeper.close()
@@ -112,13 +111,14 @@ class _Report:
 
     def __init__(
         self,
+        source: FileSource,
         options: argparse.Namespace,
         read: ReadOptions,
         min_snr: float,
         min_spots: int,
         threshold: float,
     ) -> None:
-        self._options, self._read = options, read
+        self._source, self._options, self._read = source, options, read
         self._min_snr, self._min_spots, self._threshold = min_snr, min_spots, threshold
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
@@ -137,7 +137,7 @@ class _Report:
         out: Path = self._options.out
         with FrameReader(self._read) as reader:
             sources = Sources(reader)
-            sources.open(find_files(self._options.files))
+            sources.open(self._source.inputs)
             frames = list(listed_frames(out, sources, self._threshold))
             known = {
                 (frame.stack.file, frame.stack.dataset, frame.number)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.inputs import find_files
-from sfxjax.data.links import HDF5_SUFFIXES, linked_files
+from sfxjax.data.inputs import Inputs, find_files
+from sfxjax.data.links import HDF5_SUFFIXES, frames_behind, identity, linked_files, shown_of
 from sfxjax.data.read import FrameReader
 from sfxjax.data.stack_masks import check_used
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
@@ -37,6 +37,9 @@ class FileSource:
         faults: counts what cannot be read.
         is_known: tells by file and event whether a frame was judged before.
         say: called with each line that the user should read of what is left out of the files, and of their masks.
+
+    Attributes:
+        inputs: the files, as they were found last.
     """
 
     waits = True
@@ -52,7 +55,9 @@ class FileSource:
         self.name = ", ".join(names)
         self.faults = faults
         self._names, self._options, self._is_known, self._say = names, options, is_known, say
+        self.inputs = Inputs(())
         self._said: set[str] = set()
+        self._late: set[str] = set()
         self._done: dict[tuple[str, str], int] = {}
         self._again: dict[tuple[str, str], set[int]] = {}
         self._signatures: dict[str, tuple[Signature, float]] = {}
@@ -71,9 +76,33 @@ class FileSource:
                 stop.wait(FILE_POLL_SECONDS)
 
     def _files(self) -> tuple[str, ...]:
-        inputs = find_files(self._names, waiting=True)
+        while True:
+            inputs = find_files(self._names, waiting=True, without=self._late)
+            late = self._come_late(inputs)
+            if not late:
+                break
+            self._late |= late
+            self._tell(
+                f"{name}: came when frames of its parts had been judged; the parts are read on in its place"
+                for name in sorted(late & set(inputs.files))
+            )
+        self.inputs = inputs
         self._tell(inputs.notes)
         return inputs.files
+
+    def _come_late(self, inputs: Inputs) -> set[str]:
+        """Return the masters of which a part was judged by its own name, before they came, and what only they need."""
+        judged = {file for (file, _), frames in self._done.items() if frames}
+        parts = [name for name in inputs.left_out if name in judged or self._is_known(name, "//0")]
+        known = {identity(Path(name)) for name in parts}
+        late: set[str] = set()
+        for name in inputs.files if known else ():
+            frames = {identity(shown.file) for shown in frames_behind(Path(name))}
+            if known & frames:
+                # What it links to besides, such as its masks, is no file of frames either.
+                besides = {identity(shown.file) for shown in shown_of(Path(name))} - frames
+                late |= {name, *(other for other in inputs.left_out if identity(Path(other)) in besides)}
+        return late
 
     def _tell(self, notes: Iterable[str]) -> None:
         """Say lines once: numbers of files and frames grow while they are written."""
