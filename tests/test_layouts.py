@@ -222,7 +222,7 @@ def test_a_virtual_source_without_the_data_set_is_missing(tmp_path: Path) -> Non
     with FrameReader(ReadOptions()) as reader:
         (stack,) = reader.stacks(str(tmp_path / "x.nxs"))
         assert stack.missing == (
-            (0, 5, "the file part.h5 with this frame lacks /entry/data/data or is damaged"),
+            (0, 5, "the file part.h5 with this frame is damaged, or without /entry/data/data"),
         )
 
 

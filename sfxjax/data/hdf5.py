@@ -146,8 +146,7 @@ class Files:
             if isinstance(link, h5py.ExternalLink):
                 own = Path(here.file.filename)
                 target = linked(own, _decoded(link.filename))
-                what = not_a_file(target)
-                if what:
+                if what := not_a_file(target):
                     raise UserError(f"{path}: links to {target}, which is {what}; put the file beside it")
                 self._permit(own, target, f"the link {part}")
                 wanted = "/".join(filter(None, ["/" + link.path.strip("/"), rest]))
@@ -200,8 +199,10 @@ def linked(own: Path, name: str) -> Path:
         own: the file that holds the link.
         name: as the link has it.
     """
-    real = own.resolve().parent
     named = own.parent / name
+    if is_file(named):
+        return named
+    real = own.resolve().parent
     places = [named, real / name, own.parent / Path(name).name, real / Path(name).name]
     there = (place for test in (is_file, os.path.lexists) for place in places if test(place))
     return next(there, named)
@@ -256,9 +257,8 @@ def missing_virtual_frames(data: h5py.Dataset) -> list[tuple[int, int, str]]:
         place, is_there = known[named]
         if not is_there:
             low, high = source.vspace.get_select_bounds()
-            what = not_a_file(place)
-            what = f"is {what}" if what else f"lacks {source.dset_name} or is damaged"
-            why = f"the file {source.file_name} with this frame {what}"
+            what = not_a_file(place) or f"damaged, or without {source.dset_name}"
+            why = f"the file {source.file_name} with this frame is {what}"
             missing.append((int(low[0]), int(high[0]), why))
     return missing
 

@@ -133,7 +133,7 @@ def _leave_out_parts(files: dict[Identity, str], reasons: dict[str, str]) -> dic
     masters = {str(Path(name).resolve()): name for name in shown if "_master." in name}
     for name in files.values():
         # A master that is still being written may not link to its files yet.
-        stem = _OF_MASTER.fullmatch(str(Path(name).resolve()))
+        stem = _OF_MASTER.fullmatch(str(Path(name).resolve())) if masters and "_data_" in name else None
         master = masters.get(f"{stem[1]}_master{stem[2]}") if stem else None
         if master is not None:
             reasons.setdefault(name, f"by its name a part of {Path(master).name}")

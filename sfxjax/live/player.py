@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with FrameReader(read) as reader:
         sources = Sources(reader)
         sources.open(find_files(options.files))
+        for line in sources.lines():
+            print(line, flush=True)
         frames = _Frames(sources)
         series = MESSAGES[options.stream](options.series, _digest(sources))
         print(f"{len(frames)} frames at {options.rate:g} a second to {options.to}", flush=True)
