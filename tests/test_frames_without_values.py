@@ -19,6 +19,7 @@ from sfxjax.models.checkpoint import save_model
 from sfxjax.screen.scorer import Screener
 from sfxjax.screen.sources import opened_run
 from sfxjax.spots.day_one import find_spots
+from sfxjax.spots.prepare import prepare_frame
 from sfxjax.training.adapt_day_one import _some_frames
 
 NONE = "no pixel has a value that counts"
@@ -93,3 +94,9 @@ def test_adaptation_passes_them_over_with_a_line(tmp_path: Path, capsys: pytest.
     with opened_run(ReadOptions(panels_apart=True), inputs) as sources:
         assert len(_some_frames(sources, 6)) == 3
     assert f"3 of 6 frames are passed over: {NONE}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 120)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_frame_of_zeros_holds_counts_which_are_none(shape: tuple[int, int], dtype: Any) -> None:
+    assert (prepare_frame(np.zeros(shape, dtype)).pixels.floats()[: shape[0], : shape[1]] == 0).all()

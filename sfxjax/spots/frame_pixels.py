@@ -159,7 +159,8 @@ def frame_pixels(
         bad.append(0)
     bad = _possible(bad, bounds)
     counting = single or bool(integers and not noisy and _counts_photons(sample, known, bad))
-    if not counting and not noisy and 0 not in bad and not (good < 0).any() and _share(good == 0) > CLIPPED:
+    clipped = CLIPPED < _share(good == 0) < 1
+    if clipped and not counting and not noisy and 0 not in bad and not (good < 0).any():
         bad.append(0)
     gap = _gap_value(sample, bad, typical >= far_from_zero and not single)
     if gap is not None:
