@@ -10,7 +10,6 @@ from importlib.util import find_spec
 
 from sfxjax import __version__
 from sfxjax.errors import UserError, called_as, run_main
-from sfxjax.starting import importing, started
 
 # By the words on the command line: the module whose `main` it is, and what it does.
 COMMANDS = {
@@ -82,11 +81,7 @@ def _main_of(module: str) -> Callable[[Sequence[str]], int | None]:
     """Import a command: an installed package holds `bench` as `sfxjax.bench`, a checkout beside it."""
     if module.startswith("bench.") and find_spec("sfxjax.bench") is not None:
         module = f"sfxjax.{module}"
-    importing()
-    try:
-        return import_module(module).main
-    finally:
-        started()
+    return import_module(module).main
 
 
 def _help(names: list[str]) -> str:

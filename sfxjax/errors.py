@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from sfxjax.interrupts import ends_when_interrupted
+from sfxjax.interrupts import ends_when_interrupted, unraised_in_silence
 from sfxjax.starting import started
 from sfxjax.text import message_line
 
@@ -104,6 +104,7 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     started()
+    unraised_in_silence()
     with ends_when_interrupted(lambda: _leave(program)) as pressed:
         status = _status(main, program, pressed)
         if pressed.wait(MOMENT):

@@ -10,8 +10,10 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 # Seconds in which a program may end in order after Ctrl-C, and in which its last words may be written.
@@ -83,14 +85,54 @@ def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event
 
     thread = threading.Thread(target=watch, daemon=True, name="interrupts")
     thread.start()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, _raise_where_it_harms_nothing)
     try:
         yield pressed
     finally:
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         ended.set()
         signal.set_wakeup_fd(before)
         theirs.close()
         thread.join()
         ours.close()
+
+
+def _raise_where_it_harms_nothing(_: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not amid an import or in JAX, whose C++ code ends the program then: the watch ends it soon."""
+    while frame is not None:
+        name = frame.f_code.co_filename.replace("\\", "/")
+        if name.startswith("<frozen importlib") or "/jax/" in name:
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that the body starts, which end with their parent; here it is heard after the body."""
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask is None:
+        yield
+        return
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        mask(signal.SIG_SETMASK, before)
+
+
+def unraised_in_silence() -> None:
+    """Say nothing of a Ctrl-C that Python took up where nothing can be raised, as in a call of its garbage collector."""
+    told = sys.unraisablehook
+
+    def tell(about: Any) -> None:
+        if not issubclass(about.exc_type, KeyboardInterrupt):
+            told(about)
+
+    sys.unraisablehook = tell
 
 
 def end_with(lifeline: Any) -> None:

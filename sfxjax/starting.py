@@ -29,11 +29,6 @@ def started() -> None:
     _exchange_handler(_end_start, signal.default_int_handler)
 
 
-def importing() -> None:
-    """Let Ctrl-C end the program so until `started`: what a library makes of an interrupted import is told to nobody."""
-    _exchange_handler(signal.default_int_handler, _end_start)
-
-
 def _exchange_handler(before: Any, after: Any) -> None:
     """Set what Ctrl-C does, if it is what it was; in other threads than the first it cannot be set."""
     if signal.getsignal(signal.SIGINT) is before and threading.current_thread() is threading.main_thread():

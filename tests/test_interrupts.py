@@ -156,15 +156,18 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "line"),
     [
-        ["-m", "sfxjax.screen", "x.h5", "--out", "o"],
-        ["-m", "train.dann", "--source", "LN83", "--target", "LO19"],
-        ["-Bm", "sfxjax.cli", "screen", "x.h5", "--out", "o"],
+        (["-m", "sfxjax.screen", "x.h5", "--out", "o"], "interrupted\n"),
+        (["-m", "train.dann", "--source", "LN83", "--target", "LO19"], "interrupted\n"),
+        (
+            ["-Bm", "sfxjax.cli", "screen", "x.h5", "--out", "o"],
+            "sfxjax screen: error: interrupted; give the same command to go on\n",
+        ),
     ],
 )
 def test_an_interrupt_while_modules_are_imported_ends_with_130_and_a_line(
-    tmp_path: Path, call: list[str]
+    tmp_path: Path, call: list[str], line: str
 ) -> None:
     # A library whose import takes long and hides an interrupt, as NumPy's does.
     (tmp_path / "numpy").mkdir()
@@ -187,7 +190,7 @@ def test_an_interrupt_while_modules_are_imported_ends_with_130_and_a_line(
     assert process.stdout is not None and process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "interrupted\n")
+    assert (process.returncode, err) == (130, line)
 
 
 def test_a_program_that_uses_the_package_keeps_its_own_ctrl_c(tmp_path: Path) -> None:
@@ -204,3 +207,49 @@ def test_a_program_that_uses_the_package_keeps_its_own_ctrl_c(tmp_path: Path) ->
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+AMID_JAX = """
+import sys, types
+from sfxjax.errors import run_main
+
+def main():
+    # What JAX's C++ code calls may not raise: it ends the program with a stack trace then.
+    source = '''
+import time
+def called():
+    print("started", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("raised", flush=True)
+'''
+    space = {}
+    exec(compile(source, "/venv/site-packages/jax/_src/lib/__init__.py", "exec"), space)
+    space["called"]()
+
+sys.exit(run_main(main, "screen"))
+"""
+
+
+def test_an_interrupt_amid_jax_raises_nothing_there_and_ends_the_program(tmp_path: Path) -> None:
+    process = started(tmp_path, AMID_JAX)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == "screen: error: interrupted; give the same command to go on\n"
+
+
+def test_readers_that_start_say_nothing_of_an_interrupt(tmp_path: Path) -> None:
+    # As a terminal does it, which tells all processes of a command.
+    program = READS.replace("    with Readers", "    print('started', flush=True)\n    with Readers", 1)
+    for _ in range(2):
+        process = started(tmp_path, "import os\nos.setsid()\n" + program, tmp_path / "x.h5")
+        deadline = time.monotonic() + 30
+        while not children(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert err == "screen: error: interrupted; give the same command to go on\n"

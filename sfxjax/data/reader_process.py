@@ -7,6 +7,7 @@ import ctypes
 import json
 import multiprocessing
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.serving import Answer, serve
 from sfxjax.errors import UserError
+from sfxjax.interrupts import kept_from_children
 
 TIMEOUT = 120.0
 
@@ -160,7 +162,11 @@ class ReaderProcess:
         self._process = self._context.Process(
             target=serve, args=(theirs, self._options.to_json(), self._memory, end, self._answer), daemon=True
         )
-        self._process.start()
+        # Begun before, since it hears Ctrl-C again as soon as that process of Python's own is begun.
+        if hasattr(signal, "pthread_sigmask"):
+            resource_tracker.ensure_running()
+        with kept_from_children():
+            self._process.start()
         theirs.close()
         end.close()
         self._pipe = ours
