@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.file_masks import Masks, find_masks
+from sfxjax.data.formats.file_masks import Masks, find_masks, opened
 from sfxjax.data.formats.hdf5_stack import describe_stack, first_data_set
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import Files
@@ -63,7 +63,7 @@ def _faults(files: Files, path: Path, masks: Masks) -> int | None:
 def _cxi_writer(files: Files, path: Path, data: h5py.Dataset) -> str:
     if files.get(path, "/entry_1/trainId") is not None:
         return "EuXFEL virtual CXI"
-    if files.get(path, "/cheetah") is not None or files.get(path, f"{CXI_DETECTOR}/mask_shared") is not None:
+    if any(opened(files, path, name) is not None for name in ("/cheetah", f"{CXI_DETECTOR}/mask_shared")):
         return "Cheetah CXI"
     entry = files.get(path, "/entry_1/data_1")
     link = entry.get("data", getlink=True) if isinstance(entry, h5py.Group) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -255,6 +256,13 @@ def numbers_at(
     if is_unwritten(item):
         return None, "it was never written"
     return item, ""
+
+
+def opened(files: Files, path: Path, name: str) -> h5py.Group | h5py.Dataset | None:
+    """Return an object of a file that frames can do without, None also where it cannot be opened, which `complete` says."""
+    with suppress(UserError):
+        return files.get(path, name)
+    return None
 
 
 def link_in_group(files: Files, path: Path, name: str) -> object:

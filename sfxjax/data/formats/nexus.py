@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from sfxjax.data.formats.detector import nearest_groups, one_number
-from sfxjax.data.formats.file_masks import Masks, find_masks
+from sfxjax.data.formats.file_masks import Masks, find_masks, opened
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
@@ -38,7 +38,7 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
         parts = [open_part(files, path, f"{NEXUS_DATA}/{key}", key) for key in names]
     centre = _nexus_centre(files, path)
     # Any program may write `/entry/data/data`: what NeXus asks for beside it tells whether the file is one of its.
-    known = any(files.get(path, name) is not None for name in (NEXUS_DETECTOR, "/entry/definition"))
+    known = any(opened(files, path, name) is not None for name in (NEXUS_DETECTOR, "/entry/definition"))
     layout = "NXmx" if known or any(part.event_path for part in parts) else "HDF5"
     shared = (f"{NEXUS_DETECTOR}/pixel_mask", f"{NEXUS_DETECTOR}/detectorSpecific/pixel_mask")
 
@@ -141,7 +141,7 @@ def _images_of(files: Files, path: Path, detector: str) -> int:
 def _nexus_centre(files: Files, path: Path) -> tuple[float, float] | None:
     values = []
     for key in ("beam_center_x", "beam_center_y"):
-        value = files.get(path, f"{NEXUS_DETECTOR}/{key}")
+        value = opened(files, path, f"{NEXUS_DETECTOR}/{key}")
         if not isinstance(value, h5py.Dataset) or value.size != 1 or value.dtype.kind not in "iuf":
             return None
         number = float(np.asarray(value[()]).reshape(()))
@@ -151,7 +151,7 @@ def _nexus_centre(files: Files, path: Path) -> tuple[float, float] | None:
         units = units.decode(errors="replace") if isinstance(units, bytes) else str(units)
         if not units.startswith("pixel"):
             # Some masters give it in metres.
-            size = files.get(path, f"{NEXUS_DETECTOR}/{key[-1]}_pixel_size")
+            size = opened(files, path, f"{NEXUS_DETECTOR}/{key[-1]}_pixel_size")
             if units not in ("m", "mm") or not isinstance(size, h5py.Dataset) or size.size != 1:
                 return None
             metres = number * (1e-3 if units == "mm" else 1.0)
