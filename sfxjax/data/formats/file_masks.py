@@ -78,18 +78,18 @@ def find_masks(
             mask = files.dataset(*located(path, name))
         except UserError:
             continue
-        if mask is None or identity(mask) in seen:
+        if mask is None or object_identity(mask) in seen:
             continue
         kind = _kind(mask, data, raw_shape, single)
         if kind == "shared":
             shared.append(name)
         elif kind == "single":
             own = own or name
-        seen.add(identity(mask))
+        seen.add(object_identity(mask))
     return Masks(tuple(shared), own)
 
 
-def identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
+def object_identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
     """Return what tells an object of open files from any other, by whatever links it was reached."""
     info = h5py.h5o.get_info(item.id)
     return info.fileno, info.addr
@@ -104,7 +104,7 @@ def identities(files: Files, path: Path, names: Iterable[str]) -> set[tuple[int,
         except UserError:
             continue
         if item is not None:
-            found.add(identity(item))
+            found.add(object_identity(item))
     return found
 
 
@@ -135,7 +135,7 @@ def unused_masks(
     patterns = [*named]
     lines: list[str] = []
     masked = bool(passed)
-    passed.add(identity(data))
+    passed.add(object_identity(data))
     for name, is_near in _called_masks(files, path, near):
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             continue
@@ -170,9 +170,9 @@ def _called_masks(files: Files, path: Path, near: Iterable[str]) -> Iterator[tup
         name, is_near = waiting.pop(0)
         try:
             group = files.get(*located(path, name))
-            if not isinstance(group, h5py.Group) or identity(group) in seen:
+            if not isinstance(group, h5py.Group) or object_identity(group) in seen:
                 continue
-            seen.add(identity(group))
+            seen.add(object_identity(group))
             for key in islice(group, _MOST_IN_GROUP):
                 inner = f"{name.rstrip('/')}/{key}"
                 if _LIKE_A_MASK.search(key):
@@ -244,9 +244,9 @@ def numbers_at(
         target = link_target(files, path, name)
         return None, f"it is a link to {target}, where there is nothing" if target else ""
     if passed is not None:
-        if identity(item) in passed:
+        if object_identity(item) in passed:
             return None, ""
-        passed.add(identity(item))
+        passed.add(object_identity(item))
     if isinstance(item, h5py.Group):
         return None, "it is a group, no data set"
     if item.shape is None:
