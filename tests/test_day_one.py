@@ -96,14 +96,13 @@ def test_gaps_tell_nothing_whatever_they_hold(fill, dtype):
     assert find_spots(frame).score < 0.1
 
 
-def test_frames_without_a_number_and_frames_of_zeros_show_nothing():
-    for frame in (
-        np.full((100, 90), np.nan, np.float32),
-        np.zeros((100, 90), np.int32),
-        np.full((64, 64), 7),
-    ):
-        found = find_spots(frame)
+def test_frames_of_zeros_show_nothing_and_frames_without_a_value_are_refused():
+    for dtype in (np.int32, np.float32, np.uint16):
+        found = find_spots(np.zeros((100, 90), dtype))
         assert found.score < 0.01 and np.isfinite(found.expected)
+    for frame in (np.full((100, 90), np.nan, np.float32), np.full((64, 64), 7)):
+        with pytest.raises(UserError, match="no pixel has a value that counts"):
+            find_spots(frame)
 
 
 def test_hot_pixels_are_no_spots():
@@ -197,3 +196,15 @@ def test_zeros_of_a_dark_frame_count_beside_hot_pixels_and_noisy_areas() -> None
     # Of an integrating detector that stores all below its background as 0, zeros tell nothing.
     clipped = np.round(rng.normal(-2, 12, (480, 480))).clip(0).astype(np.int32)
     assert 0 in frame_pixels(clipped).invalid
+
+
+@pytest.mark.parametrize("mean", [0.3, 0.5, 1.0, 1.41, 2.45, 6.0])
+def test_photons_of_dim_frames_are_no_gaps_and_gaps_beside_them_are(mean: float) -> None:
+    rng = np.random.default_rng(round(100 * mean))
+    for shape, dtype in (((480, 480), np.uint16), ((160, 208), np.int32), ((160, 208), np.float32)):
+        frame = rng.poisson(mean, shape).astype(dtype)
+        assert not np.isnan(frame_pixels(frame).floats()).any(), (shape, dtype)
+        gap = np.zeros(shape, bool)
+        gap[60:72] = True
+        frame[gap] = 37
+        np.testing.assert_array_equal(np.isnan(frame_pixels(frame).floats()), gap)

@@ -20,6 +20,7 @@ from sfxjax.pixel_values import (
     value_limit,
     without_low_values,
 )
+from sfxjax.spots.gaps import gap_value, in_runs
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NEGATIVE_FRACTION = 0.005
@@ -27,9 +28,6 @@ NEGATIVE_FRACTION = 0.005
 FAR_FROM_ZERO = 16.0
 # Of a dark frame's pixels this share is 0, and of the others between two zeros this share is 1; of fewer nothing is told.
 MOSTLY_ZERO, MOSTLY_ONE, FEWEST_LONE = 0.5, 0.6, 16
-# A value is a gap's if runs of it make up this share of the frame.
-GAP_FRACTION = 0.004
-RUN = 12
 # So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
 CLIPPED = 0.1
 SAMPLED_ROWS = 5
@@ -101,7 +99,17 @@ def frame_pixels(
     Returns:
         `FramePixels`; a pixel's row in it is panel * (ss + separator) + ss.
     """
-    frame = without_low_values(frame)
+    return cleaned_pixels(without_low_values(frame), mask, separator, limit, into)
+
+
+def cleaned_pixels(
+    frame: np.ndarray,
+    mask: np.ndarray | None,
+    separator: int,
+    limit: float | None,
+    into: np.ndarray | None,
+) -> FramePixels:
+    """Do what `frame_pixels` does for a frame that `sfxjax.pixel_values.without_low_values` gave."""
     sample = frame.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
     integers = frame.dtype.kind in "ui"
     bad: list[float] = []
@@ -152,7 +160,8 @@ def frame_pixels(
     if frame.dtype.kind == "f":
         exponent = 0.0
         if photon_step(sample[known]) != 1:
-            exponent = log2_unit(sample.astype(np.float64), known)
+            step = _compared(len(sample))
+            exponent = log2_unit(sample[::step].astype(np.float64), known[::step])
         far_from_zero *= 2.0**exponent if np.isfinite(exponent) else 1.0
     single = bool(integers and not noisy and _single_photons(sample, known))
     if not noisy and typical >= far_from_zero and not single:
@@ -162,9 +171,11 @@ def frame_pixels(
     clipped = CLIPPED < _share(good == 0) < 1
     if clipped and not counting and not noisy and 0 not in bad and not (good < 0).any():
         bad.append(0)
-    gap = _gap_value(sample, bad, typical >= far_from_zero and not single)
+    gap = gap_value(sample, bad, typical >= far_from_zero and not single)
     if gap is not None:
-        np.copyto(values, nothing, where=_in_runs(values == np.asarray(gap).astype(values.dtype)))
+        with np.errstate(over="ignore"):
+            held = values == np.asarray(gap).astype(values.dtype)
+        np.copyto(values, nothing, where=in_runs(held))
     if mask is not None:
         np.copyto(panels, nothing, where=~mask.astype(bool, copy=False).reshape(panels.shape))
     return ready._replace(invalid=_invalid_values(bad, values.dtype), counting=counting, integers=integers)
@@ -181,18 +192,20 @@ def in_natural_units(
     if frame.dtype.kind != "f" or frame.size == 0:
         return frame, limit, 1.0
     place = np.s_[..., 2::SAMPLED_ROWS, :]
-    rows = frame[place].astype(np.float64).reshape(-1, frame.shape[-1])
+    rows = frame[place].reshape(-1, frame.shape[-1])
+    step = _compared(len(rows))
+    rows = rows[::step].astype(np.float64)
     known = np.isfinite(rows) & (rows < (np.inf if limit is None else limit))
     if mask is not None:
-        known &= mask[place].reshape(known.shape)
-    step = photon_step(rows[known])
-    power = 0 if step is not None else int(natural_factor(log2_unit(rows, known)))
-    factor = 2.0**power if step is None else 1 / step
+        known &= mask[place].reshape(-1, frame.shape[-1])[::step]
+    photon = photon_step(rows[known])
+    power = 0 if photon is not None else int(natural_factor(log2_unit(rows, known)))
+    factor = 2.0**power if photon is None else 1 / photon
     if factor == 1:
         return frame, limit, 1.0
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         scaled = frame.astype(np.promote_types(frame.dtype, np.float32), copy=False)
-        scaled = np.ldexp(scaled, power) if step is None else np.round(scaled * scaled.dtype.type(factor))
+        scaled = np.ldexp(scaled, power) if photon is None else np.round(scaled * scaled.dtype.type(factor))
     if limit is not None:
         limit = limit * factor if limit * factor < float(np.finfo(scaled.dtype).max) else np.inf
     return scaled, limit, factor
@@ -212,20 +225,14 @@ def _possible(values: list[float], bounds: tuple[Any, Any]) -> list[float]:
     return [value for value in values if not (value < bounds[0] or value > bounds[1])]
 
 
-def _in_runs(same: np.ndarray) -> np.ndarray:
-    """Keep what is True in runs of five along fs, or next to them: a live pixel may read as much as a gap."""
-    run = same.copy()
-    run[:, 2:-2] &= same[:, :-4] & same[:, 4:]
-    whole = run.copy()
-    for shift in (1, 2):
-        whole[:, shift:] |= run[:, :-shift]
-        whole[:, :-shift] |= run[:, shift:]
-    return whole & same
-
-
 def _share(which: np.ndarray) -> float:
     """Return the share of True; many times as fast as the mean of bools."""
     return np.count_nonzero(which) / max(which.size, 1)
+
+
+def _compared(rows: int) -> int:
+    """Return of how many rows one is compared with its neighbours: some hundred tell what noise there is."""
+    return max(1, rows // COMPARED_ROWS)
 
 
 def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
@@ -243,7 +250,7 @@ def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
     """Tell photon counts, whose variance is their mean, by the differences of neighbouring pixels."""
-    step = max(2, len(sample) // COMPARED_ROWS)
+    step = max(2, _compared(len(sample)))
     values, fine = sample[::step], known[::step].copy()
     for value in bad:
         fine &= values != value
@@ -268,32 +275,6 @@ def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> 
     low, high = np.quantile(mean, [1 / 3, 2 / 3])
     parts = [part for part in (ratio[mean <= low], ratio[mean >= high]) if part.size]
     return all(0.6 < float(np.median(part)) < 1.6 for part in parts)
-
-
-def _gap_value(sample: np.ndarray, bad: list[float], with_zero: bool) -> float | None:
-    """Return the value that fills areas, if there is one besides those known to be bad."""
-    if sample.shape[1] < 2 * RUN:
-        return None
-    ends = sample[:, : -RUN : RUN // 2]
-    same = ends == sample[:, RUN :: RUN // 2][:, : ends.shape[1]]
-    middle = sample[:, RUN // 2 :: RUN // 2][:, : ends.shape[1]]
-    same &= ends == middle
-    quarter = sample[:, RUN // 4 :: RUN // 2][:, : ends.shape[1]]
-    same &= ends == quarter
-    found = ends[same]
-    if sample.dtype.kind == "f":
-        found = found[np.abs(found) <= np.finfo(np.float32).max]
-    if not with_zero:
-        found = found[found != 0]
-    if found.size == 0:
-        return None
-    values, counts = np.unique(found, return_counts=True)
-    best = int(counts.argmax())
-    if counts[best] < GAP_FRACTION * ends.size or float(values[best]) in bad:
-        return None
-    # Neighbouring values make areas too where the noise is below a unit.
-    close = counts[np.abs(values.astype(float) - float(values[best])) == 1]
-    return float(values[best]) if close.size == 0 or counts[best] > 4 * close.max() else None
 
 
 def stored_type(dtype: np.dtype) -> np.dtype:

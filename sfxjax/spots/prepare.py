@@ -8,7 +8,7 @@ import numpy as np
 
 from sfxjax.errors import UserError
 from sfxjax.pixel_values import value_limit, without_low_values
-from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, frame_pixels, in_natural_units, never
+from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, cleaned_pixels, in_natural_units, never
 
 
 class PreparedFrame(NamedTuple):
@@ -46,7 +46,7 @@ def prepare_frame(
     frame = without_low_values(frame)
     limit = value_limit(frame) if limit is None else limit
     scaled, limit, factor = in_natural_units(frame, mask, limit)
-    pixels = frame_pixels(scaled, mask, separator(frame.shape), limit, into)
+    pixels = cleaned_pixels(scaled, mask, separator(frame.shape), limit, into)
     _refuse_without_values(pixels)
     return PreparedFrame(pixels, factor, frame.shape)
 
