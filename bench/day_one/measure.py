@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.errors import UserError
 from sfxjax.evaluation.calibration import expected_calibration_error, reliability
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
@@ -65,7 +66,11 @@ def simulate(name: str, number: int) -> SimulatedFrame:
 
 def judge_simulated(frame: SimulatedFrame, weights: Weights | None = None) -> dict[str, Any]:
     """Find a frame's spots, and compare with the truth."""
-    found = find_spots(frame.values, weights=weights)
+    try:
+        found = find_spots(frame.values, weights=weights)
+    except UserError:
+        # Of a frame that is saturated all over nothing is told, and screening lists it as an error.
+        found = FrameSpots(0.0, 0.0, 0.0, 0.0, *np.zeros((5, 0)))
     ratios = np.sort(frame.signal_to_noise)[::-1]
     deciding = float(ratios[MIN_SPOTS - 1]) if len(ratios) >= MIN_SPOTS else 0.0
     return {"score": found.score, "deciding": deciding, **_matched(frame, found)}

@@ -100,7 +100,9 @@ def answers_of(described: SetDescription, frames: int, kept: Path) -> Answers:
         found = list(islice(counted_frames(sources, MIN_SNR, MIN_SPOTS), frames))
     with FrameSet(described) as frame_set:
         labels = frame_set.labels[: len(found)]
-    answers = Answers(inputs_of([each.spots for each in found if each.spots is not None]), labels > MISS)
+    judged = np.array([each.spots is not None for each in found])
+    inputs = inputs_of([each.spots for each in found if each.spots is not None])
+    answers = Answers(inputs, labels[judged] > MISS)
     content = io.BytesIO()
     np.savez_compressed(content, inputs=answers.inputs, positives=answers.positives)
     atomic_write_bytes(kept, content.getvalue())
