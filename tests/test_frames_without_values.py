@@ -57,7 +57,7 @@ def test_a_frame_that_is_masked_throughout_is_not_judged_in_a_stream() -> None:
     assert judged.spots is None and judged.reason == NONE
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+@pytest.mark.parametrize("dtype", [np.int32, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_networks_give_no_score(dtype: Any) -> None:
     values = [value for kind, value in VALUES if kind == dtype]
     frames = np.random.default_rng(0).poisson(20, (len(values) + 1, 740, 740)).astype(dtype)
@@ -78,7 +78,7 @@ def run_with_lost_frames(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("by", ["spots", "network"])
+@pytest.mark.parametrize("by", ["spots", pytest.param("network", marks=pytest.mark.slow)])
 def test_screening(by: str, tmp_path: Path) -> None:
     run, options = run_with_lost_frames(tmp_path / "run.cxi"), []
     if by == "network":

@@ -55,7 +55,8 @@ def strange_frames(statistics: np.ndarray, model: TrainedModel) -> list[str]:
     if not lines:
         return []
     head = "do not trust these scores blindly: the frames do not look like those the model was trained on"
-    return [f"{head}: {'; '.join(lines)}"]
+    remedy = "screen without --model into another folder, which counts spots on any detector, and compare"
+    return [f"{head}: {remedy} (what differs: {'; '.join(lines)})"]
 
 
 def doubtful_spots(frames: list[CountedFrame]) -> list[str]:
