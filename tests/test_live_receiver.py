@@ -17,7 +17,8 @@ from scipy.stats import binomtest
 
 from sfxjax.errors import UserError
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
-from sfxjax.live.keeper import LIVE_JOURNAL, Keeper
+from sfxjax.live.judge import Looks
+from sfxjax.live.keeper import LIVE_JOURNAL, JudgedFrame, Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost, Seen
@@ -78,6 +79,23 @@ def test_a_source_that_waits_has_every_frame_judged_in_order(tmp_path: Path) -> 
     assert hits == [f"series-1 //{number}" for number in range(0, 200, 3)]
     with (tmp_path / "o" / "spots.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 2 * len(hits)
+
+
+def test_frames_that_come_while_the_first_is_compiled_are_all_judged(tmp_path: Path) -> None:
+    began = threading.Event()
+
+    def compiled_first(frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
+        if not began.is_set():
+            time.sleep(0.5)
+            began.set()
+        return cases.judge(frame, weight)
+
+    keeper = Keeper(tmp_path / "o", {})
+    run(Receiver(Given(list(range(40)), pause=0.005), compiled_first, keeper, 2), 40)  # type: ignore[arg-type]
+    assert [(row["event"], row["weight"]) for row in rows(tmp_path / "o")] == [
+        (f"//{number}", "1") for number in range(40)
+    ]
+    assert keeper.counts.left_out == 0
 
 
 def test_a_group_is_a_fair_draw_whatever_the_frames_are() -> None:

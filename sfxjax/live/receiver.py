@@ -82,7 +82,9 @@ class Receiver:
         self.last_arrival, self.started, self.idle = 0.0, time.monotonic(), False
         self._judge, self._threads = judge, threads
         self.looked_at: Callable[[JudgedFrame, Looks], None] = lambda judged, looks: None
-        self._buffer: Buffer[LiveFrame] = Buffer(2 * threads, source.waits, seed)
+        # What comes while the first frame's program is compiled may wait, for the frames after it are judged fast.
+        places = 2 * threads if source.waits else MOST_WAITING
+        self._buffer: Buffer[LiveFrame] = Buffer(places, source.waits, seed)
         self._shared = shared
         counts = keeper.counts
         # What waited when an earlier start was killed: files hold it still, a stream does not.
