@@ -90,6 +90,7 @@ def test_frames_that_come_while_the_first_is_compiled_are_all_judged(tmp_path: P
             began.set()
         return cases.judge(frame, weight)
 
+    compiled_first.min_snr, compiled_first.min_spots = 6.0, 4  # type: ignore[attr-defined]
     keeper = Keeper(tmp_path / "o", {})
     run(Receiver(Given(list(range(40)), pause=0.005), compiled_first, keeper, 2), 40)  # type: ignore[arg-type]
     assert [(row["event"], row["weight"]) for row in rows(tmp_path / "o")] == [
