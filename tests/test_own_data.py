@@ -16,6 +16,7 @@ import pytest
 from scipy.special import expit
 from screen_cases import REPOSITORY, tiny_model
 
+from sfxjax.cli import COMMANDS
 from sfxjax.data.labels import Label
 from sfxjax.data.set_description import cxidb76_set, sets_of_options
 from sfxjax.data.sets import FrameSet, open_set
@@ -127,14 +128,17 @@ def test_train_on_own_frames_and_screen_them(
 
 
 def walk_through() -> tuple[str, list[list[str]]]:
-    """Return what docs/own_data.md says: its file of sets, and its commands without the `python -m`."""
+    """Return what docs/own_data.md says: its file of sets, and its commands without the `sfxjax`."""
     text = (REPOSITORY / "docs" / "own_data.md").read_text()
     blocks = [
         textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
     ]
     (table,) = (block for block in blocks if "[run12]" in block)
-    commands = [shlex.split(block.replace("\\\n", "")) for block in blocks if "python -m" in block]
-    return table, [command[2:] for command in commands]
+    commands = [
+        shlex.split(block.replace("\\\n", "")) for block in blocks if block.strip().startswith("sfxjax ")
+    ]
+    commands = [command[1:] for command in commands]
+    return table, [[" ".join(words[:2]), *words[2:]] if words[0] == "train" else words for words in commands]
 
 
 def test_the_walk_through(
@@ -152,13 +156,14 @@ def test_the_walk_through(
     Path("sets.toml").write_text(table)
     with open_set("sets.toml", "run12") as frames:
         assert len(frames) == FRAMES and (frames.labels >= 0).all()
+    assert all(command[0] in COMMANDS for command in commands)
     (one, few, adapted, same), screening = commands[:4], commands[4]
     assert [command[0] for command in commands] == [
-        "train.supervised",
-        "train.reduced",
-        "train.adapt",
-        "train.supervised",
-        "sfxjax.screen",
+        "train supervised",
+        "train reduced",
+        "train adapt",
+        "train supervised",
+        "screen",
     ]
     for command, program, name, labels in (
         (one, supervised, "supervised-run12-all", FRAMES * 6 // 10),

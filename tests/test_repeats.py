@@ -233,6 +233,29 @@ def test_what_is_no_file_in_a_folder_is_named(tmp_path: Path) -> None:
         found(run / "x_000003.h5")
 
 
+def test_folders_without_frames_are_passed_over_and_subfolders_are_named(tmp_path: Path) -> None:
+    for name in ("bare", "run", "nested/scan_1", "nested/scan_2"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "nested" / "scan_2" / "x.h5").touch()
+    for names in (["bare"], ["bare", "nested"]):
+        with pytest.raises(UserError) as refused:
+            found(*(tmp_path / name for name in names))
+        assert str(refused.value).count("no file in this folder may hold frames") == len(names)
+    said = f"{tmp_path / 'nested'}: its subfolders, such as scan_2, are not looked into: name them"
+    assert str(refused.value).endswith(said)
+    (tmp_path / "run" / "y.h5").touch()
+    inputs = found(tmp_path / "bare", tmp_path / "run")
+    assert inputs.files == (str(tmp_path / "run" / "y.h5"),)
+    assert inputs.notes[0].startswith(f"{tmp_path / 'bare'}: no file in this folder may hold frames")
+    # Beside frames a folder with more of them is told, unless it is named itself.
+    (tmp_path / "nested" / "z.h5").touch()
+    assert found(tmp_path / "nested").notes == (said,)
+    both = found(tmp_path / "nested", tmp_path / "nested" / "scan_2")
+    assert len(both.files) == 2 and both.notes == ()
+    with pytest.raises(UserError, match=r"only folders such as .*scan_1: name them"):
+        found(tmp_path / "nested" / "scan_1*")
+
+
 def test_a_master_that_comes_after_its_parts_were_followed_is_not_judged_again(
     tmp_path: Path,
 ) -> None:

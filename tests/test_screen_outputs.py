@@ -25,7 +25,9 @@ from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.tiled import LATTICE_COLUMNS, LATTICE_ROWS
 from sfxjax.screen.doubtful import equal_scores
 from sfxjax.screen.report import rates_by_block
+from sfxjax.screen.run import Run
 from sfxjax.screen.scorer import Screener
+from sfxjax.screen.sources import notes_of
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +287,16 @@ def test_terminal_report_and_summary_name_masks_values_and_files(
         "left out files of formats that are not read: 1 .img",
     ):
         assert words in said and words in report.replace("&#39;", "'") and words in json.dumps(summary)
+
+
+def test_a_file_that_cannot_be_read_is_named_once_in_its_line() -> None:
+    failed = {
+        "./a.tif": "a.tif: install fabio to read it",
+        "b.h5": "holds no frames",
+        "c\x1b.h5": "c\\x1b.h5: cut",
+    }
+    assert notes_of(Run(), failed) == [
+        "./a.tif cannot be screened: install fabio to read it",
+        "b.h5 cannot be screened: holds no frames",
+        "c\x1b.h5 cannot be screened: cut",
+    ]

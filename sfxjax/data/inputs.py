@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfxjax.data.events import absolute
 from sfxjax.data.file_lists import is_list, names_in_list
 from sfxjax.data.formats import known_formats
 from sfxjax.data.links import HDF5_SUFFIXES
-from sfxjax.data.repeats import repeated
+from sfxjax.data.repeats import OWN_HITS, OWN_MEANS, repeated
 from sfxjax.errors import UserError
 from sfxjax.files import is_file, not_a_file
 from sfxjax.text import counted
@@ -90,6 +92,7 @@ def find_files(names: list[str], *, waiting: bool = False, without: Collection[s
     """Expand folders to the files of frames in them, patterns to the files they fit, lists to the files they name.
 
     Every frame counts once, see `sfxjax.data.repeats`: the notes say what is left out for that, or since it holds no frames.
+    Folders inside folders are not looked into, which a note says.
 
     Args:
         names: as the user gave them.
@@ -97,20 +100,27 @@ def find_files(names: list[str], *, waiting: bool = False, without: Collection[s
         without: names of files that are none of them.
 
     Raises:
-        UserError: a file or folder is missing, a folder holds no frames, or a pattern fits nothing.
+        UserError: a file or folder is missing, a pattern fits nothing, or nothing named may hold frames.
     """
     found: list[str] = []
     named: set[str] = set()
     notes: list[str] = []
+    empty: list[str] = []
+    apart = {absolute(name) for name in names}
     for name in names:
         try:
-            files, is_named = _meant(name, notes)
+            files, is_named = _meant(name, notes, apart)
         except UserError:
             if waiting:
                 continue
             raise
+        if not files:
+            empty.append(f"{name}: no file in this folder may hold frames ({', '.join(sorted(_suffixes()))})")
         found += files
         named.update(files if is_named else ())
+    if not (found or waiting):
+        raise UserError("; ".join([*empty, *notes]))
+    notes += [] if waiting else empty
     every = [name for name in dict.fromkeys(found) if name not in without]
     again = [name for name, count in Counter(found).items() if count > 1]
     reasons, shared = repeated(every, named)
@@ -125,17 +135,11 @@ def find_files(names: list[str], *, waiting: bool = False, without: Collection[s
     return Inputs(tuple(files), tuple(dict.fromkeys([*notes, *shared])), tuple(reasons))
 
 
-def _meant(name: str, notes: list[str]) -> tuple[list[str], bool]:
-    """Return the files that a name means, and whether it names them itself."""
+def _meant(name: str, notes: list[str], apart: Collection[str]) -> tuple[list[str], bool]:
+    """Return the files that a name means, none of a folder without frames, and whether it names them itself."""
     path = Path(name)
     if path.is_dir():
-        inside = _in_folder(path, notes)
-        if not inside:
-            left_out = f"; {notes[-1]}" if notes else ""
-            raise UserError(
-                f"{name}: no file in this folder may hold frames ({', '.join(sorted(_suffixes()))}){left_out}"
-            )
-        return inside, False
+        return _in_folder(path, notes, apart), False
     if path.exists():
         return (names_in_list(path), True) if is_list(path) else ([name], True)
     if glob.has_magic(name):
@@ -143,7 +147,9 @@ def _meant(name: str, notes: list[str]) -> tuple[list[str], bool]:
         fitting = [entry for entry in entries if is_file(entry)]
         _note_no_files([Path(entry) for entry in entries], f"the pattern {name}", notes)
         if not fitting:
-            raise UserError(f"no file fits the pattern {name}")
+            folders = [entry for entry in entries if Path(entry).is_dir()]
+            only = f", only folders such as {folders[0]}: name them, or the files in them" if folders else ""
+            raise UserError(f"no file fits the pattern {name}{only}")
         return sorted(fitting, key=natural_order), False
     nothing = ", which is a link to nothing" if path.is_symlink() else ""
     raise UserError(f"no such file or folder: {name}{nothing}")
@@ -169,20 +175,42 @@ def _suffixes() -> set[str]:
     return {*HDF5_SUFFIXES, *(suffix for each in known_formats().values() for suffix in each.suffixes)}
 
 
-def _in_folder(folder: Path, notes: list[str]) -> list[str]:
-    """List the files of frames in a folder, and note what is left out."""
+def _in_folder(folder: Path, notes: list[str], apart: Collection[str]) -> list[str]:
+    """List the files of frames in a folder, and note what is left out, but for folders in it that are named apart."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     mine = tuple(_suffixes())
     _note_no_files([entry for entry in entries if entry.name.lower().endswith(mine)], str(folder), notes)
+    subfolders = sorted(
+        entry
+        for entry in entries
+        if entry.is_dir() and not entry.name.lower().endswith(mine) and absolute(str(entry)) not in apart
+    )
     entries = [entry for entry in entries if is_file(entry)]
     inside = sorted((str(entry) for entry in entries if entry.name.lower().endswith(mine)), key=natural_order)
     others = [entry.name.lower() for entry in entries if not entry.name.lower().endswith((*mine, *NO_FRAMES))]
+    # Beside frames, only such as hold more of them; alone, any that may.
+    shown = [entry for entry in subfolders if _holds_frames(entry)] or ([] if inside else subfolders)
+    if shown:
+        notes.append(f"{folder}: its subfolders, such as {shown[0].name}, are not looked into: name them")
     foreign = Counter("".join(Path(name).suffixes[-2:]) or "without a suffix" for name in others)
     if foreign:
         kinds = ", ".join(f"{count} {kind}" for kind, count in foreign.most_common(6))
         more = f" and {len(foreign) - 6} more kinds" if len(foreign) > 6 else ""
         notes.append(f"{folder}: left out files of formats that are not read: {kinds}{more}")
     return inside
+
+
+def _holds_frames(folder: Path) -> bool:
+    """Tell whether a folder itself holds a file of frames, other than what a screening has written."""
+    mine = tuple(_suffixes())
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                entry.name.lower().endswith(mine) and entry.name not in (OWN_HITS, OWN_MEANS)
+                for entry in entries
+            )
+    except OSError:
+        return False
 
 
 def _note_no_files(entries: list[Path], where: str, notes: list[str]) -> None:

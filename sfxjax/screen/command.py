@@ -31,6 +31,7 @@ from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
+from sfxjax.screen.sources import without_names
 from sfxjax.text import counted, printable, say
 
 EXIT_FRAMES_FAILED = 1
@@ -315,7 +316,7 @@ def _facts(
     if run.bad_pixels:
         facts.append(("Bad pixels", run.bad_pixels))
     facts += [("Note", note) for note in (*screening.notes, *run.notes())[:10]]
-    facts += [("Not read", f"{name}: {why}") for name, why in list(run.failed.items())[:10]]
+    facts += [("Not read", f"{name}: {why}") for name, why in list(without_names(run.failed).items())[:10]]
     if counts[ERROR]:
         facts.append(("Not screened", f"{counts[ERROR]} frames"))
     if counts[HIT]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.events import absolute
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
@@ -35,7 +37,21 @@ UNREADABLE = (UserError, OSError, RuntimeError, ValueError)
 
 def notes_of(run: Run, failed: dict[str, str]) -> list[str]:
     """Return what is to be said of a run's files: what their readers noted, and why some of them cannot be read."""
-    return [*run.notes(), *(f"{name} cannot be screened: {reason}" for name, reason in failed.items())]
+    return [
+        *run.notes(),
+        *(f"{name} cannot be screened: {why}" for name, why in without_names(failed).items()),
+    ]
+
+
+def without_names(failed: dict[str, str]) -> dict[str, str]:
+    """Return why files cannot be read, by their names, which the reasons begin with no longer."""
+
+    def rest(name: str, reason: str) -> str:
+        for said in (name, str(Path(name)), absolute(name)):
+            reason = reason.removeprefix(f"{printable(said)}: ")
+        return reason
+
+    return {name: rest(name, reason) for name, reason in failed.items()}
 
 
 def described(run: Run, notes: list[str]) -> list[str]:
