@@ -20,7 +20,7 @@ class _Help(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = action.help or ""
         # 0 is a default like any other, though it equals False.
-        unsaid = action.default is not False and action.default not in (None, argparse.SUPPRESS, [])
+        unsaid = action.default is not False and action.default not in (None, argparse.SUPPRESS, [], "")
         return f"{text} (default: %(default)s)".strip() if unsaid and "default" not in text else action.help
 
 
@@ -91,6 +91,22 @@ def call_of(command: str) -> str:
         command.replace(" ", ".") if command.partition(" ")[0] in ("train", "bench") else f"sfxjax.{command}"
     )
     return f"{_as_typed(Path(sys.executable), 'python')} -m {module}"
+
+
+def screen_call(options: argparse.Namespace, files: Iterable[str], model: Path) -> str:
+    """Return the command that screens files, read as another command read them, with the model it wrote.
+
+    Args:
+        options: of that command; those of reading that `screen` has too are handed on.
+        files: as they were given.
+        model: folder of the model.
+    """
+    words = [*files, "--model", str(model)]
+    for name in ("dataset", "mask", "mask_good"):
+        value = getattr(options, name, None)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--allow-links"] if getattr(options, "allow_links", False) else []
+    return f"{call_of('screen')} {shlex.join(words)} --out DIR"
 
 
 def _as_typed(program: Path, name: str) -> str:

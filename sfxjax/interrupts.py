@@ -21,6 +21,7 @@ GRACE, LAST_WORDS = 0.8, 1.0
 
 _last_words: list[Callable[[], object]] = []
 _said = threading.Lock()
+_usual_end = threading.Event()
 
 
 @contextlib.contextmanager
@@ -41,6 +42,11 @@ def last_words(action: Callable[[], object]) -> Iterator[None]:
             _last_words.remove(action)
 
 
+def ctrl_c_is_the_usual_end() -> None:
+    """Let the program end with its own status after Ctrl-C from now on, unless it has not ended within a moment."""
+    _usual_end.set()
+
+
 def say_last_words() -> None:
     """Do what `last_words` was given, the latest first; what goes wrong in it is of no use to anybody any more."""
     with _said:
@@ -59,9 +65,10 @@ def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event
         leave: ends the process.
 
     Yields:
-        Whether Ctrl-C was pressed.
+        Whether Ctrl-C was pressed, where it is not the usual end.
     """
     pressed, ended = threading.Event(), threading.Event()
+    _usual_end.clear()
     try:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
@@ -74,7 +81,8 @@ def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event
         while content := ours.recv(16):
             if signal.SIGINT not in content:
                 continue
-            pressed.set()
+            if not _usual_end.is_set():
+                pressed.set()
             if ended.wait(GRACE):
                 return
             words = threading.Thread(target=say_last_words, daemon=True)

@@ -82,7 +82,7 @@ def judge(frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
     return JudgedFrame(frame, weight, spots), Looks(float(values.mean()), 0.0, values, frame.mask, np.inf)
 
 
-judge.min_snr, judge.min_spots = 6.0, 4  # type: ignore[attr-defined]
+judge.min_snr, judge.min_spots, judge.model = 6.0, 4, "a test"  # type: ignore[attr-defined]
 
 
 def free_address() -> str:

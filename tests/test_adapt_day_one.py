@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sfxjax.command_line import call_of
 from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError, run_main
 from sfxjax.screen.spots import main as screen_spots
@@ -186,6 +187,8 @@ def test_a_pattern_is_taken_out_and_screening_applies_it(
     adapt(["--model", "day-one", "--frames", str(run), "--out", str(model)])
     said = capsys.readouterr().out
     assert "adapted: the detector's pattern subtracted" in said and f"--model '{model}' --out DIR" in said
+    # As this command was called, since no sfxjax need be on the path.
+    assert f"next: {call_of('screen')} {run} --model" in said and "next: sfxjax" not in said
     before, after = tmp_path / "before", tmp_path / "after"
     assert screen_spots([str(run), "--out", str(before), "--no-report"]) == 0
     from sfxjax.screen.__main__ import main as screen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -64,16 +65,27 @@ def test_mistakes_are_one_line_in_the_name_of_the_command(
     assert message in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", [*cli.COMMANDS, "train adapt --model day-one"])
 def test_help_shows_every_default(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([*name.split(), "--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert text.startswith(f"usage: sfxjax {name} ")
-    if name.startswith("train") and name != "train day_one":
+    assert text.startswith(f"usage: sfxjax {name.partition(' --')[0]} ")
+    assert not re.search(r"\(default: ?\)", text)
+    twice = re.findall(r"\(([^()]*)\) \(default: ([^()]*)\)", text)
+    assert not [pair for pair in twice if "default" in pair[0] or same_value(*pair)]
+    if name in cli.COMMANDS and name.startswith("train") and name != "train day_one":
         for option, default in (("--frames", 2000), ("--batch", 32), ("--seed", 0)):
             assert f"(default: {default})" in text.partition(f" {option} ")[2]
+
+
+def same_value(one: str, other: str) -> bool:
+    """Tell whether two words are one value, as 7 and 7.0."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one == other
 
 
 def test_a_closed_pipe_ends_a_command_quietly() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +17,10 @@ from sfxjax.errors import UserError
 from sfxjax.label import store
 from sfxjax.label.audit import audit, sample_order
 from sfxjax.label.choice import next_frame
+from sfxjax.label.session import Session
+from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.spots import recalibration
+from sfxjax.spots.day_one import FrameSpots
 
 
 def record(number: int, label: str | None, click: str) -> store.Record:
@@ -110,6 +115,28 @@ def test_no_label_changes_nothing_and_labels_move_a_wrong_model(tmp_path: Path) 
         recalibration.load(tmp_path)
 
 
+def test_of_a_short_run_half_of_the_labels_are_learnt_from(tmp_path: Path) -> None:
+    # A run of 30 frames, whose spots are made up: frame 0 shows fewest.
+    stack: Any = SimpleNamespace(file="a.h5", event=lambda number: f"//{number}")
+    none = np.zeros(0)
+    counted = [
+        CountedFrame(stack, k, FrameSpots(k / 30, k / 40, k / 2, k / 3, none, none, none, none, none))
+        for k in range(30)
+    ]
+    sources: Any = None
+    session = Session(sources, counted, tmp_path, "anna", 100, 0.95, 6.0, 4)
+    assert "of 30 frames 15, drawn at random" in session.plan_line() and "the other 15" in session.plan_line()
+    for click in range(12):
+        (frame,) = session.upcoming(1)
+        session.label(frame, "HIT" if frame > 15 else "MISS", "", str(click))
+    kept = recalibration.load(tmp_path)
+    assert kept is not None and kept.labels == session.model.labels == 6
+    state = session.state()
+    assert state["learnt"] == {"frames": 6, "of": 15}
+    assert (state["audit"]["frames"], state["audit"]["of"]) == (6, 15)
+    assert session.end_line().startswith("12 labels in ") and "fitted to 6 of them" in session.end_line()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run.h5"
@@ -133,7 +160,6 @@ def test_the_page_keeps_labels_and_refuses_strangers(run: Path, tmp_path: Path) 
     from sfxjax.data.inputs import find_files
     from sfxjax.data.read import FrameReader
     from sfxjax.label.server import application
-    from sfxjax.label.session import Session
     from sfxjax.screen.__main__ import main as screen
     from sfxjax.screen.sources import Sources
     from sfxjax.screen.spots import counted_frames
@@ -165,6 +191,9 @@ def test_the_page_keeps_labels_and_refuses_strangers(run: Path, tmp_path: Path) 
         assert state["audit"]["frames"] == 4 and client.get("/next?token=secret").json() == []
     options = [str(run), "--model", str(tmp_path / "labels"), "--out", str(tmp_path / "out"), "--no-report"]
     assert screen(options) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "the day-one model, fitted to 8 labels; " in summary["model"]
+    assert str(tmp_path / "labels") in summary["model"]
     with (tmp_path / "out" / "frames.csv").open() as stream:
         assert [row["label"] for row in csv.DictReader(stream)] == ["HIT", "MISS"] * 6
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ import pytest
 
 from sfxjax.label.store import final, read_label_records
 from sfxjax.simulate.conditions import Condition, draw_frame
+from sfxjax.spots.recalibration import Recalibration
 
 FRAMES = 40
 
@@ -37,6 +40,35 @@ def wait(true: Callable[[], Any]) -> None:
     while not true():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def test_ctrl_c_ends_it_in_order_and_the_printed_next_step_runs(tmp_path: Path) -> None:
+    run = tmp_path / "a run.h5"
+    with h5py.File(run, "w") as file:
+        file["entry/data/data"] = np.random.default_rng(0).poisson(40, (2, 128, 128)).astype(np.uint16)
+    folder = tmp_path / "my labels"
+    Recalibration(labels=3).save(folder)
+    command = [sys.executable, "-m", "sfxjax.label", str(run), "--out", str(folder)]
+    options = ["--dataset", "/entry/data/data", "--allow-links"]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        printed = ""
+        while "next, after Ctrl-C: " not in printed:
+            printed = server.stdout.readline()
+            assert printed
+        time.sleep(0.5)
+        server.send_signal(signal.SIGINT)
+        said, complaints = server.communicate(timeout=20)
+    finally:
+        server.kill()
+    assert server.returncode == 0 and said == "ended: no frame was labelled\n"
+    assert "error" not in complaints and "Traceback" not in complaints
+    line = printed.removeprefix("next, after Ctrl-C: ").replace("DIR", shlex.quote(str(tmp_path / "o")))
+    assert shlex.quote(str(run)) in line and "--dataset /entry/data/data --allow-links" in line
+    ended = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0 and "fitted to 3 labels" in ended.stdout, ended.stderr
+    assert "<td>the day-one model, fitted to 3 labels; " in (tmp_path / "o" / "report.html").read_text()
 
 
 @pytest.mark.slow

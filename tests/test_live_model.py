@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import h5py
@@ -53,6 +54,9 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
         for (event, label, score), (_, wanted, expected) in zip(rows(tmp_path / name), files, strict=True):
             assert label == wanted and abs(score - expected) < 1e-3, (name, event)
     assert "adapted to a run's frames, fitted to 9 labels; threshold 0.300" in capsys.readouterr().out
+    for name in ("files", "live", "follow"):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert "adapted to a run's frames, fitted to 9 labels" in summary["model"], name
     # Lists of one model are not gone on with by another.
     Recalibration((4.0, 0, 0, 0, 0), 0.3, labels=9).save(model)
     again = [run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]

@@ -90,7 +90,7 @@ def test_frames_that_come_while_the_first_is_compiled_are_all_judged(tmp_path: P
             began.set()
         return cases.judge(frame, weight)
 
-    compiled_first.min_snr, compiled_first.min_spots = 6.0, 4  # type: ignore[attr-defined]
+    compiled_first.min_snr, compiled_first.min_spots, compiled_first.model = 6.0, 4, "a test"  # type: ignore[attr-defined]
     keeper = Keeper(tmp_path / "o", {})
     run(Receiver(Given(list(range(40)), pause=0.005), compiled_first, keeper, 2), 40)  # type: ignore[arg-type]
     assert [(row["event"], row["weight"]) for row in rows(tmp_path / "o")] == [
@@ -193,7 +193,7 @@ def test_more_frames_than_can_be_judged_are_all_accounted_for(tmp_path: Path) ->
         time.sleep(0.01)
         return cases.judge(frame, weight)
 
-    slow.min_snr, slow.min_spots = 6.0, 4  # type: ignore[attr-defined]
+    slow.min_snr, slow.min_spots, slow.model = 6.0, 4, "a test"  # type: ignore[attr-defined]
     keeper = Keeper(tmp_path / "o", {})
     receiver = Receiver(Given(list(range(3000)), pause=0.0005), slow, keeper, 2)  # type: ignore[arg-type]
     run(receiver, 3000)
@@ -209,7 +209,7 @@ def test_frames_that_cannot_be_judged_are_errors_with_a_reason(tmp_path: Path) -
             raise RuntimeError("a fault of ours")
         return cases.judge(frame, weight)
 
-    broken.min_snr, broken.min_spots = 6.0, 4  # type: ignore[attr-defined]
+    broken.min_snr, broken.min_spots, broken.model = 6.0, 4, "a test"  # type: ignore[attr-defined]
     said: list[str] = []
     source = Given(list(range(6)), waits=True)
     source.faults = Faults(said.append)

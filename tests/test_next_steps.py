@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -16,13 +17,14 @@ import screen_cases as cases
 
 from sfxjax import command_line
 from sfxjax.errors import called_as
-from sfxjax.label.__main__ import next_step
 from sfxjax.models.checkpoint import save_model
 from sfxjax.progress import on_terminal, per_second, progress
+from sfxjax.screen.fitted import load_fitted, model_line
 from sfxjax.screen.lists import index_commands
+from sfxjax.spots.fixed_pattern import FixedPattern
 from sfxjax.spots.recalibration import Recalibration
 from sfxjax.training.config import RunConfig, TrainingConfig
-from sfxjax.training.result_table import next_steps
+from sfxjax.training.result_table import heading, next_steps
 
 # A program of the name that checks that each file it is given is there.
 INDEXER = """#!/bin/sh
@@ -109,12 +111,50 @@ def test_a_trained_model_screens_by_the_line_that_training_ends_with(tmp_path: P
     assert len(cases.rows(tmp_path / "o o")) == 2
 
 
-def test_labels_screen_by_the_line_that_labelling_prints(tmp_path: Path) -> None:
-    run, labels = spotted(tmp_path / "r.cxi"), tmp_path / "my labels"
-    Recalibration(labels=3).save(labels)
-    ended = in_shell(f"{next_step(labels)} --no-report", FILE=run, DIR=tmp_path / "o")
-    assert ended.returncode == 0, ended.stderr
-    assert "fitted to 3 labels" in ended.stdout and len(cases.rows(tmp_path / "o")) == 4
+def test_the_hits_of_a_model_are_told_a_command_a_line(
+    tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, geom = cases.write_cxi(tmp_path / "r.cxi", cases.frames(2, 128)), geometry(tmp_path / "d.geom")
+    save_model(tmp_path / "m" / "model", cases.tiny_model())
+    given = ["--model", tmp_path / "m", "--threshold", 0, "--geometry", geom, "--no-report", "--readers", 1]
+    assert cases.screen(run, *given, "--out", tmp_path / "o") == 0
+    printed = capsys.readouterr().out
+    (other,) = [line for line in printed.splitlines() if line.startswith("or, by DIALS: ")]
+    for line in (next_of(printed), other.removeprefix("or, by DIALS: ")):
+        assert in_shell(line).returncode == 0
+    assert programs.read_text().count("\n") == 2
+
+
+def test_what_was_read_and_how_is_in_the_line_that_screens_it() -> None:
+    given = argparse.Namespace(dataset=None, mask="my mask.h5:/m", mask_good=0, allow_links=False)
+    line = command_line.screen_call(given, ["a 1.h5", "runs/*.cxi"], Path("my labels"))
+    assert line.startswith(command_line.call_of("screen"))
+    words = ["a 1.h5", "runs/*.cxi", "--model", "my labels", "--mask", "my mask.h5:/m", "--mask-good", "0"]
+    assert shlex.split(line)[-10:] == [*words, "--out", "DIR"]
+
+
+def test_a_model_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    Recalibration().save(tmp_path)
+    assert load_fitted(tmp_path).line().startswith("the day-one model as it is; threshold 0.500")
+    FixedPattern(np.zeros((2, 2), bool), np.ones((2, 2), np.float32)).save(tmp_path)
+    assert load_fitted(tmp_path).line().startswith("the day-one model, adapted to a run's frames; threshold")
+    Recalibration(labels=1).save(tmp_path)
+    assert "adapted to a run's frames, fitted to 1 label; threshold" in load_fitted(tmp_path).line()
+    assert model_line(None) == "the day-one model as it is"
+
+
+def test_sets_of_both_kinds_are_named_each_as_what_it_is() -> None:
+    plan = RunConfig("adapt", "LN83", "OWN", None, None, TrainingConfig(), data={"OWN": {}})
+    frames = {"LN83": 20, "OWN": 30}
+    for simulated, words in (
+        (["LN83"], "LN83 simulated, OWN measured"),
+        (["LN83", "OWN"], "simulated sets"),
+        ([], "measured sets"),
+    ):
+        results = {"frames": frames, "simulated": bool(simulated), "simulated_sets": simulated}
+        assert f", {words}, seed" in heading(plan, results)
+    # A run that was made before it was noted which.
+    assert ", simulated sets, seed" in heading(plan, {"frames": frames, "simulated": True})
 
 
 def test_another_command_is_called_as_this_one_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,8 @@ def test_train_on_own_frames_and_screen_them(
     results = json.loads((tmp_path / "dann" / "results.json").read_text())
     assert results["frames"] == {"LN83": FRAMES, "myrun": FRAMES}
     assert results["tested"]["myrun"]["frames"] == FRAMES
-    assert "myrun" in capsys.readouterr().out
+    assert results["simulated_sets"] == ["LN83"]
+    assert "LN83 simulated, myrun measured" in capsys.readouterr().out
     files = sorted(map(str, own.glob("frames_*.h5")))
     options = ["--dataset", "/frames", "--mask", f"{own}/mask.h5:/mask", "--mask-good", "1"]
     assert (

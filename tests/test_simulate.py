@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sfxjax.command_line import call_of
 from sfxjax.data.labels import classify
 from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetWriter
@@ -299,7 +300,7 @@ def test_the_cache_is_named_and_cleaned(
     (root / "LN83" / "frames").write_bytes(bytes(10**8))
     simulated_data(["LO19"], 20)
     assert (
-        f"simulated sets are kept in {tmp_path / 'cache'}, 0.1 GB by now; sfxjax simulate --clean"
+        f"simulated sets are kept in {tmp_path / 'cache'}, 0.1 GB by now; {call_of('simulate')} --clean"
         in capsys.readouterr().out
     )
     (tmp_path / "cache" / "compiled").mkdir()

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfxjax.command_line import new_parser, refuse_unused
+from sfxjax.command_line import call_of, new_parser, refuse_unused
 from sfxjax.data.set_description import sets_in
 from sfxjax.data.sets import open_set
 from sfxjax.devices import trainings_at_once
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = len(list(results.glob("*.png")))
     print(f"{results}: report.html, tables.md, {RECORD} and {pictures} pictures ({seconds} s)")
     print(
-        f"next: open {results / 'report.html'}; every network is a run under {runs}, for python -m sfxjax.screen FILE --model RUN"
+        f"next: open {results / 'report.html'}; every network is a run under {runs}, for {call_of('screen')} FILE --model RUN"
     )
 
 

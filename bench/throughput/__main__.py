@@ -43,7 +43,7 @@ def read_stage_options(arguments: Sequence[str] | None = None) -> argparse.Names
     parser.add_argument("--only", metavar="STAGE,...", help="stages whose names begin so")
     parser.add_argument("--seconds", type=float, metavar="S", help="to time each stage for (2, or 0.3)")
     parser.add_argument(
-        "--minutes", type=float, default=7.0, metavar="M", help="begin no stage after so many (7)"
+        "--minutes", type=float, default=7.0, metavar="M", help="begin no stage after so many"
     )
     parser.add_argument("--list", action="store_true", help="name the stages and end")
     parser.add_argument(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.command_line import call_of, new_parser
+from sfxjax.command_line import new_parser, screen_call
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.errors import UserError, run_main
+from sfxjax.interrupts import ctrl_c_is_the_usual_end
 from sfxjax.progress import progress
+from sfxjax.text import say
 from sfxjax.web import listen, uvicorn_of
 
 
@@ -31,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--name", default="labels", help="of the labeller: each has a file, and their agreement is shown"
     )
     parser.add_argument(
-        "--audit", type=int, default=100, metavar="N", help="frames drawn at random to judge by"
+        "--audit",
+        type=int,
+        default=100,
+        metavar="N",
+        help="frames drawn at random to judge by, at most half of the run",
     )
     parser.add_argument(
         "--recall", type=float, default=0.95, metavar="R", help="recall to find a threshold for"
@@ -68,15 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listening, token = listen(options.out / f".{options.name}.address.json", options.port)
         port = listening.getsockname()[1]
         print(f"label at http://127.0.0.1:{port}/?token={token}", flush=True)
-        print(f"next, after Ctrl-C: {next_step(options.out)}", flush=True)
+        say(session.plan_line())
+        say(f"next, after Ctrl-C: {screen_call(options, options.files, options.out)}")
         server = uvicorn.Server(uvicorn.Config(application(session, token, port), log_level="warning"))
-        server.run(sockets=[listening])
+        ctrl_c_is_the_usual_end()
+        # Once it has ended in order, the server raises what it was interrupted by.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+        say(f"ended: {session.end_line()}")
     return 0
-
-
-def next_step(out: Path) -> str:
-    """Return the command that screens with what was labelled into a folder."""
-    return f"{call_of('screen')} FILE --model {shlex.quote(str(out))} --out DIR"
 
 
 if __name__ == "__main__":

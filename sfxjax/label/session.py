@@ -19,7 +19,7 @@ from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.sources import Sources
 from sfxjax.spots import recalibration
 from sfxjax.spots.frame_pixels import frame_pixels
-from sfxjax.text import printable
+from sfxjax.text import counted, printable
 
 # Longest side of a picture, pixels.
 PICTURE_SIDE = 2000
@@ -38,7 +38,7 @@ class Session:
     def __init__(
         self,
         sources: Sources,
-        counted: Sequence[CountedFrame],
+        found: Sequence[CountedFrame],
         folder: Path,
         name: str,
         audit_frames: int,
@@ -47,17 +47,37 @@ class Session:
         min_spots: int,
     ) -> None:
         self._sources, self._folder, self._recall = sources, folder, recall
-        self._counted = [frame for frame in counted if frame.spots is not None]
+        self._counted = [frame for frame in found if frame.spots is not None]
         self.frames = [(frame.stack.file, frame.stack.event(frame.number)) for frame in self._counted]
         self._places = {frame: place for place, frame in enumerate(self.frames)}
         self._inputs = recalibration.inputs_of([frame.spots for frame in self._counted if frame.spots])
         order = sample_order(len(self.frames))
-        self._audit = order[: min(audit_frames, len(order))]
+        # The model learns from the others: of a short run at least half.
+        self._audit = order[: min(audit_frames, len(order) // 2)]
         self._file = store.LabelFile(folder, name)
         self._start = recalibration.Recalibration(min_snr=min_snr, min_spots=min_spots)
         self._lock = threading.Lock()
         with self._lock:
             self._refit()
+
+    def plan_line(self) -> str:
+        """Say how many frames the model may learn from, and how many are the audit's."""
+        audit_frames = len(self._audit)
+        return (
+            f"of {counted(len(self.frames), 'frames')} {audit_frames}, drawn at random, are the audit's, which judges, never"
+            f" learnt from; the model learns from the other {len(self.frames) - audit_frames}; they come by turns"
+        )
+
+    def end_line(self) -> str:
+        """Say what of the labels there is, and where."""
+        with self._lock:
+            labels = int((self._labels != UNLABELLED).sum())
+            learnt = self.model.labels
+        return (
+            f"{counted(labels, 'labels')} in {self._file.path}, the model fitted to {learnt} of them, the others are the audit's"
+            if labels
+            else "no frame was labelled"
+        )
 
     def label(self, frame: int, label: str | None, comment: str, click: str) -> bool:
         """Keep a label of a frame, or take it back with None; False where this click was kept before."""
@@ -71,7 +91,7 @@ class Session:
             return kept
 
     def upcoming(self, count: int = 2, without: Sequence[int] = ()) -> list[int]:
-        """Return the next frames to label, the frames of the audit and those chosen by the model by turns.
+        """Return the next frames to label, by turns: one that the model chose, to learn from, and one of the audit.
 
         Args:
             count: how many.
@@ -82,7 +102,9 @@ class Session:
             labelled[list(without)] = True
             allowed = np.ones(len(labelled), bool)
             allowed[self._audit] = False
-            turn = int(labelled.sum())
+            # The audit never has more labels than the model learns from, unless there is nothing left to learn from.
+            audited = int(labelled[self._audit].sum())
+            learnt = int(labelled.sum()) - audited
             probability = self.model.probability(self._inputs)
             chosen: list[int] = []
             while len(chosen) < count:
@@ -90,11 +112,13 @@ class Session:
                 active = next_frame(probability, self._inputs, labelled, allowed)
                 if active is None and not waiting:
                     break
-                place = waiting[0] if waiting and (active is None or turn % 2) else active
-                assert place is not None
+                if waiting and (active is None or audited < learnt):
+                    place, audited = waiting[0], audited + 1
+                else:
+                    assert active is not None
+                    place, learnt = active, learnt + 1
                 chosen.append(place)
                 labelled[place] = True
-                turn += 1
             return chosen
 
     def last(self) -> int | None:
@@ -112,6 +136,7 @@ class Session:
             return {
                 "frames": len(labels),
                 "labels": int((labels != UNLABELLED).sum()),
+                "learnt": {"frames": self.model.labels, "of": len(labels) - len(self._audit)},
                 "words": {
                     word: int((labels == number).sum())
                     for number, word in enumerate(("miss", "maybe", "hit"))
@@ -129,24 +154,24 @@ class Session:
 
     def frame(self, place: int) -> dict[str, Any]:
         """Return what the page shows of a frame."""
-        counted = self._counted[place]
-        assert counted.spots is not None
+        shown = self._counted[place]
+        assert shown.spots is not None
         file, event = self.frames[place]
-        spots = counted.spots
+        spots = shown.spots
         return {
             "name": printable(f"{Path(file).name} {event}"),
             "spots": [
                 [round(float(x), 1), round(float(y), 1)] for x, y in zip(spots.fs, spots.ss, strict=True)
             ],
-            "shape": [counted.stack.raw_shape[-1], int(np.prod(counted.stack.raw_shape[:-1]))],
+            "shape": [shown.stack.raw_shape[-1], int(np.prod(shown.stack.raw_shape[:-1]))],
             "probability": round(float(self.model.probability(self._inputs[place][None])[0]), 3),
         }
 
     def picture(self, place: int) -> bytes:
         """Return a frame as a JPEG, dark on light, its smooth background subtracted."""
-        counted = self._counted[place]
+        shown = self._counted[place]
         with self._lock:
-            pixels, mask, limit = self._sources.read(counted.stack, counted.number)
+            pixels, mask, limit = self._sources.read(shown.stack, shown.number)
         values = frame_pixels(pixels, mask, 0, limit).floats()
         good = np.isfinite(values)
         shrink = max(1, -(-max(values.shape) // PICTURE_SIDE))

@@ -13,6 +13,7 @@ from sfxjax.data.formats import read_image
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
 from sfxjax.errors import UserError, run_main
+from sfxjax.interrupts import ctrl_c_is_the_usual_end
 from sfxjax.live.alarms import Alarms, read_alarms
 from sfxjax.live.command import last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
@@ -49,7 +50,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--socket", choices=("PULL", "SUB", "REQ"), help="of ZeroMQ; by default the kind's own"
     )
     stream.add_argument(
-        "--subscribe", default="", metavar="TEXT", help="beginning of the messages a SUB socket takes"
+        "--subscribe",
+        default="",
+        metavar="TEXT",
+        help="beginning of the messages a SUB socket takes; by default it takes all",
     )
     stream.add_argument("--request", metavar="TEXT", help="what a REQ socket asks with (next)")
     stream.add_argument(
@@ -142,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _open_page(monitor, options)
     say(f"waiting for frames from {source.name}; Ctrl-C ends it")
     update = (lambda: None) if monitor is None else partial(monitor.update, receiver)
+    ctrl_c_is_the_usual_end()
     receive_until_stopped(receiver, options.quiet_for, update)
     keeper.close()
     for line in last_lines(receiver):

@@ -29,7 +29,7 @@ from sfxjax.live.judge import Judge
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
-from sfxjax.screen.fitted import FittedModel
+from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.lists import ERROR, HIT, selected
 from sfxjax.screen.sources import Sources
@@ -93,7 +93,7 @@ def follow_run(
     )
     receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, cores())
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
-    report = _Report(source, options, read, min_snr, min_spots, threshold)
+    report = _Report(source, options, read, min_snr, min_spots, threshold, model_line(fitted))
     say(f"following {source.name} until nothing has come for {options.follow:g} s")
     receive_until_stopped(receiver, options.follow, report.renew)
     keeper.close()
@@ -117,9 +117,10 @@ class _Report:
         min_snr: float,
         min_spots: int,
         threshold: float,
+        model: str,
     ) -> None:
         self._source, self._options, self._read = source, options, read
-        self._min_snr, self._min_spots, self._threshold = min_snr, min_spots, threshold
+        self._min_snr, self._min_spots, self._threshold, self._model = min_snr, min_spots, threshold, model
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
 
@@ -154,7 +155,9 @@ class _Report:
             if not self._options.no_report:
                 from sfxjax.screen.spots_report import write_spots_report
 
-                write_spots_report(out / "report.html", sources, frames, self._min_snr, self._min_spots)
+                write_spots_report(
+                    out / "report.html", sources, frames, self._min_snr, self._min_spots, self._model
+                )
 
     def _try(self) -> None:
         started = time.monotonic()

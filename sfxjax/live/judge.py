@@ -11,7 +11,7 @@ from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import value_limit
-from sfxjax.screen.fitted import FittedModel
+from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.spots.prepare import prepare_frame
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Judge:
         self._finder = SpotFinder(min_snr, min_spots)
         self._mask = mask
         self._fitted = fitted
+        self.model = model_line(fitted)
 
     def __call__(self, frame: LiveFrame, weight: int) -> tuple[JudgedFrame, Looks | None]:
         """Unpack and judge a frame; what is wrong with it becomes its reason."""

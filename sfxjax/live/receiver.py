@@ -196,6 +196,7 @@ class Receiver:
             # Of this start alone.
             "latency": {"median": median_latency, "99 %": most} if self.latencies.longest else None,
             "messages_left_out": dict(faults.counts),
+            "model": self._judge.model,
             "min_snr": self._judge.min_snr,
             "min_spots": self._judge.min_spots,
         }

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sfxjax
+from sfxjax.command_line import call_of
 from sfxjax.crop import FRAME
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_folder
@@ -157,7 +158,7 @@ def load_model(path: str | Path, *, reduction: str | None = None) -> TrainedMode
         described = read_description(folder)
     except FileNotFoundError:
         raise UserError(
-            f"no trained model in {path}; train one with: python -m train.dann --source LN83 --target LO19"
+            f"no trained model in {path}; train one with: {call_of('train dann')} --source LN83 --target LO19"
         ) from None
     config, name = described.config, find_reduction(*described.reduction, reduction)
     if config.dimensions != (2 if name is None else 1):

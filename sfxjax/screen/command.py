@@ -259,7 +259,9 @@ def write_everything(
     say(verdict)
     say(f"written to {out}: {', '.join(written)}")
     if counts[HIT]:
-        say(f"next: {' or '.join(index_commands(out, options.geometry))}")
+        by_crystfel, by_dials = index_commands(out, options.geometry)
+        say(f"next: {by_crystfel}")
+        say(f"or, by DIALS: {by_dials}")
     if counts[ERROR]:
         failed = f"{counts[ERROR]} of {counted(len(scores), 'frames')} could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
@@ -309,7 +311,9 @@ def _facts(
     facts = [("Result", verdict), ("Threshold", decided), ("Frames", "; ".join(shown))]
     facts.append(("Model", str(options.model)))
     if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
-        facts.append(("Trained on", "simulated set frames"))
+        names = model.trained_on.get("simulated_sets")
+        which = f" of {', '.join(map(str, names))}" if isinstance(names, list) else ""
+        facts.append(("Trained on", f"simulated set frames{which}"))
     run = screening.run
     facts.append(("Masks", "; ".join(run.masks[:6]) or "none in the files, and none given"))
     facts += [("Values left out", line) for line in run.value_lines()]

@@ -13,9 +13,14 @@ from sfxjax.screen.made_by import file_digest
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern
 from sfxjax.spots.recalibration import Recalibration, inputs_of, load
+from sfxjax.text import counted, printable
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
+
+
+DAY_ONE = "the day-one model"
+AS_IT_IS = f"{DAY_ONE} as it is"
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,21 @@ class FittedModel:
         recalibration: of the scores.
         pattern: taken out of every frame; None: nothing is.
         digest: of what the pattern was read from; None where there is none.
+        folder: that the model was read from.
     """
 
     recalibration: Recalibration
     pattern: FixedPattern | None
     digest: str | None
+    folder: str
 
     def line(self) -> str:
-        """Say what it is."""
-        adapted = "" if self.pattern is None else ", adapted to a run's frames"
+        """Say what it is, and where it was read from."""
         model = self.recalibration
-        return f"the day-one model{adapted}, fitted to {model.labels} labels; threshold {model.threshold:.3f}"
+        changes = [] if self.pattern is None else ["adapted to a run's frames"]
+        changes += [f"fitted to {counted(model.labels, 'labels')}"] if model.labels else []
+        what = AS_IT_IS if not changes else f"{DAY_ONE}, {', '.join(changes)}"
+        return f"{what}; threshold {model.threshold:.3f}; read from {printable(self.folder)}"
 
     def decided_by(self) -> dict[str, Any]:
         """Return what decides which frame is a hit, as JSON gives it back."""
@@ -62,7 +71,13 @@ def load_fitted(folder: str | Path) -> FittedModel:
             f"{folder} holds no model of `sfxjax label` or of `sfxjax train adapt --model day-one`"
         )
     pattern = load_pattern(Path(folder))
-    return FittedModel(found, pattern, None if pattern is None else file_digest(Path(folder) / PATTERN_FILE))
+    digest = None if pattern is None else file_digest(Path(folder) / PATTERN_FILE)
+    return FittedModel(found, pattern, digest, str(folder))
+
+
+def model_line(fitted: FittedModel | None) -> str:
+    """Say what counts the spots; None: the day-one model as it comes with the package."""
+    return AS_IT_IS if fitted is None else fitted.line()
 
 
 def visible_spots(options: argparse.Namespace, fitted: FittedModel | None) -> tuple[float, int]:

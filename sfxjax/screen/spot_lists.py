@@ -70,7 +70,7 @@ def hit_rate_line(found: dict[str, Any]) -> str:
 
 
 def write_spot_lists(
-    out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
+    out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int, model: str
 ) -> list[str]:
     """Write the lists; returns lines about what could not stand in them."""
     rows: list[Any] = [FRAME_COLUMNS]
@@ -97,6 +97,7 @@ def write_spot_lists(
         {
             **summary,
             "hit_rate": hit_rate(frames),
+            "model": model,
             "min_snr": min_snr,
             "min_spots": min_spots,
             "files": describe_all([stack for stack in run.stacks if stack.file not in run.failed]),

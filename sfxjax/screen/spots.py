@@ -25,7 +25,7 @@ from sfxjax.devices import device_line
 from sfxjax.files import make_folder
 from sfxjax.progress import progress
 from sfxjax.screen.doubtful import doubtful_spots
-from sfxjax.screen.fitted import FittedModel, load_fitted, visible_spots
+from sfxjax.screen.fitted import FittedModel, load_fitted, model_line, visible_spots
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.left_out import line_of_spots
@@ -137,14 +137,14 @@ def count_run(options: argparse.Namespace) -> int:
         written = [*LISTS, *(name for name, wanted in more if wanted)]
         if journal.renewed:
             remove_outputs(out, written)
-        for line in write_spot_lists(out, sources, frames, min_snr, min_spots):
+        for line in write_spot_lists(out, sources, frames, min_snr, min_spots, model_line(fitted)):
             say(line)
         if options.write_hits:
             write_spot_hits(sources.reader, out / "hits.cxi", frames)
         if not options.no_report:
             from sfxjax.screen.spots_report import write_spots_report
 
-            write_spots_report(out / "report.html", sources, frames, min_snr, min_spots)
+            write_spots_report(out / "report.html", sources, frames, min_snr, min_spots, model_line(fitted))
     labels = [frame.label for frame in frames]
     hits, errors = labels.count(HIT), labels.count(ERROR)
     for line in doubtful_spots(frames):

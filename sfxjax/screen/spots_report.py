@@ -53,7 +53,7 @@ class CircledPicture(NamedTuple):
 
 
 def write_spots_report(
-    path: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int
+    path: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int, model: str
 ) -> None:
     """Write the report.
 
@@ -63,6 +63,7 @@ def write_spots_report(
         frames: of the run, in order.
         min_snr: signal-to-noise ratio from which spots are visible.
         min_spots: visible spots from which a frame is a hit.
+        model: that counted, in words.
     """
     labels = np.array([frame.label for frame in frames])
     scores = np.array([np.nan if frame.spots is None else frame.spots.score for frame in frames])
@@ -72,6 +73,7 @@ def write_spots_report(
     facts = [
         ("Result", hit_rate_line(hit_rate(frames))),
         ("A hit", f"probably shows {min_spots} spots or more of signal to noise {min_snr:g}"),
+        ("Model", model),
         ("Files", ", ".join(dict.fromkeys(Path(frame.stack.file).name for frame in frames))[:300]),
         *(("Masks", line) for line in sources.run.masks[:6]),
         *(("Values left out", line) for line in sources.run.value_lines()),

@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+from sfxjax.command_line import call_of
 from sfxjax.files import user_cache_folder
 
 # Sets that nobody has used for a day are removed, the oldest first, once all take more than this.
@@ -51,7 +52,7 @@ def cache_line() -> str:
     total = sum(size for _, size in cached_sets())
     return (
         f"simulated sets are kept in {user_cache_folder()}, {total / 1e9:.1f} GB by now; "
-        "sfxjax simulate --clean removes them"
+        f"{call_of('simulate')} --clean removes them"
     )
 
 

@@ -11,7 +11,6 @@ blank frames better, so that those may have been false hits.
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, screen_call
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import WholeFrame
@@ -224,9 +223,9 @@ def parser_for_runs() -> argparse.ArgumentParser:
         type=int,
         default=MOST_FITTED_FRAMES,
         metavar="N",
-        help=f"frames looked at ({MOST_FITTED_FRAMES})",
+        help="frames looked at",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the frames simulated for the check (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the frames simulated for the check")
     parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
     parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
@@ -262,9 +261,8 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     else:
         print(f"adapted: {adapted.why}; {as_it_is} before, {after.hits} and {after.misses} after")
     save_adapted(adapted.pattern, chosen.out)
-    where = shlex.quote(str(chosen.out))
     print(f"written to {chosen.out}, from {len(frames)} frames ({time.monotonic() - began:.0f} s)")
-    print(f"next: sfxjax screen {shlex.join(chosen.frames)} --model {where} --out DIR")
+    say(f"next: {screen_call(chosen, chosen.frames, chosen.out)}")
 
 
 def save_adapted(pattern: FixedPattern | None, folder: Path) -> None:

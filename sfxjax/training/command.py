@@ -32,7 +32,7 @@ from sfxjax.simulate.write import simulated_data
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
-from sfxjax.training.result_table import next_steps
+from sfxjax.training.result_table import kind_of_sets, next_steps
 from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import check_folder, finished
 
@@ -236,14 +236,16 @@ def prepared_sets(
     base: BaseConfig | None = None,
 ) -> dict[str, PreparedSet]:
     """Read and pre-process sets as `prepared_set` does, and say so, once, where they are simulated."""
-    if any(name not in described for name in names):
-        _say_simulated(frames)
+    simulated = tuple(name for name in names if name not in described)
+    if simulated:
+        _say_simulated(frames, simulated if described else ())
     return {name: prepared_set(name, reductions, described.get(name), frames, seed, base) for name in names}
 
 
 @cache
-def _say_simulated(frames: int) -> None:
-    print(f"no --data given: simulated sets of {frames} frames a set (the real ones have {SIMULATED_FRAMES})")
+def _say_simulated(frames: int, names: tuple[str, ...]) -> None:
+    which = f"simulated sets ({', '.join(names)})" if names else "simulated sets"
+    print(f"no --data given: {which} of {frames} frames a set (the real ones have {SIMULATED_FRAMES})")
 
 
 def data_of(described: Mapping[str, SetDescription]) -> dict[str, Any] | None:
@@ -287,7 +289,9 @@ def run(plan: RunConfig, prepared: Callable[[], Mapping[str, PreparedSet]], out:
     if done is not None:
         return done
     sets = prepared()
-    what = ", simulated sets" if any(each.simulated for each in sets.values()) else ""
+    simulated = [name for name, each in sets.items() if each.simulated]
+    about = {"frames": dict.fromkeys(sets), "simulated": bool(simulated), "simulated_sets": simulated}
+    what = f", {kind_of_sets(about)}" if simulated else ""
     with progress(f"training {plan.title()}{what}", total_steps(plan), "steps") as advance:
         return train_and_test(plan, sets, out, advance)
 

@@ -34,7 +34,7 @@ from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.distributed import writes
 from sfxjax.training.figures import plot_learning_curves
 from sfxjax.training.published import TABLE_5
-from sfxjax.training.result_table import heading, show_results
+from sfxjax.training.result_table import heading, kind_of_sets, show_results
 from sfxjax.training.scores import read_log
 from sfxjax.training.step import LossConfig
 
@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{plan.source} (labelled) -> {plan.target} (unlabelled), devices: {jax.device_count()} {kind}")
     sets = named_sets(plan, described)
     results = run(plan, sets, out)
-    simulated = " (simulated sets)" if results["simulated"] else ""
+    kind = kind_of_sets(results)
+    simulated = f" ({kind})" if results["simulated"] else ""
     title = f"DANN {plan.source} -> {plan.target}{simulated}"
     if writes():
         plot_learning_curves(read_log(out), results["epoch_kept"], title, out / LEARNING_CURVES)

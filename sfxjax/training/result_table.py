@@ -69,10 +69,22 @@ def _interval(part: dict[str, Any]) -> str:
     return "-" if part["percent"] is None else f"{part['percent']:.1f} ({part['low']:.1f}-{part['high']:.1f})"
 
 
+def kind_of_sets(results: Mapping[str, Any]) -> str:
+    """Say of a run's sets that they are simulated or measured, by name where there are both kinds.
+
+    Args:
+        results: with `frames` by set, and `simulated_sets` or, of a run made before there were sets of both kinds, `simulated`.
+    """
+    names = list(results["frames"])
+    simulated = results.get("simulated_sets", names if results["simulated"] else [])
+    if simulated and len(simulated) < len(names):
+        return ", ".join(f"{name} {'simulated' if name in simulated else 'measured'}" for name in names)
+    return "simulated sets" if simulated else "measured sets"
+
+
 def heading(plan: RunConfig, results: dict[str, Any]) -> str:
     """Return the heading of a run's table; simulated sets are named as such."""
-    what = "simulated sets" if results["simulated"] else "measured sets"
-    return f"{plan.title()}, {what}, seed {plan.recipe.seed}: {METRIC}"
+    return f"{plan.title()}, {kind_of_sets(results)}, seed {plan.recipe.seed}: {METRIC}"
 
 
 def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any]]) -> list[str]:
