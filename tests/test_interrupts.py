@@ -119,7 +119,10 @@ def test_an_interrupt_while_programs_are_compiled_ends_with_130_and_a_line(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [*(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL],
+)
 def test_a_reader_that_hangs_ends_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "run.cxi").touch()
     process = started(tmp_path, READS, tmp_path / "run.cxi")

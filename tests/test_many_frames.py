@@ -31,7 +31,7 @@ def _frames(dtype: str, seed: int = 0) -> list[tuple[Any, ...]]:
     return [(spotted[0],), (blank[1],), (spotted[2], mask), (spotted[3], None, 60.0), (gap,)]
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("dtype", ["uint16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype):
     frames = _frames(dtype)
     alone = [find_spots(*one[:2], limit=(*one, None, None)[2]) for one in frames]
@@ -54,7 +54,7 @@ def test_of_no_frames_there_is_nothing_to_find(monkeypatch):
 
 
 def test_frames_that_threads_bring_are_judged_together_each_with_its_own_result(monkeypatch):
-    frames = [prepare_frame(*one) for dtype in ("uint16", "float32") for one in _frames(dtype)] * 3
+    frames = [prepare_frame(*one) for one in (*_frames("uint16"), *_frames("uint16", 1))] * 3
     alone = [spots_of(frame, load_weights()) for frame in frames[:10]] * 3
     sizes: list[int] = []
 
