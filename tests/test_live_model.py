@@ -46,6 +46,16 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     assert live([run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]) == 0
     follow = [run, *given, "--out", str(tmp_path / "follow"), "--follow", "1", "--no-report"]
     assert screen(follow) == 0
+    printed = capsys.readouterr().out
+    # All that lies there is named, and the hits are indexed as after any screening.
+    (written,) = [
+        line for line in printed.splitlines() if line.startswith(f"written to {tmp_path / 'follow'}")
+    ]
+    names = {path.name for path in (tmp_path / "follow").iterdir()} - {".keeper.lock", "live.journal"}
+    assert set(written.partition(": ")[2].split(", ")) == {name for name in names if not name.startswith(".")}
+    assert {"for_dials.py", "hits.expt"} <= names
+    ends = [line for line in printed.splitlines() if "indexamajig" in line or "libtbx.python" in line]
+    assert ends[-2].startswith("next: ") and str(tmp_path / "follow" / "for_dials.py") in ends[-1]
     files = rows(tmp_path / "files")
     assert [label for _, label, _ in files] == ["MISS", "HIT"] * 3
     # The constant is in the scores: a plain day-one model gives hits nearly 1.
@@ -53,7 +63,7 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     for name in ("live", "follow"):
         for (event, label, score), (_, wanted, expected) in zip(rows(tmp_path / name), files, strict=True):
             assert label == wanted and abs(score - expected) < 1e-3, (name, event)
-    assert "adapted to a run's frames, fitted to 9 labels; threshold 0.300" in capsys.readouterr().out
+    assert "adapted to a run's frames, fitted to 9 labels; threshold 0.300" in printed
     for name in ("files", "live", "follow"):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert "adapted to a run's frames, fitted to 9 labels" in summary["model"], name

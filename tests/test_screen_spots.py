@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import screen_cases as cases
 from scipy import stats
 
 from sfxjax.errors import run_main
+from sfxjax.screen import for_dials
 from sfxjax.screen.__main__ import main as screen
 from sfxjax.screen.for_dials import place_on
 from sfxjax.screen.found_spots import CountedFrame
@@ -69,10 +71,17 @@ def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:
 
 
 def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
-    run: Path, tmp_path: Path
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(run), "--out", str(tmp_path / "spots"), "--no-report"]) == 0
+    assert "--peaks=cxi" not in capsys.readouterr().out
     assert screen([str(run), "--out", str(tmp_path / "screen"), "--write-hits"]) == 0
+    listed, printed = tmp_path / "screen" / "hits_cxi.lst", capsys.readouterr().out
+    assert listed.read_text().splitlines() == [
+        f"{tmp_path / 'screen' / 'hits.cxi'} //{row}" for row in range(4)
+    ]
+    assert f"or, with these spots: indexamajig -i {listed} -g FILE.geom --peaks=cxi -o " in printed
+    assert "peak_list = /entry_1/result_1 and peak_list_type = cxi in the geometry" in printed
     for name in ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt"):
         assert (tmp_path / "screen" / name).read_text() == (tmp_path / "spots" / name).read_text()
     assert not (tmp_path / "spots" / "report.html").exists()
@@ -196,3 +205,79 @@ def test_frames_in_which_no_pixel_has_a_value_are_errors(tmp_path: Path) -> None
     # A frame of zeros holds counts, which are none.
     assert [row["label"] for row in rows] == ["MISS", "ERROR", "ERROR", "MISS", "MISS"]
     assert {row["reason"] for row in rows[1:3]} == {"no pixel has a value that counts"}
+
+
+def test_files_that_dials_cannot_read_are_left_out_of_what_it_is_handed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a stand-in for DIALS, whose readers fail in ways that they do."""
+
+    class Table(dict[str, list[object]]):
+        flags = SimpleNamespace(strong=1)
+
+        def __init__(self) -> None:
+            self.names: dict[int, str] = {}
+
+        def experiment_identifiers(self) -> dict[int, str]:
+            return self.names
+
+        def extend(self, other: Table) -> None:
+            for name, values in other.items():
+                self.setdefault(name, []).extend(values)
+
+        def as_file(self, name: str) -> None:
+            Path(name).write_text(json.dumps(self))
+
+        def __len__(self) -> int:
+            return len(self.get("id", []))
+
+    class Experiments(list[SimpleNamespace]):
+        def as_file(self, name: str) -> None:
+            Path(name).write_text(json.dumps([each.path for each in self]))
+
+    class Reader:
+        @staticmethod
+        def get_imageset(paths: list[str], **_: object) -> str:
+            return str([][0]) if "damaged" in paths[0] else paths[0]
+
+    def filled(count: int, value: object) -> list[object]:
+        return [value] * count
+
+    flex = SimpleNamespace(reflection_table=Table, double=list, vec3_double=list, int=filled, size_t=list)
+    flex.vec3_double = flex.size_t = lambda first, *value: filled(first, *value) if value else list(first)
+    panel = SimpleNamespace(get_raw_image_offset=lambda: (0, 0), get_image_size=lambda: (99, 99))
+    lists = SimpleNamespace(
+        ExperimentList=Experiments,
+        ExperimentListFactory=SimpleNamespace(
+            from_imageset_and_crystal=lambda path, _: [SimpleNamespace(path=path, beam=1, detector=[panel])]
+        ),
+    )
+    registry = SimpleNamespace(get_format_class_for_file=lambda path: None if "strange" in path else Reader)
+    for name, module in (
+        ("dials.array_family", SimpleNamespace(flex=flex)),
+        ("dxtbx.format.Registry", registry),
+        ("dxtbx.model.experiment_list", lists),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def hand_over(*names: str) -> tuple[int, str]:
+        (tmp_path / "frames.csv").write_text(
+            "".join(["file,event,label\n", *(f"{name},,HIT\n" for name in names)])
+        )
+        (tmp_path / "spots.csv").write_text(
+            "".join(["file,event,ss,fs,snr\n", *(f"{name},,5,{7 + k},9\n" for k, name in enumerate(names))])
+        )
+        (tmp_path / "hits.expt").write_text(json.dumps({"imageset": [{"images": [name]} for name in names]}))
+        return for_dials.main(tmp_path), capsys.readouterr().err
+
+    status, said = hand_over("damaged.h5", "good.cbf", "strange.h5", "damaged.h5", "fine.cbf")
+    assert status == 0 and said.splitlines() == [
+        "left out 2 of the hits: DIALS cannot read damaged.h5: list index out of range (IndexError)",
+        "left out 1 of the hits: DIALS cannot read strange.h5: there is no such file (ValueError)",
+    ]
+    assert json.loads((tmp_path / "strong.expt").read_text()) == ["good.cbf", "fine.cbf"]
+    table = json.loads((tmp_path / "strong.refl").read_text())
+    # The spots stay with their frames, whose numbers close up.
+    assert table["id"] == [0, 1] and [place[0] for place in table["xyzobs.px.value"]] == [8.5, 11.5]
+    status, said = hand_over("damaged.h5")
+    assert status == 1 and said.endswith("error: no hits to hand over that DIALS can read\n")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sfxjax.interrupts import last_words
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.statistics import HitRate, estimated_hit_rate
 
 LINE_SECONDS = 10.0
+LISTS_GROWING = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "summary.json")
 
 
 def receive_until_stopped(
@@ -71,8 +72,8 @@ def status_line(receiver: Receiver) -> str:
     )
 
 
-def last_lines(receiver: Receiver) -> list[str]:
-    """Return what is said at the end."""
+def last_lines(receiver: Receiver, more: Sequence[str] = ()) -> list[str]:
+    """Return what is said at the end; `more` are names of files written beside the lists."""
     counts, faults = receiver.keeper.counts, receiver.source.faults
     lines = [
         status_line(receiver),
@@ -82,7 +83,7 @@ def last_lines(receiver: Receiver) -> list[str]:
     lines += [f"left out {count} messages: {kind}" for kind, count in faults.counts.most_common()]
     return [
         *lines,
-        f"written to {receiver.keeper.out}: frames.csv, spots.csv, hits.lst, misses.lst, summary.json",
+        f"written to {receiver.keeper.out}: {', '.join((*LISTS_GROWING, *more))}",
     ]
 
 

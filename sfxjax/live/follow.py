@@ -1,6 +1,6 @@
 """`sfxjax screen --follow` without a model: files that are being written, judged as live judges them, with a report.
 
-The lists grow as frames come. `hits.expt` and `report.html` are renewed now and then beside the work, and at the end.
+The lists grow as frames come. `hits.expt`, `for_dials.py` and `report.html` are renewed now and then, and at the end.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.lists import ERROR, HIT, selected
 from sfxjax.screen.sources import Sources
+from sfxjax.screen.spot_lists import FOR_DIALS, next_lines, write_for_dials
 from sfxjax.text import say
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def follow_run(
     counts = keeper.counts
     if not counts.judged + counts.errors:
         raise UserError(f"no frame came in {source.name}")
-    report.write()
-    for line in last_lines(receiver):
+    hits = report.write()
+    beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
+    for line in (*last_lines(receiver, beside), *(next_lines(options.out, options.geometry) if hits else ())):
         say(line)
     return int(counts.errors > 0)
 
@@ -131,11 +133,12 @@ class _Report:
         self._thread = threading.Thread(target=self._try, name="report", daemon=True)
         self._thread.start()
 
-    def write(self) -> None:
-        """Write them now."""
+    def write(self) -> int:
+        """Write them now; returns how many hits they hold."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         out: Path = self._options.out
+        write_for_dials(out)
         with FrameReader(self._read) as reader:
             sources = Sources(reader)
             sources.open(self._source.inputs)
@@ -150,7 +153,12 @@ class _Report:
                 for stack in sources.run.stacks
                 for number in range(stack.frames)
             ]
-            hits = selected(sources.run.stacks, np.array(wanted, bool))
+            # `for_dials.py` goes through them as `frames.csv` does, where frames stand as they were judged.
+            order = {
+                (row["file"], row["event"]): at for at, row in enumerate(_listed_rows(out / "frames.csv"))
+            }
+            found = selected(sources.run.stacks, np.array(wanted, bool))
+            hits = sorted(found, key=lambda hit: order.get(hit[:2], len(order)))
             atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
             if not self._options.no_report:
                 from sfxjax.screen.spots_report import write_spots_report
@@ -158,6 +166,7 @@ class _Report:
                 write_spots_report(
                     out / "report.html", sources, frames, self._min_snr, self._min_spots, self._model
                 )
+        return len(hits)
 
     def _try(self) -> None:
         started = time.monotonic()

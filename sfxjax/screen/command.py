@@ -26,7 +26,16 @@ from sfxjax.models.checkpoint import TrainedModel, load_model
 from sfxjax.processes import join_processes
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.left_out import line_of_crops
-from sfxjax.screen.lists import ERROR, HIT, MISS, index_commands, labels, remove_outputs, write_lists
+from sfxjax.screen.lists import (
+    ERROR,
+    HIT,
+    MISS,
+    existing,
+    index_commands,
+    labels,
+    remove_outputs,
+    write_lists,
+)
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
@@ -257,7 +266,7 @@ def write_everything(
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
     say(verdict)
-    say(f"written to {out}: {', '.join(written)}")
+    say(f"written to {out}: {', '.join(existing(out, written))}")
     if counts[HIT]:
         by_crystfel, by_dials = index_commands(out, options.geometry)
         say(f"next: {by_crystfel}")
@@ -287,6 +296,11 @@ def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float,
 
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
     places = np.flatnonzero(named == HIT)
+    if not len(places):
+        # One of an earlier screening does not stay.
+        (screening.options.out / "hits.cxi").unlink(missing_ok=True)
+        say("no hits: hits.cxi is not written")
+        return
     frames = list(screening.run.frames())
     chosen = [frames[place] for place in places]
     out = screening.options.out

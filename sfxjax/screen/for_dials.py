@@ -2,7 +2,8 @@
 
 `sfxjax screen` copies this script beside its lists. It reads `hits.expt`, `frames.csv` and `spots.csv`, lets DIALS read beam
 and detector from the frames' own files, and writes `strong.expt` and `strong.refl`, which `dials.index strong.expt strong.refl
-joint_indexing=False` takes in place of what `dials.import` and `dials.find_spots` write. It needs DIALS and nothing of sfxjax.
+joint_indexing=False` takes in place of what `dials.import` and `dials.find_spots` write. Files that DIALS cannot read are left
+out, which a line says; the status is 1 if no hit is left. It needs DIALS and nothing of sfxjax.
 """
 
 from __future__ import annotations
@@ -29,22 +30,46 @@ def main(folder: Path) -> int:
     with (folder / "spots.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             spots.setdefault((row["file"], row["event"]), []).append(row)
-    experiments, table = ExperimentList(), flex.reflection_table()
-    for number, (hit, place) in enumerate(zip(hits, places, strict=True)):
-        path = place["images"][0]
-        chosen = (
-            {"single_file_indices": place["single_file_indices"]} if "single_file_indices" in place else {}
+    if len(hits) != len(places):
+        print(
+            f"error: {len(places)} frames in hits.expt, {len(hits)} hits in frames.csv: "
+            "let the screening end, or screen again",
+            file=sys.stderr,
         )
+        return 1
+
+    def experiments_of(place: dict[str, Any]) -> Any:
+        path = place["images"][0]
+        chosen = {key: place[key] for key in ("single_file_indices",) if key in place}
         reader = get_format_class_for_file(path)
         if reader is None:
-            print(f"error: DIALS has no format for {path}", file=sys.stderr)
-            return 2
+            raise ValueError("it has no format for it" if Path(path).exists() else "there is no such file")
         images = reader.get_imageset([path], as_imageset=True, **chosen)
-        experiments.extend(ExperimentListFactory.from_imageset_and_crystal(images, None))
+        found = ExperimentListFactory.from_imageset_and_crystal(images, None)
+        if len(found) != 1 or found[0].beam is None or found[0].detector is None:
+            raise ValueError("it finds no beam and detector in it")
+        return found
+
+    experiments, table = ExperimentList(), flex.reflection_table()
+    left_out: dict[tuple[str, str], int] = {}
+    for hit, place in zip(hits, places, strict=True):
+        number = len(experiments)
+        try:
+            experiments.extend(experiments_of(place))
+        # What its readers of formats raise is as many things as there are readers.
+        except Exception as error:
+            key = place["images"][0], " ".join(f"{error} ({type(error).__name__})".split())
+            left_out[key] = left_out.get(key, 0) + 1
+            continue
         experiments[number].identifier = str(uuid.uuid4())
         rows = spots.get(hit, [])
         table.extend(reflections(flex, experiments[number].detector, rows, number))
         table.experiment_identifiers()[number] = experiments[number].identifier
+    for (path, reason), count in left_out.items():
+        print(f"left out {count} of the hits: DIALS cannot read {path}: {reason}", file=sys.stderr)
+    if not len(experiments):
+        print("error: no hits to hand over" + (" that DIALS can read" if hits else ""), file=sys.stderr)
+        return 1
     experiments.as_file(str(folder / "strong.expt"))
     table.as_file(str(folder / "strong.refl"))
     print(f"{len(table)} spots of {len(experiments)} hits in {folder}: strong.expt and strong.refl")

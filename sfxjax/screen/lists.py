@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
+# The frames of hits.cxi for CrystFEL, each with the spots found.
+HITS_CXI_LIST = "hits_cxi.lst"
 # Names that the lists for CrystFEL lack are told up to so many.
 MOST_UNLISTED = 6
 # Everything a screening writes beside its journal; each way of screening writes some.
 OUTPUTS = (
     *("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"),
-    *("hits.cxi", "for_dials.py", "class_means.h5", "report.html"),
+    *("hits.cxi", HITS_CXI_LIST, "for_dials.py", "class_means.h5", "report.html"),
 )
 
 
@@ -48,6 +50,11 @@ def index_commands(out: Path, geometry: str | None) -> list[str]:
     named = shlex.quote(geometry or "FILE.geom")
     lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
     return [f"indexamajig -i {lst} -g {named} -o {stream}", f"dials.stills_process {expt}"]
+
+
+def existing(out: Path, names: Iterable[str]) -> list[str]:
+    """Return those of the names that a folder holds."""
+    return [name for name in names if (out / name).exists()]
 
 
 def remove_outputs(out: Path, but: Iterable[str]) -> None:

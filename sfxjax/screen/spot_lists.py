@@ -11,17 +11,28 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.data.events import dials_experiments
+from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.data.frames import describe_all
-from sfxjax.data.hits_file import write_hits
+from sfxjax.data.hits_file import DATA, write_hits
 from sfxjax.data.read import FrameReader
+from sfxjax.errors import UserError
 from sfxjax.evaluation.metrics import rate
 from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import CountedFrame
-from sfxjax.screen.lists import ERROR, HIT, MISS, Unlisted, event_lines, index_commands, selected
+from sfxjax.screen.lists import (
+    ERROR,
+    HIT,
+    HITS_CXI_LIST,
+    MISS,
+    Unlisted,
+    event_lines,
+    index_commands,
+    selected,
+)
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
+from sfxjax.text import say
 
 FOR_DIALS = "for_dials.py"
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
@@ -30,10 +41,37 @@ RESULT = "/entry_1/result_1"
 
 
 def next_commands(out: Path, geometry: str | None) -> list[str]:
-    """Return the commands that index the hits: CrystFEL with peaks of its own, DIALS with the spots found here."""
+    """Return the commands that index the hits: CrystFEL with peaks of its own, then either with the spots found here.
+
+    CrystFEL gets these spots from `hits.cxi`, where that is written.
+    """
     script, expt, table = (shlex.quote(str(out / name)) for name in (FOR_DIALS, "strong.expt", "strong.refl"))
     by_dials = f"libtbx.python {script} && dials.index {expt} {table} joint_indexing=False indexing.stills.indexer=sequences"
-    return [index_commands(out, geometry)[0], by_dials]
+    commands = [index_commands(out, geometry)[0], by_dials]
+    if (out / HITS_CXI_LIST).exists():
+        named = shlex.quote(geometry or "FILE.geom")
+        listed, stream = (shlex.quote(str(out / name)) for name in (HITS_CXI_LIST, "hits_cxi.stream"))
+        commands.insert(1, f"indexamajig -i {listed} -g {named} --peaks=cxi -o {stream}")
+    return commands
+
+
+def next_lines(out: Path, geometry: str | None) -> list[str]:
+    """Return the lines that a screening with hits ends with: how they are indexed."""
+    first, *others = next_commands(out, geometry)
+    lines = [f"next: {first}", *(f"or, with these spots: {command}" for command in others)]
+    return [*lines, *peaks_need(out)]
+
+
+def peaks_need(out: Path) -> list[str]:
+    """Say what the geometry must hold for CrystFEL to find the spots of `hits.cxi`, where that is written."""
+    # CrystFEL has no option for their place any more: since 0.10 it stands in the geometry.
+    need = f"--peaks=cxi needs data = {DATA}, peak_list = {RESULT} and peak_list_type = cxi in the geometry"
+    return [need] if (out / HITS_CXI_LIST).exists() else []
+
+
+def write_for_dials(out: Path) -> None:
+    """Write the script that hands the hits and their spots to DIALS."""
+    atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
 
 
 def hit_rate(frames: list[CountedFrame]) -> dict[str, Any]:
@@ -82,7 +120,9 @@ def write_spot_lists(
         found += spot_rows(stack.file, event, spots, resolved)
         rows.append(frame_row(stack.file, event, index, spots, frame.label, frame.reason))
     atomic_write_text(out / "spots.csv", csv_text(found))
-    atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
+    write_for_dials(out)
+    # One of an earlier screening, that may have had other frames.
+    (out / HITS_CXI_LIST).unlink(missing_ok=True)
     labels = [frame.label for frame in frames]
     run = sources.run
     unlisted = Unlisted()
@@ -115,7 +155,7 @@ def write_spot_lists(
 
 
 def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame]) -> None:
-    """Write the hits' own pixels and their spots to a CXI file, as CrystFEL reads them with `--peaks=cxi`."""
+    """Write the hits' own pixels and their spots to a CXI file, as CrystFEL reads them with `--peaks=cxi`, and a list of them."""
     places = [place for place, frame in enumerate(frames) if frame.label == HIT]
     chosen = [
         (stack, [frames[place].number for place in group])
@@ -139,3 +179,9 @@ def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame])
             file[f"{RESULT}/peakXPosRaw"] = peaks["X"]
             file[f"{RESULT}/peakYPosRaw"] = peaks["Y"]
             file[f"{RESULT}/peakTotalIntensity"] = peaks["total"]
+    try:
+        lines = [crystfel_line(str(path), f"//{row}") for row in range(len(found))]
+    except UserError as error:
+        say(f"no {HITS_CXI_LIST}: {error}")
+    else:
+        atomic_write_text(path.with_name(HITS_CXI_LIST), "".join(f"{line}\n" for line in lines))

@@ -29,7 +29,7 @@ from sfxjax.screen.fitted import FittedModel, load_fitted, model_line, visible_s
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame, FoundSpots
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.left_out import line_of_spots
-from sfxjax.screen.lists import ERROR, HIT, remove_outputs
+from sfxjax.screen.lists import ERROR, HIT, HITS_CXI_LIST, existing, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
 from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
 from sfxjax.screen.prepared_frames import ReadFrame, Wanted, prepared_frames
@@ -38,7 +38,7 @@ from sfxjax.screen.spot_lists import (
     LISTS,
     hit_rate,
     hit_rate_line,
-    next_commands,
+    next_lines,
     write_spot_hits,
     write_spot_lists,
 )
@@ -133,7 +133,8 @@ def count_run(options: argparse.Namespace) -> int:
         sources.run.left_out = line_of_spots(sources)
         for line in sources.run.value_lines():
             say(line)
-        more = [("hits.cxi", options.write_hits), ("report.html", not options.no_report)]
+        more = [(name, options.write_hits) for name in ("hits.cxi", HITS_CXI_LIST)]
+        more += [("report.html", not options.no_report)]
         written = [*LISTS, *(name for name, wanted in more if wanted)]
         if journal.renewed:
             remove_outputs(out, written)
@@ -151,13 +152,13 @@ def count_run(options: argparse.Namespace) -> int:
         say(line)
     print(hit_rate_line(hit_rate(frames)))
     print(
-        f"a hit probably shows {min_spots} spots or more of signal to noise {min_snr:g}; written to {out}: {', '.join(written)}"
+        f"a hit probably shows {min_spots} spots or more of signal to noise {min_snr:g}; "
+        f"written to {out}: {', '.join(existing(out, written))}"
     )
     if errors:
         print(f"{counted(errors, 'frames')} could not be read; {out / 'frames.csv'} says why")
     if hits:
-        by_crystfel, by_dials = next_commands(out, read.geometry)
-        print(f"next: {by_crystfel}\nor, with these spots: {by_dials}")
+        print("\n".join(next_lines(out, read.geometry)))
     return int(errors > 0)
 
 

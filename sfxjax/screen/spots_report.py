@@ -14,7 +14,7 @@ from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.report import PICTURES, Plot, figure_axes, rate_plot
 from sfxjax.screen.run import evenly
-from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands
+from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands, peaks_need
 from sfxjax.spots.frame_pixels import frame_pixels
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def write_spots_report(
         facts += [
             ("Index the hits", line) for line in next_commands(path.parent, sources.reader.options.geometry)
         ]
+        facts += [("CrystFEL", line) for line in peaks_need(path.parent)]
     plots = [rate_plot(labels), _spots_plot(expected, labels)]
     plots += [_resolution_plot(resolved)] if len(resolved) else []
     groups = [
