@@ -10,15 +10,21 @@ import hashlib
 import os
 import platform
 import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sfxjax.errors import UserError
 from sfxjax.files import user_cache_folder
+from sfxjax.text import say
 
 VARIABLE = "SFXJAX_COMPILATION_CACHE"
 FOLDER = "compiled"
 # Programs that compile faster are not worth a file.
 LEAST_SECONDS = 0.5
+# A first result that takes longer is told what it waits for.
+LONG_SECONDS = 5.0
 
 
 def keep_compiled(asked: bool = False) -> Path | None:
@@ -42,6 +48,26 @@ def keep_compiled(asked: bool = False) -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     return folder
+
+
+@contextmanager
+def said_compiling(kept: bool) -> Iterator[Callable[[], None]]:
+    """Say that programs are being compiled, if the first result of some work takes long.
+
+    Args:
+        kept: whether they are kept, see `keep_compiled`.
+
+    Yields:
+        A function to call once there is a result.
+    """
+    advice = "" if kept else "; --compilation-cache keeps it for the next time"
+    timer = threading.Timer(LONG_SECONDS, say, [f"compiling for this frame size{advice}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 def _private_folder(folder: Path) -> Path:

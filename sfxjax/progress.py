@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_LINE_EVERY = 10.0  # seconds
+STEADY_SECONDS = 1.0
 
 
 def on_terminal() -> bool:
@@ -55,11 +56,11 @@ def progress(
             TimeRemainingColumn(),
         ) as bar:
             task = bar.add_task(description, total=total, speed="")
-            counter = _Counter()
+            counter = _Counter(total)
 
             def advance(count: int) -> None:
                 done, speed = counter.add(count)
-                bar.update(task, completed=done, speed=per_second(speed, unit))
+                bar.update(task, completed=done, speed="" if speed is None else per_second(speed, unit))
 
             yield advance
     else:
@@ -77,18 +78,30 @@ def per_second(speed: float, unit: str = "frames") -> str:
 
 
 class _Counter:
-    def __init__(self) -> None:
-        self._done = 0
-        self._start = time.monotonic()
+    """Counts what is done, and how many a second; of the first, with which programs are compiled, no speed is made."""
 
-    def add(self, count: int) -> tuple[int, float]:
-        """Return what is done by now, and how many a second."""
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
+        self._start = time.monotonic()
+        self._first: float | None = None
+        self._since = (0, self._start)
+
+    def add(self, count: int) -> tuple[int, float | None]:
+        """Return what is done by now, and how many a second, at the end over all; None before it is steady."""
+        now = time.monotonic()
         self._done += count
-        return self._done, self._done / max(time.monotonic() - self._start, 1e-9)
+        self._first = now if self._first is None else self._first
+        if self._done >= self._total:
+            return self._done, self._done / max(now - self._start, 1e-9)
+        # What waited for the same program comes at once with the first.
+        if now - self._first < STEADY_SECONDS:
+            self._since = self._done, now
+        done, since = self._done - self._since[0], now - self._since[1]
+        return self._done, done / since if since >= STEADY_SECONDS else None
 
 
 def _printed_progress(description: str, total: int, unit: str) -> Callable[[int], None]:
-    counter, last = _Counter(), time.monotonic()
+    counter, last = _Counter(total), time.monotonic()
 
     def advance(count: int) -> None:
         nonlocal last
@@ -96,10 +109,9 @@ def _printed_progress(description: str, total: int, unit: str) -> Callable[[int]
         now = time.monotonic()
         if now - last >= PLAIN_LINE_EVERY or done == total:
             last = now
-            left = (total - done) / max(speed, 1e-9)
-            print(
-                f"{description}: {done} of {total} {unit}, {per_second(speed, unit)}, {left:.0f} s left",
-                flush=True,
-            )
+            pace = "no speed yet"
+            if speed is not None:
+                pace = f"{per_second(speed, unit)}, {(total - done) / max(speed, 1e-9):.0f} s left"
+            print(f"{description}: {done} of {total} {unit}, {pace}", flush=True)
 
     return advance

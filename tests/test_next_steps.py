@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax import command_line
+from sfxjax import command_line, compilation
+from sfxjax.compilation import said_compiling
 from sfxjax.errors import called_as
 from sfxjax.models.checkpoint import save_model
 from sfxjax.progress import on_terminal, per_second, progress
@@ -219,3 +221,36 @@ def test_a_process_without_an_output_works(monkeypatch: pytest.MonkeyPatch) -> N
     assert not on_terminal()
     with progress("reading", 2) as advance:
         advance(2)
+
+
+def test_the_first_frame_with_its_compilation_tells_no_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with progress("counting", 41) as advance:
+        # Compiling takes 46 s, three frames come with it, and then two a second.
+        for moment in (46.0, 46.1, 46.2, *(46.7 + step / 2 for step in range(38))):
+            now[0] = moment
+            advance(1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "counting: 1 of 41 frames, no speed yet"
+    # At 56.2 s 18 are to come.
+    assert lines[1] == "counting: 23 of 41 frames, 2 frames/s, 9 s left"
+    assert lines[-1].startswith("counting: 41 of 41 frames, 0.63 frames/s, 0 s left")
+
+
+def test_compiling_is_told_where_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compilation, "LONG_SECONDS", 0.0)
+    for kept in (False, True):
+        with said_compiling(kept):
+            deadline = time.monotonic() + 10
+            while not (said := capsys.readouterr().out) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert said.startswith("compiling for this frame size") and ("--compilation-cache" in said) != kept
+    monkeypatch.setattr(compilation, "LONG_SECONDS", 60.0)
+    with said_compiling(False) as compiled:
+        compiled()
+    assert not capsys.readouterr().out

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.compilation import keep_compiled
+from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.geometry_file import read_geometry
@@ -84,7 +84,7 @@ def screen_run(options: argparse.Namespace) -> int:
     if options.distributed and options.follow is not None:
         raise UserError("--follow and --distributed do not go together; follow the files with one process")
     process = join_processes(options)
-    keep_compiled(options.compilation_cache)
+    kept = keep_compiled(options.compilation_cache)
     model = load_model(options.model, reduction=options.reduction)
     say(device_line())
     threshold, decided = _threshold(options, model)
@@ -104,7 +104,8 @@ def screen_run(options: argparse.Namespace) -> int:
         lists = partial(write_lists, options.out, screening.run, threshold)
         with last_words(lists), ScreeningProgress(screening, threshold) as progress:
             if options.follow is None:
-                screening.score(progress.done)
+                with said_compiling(kept is not None) as progress.first:
+                    screening.score(progress.done)
             else:
                 renew = partial(write_everything, screening, model, threshold, decided, options)
                 _follow(screening, renew, options, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -13,7 +14,11 @@ from sfxjax.screen.pipeline import Screening
 
 
 class ScreeningProgress:
-    """The bar: frames done, frames a second, hit rate so far, time left."""
+    """The bar: frames done, frames a second, hit rate so far, time left.
+
+    Attributes:
+        first: called whenever frames are done, for whoever waits for the first.
+    """
 
     def __init__(self, screening: Screening, threshold: float) -> None:
         self._screening, self._run = screening, screening.run
@@ -32,6 +37,7 @@ class ScreeningProgress:
         known = len(screening.run) - screening.left()
         self._task = self._bar.add_task("", total=len(screening.run), completed=known, rate="", hits="")
         self._said = time.monotonic()
+        self.first: Callable[[], None] = lambda: None
 
     def __enter__(self) -> ScreeningProgress:
         self._bar.start()
@@ -49,6 +55,7 @@ class ScreeningProgress:
 
     def done(self, count: int, scores: np.ndarray) -> None:
         """Take in that frames are done, with their scores as far as they are known."""
+        self.first()
         self._hits += int(np.sum(scores >= self._threshold))
         self._scored += int(np.sum(~np.isnan(scores)))
         speed = self._bar.tasks[0].speed

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfxjax.command_line import new_parser
-from sfxjax.compilation import keep_compiled
+from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.data.file_states import file_states
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
@@ -112,7 +112,7 @@ def count_run(options: argparse.Namespace) -> int:
     )
     inputs = find_files(options.files)
     processes = reading_processes(options.readers)
-    keep_compiled(getattr(options, "compilation_cache", False))
+    kept = keep_compiled(getattr(options, "compilation_cache", False))
     print(device_line())
     with (
         opened_run(read, inputs) as sources,
@@ -125,11 +125,15 @@ def count_run(options: argparse.Namespace) -> int:
         for line in (*lines, *journal.lines()):
             say(line)
         frames = []
-        with progress("counting spots", len(sources.run)) as advance:
+        with (
+            progress("counting spots", len(sources.run)) as advance,
+            said_compiling(kept is not None) as compiled,
+        ):
             pattern = None if fitted is None else fitted.pattern
             for frame in counted_frames(sources, min_snr, min_spots, journal, pattern, processes):
                 frames.append(frame if fitted is None else frame.scored_by(fitted))
                 advance(1)
+                compiled()
         sources.run.left_out = line_of_spots(sources)
         for line in sources.run.value_lines():
             say(line)
