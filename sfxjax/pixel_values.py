@@ -238,6 +238,22 @@ def without_low_values(frame: np.ndarray) -> np.ndarray:
     return changed
 
 
+def each_without_low_values(frames: np.ndarray) -> np.ndarray:
+    """Apply `without_low_values` to each of many frames.
+
+    Args:
+        frames: (..., ss, fs).
+
+    Returns:
+        The same array where nothing is to be changed; else a copy.
+    """
+    flat = frames.reshape(-1, *frames.shape[-2:])
+    without = [without_low_values(frame) for frame in flat]
+    if all(new is old for new, old in zip(without, flat, strict=True)):
+        return frames
+    return np.stack(without).reshape(frames.shape)
+
+
 def lowest_number(dtype: np.dtype) -> Any:
     """Return what never is a value in a signed type: NaN of floats, the lowest number of integers."""
     return np.iinfo(dtype).min if dtype.kind == "i" else math.nan
@@ -253,11 +269,8 @@ def marked(frames: np.ndarray) -> np.ndarray:
         The same array where nothing is to be changed; else a copy, as float32 where the type has no such value.
     """
     limit = type_limit(frames.dtype)
+    frames = each_without_low_values(frames)
     flat = frames.reshape(-1, *frames.shape[-2:])
-    without = [without_low_values(frame) for frame in flat]
-    if any(new is not old for new, old in zip(without, flat, strict=True)):
-        flat = np.stack(without)
-        frames = flat.reshape(frames.shape)
     least = [value_limit(frame) for frame in flat]
     if all(own == limit for own in least):
         return frames

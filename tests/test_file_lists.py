@@ -21,9 +21,9 @@ def files(names: list[str]) -> list[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a.h5 and a folder beside it with `b c.h5`, `#d.h5` and the list."""
-    (tmp_path / "work").mkdir()
+    (tmp_path / "here").mkdir()
     (tmp_path / "lists").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "here")
     cases.write_cxi(Path("a.h5"), FRAMES)
     for name in ("b c.h5", "#d.h5", "e.h5"):
         cases.write_cxi(tmp_path / "lists" / name, FRAMES)
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b"\xef\xbb\xbfa.h5\r\n\r\n  e.h5  \r\n", ["a.h5", "e.h5"]),
         (b"# a comment\n; another\n\ta.h5\t\n#d.h5\n", ["a.h5", "#d.h5"]),
         (b"b c.h5\n'b c.h5'\n\"a.h5\" //\n", ["b c.h5", "a.h5"]),
-        (b"a.h5\t//\n./a.h5\n../work/a.h5\n", ["a.h5"]),
+        (b"a.h5\t//\n./a.h5\n../here/a.h5\n", ["a.h5"]),
         (b"a.h5", ["a.h5"]),
     ],
 )

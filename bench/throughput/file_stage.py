@@ -154,7 +154,7 @@ def file_to_spots(setting: Setting) -> Work:
     try:
         import hdf5plugin
 
-        codec = dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
+        codec = dict(hdf5plugin.Bitshuffle())
     except ImportError:
         name, codec = "LZF", {"compression": "lzf", "shuffle": True}
     with h5py.File(folder / "run.h5", "w") as run:

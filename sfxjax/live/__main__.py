@@ -24,8 +24,8 @@ from sfxjax.live.receiver import Receiver, Source
 from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.zeromq import ZeroMQSource, is_address
-from sfxjax.screen.fitted import load_fitted
-from sfxjax.screen.spots import add_spot_arguments, visible_spots
+from sfxjax.screen.fitted import load_fitted, visible_spots
+from sfxjax.screen.options import add_spot_arguments
 from sfxjax.text import say
 from sfxjax.web import LOOPBACK, listen, uvicorn_of
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "dataset": options.dataset,
     }
     if fitted is not None:
-        settings |= {"adaptation": fitted.digest, **fitted.decided_by()}
+        settings |= fitted.settings()
         say(fitted.line())
     if not options.no_page:
         uvicorn_of("live")

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from sfxjax.interrupts import last_words
+from sfxjax.live.keeper import LIVE_LISTS
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.statistics import HitRate, estimated_hit_rate
 
 LINE_SECONDS = 10.0
-LISTS_GROWING = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "summary.json")
 
 
 def receive_until_stopped(
@@ -83,7 +83,7 @@ def last_lines(receiver: Receiver, more: Sequence[str] = ()) -> list[str]:
     lines += [f"left out {count} messages: {kind}" for kind, count in faults.counts.most_common()]
     return [
         *lines,
-        f"written to {receiver.keeper.out}: {', '.join((*LISTS_GROWING, *more))}",
+        f"written to {receiver.keeper.out}: {', '.join((*LIVE_LISTS, 'summary.json', *more))}",
     ]
 
 

@@ -81,7 +81,7 @@ def follow_run(
     settings = {"files": options.files, "data set": options.dataset, **said}
     settings |= {"--min-snr": min_snr, "--min-spots": min_spots}
     if fitted is not None:
-        settings |= {"adaptation": fitted.digest, **fitted.decided_by()}
+        settings |= fitted.settings()
     keeper = Keeper(options.out, settings, options.overwrite, say=say)
     if keeper.resumed:
         say(f"{keeper.resumed} frames are known from an earlier start: going on")

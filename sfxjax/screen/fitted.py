@@ -54,6 +54,10 @@ class FittedModel:
             "model of labels": list(self.recalibration.weights),
         }
 
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides the results of a stream, as JSON gives it back."""
+        return {"adaptation": self.digest, **self.decided_by()}
+
     def scored(self, spots: FrameSpots) -> FrameSpots:
         """Return what a frame shows with the score that this model gives it."""
         return spots._replace(score=float(self.recalibration.probability(inputs_of([spots]))[0]))

@@ -28,7 +28,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.pixel_values import value_limit, without_low_values
+from sfxjax.pixel_values import each_without_low_values, value_limit
 from sfxjax.screen.program import compiled_program, frame_mesh, weight_shapes
 from sfxjax.text import per_cent
 
@@ -150,9 +150,7 @@ class Screener:
             )
         window = crop_window(frames.shape[1:])
         shown = frames[:, window.rows, window.columns]
-        crops = padded_crop(frames, pixel_type([frames.dtype.str]))
-        if crops.dtype.kind in "if":
-            crops = np.stack([without_low_values(crop) for crop in crops]) if len(crops) else crops
+        crops = each_without_low_values(padded_crop(frames, pixel_type([frames.dtype.str])))
         good = None if good is None else padded_crop(good, np.dtype(bool))
         if good is None and min(frames.shape[1:]) < CROP:
             good = padded_crop(np.ones(frames.shape[1:], bool), np.dtype(bool))
