@@ -17,7 +17,7 @@ from sfxjax.interrupts import ctrl_c_is_the_usual_end
 from sfxjax.live.alarms import Alarms, read_alarms
 from sfxjax.live.command import last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
-from sfxjax.live.judge import Judge
+from sfxjax.live.judge import Judge, judging_threads
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.monitor import Monitor
 from sfxjax.live.receiver import Receiver, Source
@@ -134,13 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = _frame_source(options, faults, keeper)
     from sfxjax.compilation import keep_compiled
     from sfxjax.devices import device_line
-    from sfxjax.mapping import cores
 
     keep_compiled(options.compilation_cache)
     say(device_line())
     judge = Judge(min_snr, min_spots, mask, fitted)
     monitor = None if options.no_page else Monitor(alarms)
-    receiver = Receiver(source, judge, keeper, cores(), options.shared)
+    receiver = Receiver(source, judge, keeper, judging_threads(), options.shared)
     if monitor is not None:
         receiver.looked_at = monitor.looked_at
         _open_page(monitor, options)

@@ -25,7 +25,7 @@ from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_text
 from sfxjax.live.command import last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
-from sfxjax.live.judge import Judge
+from sfxjax.live.judge import Judge, judging_threads
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
@@ -87,12 +87,11 @@ def follow_run(
         say(f"{keeper.resumed} frames are known from an earlier start: going on")
     keep_compiled(options.compilation_cache)
     say(device_line())
-    from sfxjax.mapping import cores
 
     source = FileSource(
         options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say
     )
-    receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, cores())
+    receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, judging_threads())
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
     report = _Report(source, options, read, min_snr, min_spots, threshold, model_line(fitted))
     say(f"following {source.name} until nothing has come for {options.follow:g} s")

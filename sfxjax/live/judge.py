@@ -17,6 +17,8 @@ from sfxjax.spots.prepare import prepare_frame
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
+# More threads than cores: while one unpacks a frame and makes it ready, each core has another whose spots are looked for.
+THREADS_BESIDE_CORES = 1
 # Every so many-th row and column is looked at for how bright a frame is, and whether it is saturated.
 LOOK_STRIDE = 5
 
@@ -38,6 +40,14 @@ class Looks:
     pixels: np.ndarray
     mask: np.ndarray | None
     limit: float
+
+
+def judging_threads() -> int:
+    """Return how many threads judge the frames of a stream."""
+    # Imported late, as JAX is.
+    from sfxjax.mapping import cores
+
+    return cores() + THREADS_BESIDE_CORES
 
 
 class Judge:
