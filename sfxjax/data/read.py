@@ -79,7 +79,7 @@ class FrameReader:
         self.geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
-        self._masks = StackMasks(options, self.geometry, self.dataset)
+        self.forget_masks()
 
     def __enter__(self) -> FrameReader:
         return self
@@ -94,6 +94,10 @@ class FrameReader:
         for files in self._files.values():
             files.close()
         self._files.clear()
+
+    def forget_masks(self) -> None:
+        """Read masks anew: files may have been replaced."""
+        self._masks = StackMasks(self.options, self.geometry, self.dataset)
 
     def stacks(self, name: str) -> list[FrameStack]:
         """Describe the stacks of frames in a file, in their order.

@@ -15,7 +15,7 @@ from sfxjax.data.masks import load_mask
 from sfxjax.errors import UserError, run_main
 from sfxjax.interrupts import ctrl_c_is_the_usual_end
 from sfxjax.live.alarms import Alarms, read_alarms
-from sfxjax.live.command import last_lines, receive_until_stopped
+from sfxjax.live.command import going_on, last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
 from sfxjax.live.judge import Judge, judging_threads
 from sfxjax.live.keeper import Keeper
@@ -129,8 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_page:
         uvicorn_of("live")
     keeper = Keeper(options.out, settings, options.overwrite, options.written_as, say)
-    if keeper.resumed:
-        say(f"{keeper.resumed} frames are known from an earlier start: going on")
+    going_on(keeper, errors_again=not any(map(is_address, options.source)))
     source = _frame_source(options, faults, keeper)
     from sfxjax.compilation import keep_compiled
     from sfxjax.devices import device_line
@@ -140,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judge = Judge(min_snr, min_spots, mask, fitted)
     monitor = None if options.no_page else Monitor(alarms)
     receiver = Receiver(source, judge, keeper, judging_threads(), options.shared)
+    if isinstance(source, FileSource):
+        receiver.rest = source.rest
     if monitor is not None:
         receiver.looked_at = monitor.looked_at
         _open_page(monitor, options)
@@ -192,7 +193,9 @@ def _frame_source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -
         growing=True,
         panels_apart=True,
     )
-    return FileSource(options.source, read, faults, lambda file, event: (file, event) in keeper.seen, say)
+    return FileSource(
+        options.source, read, faults, lambda file, event: (file, event) in keeper.seen, say, keeper.files
+    )
 
 
 if __name__ == "__main__":

@@ -7,11 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 
 from sfxjax.interrupts import last_words
-from sfxjax.live.keeper import LIVE_LISTS
+from sfxjax.live.keeper import LIVE_LISTS, Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.statistics import HitRate, estimated_hit_rate
+from sfxjax.text import counted, say
 
 LINE_SECONDS = 10.0
+
+
+def going_on(keeper: Keeper, errors_again: bool) -> None:
+    """Say what an earlier start has left.
+
+    Args:
+        keeper: of the lists.
+        errors_again: frames that failed are tried again: they are still where they were.
+    """
+    known = keeper.resumed - (keeper.forget_errors() if errors_again else 0)
+    if known:
+        say(f"{counted(known, 'frames')} are known from an earlier start: going on")
 
 
 def receive_until_stopped(

@@ -10,6 +10,7 @@ import csv
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,12 @@ import numpy as np
 from sfxjax.command_line import refuse_unused
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.events import dials_experiments
-from sfxjax.data.frames import ReadOptions
+from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_text
-from sfxjax.live.command import last_lines, receive_until_stopped
+from sfxjax.live.command import going_on, last_lines, receive_until_stopped
 from sfxjax.live.frames import Faults
 from sfxjax.live.judge import Judge, judging_threads
 from sfxjax.live.keeper import Keeper
@@ -32,9 +33,10 @@ from sfxjax.live.sources.files import FileSource
 from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.lists import ERROR, HIT, selected
-from sfxjax.screen.sources import Sources
+from sfxjax.screen.run import unreadable
+from sfxjax.screen.sources import MOST_LINES, Sources
 from sfxjax.screen.spot_lists import FOR_DIALS, next_lines, write_for_dials
-from sfxjax.text import say
+from sfxjax.text import counted, file_cell, say, table_cell
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -83,15 +85,15 @@ def follow_run(
     if fitted is not None:
         settings |= fitted.settings()
     keeper = Keeper(options.out, settings, options.overwrite, say=say)
-    if keeper.resumed:
-        say(f"{keeper.resumed} frames are known from an earlier start: going on")
+    going_on(keeper, errors_again=True)
     keep_compiled(options.compilation_cache)
     say(device_line())
 
     source = FileSource(
-        options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say
+        options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say, keeper.files
     )
     receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, judging_threads())
+    receiver.rest = source.rest
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
     report = _Report(source, options, read, min_snr, min_spots, threshold, model_line(fitted))
     say(f"following {source.name} until nothing has come for {options.follow:g} s")
@@ -102,9 +104,27 @@ def follow_run(
         raise UserError(f"no frame came in {source.name}")
     hits = report.write()
     beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
-    for line in (*last_lines(receiver, beside), *(next_lines(options.out, options.geometry) if hits else ())):
+    lost = source.lost()
+    for line in (*last_lines(receiver, beside), *_lost_lines(lost, hits, keeper.sums.hits)):
         say(line)
-    return int(counts.errors > 0)
+    if counts.errors:
+        say(f"{counted(counts.errors, 'frames')} could not be read; {options.out / 'frames.csv'} says why")
+    for line in next_lines(options.out, options.geometry) if hits else ():
+        say(line)
+    return int(counts.errors > 0 or bool(lost))
+
+
+def _lost_lines(lost: dict[str, str], hits: int, listed: int) -> list[str]:
+    """Say of which files frames were judged that cannot be read any more, of many files the first."""
+    lines = [
+        f"{name}: {why}; the results of the frames that were judged stand"
+        for name, why in list(lost.items())[:MOST_LINES]
+    ]
+    if len(lost) > MOST_LINES:
+        lines.append(f"and {len(lost) - MOST_LINES} more such files")
+    if hits < listed:
+        lines.append(f"hits.expt lacks {counted(listed - hits, 'hits')}, whose files cannot be read any more")
+    return lines
 
 
 class _Report:
@@ -140,24 +160,32 @@ class _Report:
         write_for_dials(out)
         with FrameReader(self._read) as reader:
             sources = Sources(reader)
-            sources.open(self._source.inputs)
-            frames = list(listed_frames(out, sources, self._threshold))
+            failed = None
+            try:
+                sources.open(self._source.inputs)
+            except UserError as error:
+                failed = error
+            run = sources.run
+            run.stacks = [stack for stack in run.stacks if stack.file not in self._source.failed]
+            listed = listed_frames(out, sources, self._threshold)
+            frames = [frame for _, frame in listed]
+            if failed is not None and all(frame.spots is None for frame in frames):
+                # Results stand where the files are gone; where there are none, the reason is told.
+                raise failed
             known = {
-                (frame.stack.file, frame.stack.dataset, frame.number)
-                for frame in frames
+                (frame.stack.file, frame.stack.dataset, frame.number): place
+                for place, frame in listed
                 if frame.label == HIT
             }
-            wanted = [
-                (stack.file, stack.dataset, number) in known
-                for stack in sources.run.stacks
+            places = [
+                known.get((stack.file, stack.dataset, number))
+                for stack in run.stacks
                 for number in range(stack.frames)
             ]
+            found = selected(run.stacks, np.array([place is not None for place in places], bool))
             # `for_dials.py` goes through them as `frames.csv` does, where frames stand as they were judged.
-            order = {
-                (row["file"], row["event"]): at for at, row in enumerate(_listed_rows(out / "frames.csv"))
-            }
-            found = selected(sources.run.stacks, np.array(wanted, bool))
-            hits = sorted(found, key=lambda hit: order.get(hit[:2], len(order)))
+            order = zip((place for place in places if place is not None), found, strict=True)
+            hits = [hit for _, hit in sorted(order)]
             atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
             if not self._options.no_report:
                 from sfxjax.screen.spots_report import write_spots_report
@@ -179,26 +207,54 @@ class _Report:
             self._due = time.monotonic() + max(REPORT_SECONDS, took / REPORT_SHARE)
 
 
-def listed_frames(out: Path, sources: Sources, threshold: float = THRESHOLD) -> Iterator[CountedFrame]:
-    """Give the frames that the lists in a folder hold, in the order of the run.
+def listed_frames(
+    out: Path, sources: Sources, threshold: float = THRESHOLD
+) -> list[tuple[int, CountedFrame]]:
+    """Return the frames that the lists in a folder hold, each with its place in `frames.csv`.
 
     Args:
         out: the folder.
-        sources: the run; frames of files that it does not have are left out.
+        sources: the run; frames of files that it does not have come last.
         threshold: score from which a frame is a hit.
     """
     spots: dict[tuple[str, str], list[list[float]]] = {}
     for row in _listed_rows(out / "spots.csv"):
         values = [float(row[name]) for name in ("ss", "fs", "snr", "probability")]
         spots.setdefault((row["file"], row["event"]), []).append(values)
-    rows = {(row["file"], row["event"]): row for row in _listed_rows(out / "frames.csv")}
+    rows = {
+        (row["file"], row["event"]): (place, row)
+        for place, row in enumerate(_listed_rows(out / "frames.csv"))
+    }
+    frames = []
+
+    def take(key: tuple[str, str], stack: FrameStack, number: int) -> None:
+        place, fields = rows.pop(key)
+        found = None if fields["label"] == ERROR else _spots_of(fields, spots.pop(key, []))
+        frames.append((place, CountedFrame(stack, number, found, fields["reason"], threshold=threshold)))
+
     for stack in sources.run.stacks:
         for number in range(stack.frames):
-            key = stack.file, stack.event(number)
+            key = file_cell(stack.file), table_cell(stack.event(number))
             if key in rows:
-                fields = rows[key]
-                found = None if fields["label"] == ERROR else _spots_of(fields, spots.get(key, []))
-                yield CountedFrame(stack, number, found, fields["reason"], threshold=threshold)
+                take(key, stack, number)
+    for file, event in list(rows):
+        take((file, event), *frame_of_event(file, event))
+    return frames
+
+
+def frame_of_event(file: str, event: str) -> tuple[FrameStack, int]:
+    """Return what stands for the stack of a frame whose file cannot be read any more, and the frame's number."""
+    path, _, number = event.rpartition("//")
+    count = int(number) if number.isdecimal() else 0
+    gone = replace(
+        unreadable(file),
+        dataset=path,
+        event_path=path,
+        stacked=bool(number),
+        frames=count + 1,
+        unreadable="its file cannot be read any more",
+    )
+    return gone, count
 
 
 def _spots_of(row: dict[str, str], listed: list[list[float]]) -> FrameSpots:

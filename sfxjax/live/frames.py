@@ -58,6 +58,19 @@ class LiveFrame:
     centre: tuple[float, float] | None = None
 
 
+@dataclass
+class ReplacedFile:
+    """What a source gives when a file of which frames were judged holds others now: those are taken out of the lists.
+
+    Attributes:
+        file: its name in the lists.
+        forgotten: how many frames were taken out, once that is done.
+    """
+
+    file: str
+    forgotten: int = 0
+
+
 class Faults:
     """Counts what goes wrong, by kind, and tells the user of each kind once. Threads may share it.
 

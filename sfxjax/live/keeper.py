@@ -1,14 +1,15 @@
-"""Keeps what is found: lists that only grow, and a journal of how long each was when all of them held the same frames.
+"""Keeps what is found: lists that grow, and a journal of how long each was when all of them held the same frames.
 
 A kill may leave the lists with more frames than the journal tells of, or half a line; the next start cuts them back to where they
-agree, so that every frame stands in each of them once or not at all.
+agree, so that every frame stands in each of them once or not at all. Frames of a file that was replaced are taken out: the
+journal says so before the first list is written anew, and a start after a kill does it again to all of them.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections import deque
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from sfxjax.data.events import crystfel_line, refuse_control
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json
 from sfxjax.live.frames import LiveFrame
+from sfxjax.live.known_files import KnownFiles
 from sfxjax.live.seen import Seen
 from sfxjax.live.statistics import FrameCounts, Sums
+from sfxjax.live.taken_out import Unwanted, take_out
 from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.record_file import RecordFile
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 LIVE_JOURNAL = "live.journal"
+# What the journal knows files by is written so often, and at the end.
+FILES_SECONDS = 5.0
 LIVE_COLUMNS = (*FRAME_COLUMNS, "weight")
 LIVE_LISTS = {
     "frames.csv": csv_text([LIVE_COLUMNS]),
@@ -75,6 +80,7 @@ class Keeper:
 
     Attributes:
         seen: the frames in the lists.
+        files: by what the files of these frames are known; whoever reads frames of files adds them.
         counts: where the frames that came are.
         sums: over those judged.
         place: the series of the last frame that came, and the number that comes next.
@@ -95,6 +101,8 @@ class Keeper:
         self.out, self._written_as, self._say = out, written_as, say
         self._unlisted = False
         self.seen, self.counts, self.sums = Seen(), FrameCounts(), Sums()
+        self.files = KnownFiles()
+        self._files_due = 0.0
         self.place = ("", 0)
         self._recorded: dict[str, Any] = {}
         self.resumed = self._rows = 0
@@ -111,12 +119,13 @@ class Keeper:
                 )
             if not overwrite and begun is None and (out / "frames.csv").exists():
                 raise UserError(f"{out} holds lists already; name another --out, or give --overwrite")
-            last = None
-            if begun == settings and not overwrite:
-                last = next(iter(deque(self._journal.records(), maxlen=1)), None)
+            last, unwanted = self._taken_up() if begun == settings and not overwrite else (None, None)
             lengths: dict[str, int] = {} if last is None else last["lengths"]
             if last is None:
                 self._journal.begin(settings)
+            if unwanted is not None:
+                # Some of the lists may have been written anew; each is whole.
+                lengths = {name: (out / name).stat().st_size for name in LIVE_LISTS}
             self._lists = {
                 name: _opened(out / name, lengths.get(name), LIVE_LISTS[name]) for name in LIVE_LISTS
             }
@@ -127,6 +136,9 @@ class Keeper:
             self.counts, self.sums = FrameCounts(**last["counts"]), Sums(**last["sums"])
             self.place = str(last["place"][0]), int(last["place"][1])
             self._read_again()
+        if unwanted is not None:
+            self._take_out(unwanted)
+        self.resumed = self._rows
         self.commit()
 
     def add(self, judged: JudgedFrame) -> bool:
@@ -151,8 +163,27 @@ class Keeper:
         self.counts.left_out += judged.weight - 1
         return True
 
-    def commit(self) -> None:
+    def forget(self, file: str) -> int:
+        """Take the frames of a file out of the lists, since it holds others now; returns how many there were.
+
+        Raises:
+            OSError: the disk is full, or else cannot be written.
+        """
+        return self._forget(Unwanted(file))
+
+    def forget_errors(self) -> int:
+        """Take the frames that are errors out of the lists, so that they are tried again; returns how many there were.
+
+        Raises:
+            OSError: the disk is full, or else cannot be written.
+        """
+        return self._forget(Unwanted()) if self.counts.errors else 0
+
+    def commit(self, last: bool = False) -> None:
         """Write what was added, first the lists and then the journal, each down to the disk.
+
+        Args:
+            last: no more will come.
 
         Raises:
             OSError: the disk is full, or else cannot be written.
@@ -171,6 +202,10 @@ class Keeper:
             "sums": asdict(self.sums),
             "place": self.place,
         }
+        if last or self.files.new() or time.monotonic() > self._files_due:
+            for known in self.files.records():
+                self._journal.add(known)
+            self._files_due = time.monotonic() + FILES_SECONDS
         if record == self._recorded:
             return
         self._journal.add(record)
@@ -184,7 +219,7 @@ class Keeper:
 
     def close(self) -> None:
         """Write what is left, and let others write here."""
-        self.commit()
+        self.commit(last=True)
         for stream in self._lists.values():
             stream.close()
         self._journal.close()
@@ -205,14 +240,55 @@ class Keeper:
             self._unlisted = True
             return []
 
-    def _read_again(self) -> None:
-        """Take up which frames the lists hold."""
+    def _taken_up(self) -> tuple[dict[str, Any] | None, Unwanted | None]:
+        """Read the journal; returns its last record of the lists, and which frames are still to be taken out of them."""
+        last, unwanted = None, None
+        for record in self._journal.records():
+            if "lengths" in record:
+                last, unwanted = record, None
+            elif "unwanted" in record:
+                unwanted = Unwanted(record["unwanted"])
+                if unwanted.file is not None:
+                    self.files.forget(unwanted.file)
+            else:
+                self.files.take(record)
+        return last, unwanted
+
+    def _forget(self, unwanted: Unwanted) -> int:
+        self.commit(last=True)
+        self._journal.add({"unwanted": unwanted.file})
+        before = self._rows
+        self._take_out(unwanted)
+        self.commit()
+        return before - self._rows
+
+    def _take_out(self, unwanted: Unwanted) -> None:
+        """Write the lists without some frames, and count anew what they hold."""
+        for stream in self._lists.values():
+            stream.close()
+        take_out(self.out, unwanted)
+        self._lists = {
+            name: _opened(self.out / name, (self.out / name).stat().st_size, heading)
+            for name, heading in LIVE_LISTS.items()
+        }
+        counted = self.counts.judged + self.counts.errors
+        self.seen, self.sums, self._rows = Seen(), Sums(), 0
+        self.counts.judged = self.counts.errors = 0
+        self._read_again(count=True)
+        self.counts.received -= counted - self.counts.judged - self.counts.errors
+
+    def _read_again(self, count: bool = False) -> None:
+        """Take up which frames the lists hold, and, if told to, what they come to."""
         path = self.out / "frames.csv"
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
             for row in csv.DictReader(stream):
                 self.seen.add(row["file"], row["event"])
                 self._rows += 1
-        self.resumed = self._rows
+                if count and row["label"] == ERROR:
+                    self.counts.errors += 1
+                elif count:
+                    self.counts.judged += 1
+                    self.sums.add(int(row["weight"]), row["label"] == HIT, float(row["spots"]))
 
 
 def _opened(path: Path, length: int | None, heading: str) -> IO[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, Protocol
 
-from sfxjax.live.frames import Faults, LiveFrame, MessageError
+from sfxjax.live.frames import Faults, LiveFrame, MessageError, ReplacedFile
 from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.live.sampling import Buffer
@@ -40,7 +40,7 @@ class Source(Protocol):
     waits: bool
     faults: Faults
 
-    def receive(self, stop: threading.Event) -> Iterator[LiveFrame | None]:
+    def receive(self, stop: threading.Event) -> Iterator[LiveFrame | ReplacedFile | None]:
         """Give the frames as they come, and None now and then where none come, until told to stop."""
 
 
@@ -58,6 +58,7 @@ class Receiver:
     Attributes:
         stop: set it to end.
         looked_at: is called in a judging thread with each frame judged and what it looks like.
+        rest: gives, once nothing comes any more, the frames that were found and could not be read.
         window: what was judged in the last minute.
         latencies: from a frame's arrival to its place in the lists.
         recent_latencies: the same for the last minute or two.
@@ -82,6 +83,7 @@ class Receiver:
         self.last_arrival, self.started, self.idle = 0.0, time.monotonic(), False
         self._judge, self._threads = judge, threads
         self.looked_at: Callable[[JudgedFrame, Looks], None] = lambda judged, looks: None
+        self.rest: Callable[[], list[LiveFrame]] = list
         # What comes while the first frame's program is compiled may wait, for the frames after it are judged fast.
         places = 2 * threads if source.waits else MOST_WAITING
         self._buffer: Buffer[LiveFrame] = Buffer(places, source.waits, seed)
@@ -101,6 +103,8 @@ class Receiver:
         self._weights: dict[int, int] = {}
         self._results: dict[int, JudgedFrame] = {}
         self._service: deque[float] = deque(maxlen=31)
+        self._replaced: ReplacedFile | None = None
+        self._forgotten = threading.Event()
         self._broken: BaseException | None = None
         self._workers: list[threading.Thread] = []
 
@@ -120,6 +124,7 @@ class Receiver:
         for worker in self._workers:
             worker.start()
         summarised = time.monotonic()
+        complete = False
         try:
             while not self.stop.wait(COMMIT_SECONDS):
                 self.commit()
@@ -127,15 +132,22 @@ class Receiver:
                 if time.monotonic() - summarised > SUMMARY_SECONDS:
                     summarised = time.monotonic()
                     self.keeper.write_summary(self.about())
-                if self._broken is not None or until():
+                if self._broken is not None:
+                    break
+                if until():
+                    complete = True
                     break
         finally:
-            self.end()
+            self.end(complete)
         if self._broken is not None:
             raise self._broken
 
-    def end(self) -> None:
-        """Stop, and write what is known: frames that still wait are counted as left out."""
+    def end(self, complete: bool = False) -> None:
+        """Stop, and write what is known: frames that still wait are counted as left out.
+
+        Args:
+            complete: nothing comes any more, so that what could not be read is listed as errors.
+        """
         self.stop.set()
         left = self._buffer.close()
         until = time.monotonic() + END_SECONDS
@@ -143,7 +155,18 @@ class Receiver:
             worker.join(max(until - time.monotonic(), 0.01))
         self.keeper.counts.left_out += left
         self.commit(last=True)
+        if complete and self._broken is None:
+            for frame in self.rest():
+                self._received += self._list_unreadable(frame)
+            self.commit(last=True)
         self.keeper.write_summary(self.about())
+
+    def _list_unreadable(self, frame: LiveFrame) -> bool:
+        try:
+            frame.unpack()
+        except MessageError as error:
+            return self.keeper.add(JudgedFrame(frame, 1, None, str(error)))
+        return False
 
     @property
     def waiting(self) -> int:
@@ -173,6 +196,14 @@ class Receiver:
             if self.keeper.add(judged) and judged.spots is not None:
                 is_hit = judged.label == HIT
                 self.window.add(time.monotonic(), judged.weight, is_hit, judged.spots.expected)
+        with self._lock:
+            replaced = self._replaced if last or not self.waiting else None
+        if replaced is not None:
+            replaced.forgotten = self.keeper.forget(replaced.file)
+            with self._lock:
+                self._received -= replaced.forgotten
+            self._replaced = None
+            self._forgotten.set()
         counts.left_out += self._buffer.skipped()
         with self._lock:
             counts.repeated, self._repeated = counts.repeated + self._repeated, 0
@@ -202,16 +233,22 @@ class Receiver:
         }
 
     def _receive(self) -> None:
-        seen = self.keeper.seen
         try:
             for frame in self.source.receive(self.stop):
                 self.idle = frame is None
                 if frame is None:
                     continue
+                if isinstance(frame, ReplacedFile):
+                    # Frames of it that are still being judged are listed first, or they would stay.
+                    self._forgotten.clear()
+                    self._replaced = frame
+                    while not self._forgotten.wait(0.1) and not self.stop.is_set():
+                        pass
+                    continue
                 self.last_arrival = frame.arrived
                 if frame.index is not None:
                     self._lost.came(frame.file, frame.index)
-                is_known = (frame.file, frame.event) in seen
+                is_known = (frame.file, frame.event) in self.keeper.seen
                 if is_known or self._buffer.put(frame):
                     with self._lock:
                         self._received += 1

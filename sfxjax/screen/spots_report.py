@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,7 @@ from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
 from sfxjax.screen.report import PICTURES, Plot, figure_axes, rate_plot
 from sfxjax.screen.run import evenly
+from sfxjax.screen.sources import UNREADABLE
 from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands, peaks_need
 from sfxjax.spots.frame_pixels import frame_pixels
 
@@ -90,9 +93,10 @@ def write_spots_report(
         facts += [("CrystFEL", line) for line in peaks_need(path.parent)]
     plots = [rate_plot(labels), _spots_plot(expected, labels)]
     plots += [_resolution_plot(resolved)] if len(resolved) else []
+    there = np.array([not frame.stack.unreadable for frame in frames], bool)
     groups = [
-        (heading, [_frame_picture(sources, frames[place], place) for place in places])
-        for heading, places in _chosen(scores, expected, labels)
+        (heading, list(_frame_pictures(sources, frames, places)))
+        for heading, places in _chosen(scores, expected, np.where(there, labels, ERROR))
     ]
     powder, powder_frames = _powder(sources, frames)
     page = render_page(
@@ -131,6 +135,15 @@ def _pixels(sources: Sources, frame: CountedFrame) -> np.ndarray:
     return frame_pixels(pixels, mask, 0, limit).floats()
 
 
+def _frame_pictures(
+    sources: Sources, frames: list[CountedFrame], places: np.ndarray
+) -> Iterator[CircledPicture]:
+    for place in places:
+        # A file that was screened may be gone or damaged by now.
+        with suppress(*UNREADABLE):
+            yield _frame_picture(sources, frames[place], int(place))
+
+
 def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> CircledPicture:
     spots = frame.spots
     assert spots is not None
@@ -158,15 +171,19 @@ def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str, data: dict[str,
 
 def _powder(sources: Sources, frames: list[CountedFrame]) -> tuple[CircledPicture | None, int]:
     """Draw the largest value of each pixel over hits of the first hit's shape, and say over how many."""
-    hits = [frame for frame in frames if frame.label == HIT]
+    hits = [frame for frame in frames if frame.label == HIT and not frame.stack.unreadable]
     hits = [frame for frame in hits if frame.stack.raw_shape == hits[0].stack.raw_shape]
     if len(hits) < 2:
         return None, 0
     chosen = [hits[place] for place in evenly(np.arange(len(hits)), POWDER_FRAMES)]
-    largest = _pixels(sources, chosen[0])
-    for frame in chosen[1:]:
-        largest = np.fmax(largest, _pixels(sources, frame))
-    return _circled(largest, (), (), "virtual powder", {}), len(chosen)
+    largest, count = None, 0
+    for frame in chosen:
+        with suppress(*UNREADABLE):
+            pixels = _pixels(sources, frame)
+            largest, count = pixels if largest is None else np.fmax(largest, pixels), count + 1
+    if largest is None:
+        return None, 0
+    return _circled(largest, (), (), "virtual powder", {}), count
 
 
 def _resolutions(sources: Sources, frames: list[CountedFrame]) -> np.ndarray:
@@ -174,7 +191,7 @@ def _resolutions(sources: Sources, frames: list[CountedFrame]) -> np.ndarray:
     found = [
         resolved
         for frame in frames
-        if frame.label == HIT and frame.spots is not None
+        if frame.label == HIT and frame.spots is not None and not frame.stack.unreadable
         for resolved in [sources.resolution(frame.stack, frame.spots)]
         if resolved is not None
     ]
