@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench.experiments import ensemble, gan, particles
+from bench.day_one.measure import MATRIX
+from bench.day_one.runs import run_set
+from bench.experiments import adaptation, ensemble, gan, particles
+from bench.experiments.adaptation import with_batch_statistics_of
 from bench.paper.findings import FAILS, HOLDS, NOT_TESTED
 from bench.paper.outlook import feature_findings, outlook, plain_network, speed_findings
+from sfxjax.data.sets import FrameSet
+from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.networks import HitClassifier
+from sfxjax.models.stem import BaseConfig
+from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.simulate.particles import Kind
 from sfxjax.training.scores import write_scores
 
@@ -206,3 +215,70 @@ def test_what_aligns_is_judged_against_the_same_training_without_the_reversal(
         f"DANN 76.0 %, the same without the reversal (strength 0) {without + 1:.1f} %" in reason
         and said in reason
     )
+
+
+# What adaptation is worth
+
+
+def test_batch_statistics_of_other_frames_are_their_own_moments() -> None:
+    config = BaseConfig(dimensions=1, spot=1, channels=(4, 6))
+    rng = np.random.default_rng(2)
+    maps = rng.normal(size=(1, 64, 2)).astype(np.float32)
+    variables = HitClassifier(config).init(jax.random.key(1), maps)
+    before = TrainedModel(config, {**variables})
+    # Every batch is this one frame again and again, so that the statistics do not depend on the draw.
+    after = with_batch_statistics_of(before, 3 * maps.repeat(8, 0) + 1, seed=0)
+    frame = np.pad(3.0 * maps[0].astype(np.float64) + 1, ((1, 1), (0, 0)))
+    kernel = np.asarray(variables["params"]["base"]["convolution_0"]["kernel"], np.float64)
+    convolved = sum(frame[place : place + 64] @ kernel[place] for place in range(3))
+    found = after.variables["batch_stats"]["base"]["normalization_0"]
+    # A hundred steps that keep 95 % of what was there leave 0.6 % of the untouched statistics.
+    np.testing.assert_allclose(found["mean"], convolved.mean(0), rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(found["var"], convolved.var(0), rtol=0.02, atol=0.02)
+    np.testing.assert_array_equal(
+        after.variables["params"]["base"]["convolution_0"]["kernel"],
+        before.variables["params"]["base"]["convolution_0"]["kernel"],
+    )
+
+
+def test_what_adaptation_is_worth_is_a_mean_over_targets_for_each_seed() -> None:
+    def cell(method: str, source: str | None, target: str, seed: int, percent: float) -> dict[str, Any]:
+        return {"method": method, "source": source, "target": target, "seed": seed, "tested": rates(percent)}
+
+    carried, day_one = adaptation.CARRIED, adaptation.DAY_ONE
+    cells = [
+        cell(carried, "LN83", "LO19", 0, 80),
+        cell(carried, "LN83", "LN84", 0, 90),
+        cell(carried, "LN83", "LO19", 1, 86),
+        cell(carried, "LN83", "LN84", 1, 88),
+        cell(carried, "LN83", "dark", 0, 50),
+        cell(day_one, None, "LO19", 0, 84),
+        cell(day_one, None, "LN84", 0, 84),
+        cell(day_one, "LN83", "dark", 0, 95),
+    ]
+    text = adaptation.page(cells, 2000, 2)
+    # The seeds' means are 85 and 87; the pairs', 83 and 89.
+    assert f"| {carried} | 86.0 ± 1.4 | 83.0 | 50.0 | 50.0 |" in text
+    assert f"| {adaptation.DANN} | - | - | - | - |" in text
+    assert text.startswith(
+        f"Best without a label of the new run: on the pairs of simulated sets {carried} (86.0), "
+        f"on the conditions {day_one} (95.0)."
+    )
+
+
+def test_a_run_of_clear_frames_leaves_out_what_is_near_the_threshold_of_sight(tmp_path: Path) -> None:
+    described = run_set("small", "frames of 150 x 200", 5, 12, tmp_path / "run", clear=True)
+    drawn = islice(draw_run(5, Condition(**MATRIX["frames of 150 x 200"])), 60)
+    with FrameSet(described) as frame_set:
+        labels = frame_set.labels
+        stored = [frame_set.original(number)[0] for number in range(len(frame_set))]
+    expected = []
+    for frame in drawn:
+        strongest = np.sort(frame.signal_to_noise)[::-1]
+        fourth = strongest[3] if len(strongest) > 3 else 0
+        if fourth < 6 / 1.25 or fourth >= 6 * 1.25:
+            expected.append((frame.values, fourth >= 6))
+    assert len(expected) > 12 and len(expected) < 60, "some are clear, some are not"
+    for pixels, label, (values, positive) in zip(stored, labels, expected, strict=False):
+        np.testing.assert_array_equal(pixels, values)
+        assert (label > 0) == positive

@@ -20,7 +20,7 @@ from sfxjax.screen.scorer import Screener
 from sfxjax.screen.sources import opened_run
 from sfxjax.spots.day_one import find_spots
 from sfxjax.spots.prepare import prepare_frame
-from sfxjax.training.adapt_day_one import _some_frames
+from sfxjax.training.adapt_day_one import frames_to_fit
 
 NONE = "no pixel has a value that counts"
 VALUES = [
@@ -92,7 +92,7 @@ def test_screening(by: str, tmp_path: Path) -> None:
 def test_adaptation_passes_them_over_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = find_files([str(run_with_lost_frames(tmp_path / "run.cxi"))])
     with opened_run(ReadOptions(panels_apart=True), inputs) as sources:
-        assert len(_some_frames(sources, 6)) == 3
+        assert len(frames_to_fit(sources, 6)) == 3
     assert f"3 of 6 frames are passed over: {NONE}" in capsys.readouterr().out
 
 

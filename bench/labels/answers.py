@@ -6,9 +6,7 @@ import io
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from sfxjax.data.inputs import find_files
@@ -16,15 +14,14 @@ from sfxjax.data.labels import MISS
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import SetDescription, cxidb76_set
 from sfxjax.data.sets import FrameSet
-from sfxjax.files import atomic_folder, atomic_write_bytes, atomic_write_text
+from sfxjax.files import atomic_write_bytes
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spots import counted_frames
-from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.simulate.write import simulated_data
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.recalibration import inputs_of
 
-from ..day_one.measure import FURTHER
+from ..day_one.runs import run_set
 
 # Conditions beyond what the day-one model's training draws from, each as one run of one detector.
 RUNS = {
@@ -60,27 +57,7 @@ def describe_frames(name: str, frames: int, simulated_frames: int, runs: Path) -
     if name not in RUNS:
         return cxidb76_set(simulated_data([name], simulated_frames, 0), name)
     folder = runs / f"{name.replace(' ', '_').replace(',', '')}-{frames}"
-    if not folder.exists():
-        with atomic_folder(folder) as temporary:
-            _simulate_run(name, frames, temporary)
-    return SetDescription(name, (str(folder / "run.h5"),), str(folder / "labels.csv"))
-
-
-def _simulate_run(name: str, frames: int, folder: Path) -> None:
-    given: dict[str, Any] = FURTHER[RUNS[name]]
-    seed = ANSWERS_SEED + list(RUNS).index(name)
-    lines = ["file,event,spots"]
-    with h5py.File(folder / "run.h5", "w") as file:
-        for number, frame in enumerate(islice(draw_run(seed, Condition(**given)), frames)):
-            if number == 0:
-                stored = file.create_dataset(
-                    "entry/data/data", (frames, *frame.values.shape), frame.values.dtype
-                )
-            stored[number] = frame.values
-            seen = int(np.sum(frame.signal_to_noise >= MIN_SNR))
-            lines.append(f"run.h5,//{number},{seen}")
-        file.attrs["simulated"] = True
-    atomic_write_text(folder / "labels.csv", "\n".join(lines) + "\n")
+    return run_set(name, RUNS[name], ANSWERS_SEED + list(RUNS).index(name), frames, folder)
 
 
 def answers_of(described: SetDescription, frames: int, kept: Path) -> Answers:

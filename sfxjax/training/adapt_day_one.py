@@ -249,7 +249,7 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
         chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
     )
     with opened_run(read, find_files(chosen.frames)) as sources:
-        frames = _some_frames(sources, chosen.most)
+        frames = frames_to_fit(sources, chosen.most)
     looked_at = len(frames) + 2 * CHECKED
     # Of the frames as they are; how often they are looked at again depends on what is found.
     with progress("adapting", looked_at) as advance:
@@ -274,7 +274,7 @@ def save_adapted(pattern: FixedPattern | None, folder: Path) -> None:
     Recalibration().save(folder)
 
 
-def _some_frames(sources: Sources, most: int) -> list[WholeFrame]:
+def frames_to_fit(sources: Sources, most: int) -> list[WholeFrame]:
     """Read frames of the commonest shape, evenly spread over the run."""
     places: dict[tuple[int, ...], list[tuple[FrameStack, int]]] = {}
     for stack in sources.run.stacks:
