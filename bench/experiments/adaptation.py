@@ -338,18 +338,18 @@ def page(cells: Sequence[Mapping[str, Any]], frames: int, seeds: int) -> str:
         f"Best without a label of the new run: on the pairs of simulated sets {best[True]} "
         f"({means[best[True]][True]:.1f}), on the conditions {best[False]} ({means[best[False]][False]:.1f}).",
         "",
-        f"Balanced accuracy, per cent, mean and standard deviation over {seeds} seeds, on **simulated frames**: six pairs of "
-        f"sets of {frames} frames, all frames of the target; and, with labels of {SOURCE}, {len(conditions)} conditions of "
-        f"`bench.day_one`, runs of {RUN_FRAMES} frames of one detector each, another run for each seed, without frames near the "
-        "threshold of sight. Lowest: of a pair or a condition, mean over seeds. The day-one model has no seed: on the sets it "
-        "has one answer, on the conditions one for each run.",
+        "**What adaptation is worth where no frame of the new run has a label** (balanced accuracy, per cent, mean ± standard "
+        f"deviation over {seeds} seeds, simulated frames: six pairs of sets of {frames} frames, all of the target's; and, with "
+        f"labels of {SOURCE}, {len(conditions)} conditions of `bench.day_one`, for each seed a run of {RUN_FRAMES} frames of one "
+        "detector, none near the threshold of sight. Lowest: of a pair or a condition, mean over seeds. The day-one model has "
+        "no seed, so on the sets one answer)",
         "",
         markdown_table(
             ["no label of the new run", "six pairs", "lowest", f"{len(conditions)} conditions", "lowest"],
             rows,
         ),
         "",
-        "By condition:",
+        "**The same, by condition**",
         "",
         markdown_table(["", *conditions], detail),
     ]

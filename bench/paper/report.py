@@ -69,6 +69,7 @@ PAGE_PICTURES = FIGURES | {
 EXPERIMENTS = {
     "plain": "A plain network",
     "alignment": "Alignment",
+    "adaptation": "Adaptation",
     "ensemble": "Ensemble",
     "gan": "GAN",
     "particles": "Single particles",
