@@ -13,8 +13,11 @@ import msgpack
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from screen_cases import tiny_model
 
+from sfxjax.models.checkpoint import save_model
 from sfxjax.screen.__main__ import main as screen
+from sfxjax.screen.lists import index_commands
 from sfxjax.simulate.crystal import BeamGeometry, Crystal, random_rotation, still_reflections
 
 pytestmark = [
@@ -22,10 +25,13 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("dials.index") is None, reason="DIALS is not installed"),
 ]
 CELL = (58.0, 69.0, 91.0)
-GEOMETRY = BeamGeometry(1.3, 150.0, 0.172, (1000, 900), (499.0, 449.0))
+# A PILATUS 1M as its header says: DIALS refuses a frame that its 5 by 2 modules, with their gaps, do not fill.
+MODULE, GAPS = (195, 487), (17, 7)
+GEOMETRY = BeamGeometry(1.3, 150.0, 0.172, (1043, 981), (521.0, 490.0))
 FRAMES = 8
 HEADER = """;
 # Detector: PILATUS 1M, S/N 10-0000
+# 2026-01-01T12:00:00.000
 # Pixel_size 172e-6 m x 172e-6 m
 # Silicon sensor, thickness 0.000320 m
 # Exposure_time 0.01 s
@@ -33,7 +39,7 @@ HEADER = """;
 # Count_cutoff 1000000 counts
 # Wavelength 1.3 A
 # Detector_distance 0.150 m
-# Beam_xy (449.5, 499.5) pixels
+# Beam_xy (490.5, 521.5) pixels
 # Start_angle 0.0000 deg.
 # Angle_increment 0.0000 deg.
 ;"""
@@ -50,13 +56,15 @@ def still(seed: int) -> np.ndarray:
     inside = np.all((places > 6) & (places < np.array(GEOMETRY.shape) - 7), 1)
     strongest = np.argsort(-np.where(inside, found.intensity, 0))[:80]
     ss, fs = np.mgrid[: GEOMETRY.shape[0], : GEOMETRY.shape[1]]
-    light = 6 * np.exp(-0.5 * ((np.hypot(ss - 499, fs - 449) - 300) / 120) ** 2) + 1
-    photons = 60 * found.intensity[strongest] / found.intensity[strongest[40]]
-    for (y, x), number in zip(places[strongest], photons, strict=True):
+    light = 6 * np.exp(-0.5 * ((np.hypot(ss - 521, fs - 490) - 300) / 120) ** 2) + 1
+    brightness = 60 * found.intensity[strongest] / found.intensity[strongest[40]]
+    for (y, x), number in zip(places[strongest], brightness, strict=True):
         part = np.s_[int(y) - 4 : int(y) + 5, int(x) - 4 : int(x) + 5]
         spot = np.exp(-0.5 * ((ss[part] - y) ** 2 + (fs[part] - x) ** 2) / 0.8**2)
         light[part] += min(number, 2e4) * spot / spot.sum()
-    return rng.poisson(light).astype(np.int32)
+    photons = rng.poisson(light).astype(np.int32)
+    gap = (ss % (MODULE[0] + GAPS[0]) >= MODULE[0]) | (fs % (MODULE[1] + GAPS[1]) >= MODULE[1])
+    return np.where(gap, np.int32(-1), photons)
 
 
 def command(folder: Path, *words: str) -> str:
@@ -111,22 +119,32 @@ def test_dials_indexes_as_many_stills_from_these_spots_as_from_its_own(stills: P
     assert "strong.expt and strong.refl" in command(tmp_path, "libtbx.python", str(ours / "for_dials.py"))
     found, known = places(ours / "strong.refl"), places(theirs / "strong.refl")
     assert len(found) == FRAMES
-    pairs = []
+    pairs, near = [], []
     for number, wanted in known.items():
         away, nearest = cKDTree(found[number]).query(wanted)
-        assert np.mean(away < 2) > 0.97
+        # A frame has 25 to 40 spots, of which the dimmest are at the limit of both.
+        assert np.mean(away < 2) > 0.9
+        near.append(away < 2)
         pairs.append((found[number][nearest] - wanted)[away < 2])
+    assert np.concatenate(near).mean() > 0.97
     # Both count from a pixel's corner.
     assert np.all(abs(np.concatenate(pairs).mean(0)) < 0.05) and np.all(np.concatenate(pairs).std(0) < 0.3)
     by_us = indexed(ours, "strong.expt", "strong.refl")
     assert by_us >= indexed(theirs, "imported.expt", "strong.refl") > FRAMES / 2
 
 
-def test_dials_processes_the_list_of_hits(stills: Path, tmp_path: Path) -> None:
-    """`dials.stills_process hits.expt`, as is printed for a model's hits, finds the frames and their detector."""
+def test_dials_processes_the_hits_of_a_model(stills: Path, tmp_path: Path) -> None:
+    """The printed line finds the frames, their detector and as many spots as `dials.find_spots` does."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    save_model(model, tiny_model())
     files = [str(path) for path in sorted(stills.iterdir())[:2]]
-    assert screen([*files, "--out", str(tmp_path / "out"), "--no-report"]) == 0
-    printed = command(
-        tmp_path, "dials.stills_process", str(tmp_path / "out" / "hits.expt"), "dispatch.index=False"
-    )
-    assert len(list(tmp_path.glob("*strong.refl"))) > 0, printed[-2000:]
+    assert screen([*files, "--model", str(model), "--threshold", "0", "--out", str(out), "--no-report"]) == 0
+    line = index_commands(out, None)[1]
+    chosen = "dispatch.index=False output.composite_output=False output.strong_filename=%s_strong.refl"
+    command(tmp_path, "sh", "-c", f"{line} {chosen}")
+    command(tmp_path, "dials.import", *files)
+    command(tmp_path, "dials.find_spots", "imported.expt", "nproc=1")
+    wanted = places(tmp_path / "strong.refl")
+    for number, path in enumerate(files):
+        (found,) = places(tmp_path / f"idx-{Path(path).stem}_strong.refl").values()
+        np.testing.assert_allclose(found, wanted[number])

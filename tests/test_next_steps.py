@@ -31,7 +31,7 @@ from sfxjax.training.result_table import heading, next_steps
 # A program of the name that checks that each file it is given is there.
 INDEXER = """#!/bin/sh
 for word in "$@"; do
-  case "$word" in *.lst|*.geom|*.expt) test -f "$word" || exit 3 ;; esac
+  case "$word" in *.lst|*.geom|*.py) test -f "$word" || exit 3 ;; esac
 done
 echo "$0 $*" >> "$CALLS"
 """
@@ -42,13 +42,18 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins for CrystFEL and DIALS on the path; returns the file that holds their calls."""
     folder = tmp_path / "programs"
     folder.mkdir()
-    for name in ("indexamajig", "dials.stills_process"):
+    for name in ("indexamajig", "libtbx.python", "dials.stills_process"):
         (folder / name).write_text(INDEXER)
         (folder / name).chmod(0o755)
     calls = tmp_path / "calls"
     monkeypatch.setenv("CALLS", str(calls))
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return calls
+
+
+def called(programs: Path) -> list[str]:
+    """Name the stand-ins that were called, in order."""
+    return [Path(line.split()[0]).name for line in programs.read_text().splitlines()]
 
 
 def in_shell(line: str, **names: object) -> subprocess.CompletedProcess[str]:
@@ -92,11 +97,11 @@ def test_the_hits_of_counted_spots_go_to_the_indexer(
 
 
 def test_the_hits_of_a_model_go_to_either_program(tmp_path: Path, programs: Path) -> None:
-    for name in ("hits.lst", "hits.expt", "a b.geom"):
+    for name in ("hits.lst", "for_dials.py", "a b.geom"):
         (tmp_path / name).touch()
     for line in index_commands(tmp_path, str(tmp_path / "a b.geom")):
         assert in_shell(line).returncode == 0
-    assert programs.read_text().count("\n") == 2
+    assert called(programs) == ["indexamajig", "libtbx.python", "dials.stills_process"]
     # Without a geometry the place for it is left open.
     assert "-g FILE.geom" in index_commands(tmp_path, None)[0]
 
@@ -124,7 +129,7 @@ def test_the_hits_of_a_model_are_told_a_command_a_line(
     (other,) = [line for line in printed.splitlines() if line.startswith("or, by DIALS: ")]
     for line in (next_of(printed), other.removeprefix("or, by DIALS: ")):
         assert in_shell(line).returncode == 0
-    assert programs.read_text().count("\n") == 2
+    assert called(programs) == ["indexamajig", "libtbx.python", "dials.stills_process"]
 
 
 def test_what_was_read_and_how_is_in_the_line_that_screens_it() -> None:

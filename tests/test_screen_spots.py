@@ -279,5 +279,11 @@ def test_files_that_dials_cannot_read_are_left_out_of_what_it_is_handed(
     table = json.loads((tmp_path / "strong.refl").read_text())
     # The spots stay with their frames, whose numbers close up.
     assert table["id"] == [0, 1] and [place[0] for place in table["xyzobs.px.value"]] == [8.5, 11.5]
+    # A model's hits have no spots: DIALS finds its own in them.
+    (tmp_path / "spots.csv").unlink()
+    (tmp_path / "strong.expt").unlink()
+    assert for_dials.main(tmp_path) == 0 and not (tmp_path / "strong.expt").exists()
+    assert json.loads((tmp_path / "imported.expt").read_text()) == ["good.cbf", "fine.cbf"]
+    capsys.readouterr()
     status, said = hand_over("damaged.h5")
     assert status == 1 and said.endswith("error: no hits to hand over that DIALS can read\n")

@@ -32,10 +32,10 @@ from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
 from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
-from sfxjax.screen.lists import ERROR, HIT, selected
+from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, selected, write_for_dials
 from sfxjax.screen.run import unreadable
 from sfxjax.screen.sources import MOST_LINES, Sources
-from sfxjax.screen.spot_lists import FOR_DIALS, next_lines, write_for_dials
+from sfxjax.screen.spot_lists import next_lines
 from sfxjax.text import counted, file_cell, say, table_cell
 
 if TYPE_CHECKING:

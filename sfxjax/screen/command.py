@@ -28,6 +28,7 @@ from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.left_out import line_of_crops
 from sfxjax.screen.lists import (
     ERROR,
+    FOR_DIALS,
     HIT,
     MISS,
     existing,
@@ -221,7 +222,7 @@ def write_everything(
     run = screening.run
     scores = run.scores()
     named = labels(scores, threshold)
-    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"]
+    written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json"]
     written += ["hits.cxi"] if options.write_hits else []
     written += [] if options.no_report else ["class_means.h5", "report.html"]
     if screening.journal is not None and screening.journal.renewed:

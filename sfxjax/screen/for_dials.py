@@ -2,8 +2,9 @@
 
 `sfxjax screen` copies this script beside its lists. It reads `hits.expt`, `frames.csv` and `spots.csv`, lets DIALS read beam
 and detector from the frames' own files, and writes `strong.expt` and `strong.refl`, which `dials.index strong.expt strong.refl
-joint_indexing=False` takes in place of what `dials.import` and `dials.find_spots` write. Files that DIALS cannot read are left
-out, which a line says; the status is 1 if no hit is left. It needs DIALS and nothing of sfxjax.
+joint_indexing=False` takes in place of what `dials.import` and `dials.find_spots` write. Where a model chose the hits there is
+no `spots.csv`; then it writes `imported.expt` alone, for `dials.stills_process`. Files that DIALS cannot read are left out,
+which a line says; the status is 1 if no hit is left. It needs DIALS and nothing of sfxjax.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 
 def main(folder: Path) -> int:
-    """Write `strong.expt` and `strong.refl` of a screening's folder; returns the exit status."""
+    """Write what DIALS takes of a screening's folder; returns the exit status."""
     from dials.array_family import flex
     from dxtbx.format.Registry import get_format_class_for_file
     from dxtbx.model.experiment_list import ExperimentList, ExperimentListFactory
@@ -26,10 +27,12 @@ def main(folder: Path) -> int:
         hits = [(row["file"], row["event"]) for row in csv.DictReader(file) if row["label"] == "HIT"]
     with (folder / "hits.expt").open() as file:
         places = json.load(file)["imageset"]
+    listed = (folder / "spots.csv").exists()
     spots: dict[tuple[str, str], list[dict[str, str]]] = {}
-    with (folder / "spots.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            spots.setdefault((row["file"], row["event"]), []).append(row)
+    if listed:
+        with (folder / "spots.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                spots.setdefault((row["file"], row["event"]), []).append(row)
     if len(hits) != len(places):
         print(
             f"error: {len(places)} frames in hits.expt, {len(hits)} hits in frames.csv: "
@@ -70,6 +73,10 @@ def main(folder: Path) -> int:
     if not len(experiments):
         print("error: no hits to hand over" + (" that DIALS can read" if hits else ""), file=sys.stderr)
         return 1
+    if not listed:
+        experiments.as_file(str(folder / "imported.expt"))
+        print(f"{len(experiments)} hits in {folder}: imported.expt")
+        return 0
     experiments.as_file(str(folder / "strong.expt"))
     table.as_file(str(folder / "strong.refl"))
     print(f"{len(table)} spots of {len(experiments)} hits in {folder}: strong.expt and strong.refl")

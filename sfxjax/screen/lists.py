@@ -14,7 +14,7 @@ import numpy as np
 
 from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_write
+from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.text import counted, file_cell, table_row
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ COLUMNS = ("file", "event", "index", "score", "label", "reason")
 HIT, MISS, ERROR = "HIT", "MISS", "ERROR"
 # The frames of hits.cxi for CrystFEL, each with the spots found.
 HITS_CXI_LIST = "hits_cxi.lst"
+FOR_DIALS = "for_dials.py"
 # Names that the lists for CrystFEL lack are told up to so many.
 MOST_UNLISTED = 6
 # Everything a screening writes beside its journal; each way of screening writes some.
 OUTPUTS = (
     *("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", "summary.json"),
-    *("hits.cxi", HITS_CXI_LIST, "for_dials.py", "class_means.h5", "report.html"),
+    *("hits.cxi", HITS_CXI_LIST, FOR_DIALS, "class_means.h5", "report.html"),
 )
 
 
@@ -48,8 +49,16 @@ def labels(scores: np.ndarray, threshold: float) -> np.ndarray:
 def index_commands(out: Path, geometry: str | None) -> list[str]:
     """Return the commands that index the hits, by CrystFEL and by DIALS."""
     named = shlex.quote(geometry or "FILE.geom")
-    lst, expt, stream = (shlex.quote(str(out / name)) for name in ("hits.lst", "hits.expt", "hits.stream"))
-    return [f"indexamajig -i {lst} -g {named} -o {stream}", f"dials.stills_process {expt}"]
+    lst, stream, script, expt = (
+        shlex.quote(str(out / name)) for name in ("hits.lst", "hits.stream", FOR_DIALS, "imported.expt")
+    )
+    by_dials = f"libtbx.python {script} && dials.stills_process {expt}"
+    return [f"indexamajig -i {lst} -g {named} -o {stream}", by_dials]
+
+
+def write_for_dials(out: Path) -> None:
+    """Write the script that hands the hits, and the spots where they are listed, to DIALS."""
+    atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
 
 
 def existing(out: Path, names: Iterable[str]) -> list[str]:
@@ -89,6 +98,7 @@ def write_lists(out: Path, run: Run, threshold: float) -> list[str]:
             stream.writelines(f"{line}\n" for line in event_lines(run, named == label, unlisted))
     with _text_file(out / "hits.expt") as stream:
         stream.writelines(dials_experiments(selected(run.stacks, named == HIT)))
+    write_for_dials(out)
     return unlisted.lines()
 
 

@@ -22,6 +22,7 @@ from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.lists import (
     ERROR,
+    FOR_DIALS,
     HIT,
     HITS_CXI_LIST,
     MISS,
@@ -29,12 +30,12 @@ from sfxjax.screen.lists import (
     event_lines,
     index_commands,
     selected,
+    write_for_dials,
 )
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
 from sfxjax.text import say
 
-FOR_DIALS = "for_dials.py"
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
 # CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
 RESULT = "/entry_1/result_1"
@@ -67,11 +68,6 @@ def peaks_need(out: Path) -> list[str]:
     # CrystFEL has no option for their place any more: since 0.10 it stands in the geometry.
     need = f"--peaks=cxi needs data = {DATA}, peak_list = {RESULT} and peak_list_type = cxi in the geometry"
     return [need] if (out / HITS_CXI_LIST).exists() else []
-
-
-def write_for_dials(out: Path) -> None:
-    """Write the script that hands the hits and their spots to DIALS."""
-    atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
 
 
 def hit_rate(frames: list[CountedFrame]) -> dict[str, Any]:
