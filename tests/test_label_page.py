@@ -115,6 +115,31 @@ def test_thirty_frames_by_keys_with_a_kill_in_the_middle(tmp_path: Path) -> None
         assert [record.label for record in records] == ["HIT", "MAYBE", "MISS"] * 10
         body.send_keys("u")
         wait(lambda: body.get_attribute("data-labels") == "29")
+        # What a finger can do, which has no keys.
+        press = {
+            name: browser.find_element(By.ID, name).click for name in ("b2", "undo", "mark", "zoom", "more")
+        }
+        press["b2"]()
+        wait(lambda: body.get_attribute("data-labels") == "30")
+        press["undo"]()
+        wait(lambda: body.get_attribute("data-labels") == "29")
+        svg, spots = (browser.find_element(By.ID, name) for name in ("svg", "spots"))
+        assert [float(text) for text in svg.get_dom_attribute("viewBox").split()] == [0, 0, 480, 480]
+        assert spots.get_dom_attribute("visibility") == "hidden"
+        press["mark"]()
+        press["more"]()
+        assert spots.get_dom_attribute("visibility") == "visible"
+        red = browser.find_element(By.CSS_SELECTOR, "feFuncR")
+        assert float(red.get_dom_attribute("slope")) == pytest.approx(1.2)
+        press["zoom"]()
+        assert [float(text) for text in svg.get_dom_attribute("viewBox").split()][2:] == [120, 120]
+        # Out again by a click on the frame, and in where it is clicked: the frame's middle.
+        browser.find_element(By.ID, "view").click()
+        browser.find_element(By.ID, "view").click()
+        box = [float(text) for text in svg.get_dom_attribute("viewBox").split()]
+        assert box == pytest.approx([180, 180, 120, 120], abs=2)
+        press["zoom"]()
+        press["mark"]()
         assert browser.get_log("browser") == [] or all(
             "ERR_CONNECTION_REFUSED" in entry["message"] or "favicon" in entry["message"]
             for entry in browser.get_log("browser")
