@@ -14,9 +14,9 @@ import screen_cases as cases
 
 from sfxjax.crop import CROP, padded_crop
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.hdf5 import opened_for
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
+from sfxjax.data.virtual_sets import opened_for
 from sfxjax.errors import UserError
 
 

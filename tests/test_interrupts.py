@@ -32,23 +32,32 @@ def main():
 sys.exit(run_main(main, "screen"))
 """
 
+# A reader hangs as on a file server that is gone.
+HANGS = """
+import time
+
+class Hanging:
+    def __enter__(self):
+        time.sleep(600)
+
+    def __exit__(self, *_):
+        pass
+
+def answer(*_):
+    pass
+"""
+
 READS = """
-import sys, time
-from sfxjax.data.frames import ReadOptions
-from sfxjax.data.read import FrameReader
-from sfxjax.data.workers import Readers
+import sys
+import hangs
+from sfxjax.data.reader_process import ReaderProcess
 from sfxjax.errors import run_main
 
-# Readers import this, too: each hangs as on a file server that is gone.
-FrameReader.stacks = lambda *_: time.sleep(600)
-
 def main():
-    with Readers(ReadOptions()) as readers:
-        print("started", flush=True)
-        readers.stacks(sys.argv[1])
+    print("started", flush=True)
+    ReaderProcess(hangs.Hanging, hangs.answer, 8).call({}, "the frames")
 
-if __name__ == "__main__":
-    sys.exit(run_main(main, "screen"))
+sys.exit(run_main(main, "screen"))
 """
 
 
@@ -124,8 +133,8 @@ def test_an_interrupt_while_programs_are_compiled_ends_with_130_and_a_line(
     [*(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL],
 )
 def test_a_reader_that_hangs_ends_with_its_parent(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "run.cxi").touch()
-    process = started(tmp_path, READS, tmp_path / "run.cxi")
+    (tmp_path / "hangs.py").write_text(HANGS)
+    process = started(tmp_path, READS)
     time.sleep(3)
     readers = children(process.pid)
     assert readers

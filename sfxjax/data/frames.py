@@ -43,6 +43,7 @@ class FrameStack:
         limit: value from which pixels are invalid by the file's word; None: it says nothing.
         depths: numbers of bits that the file says the detector counts with.
         not_good: numbers of the frames that the file itself calls no good frames.
+        by_plugin: a plug-in of HDF5 decompresses them, which a damaged frame may make crash: a process of its own reads them.
         unreadable: why none of its frames can be read: it stands for a part of a file that is damaged or missing.
     """
 
@@ -68,6 +69,7 @@ class FrameStack:
     limit: float | None = None
     depths: tuple[int, ...] = ()
     not_good: tuple[int, ...] = ()
+    by_plugin: bool = False
     unreadable: str = ""
 
     def __repr__(self) -> str:

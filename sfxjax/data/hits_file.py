@@ -10,8 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sfxjax.data.filters import by_plugin
 from sfxjax.data.frames import FrameStack
-from sfxjax.data.hdf5 import DAMAGE
+from sfxjax.data.opening import DAMAGE
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 
@@ -120,19 +121,21 @@ def _copy_metadata(
             left_out.append(name)
             continue
         entries = [
-            (data, number)
-            for data, (_, numbers) in zip(same, kept, strict=True)
+            (stack, data, number)
+            for data, (stack, numbers) in zip(same, kept, strict=True)
             for number in numbers
             if data is not None
         ]
-        copied = _copy(file, name, first, (count, *first.shape[1:]), entries, room)
+        copied = _copy(reader, file, name, first, (count, *first.shape[1:]), entries, room)
         if copied is None:
             left_out.append(name)
         else:
             room -= copied
     for name, data in found[0][1].items():
         if name not in file:
-            copied = _copy(file, name, data, data.shape, [(data, ())], min(room, MOST_BUFFERED_BYTES))
+            copied = _copy(
+                reader, file, name, data, data.shape, [(kept[0][0], data, ())], min(room, MOST_BUFFERED_BYTES)
+            )
             if copied is None:
                 left_out.append(name)
             else:
@@ -141,31 +144,42 @@ def _copy_metadata(
 
 
 def _copy(
+    reader: FrameReader,
     file: h5py.File,
     name: str,
     like: h5py.Dataset,
     shape: tuple[int, ...],
-    entries: list[tuple[h5py.Dataset, Any]],
+    entries: list[tuple[FrameStack, h5py.Dataset, Any]],
     room: int,
 ) -> int | None:
     """Copy entries of data sets, one after the other, into a new one.
 
     Args:
+        reader: of the stacks.
         file: that is written.
         name: path of the new data set.
         like: one of the data sets, for type and attributes.
         shape: of the new one; of a single entry `()` that entry's.
-        entries: (data set, place) of each.
+        entries: (stack, data set of its file, place) of each.
         room: most bytes to take.
 
     Returns:
         How many bytes were taken; None where they would be more than `room`, or where an entry is damaged.
     """
     taken = math.prod(shape) * like.dtype.itemsize
+    numbers = like.dtype.kind in "biuf"
+
+    def value(stack: FrameStack, data: h5py.Dataset, place: Any) -> Any:
+        if not numbers:
+            return data[place]
+        return reader.values(stack, f"{data.file.filename}:{data.name}", () if place == () else (place,))
+
     try:
+        if not numbers and any(by_plugin(data) for _, data, _ in entries):
+            return None
         if like.dtype.kind == "O":
             # Texts of any length count by what they hold.
-            for data, place in entries:
+            for _, data, place in entries:
                 taken += sum(len(text) for text in np.asarray(data[place], object).ravel())
                 if taken > room:
                     return None
@@ -173,17 +187,17 @@ def _copy(
             return None
         large = len(shape) > 1 and taken > _COMPRESSED_FROM * shape[0]
         storage = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1} if large else {}
-        values = [] if large else [data[place] for data, place in entries]
-    except (*DAMAGE, MemoryError):
+        values = [] if large else [value(*entry) for entry in entries]
+    except (UserError, *DAMAGE, MemoryError):
         return None
     target = file.create_dataset(name, shape, like.dtype, **storage)
-    for row, (data, place) in enumerate(entries):
+    for row, entry in enumerate(entries):
         try:
-            value = data[place] if large else values[row]
-        except (*DAMAGE, MemoryError):
+            copied = value(*entry) if large else values[row]
+        except (UserError, *DAMAGE, MemoryError):
             del file[name]
             return None
-        target[place if place == () else row] = value
+        target[() if entry[2] == () else row] = copied
     with contextlib.suppress(*DAMAGE):
         _copy_attributes(like, target)
     return taken

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import h5py
 
 from sfxjax.data.formats.generic import NO_FRAMES_BY_NAME
-from sfxjax.data.hdf5 import DAMAGE, Files, linked
+from sfxjax.data.hdf5 import Files
+from sfxjax.data.opening import DAMAGE
+from sfxjax.data.virtual_sets import linked
 from sfxjax.errors import UserError
 from sfxjax.files import is_file, not_a_file
 

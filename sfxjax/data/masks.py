@@ -16,9 +16,9 @@ from typing import IO
 import h5py
 import numpy as np
 from numpy.lib import format as npy
-from scipy import ndimage
 
-from sfxjax.data.hdf5 import Files, damage_named, first_line
+from sfxjax.data.hdf5 import Files
+from sfxjax.data.opening import damage_named, first_line
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import is_file, refuse_pipe
 from sfxjax.text import per_cent
@@ -249,6 +249,9 @@ def _unlike_neighbours(constant: np.ndarray, live: np.ndarray, stays: np.ndarray
         stays: how often each pixel is as in the first frame, 0 to 1.
         again: frames compared with the first.
     """
+    # Processes that read take half their time to start with it, and none of them looks for bad pixels.
+    from scipy import ndimage
+
     areas, count = ndimage.label(constant, np.ones((3, 3)))
     near = np.where(live, ndimage.maximum_filter(areas, 3), 0).ravel()
     pixels = np.bincount(near, minlength=count + 1)
@@ -291,8 +294,10 @@ def _hdf5_mask(files: Files, path: Path, inner: str | None) -> tuple[np.ndarray,
         raise UserError(f"{path}: no data set {names[0]}")
     if data.shape is None or data.size * data.dtype.itemsize > MOST_MASK_BYTES:
         raise UserError(f"{path}: {names[0]} is too large for a mask")
-    with damage_named(f"{path}: {names[0]}"):
-        return np.asarray(data[()]), names[0]
+    try:
+        return files.values(data), names[0]
+    except UserError as error:
+        raise UserError(f"{path}: {names[0]}: {error}") from error
 
 
 def _mask_names(file: h5py.File) -> list[str]:

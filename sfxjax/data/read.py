@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,12 @@ from sfxjax.data.formats.hdf5 import hdf5_stacks, says_simulated
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.geometry_file import read_geometry
-from sfxjax.data.hdf5 import DAMAGE, Files, damage_named, first_line, located, refuse_cut, sizes_of
+from sfxjax.data.hdf5 import Files, located
+from sfxjax.data.opening import DAMAGE, damage_named, in_words
 from sfxjax.data.stack_masks import SharedMask, StackMasks
 from sfxjax.data.unwritten import UnwrittenFrames
+from sfxjax.data.values_apart import Place
+from sfxjax.data.virtual_sets import refuse_cut, sizes_of
 from sfxjax.errors import UserError, explain_os_error
 from sfxjax.pixel_values import value_limit, without_low_values
 
@@ -97,7 +101,7 @@ class FrameReader:
 
     def forget_masks(self) -> None:
         """Read masks anew: files may have been replaced."""
-        self._masks = StackMasks(self.options, self.geometry, self.dataset)
+        self._masks = StackMasks(self.options, self.geometry, self.values)
 
     def stacks(self, name: str) -> list[FrameStack]:
         """Describe the stacks of frames in a file, in their order.
@@ -148,8 +152,7 @@ class FrameReader:
         pixels = self.original(stack, frame)
         mask = self.whole_mask(stack)
         if stack.frame_masks and not self._masks.replaced(stack):
-            masks = self.dataset(stack, stack.frame_masks)
-            own = self._masks.frame(stack, np.asarray(masks[_index_of(stack, frame)]))
+            own = self._masks.frame(stack, self.values(stack, stack.frame_masks, _index_of(stack, frame)))
             mask = own if mask is None else mask & own
         if self.geometry is not None and self.geometry.has_flags:
             unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
@@ -204,7 +207,7 @@ class FrameReader:
             except UserError as error:
                 yield ReadCrop(None, None, str(error), math.inf)
             except (*DAMAGE, MemoryError) as error:
-                yield ReadCrop(None, None, f"cannot be read: {first_line(error)}", math.inf)
+                yield ReadCrop(None, None, f"cannot be read: {in_words(error)}", math.inf)
 
     def original(self, stack: FrameStack, frame: int) -> np.ndarray:
         """Return a frame as stored.
@@ -215,7 +218,7 @@ class FrameReader:
         self._refuse_lost(stack, frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
-        pixels = np.asarray(self.dataset(stack)[_index_of(stack, frame)])
+        pixels = self.values(stack, stack.dataset, _index_of(stack, frame))
         refuse_cut(self._sizes[stack.file, stack.dataset])
         return pixels
 
@@ -225,12 +228,13 @@ class FrameReader:
             image = known_formats()[stack.format].read(stack, frame)
             if image.shape != stack.raw_shape:
                 raise UserError("the image has changed its shape")
-            crop = self._crop(image, stack)
+            crop = self._crop(stack, image.__getitem__)
         else:
-            crop = self._crop(self.dataset(stack), stack, frame)
+            crop = self._crop(stack, partial(self.values, stack, stack.dataset), frame)
         good = None
         if stack.frame_masks and not self._masks.replaced(stack):
-            good = self._masks.frame(stack, self._crop(self.dataset(stack, stack.frame_masks), stack, frame))
+            mask = self._crop(stack, partial(self.values, stack, stack.frame_masks), frame)
+            good = self._masks.frame(stack, mask)
         if not stack.format:
             refuse_cut(self._sizes[stack.file, stack.dataset])
         if self.geometry is not None and self.geometry.has_flags:
@@ -249,11 +253,11 @@ class FrameReader:
         return value_limit(pixels, math.inf if stack.limit is None else stack.limit, stack.depths)
 
     def _crop(
-        self, data: h5py.Dataset | np.ndarray, stack: FrameStack, frame: int | None = None
+        self, stack: FrameStack, values: Callable[[Place], np.ndarray], frame: int | None = None
     ) -> np.ndarray:
-        """Cut the crop out of a data set, of which only the part needed is read, or out of an image; elsewhere it is 0."""
+        """Cut the crop out of what gives the values at a place, of which only those needed are asked for; elsewhere it is 0."""
 
-        def place(*slices: int | slice) -> tuple[int | slice, ...]:
+        def place(*slices: int | slice) -> Place:
             whole = list(slices)
             if stack.stacked and frame is not None:
                 whole += [slice(None)] * (len(stack.raw_shape) - len(whole))
@@ -263,13 +267,13 @@ class FrameReader:
         if stack.assembled:
             index = self._index(stack)
             first, last = self._needed(stack)
-            pixels = np.asarray(data[place(slice(first, last))])
+            pixels = values(place(slice(first, last)))
             offset = first * math.prod(stack.raw_shape[1:])
             taken = pixels.reshape(-1)[np.maximum(index - offset, 0)]
             return np.where(index >= 0, taken, taken.dtype.type(0))
         window = crop_window(stack.shape, stack.centre)
         panel = (0,) * (len(stack.raw_shape) - 2)
-        pixels = np.asarray(data[place(*panel, window.rows, window.columns)])
+        pixels = values(place(*panel, window.rows, window.columns))
         if window.whole:
             return pixels
         crop = np.zeros((CROP, CROP), pixels.dtype)
@@ -309,6 +313,10 @@ class FrameReader:
             self._datasets[key], self._sizes[key] = data, sizes_of(data)
         return self._datasets[key]
 
+    def values(self, stack: FrameStack, name: str, place: Place = ()) -> np.ndarray:
+        """Read a part of a data set of a stack's file; see `Files.values`."""
+        return self._opened(Path(stack.file)).values(self.dataset(stack, name), place)
+
     def _bound_open_files(self) -> None:
         """Close all files once they are many: systems allow a process some hundred or thousand."""
         if sum(len(files) for files in self._files.values()) > MOST_OPEN_FILES:
@@ -340,7 +348,7 @@ class FrameReader:
         return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
 
 
-def _index_of(stack: FrameStack, frame: int) -> tuple[int | slice, ...]:
+def _index_of(stack: FrameStack, frame: int) -> Place:
     """Return where a frame lies in its data set."""
     return (*(slice(None),) * stack.frame_axis, frame) if stack.stacked else ()
 

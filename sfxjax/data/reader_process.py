@@ -7,18 +7,24 @@ import ctypes
 import json
 import multiprocessing
 import signal
+import sys
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from sfxjax.data.frames import ReadOptions
-from sfxjax.data.serving import Answer, serve
+from sfxjax.data.opening import in_words
 from sfxjax.errors import UserError
-from sfxjax.interrupts import kept_from_children
+from sfxjax.interrupts import end_with, kept_from_children
 
 TIMEOUT = 120.0
+MEMORY_LIMIT = 6 * 2**30
+
+# Takes what reads, a request and the shared memory, uint8; gives a value for JSON, and bytes or none.
+Answer = Callable[[Any, dict[str, Any], np.ndarray], tuple[Any, bytes]]
 
 
 class ReaderGone(Exception):
@@ -37,7 +43,7 @@ class ReaderProcess:
     """One process, its pipe and the memory shared with it. It is started when something is sent to it.
 
     Args:
-        options: what the user says about the files.
+        opened: gives, in the process, a context manager of what reads.
         answer: what the process does with a request; it is imported there by its name.
         memory_size: bytes that both share.
         timeout: seconds after which a silent process is given up.
@@ -47,9 +53,13 @@ class ReaderProcess:
     """
 
     def __init__(
-        self, options: ReadOptions, answer: Answer, memory_size: int, timeout: float = TIMEOUT
+        self,
+        opened: Callable[[], contextlib.AbstractContextManager[Any]],
+        answer: Answer,
+        memory_size: int,
+        timeout: float = TIMEOUT,
     ) -> None:
-        self._options = options
+        self._opened = opened
         self._answer = answer
         self._timeout = timeout
         self._context = multiprocessing.get_context("spawn")
@@ -80,7 +90,7 @@ class ReaderProcess:
         """Ask for something, and wait for it.
 
         Args:
-            request: see `sfxjax.data.serving`.
+            request: that `answer` takes.
             about: what an error is about.
             timeout: seconds; None: those of the process.
 
@@ -160,13 +170,70 @@ class ReaderProcess:
         # Closed by the system when this process ends, however it does.
         self._lifeline, end = self._context.Pipe()
         self._process = self._context.Process(
-            target=serve, args=(theirs, self._options.to_json(), self._memory, end, self._answer), daemon=True
+            target=serve, args=(theirs, self._opened, self._memory, end, self._answer), daemon=True
         )
         # Begun before, since it hears Ctrl-C again as soon as that process of Python's own is begun.
         if hasattr(signal, "pthread_sigmask"):
             resource_tracker.ensure_running()
-        with kept_from_children():
+        with kept_from_children(), _without_main():
             self._process.start()
         theirs.close()
         end.close()
         self._pipe = ours
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep the process that the body starts from running the program's own file, which may do its work when it is imported."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def serve(
+    pipe: Connection,
+    opened: Callable[[], contextlib.AbstractContextManager[Any]],
+    memory: Any,
+    lifeline: Connection,
+    answer: Answer,
+) -> None:
+    """Answer requests until the pipe closes; what a reader process runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(lifeline)
+    _limit_memory()
+    view = np.frombuffer(memory, np.uint8)
+    with opened() as reader, contextlib.suppress(EOFError, OSError):
+        while True:
+            request = json.loads(pipe.recv_bytes())
+            content: bytes = b""
+            try:
+                value, content = answer(reader, request, view)
+                reply = {"value": value, "bytes": bool(content)}
+            except UserError as error:
+                reply = {"error": str(error)}
+            except MemoryError:
+                reply = {"error": f"{_about(request)}: does not fit into memory; is the file damaged?"}
+            except Exception as error:  # A damaged file can make a library raise anything.
+                reply = {"error": f"{_about(request)}: cannot be read: {in_words(error)}"}
+            pipe.send_bytes(json.dumps(reply).encode())
+            if content:
+                pipe.send_bytes(content)
+
+
+def _limit_memory() -> None:
+    """Bound this process's memory, where the system can, against files of absurd sizes."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _about(request: dict[str, Any]) -> str:
+    return str(request.get("file") or request.get("stack", {}).get("file") or "the frames")

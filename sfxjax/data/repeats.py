@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 
 from sfxjax.data.formats.generic import image_sets
-from sfxjax.data.hdf5 import DAMAGE, Files
+from sfxjax.data.hdf5 import Files
 from sfxjax.data.links import (
     HDF5_SUFFIXES,
     PART,
@@ -20,6 +20,7 @@ from sfxjax.data.links import (
     shape_of,
     shown_of,
 )
+from sfxjax.data.opening import DAMAGE
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
 

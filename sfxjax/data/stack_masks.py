@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry, GeometryMask
-from sfxjax.data.hdf5 import damage_named, located
+from sfxjax.data.hdf5 import located
 from sfxjax.data.masks import (
     FEWEST_GOOD,
     LoadedMask,
@@ -25,6 +24,7 @@ from sfxjax.data.masks import (
     split_mask_name,
     without_ones,
 )
+from sfxjax.data.values_apart import Place
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
 from sfxjax.text import per_cent
@@ -53,18 +53,18 @@ class StackMasks:
     Args:
         options: what the user says about the files.
         geometry: that the options name.
-        dataset: opens a data set of a stack's file, by its path.
+        values: reads a data set of a stack's file, by its path, or a part of it.
     """
 
     def __init__(
         self,
         options: ReadOptions,
         geometry: Geometry | None,
-        dataset: Callable[[FrameStack, str], h5py.Dataset],
+        values: Callable[[FrameStack, str, Place], np.ndarray],
     ) -> None:
         self._options = options
         self._geometry = geometry
-        self._dataset = dataset
+        self._values = values
         self._kept: dict[tuple[object, ...], SharedMask] = {}
         self._files: dict[tuple[object, ...], LoadedMask] = {}
 
@@ -157,17 +157,19 @@ class StackMasks:
         )
 
     def _looked_at(
-        self, stack: FrameStack, name: str, places: Sequence[tuple[int | slice, ...]]
+        self, stack: FrameStack, name: str, places: Sequence[Place]
     ) -> list[tuple[np.ndarray, str]]:
         """Read parts of a mask's data set: their good pixels, and what its values mean.
 
         Raises:
             UserError: none of them leaves more than next to no pixel.
         """
-        data = self._dataset(stack, name)
-        convention = self._own_convention(stack, data.dtype)
-        with damage_named(f"{stack.file}: {name}"):
-            goods = [good_pixels(np.asarray(data[place]), *convention) for place in places]
+        try:
+            parts = [self._values(stack, name, place) for place in places]
+        except UserError as error:
+            raise UserError(f"{stack.file}: its mask {name}: {error}") from error
+        convention = self._own_convention(stack, parts[0].dtype)
+        goods = [good_pixels(values, *convention) for values in parts]
         words = meaning(*convention)
         most = max(float(np.mean(good)) for good in goods)
         if most < FEWEST_GOOD:

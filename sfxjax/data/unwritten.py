@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from sfxjax.data.frames import FrameStack
-from sfxjax.data.hdf5 import Files, linked
+from sfxjax.data.hdf5 import Files
+from sfxjax.data.virtual_sets import linked
 from sfxjax.errors import UserError
 
 # More chunks take longer than some seconds to list.

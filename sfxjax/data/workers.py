@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from sfxjax.crop import CROP
 from sfxjax.data.file_states import State, states_from_json
 from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.read import FrameReader
 from sfxjax.data.reader_process import TIMEOUT, ReaderGone, ReaderProcess
 from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, served_crops, slot_arrays
 
@@ -179,7 +181,7 @@ class _CropReader(ReaderProcess):
     """A reader of crops, which it puts into slots of the memory."""
 
     def __init__(self, options: ReadOptions, timeout: float) -> None:
-        super().__init__(options, served_crops, SLOTS * SLOT_BYTES, timeout)
+        super().__init__(partial(FrameReader, options), served_crops, SLOTS * SLOT_BYTES, timeout)
         self._asked: dict[int, tuple[list[Frame], np.dtype]] = {}
         self._slots: dict[int, int] = {}
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -192,7 +193,7 @@ class _PreparingReader(ReaderProcess):
     """A process that makes frames ready, each in a place of the memory, which it does not touch again before it is released."""
 
     def __init__(self, options: ReadOptions, preparation: Preparation, size: int, places: int) -> None:
-        super().__init__(options, preparation, size * places + ALIGNMENT)
+        super().__init__(partial(FrameReader, options), preparation, size * places + ALIGNMENT)
         # JAX reads memory where it is, on a CPU.
         first = -self.memory.ctypes.data % ALIGNMENT
         self.free: SimpleQueue[tuple[int, int]] = SimpleQueue()

@@ -215,11 +215,14 @@ def counted_frames(
         min_spots: visible spots from which a frame is a hit.
         journal: of `FoundSpots`, that knows frames already, which are not read again, and gets those that are.
         pattern: taken out of every frame; None: nothing is.
-        processes: that read and make ready; 0: this one does.
+        processes: that read and make ready; 0: this one does, unless frames are to be read in a process of its own, see
+            `FrameStack`.
     """
     from sfxjax.mapping import cores, on_cpu, thread_pool
     from sfxjax.spots.many_frames import find_spots_of, frames_at_once
 
+    if not processes:
+        processes = int(any(stack.by_plugin for stack in sources.run.readable()))
     threads = cores() if on_cpu() else BATCHES_AT_ONCE
     most_waiting = 2 * threads
 

@@ -9,7 +9,8 @@ import h5py
 
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
-from sfxjax.data.hdf5 import DAMAGE, Files
+from sfxjax.data.hdf5 import Files
+from sfxjax.data.opening import DAMAGE
 
 
 def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:

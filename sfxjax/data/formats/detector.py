@@ -16,9 +16,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sfxjax.data.bitshuffle import packs
 from sfxjax.data.formats.file_masks import Masks, find_masks, link_target, numbers_at, unused_masks
 from sfxjax.data.frames import FrameStack
-from sfxjax.data.hdf5 import DAMAGE, Files, first_line, located
+from sfxjax.data.hdf5 import Files, located
 from sfxjax.data.links import masters_of, unused_masters
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
@@ -65,9 +66,10 @@ def complete(
             limit, depths, notes = _limits(files, path, groups)
             length = len(data) if stack.stacked and stack.frame_axis == 0 else stack.frames
             not_good, said = _not_good(files, path, groups, stack.frames, length, len(stacks) == 1)
-            known[key] = masks, limit, depths, not_good, (*lines, *notes, *said)
-        masks, limit, depths, not_good, notes = known[key]
-        stack = replace(stack, mask_datasets=masks.shared, frame_masks=masks.single)
+            by_plugin = files.check_storage(data) and not packs(data)
+            known[key] = masks, limit, depths, not_good, by_plugin, (*lines, *notes, *said)
+        masks, limit, depths, not_good, by_plugin, notes = known[key]
+        stack = replace(stack, mask_datasets=masks.shared, frame_masks=masks.single, by_plugin=by_plugin)
         more = notes if stack.dataset == first else ()
         finished.append(
             replace(stack, limit=limit, depths=depths, not_good=not_good, notes=(*stack.notes, *more))
@@ -171,7 +173,7 @@ def _limits(
             data, why = numbers_at(files, path, f"{group}/{name}")
             if data is None and not why:
                 continue
-            value = math.nan if data is None else _number(data)
+            value = math.nan if data is None else _number(files, data)
             if name in _DEPTHS and value in range(4, 64):
                 depths.append(int(value))
             elif name in _LIMITS and math.isfinite(value) and value >= LEAST_LIMIT:
@@ -185,18 +187,18 @@ def _limits(
     return min(limits, default=None), tuple(dict.fromkeys(depths)), tuple(notes)
 
 
-def _number(data: h5py.Dataset) -> float:
+def _number(files: Files, data: h5py.Dataset) -> float:
     """Return the one number of a data set, NaN where there is none or it cannot be read."""
-    with contextlib.suppress(OSError, RuntimeError, ValueError, TypeError, OverflowError):
+    with contextlib.suppress(UserError):
         if data.size == 1:
-            return float(np.asarray(data[()]).reshape(()))
+            return float(files.values(data).reshape(()))
     return math.nan
 
 
 def one_number(files: Files, path: Path, name: str) -> float | None:
     """Return the one number of a data set, or None where there is none."""
     data, _ = numbers_at(files, path, name)
-    value = math.nan if data is None else _number(data)
+    value = math.nan if data is None else _number(files, data)
     return None if math.isnan(value) else value
 
 
@@ -225,9 +227,9 @@ def _not_good(
             why = "the frames lie in several data sets"
         elif data is not None:
             try:
-                values = np.asarray(data[()]).reshape(-1)[:frames]
-            except DAMAGE as error:
-                why = f"it cannot be read ({first_line(error)})"
+                values = files.values(data).reshape(-1)[:frames]
+            except UserError as error:
+                why = f"it cannot be read: {error}"
             else:
                 if not np.all((values == 0) | (values == 1)):
                     why = "it has values besides 0 and 1"

@@ -15,7 +15,7 @@ from sfxjax.data.formats.compressed import open_plain
 from sfxjax.data.formats.tiff_pages import TIFF, open_page, tiff_pages
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
-from sfxjax.data.hdf5 import first_line
+from sfxjax.data.opening import first_line
 from sfxjax.errors import UserError
 
 

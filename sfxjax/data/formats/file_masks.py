@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from sfxjax.data.hdf5 import DAMAGE, Files, located
+from sfxjax.data.hdf5 import Files, located, object_identity
 from sfxjax.data.masks import ZERO_IS_GOOD, without_ones
+from sfxjax.data.opening import DAMAGE
 from sfxjax.data.unwritten import is_unwritten
 from sfxjax.errors import UserError
 
@@ -87,12 +88,6 @@ def find_masks(
             own = own or name
         seen.add(object_identity(mask))
     return Masks(tuple(shared), own)
-
-
-def object_identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
-    """Return what tells an object of open files from any other, by whatever links it was reached."""
-    info = h5py.h5o.get_info(item.id)
-    return info.fileno, info.addr
 
 
 def identities(files: Files, path: Path, names: Iterable[str]) -> set[tuple[int, int]]:

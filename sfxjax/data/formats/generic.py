@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import h5py
 
 from sfxjax.data.frames import ReadOptions
-from sfxjax.data.hdf5 import Files
+from sfxjax.data.hdf5 import Files, object_identity
 from sfxjax.errors import UserError
 
 # Smaller images are none of a detector's.
@@ -59,15 +59,16 @@ def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:
             try:
                 item = files.get(path, inner)
                 if isinstance(item, h5py.Group) and depth < _DEEPEST:
-                    address = h5py.h5o.get_info(item.id)
-                    if (address.fileno, address.addr) not in seen:
-                        seen.add((address.fileno, address.addr))
+                    if object_identity(item) not in seen:
+                        seen.add(object_identity(item))
                         groups.append((inner, depth + 1))
-                elif isinstance(item, h5py.Dataset) and _may_be_frames(inner, item):
-                    address = h5py.h5o.get_info(item.id)
-                    if (address.fileno, address.addr) not in seen:
-                        seen.add((address.fileno, address.addr))
-                        found[inner] = item.shape
+                elif (
+                    isinstance(item, h5py.Dataset)
+                    and _may_be_frames(inner, item)
+                    and object_identity(item) not in seen
+                ):
+                    seen.add(object_identity(item))
+                    found[inner] = item.shape
             except UserError:
                 continue
     return found

@@ -17,8 +17,9 @@ from sfxjax.data.formats.generic import image_sets, only_frames
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
-from sfxjax.data.hdf5 import Files, damage_named
+from sfxjax.data.hdf5 import Files
 from sfxjax.data.masks import split_mask_name, without_ones
+from sfxjax.data.opening import damage_named
 from sfxjax.errors import UserError
 from sfxjax.files import is_file
 
@@ -206,7 +207,7 @@ def says_simulated(files: Files, path: Path) -> bool:
     with damage_named(f"{path}: what it says of its frames"):
         stored = files.get(path, "/metadata/simulated")
         if isinstance(stored, h5py.Dataset):
-            value = stored[()] if stored.size == 1 else True
+            value = files.values(stored) if stored.size == 1 and stored.dtype.kind in "biuf" else True
         else:
             value = files.open(path).attrs.get("simulated", False)
         # A mark of any other kind than a number still is one: simulated frames never pass for measured ones.

@@ -12,8 +12,9 @@ import numpy as np
 
 from sfxjax.data.formats.file_masks import Masks
 from sfxjax.data.frames import FrameStack, ReadOptions, check_size, unreadable_part
-from sfxjax.data.hdf5 import MAX_FRAMES, Files, missing_virtual_frames
+from sfxjax.data.hdf5 import MAX_FRAMES, Files
 from sfxjax.data.unwritten import MOST_LISTED_CHUNKS, stored_chunks, whole_grid
+from sfxjax.data.virtual_sets import missing_virtual_frames
 from sfxjax.errors import UserError
 
 MOST_PARTS = 100_000

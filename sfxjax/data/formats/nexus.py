@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from sfxjax.data.formats.detector import nearest_groups, one_number
 from sfxjax.data.formats.file_masks import Masks, find_masks, opened
@@ -141,23 +141,19 @@ def _images_of(files: Files, path: Path, detector: str) -> int:
 def _nexus_centre(files: Files, path: Path) -> tuple[float, float] | None:
     values = []
     for key in ("beam_center_x", "beam_center_y"):
-        value = opened(files, path, f"{NEXUS_DETECTOR}/{key}")
-        if not isinstance(value, h5py.Dataset) or value.size != 1 or value.dtype.kind not in "iuf":
-            return None
-        number = float(np.asarray(value[()]).reshape(()))
-        if not np.isfinite(number):
+        value, number = (
+            opened(files, path, f"{NEXUS_DETECTOR}/{key}"),
+            one_number(files, path, f"{NEXUS_DETECTOR}/{key}"),
+        )
+        if value is None or number is None or not math.isfinite(number):
             return None
         units = value.attrs.get("units", "pixel")
         units = units.decode(errors="replace") if isinstance(units, bytes) else str(units)
         if not units.startswith("pixel"):
             # Some masters give it in metres.
-            size = opened(files, path, f"{NEXUS_DETECTOR}/{key[-1]}_pixel_size")
-            if units not in ("m", "mm") or not isinstance(size, h5py.Dataset) or size.size != 1:
+            pixel = one_number(files, path, f"{NEXUS_DETECTOR}/{key[-1]}_pixel_size")
+            if units not in ("m", "mm") or pixel is None or not pixel > 0:
                 return None
-            metres = number * (1e-3 if units == "mm" else 1.0)
-            pixel = float(np.asarray(size[()]).reshape(()))
-            if not pixel > 0:
-                return None
-            number = metres / pixel
+            number *= (1e-3 if units == "mm" else 1.0) / pixel
         values.append(number)
     return values[0], values[1]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.data.hdf5 import MAX_FRAMES, Files, damage_named
+from sfxjax.data.hdf5 import MAX_FRAMES, Files
 from sfxjax.data.label_sources import Known
 from sfxjax.data.label_sources.places import Places
+from sfxjax.data.opening import damage_named
 from sfxjax.errors import UserError
 
 PEAKS = "/entry_1/result_1/nPeaks"
@@ -38,7 +39,7 @@ class CxiPeaks:
                 and stored.dtype.kind in "iuf"
                 and stored.size <= MAX_FRAMES
             ):
-                counts = np.asarray(stored[()], np.float64)
+                counts = files.values(stored).astype(np.float64)
         if counts is None:
             raise UserError(f"{path}: an HDF5 file of labels needs {PEAKS}, one number a frame")
         own = places.file(str(path), str(path))
