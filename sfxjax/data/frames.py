@@ -81,6 +81,13 @@ class FrameStack:
             return ""
         return f"{self.event_path}//{frame}" if self.stacked else f"{self.event_path}//"
 
+    def place(self, frame: int | None, *slices: int | slice) -> tuple[int | slice, ...]:
+        """Return where a frame lies in its data set, or a part of it; None: in an array of this frame alone."""
+        if not self.stacked or frame is None:
+            return slices
+        whole = [*slices, *(slice(None),) * (len(self.raw_shape) - len(slices))]
+        return (*whole[: self.frame_axis], frame, *whole[self.frame_axis :])
+
     def refuse_lost(self, frame: int) -> None:
         """Raise a UserError for a frame that is not there, or that the file itself calls no good one."""
         if self.unreadable:

@@ -152,7 +152,7 @@ class FrameReader:
         pixels = self.original(stack, frame)
         mask = self.whole_mask(stack)
         if stack.frame_masks and not self._masks.replaced(stack):
-            own = self._masks.frame(stack, self.values(stack, stack.frame_masks, _index_of(stack, frame)))
+            own = self._masks.frame(stack, self.values(stack, stack.frame_masks, stack.place(frame)))
             mask = own if mask is None else mask & own
         if self.geometry is not None and self.geometry.has_flags:
             unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
@@ -218,7 +218,7 @@ class FrameReader:
         self._refuse_lost(stack, frame)
         if stack.format:
             return known_formats()[stack.format].read(stack, frame)
-        pixels = self.values(stack, stack.dataset, _index_of(stack, frame))
+        pixels = self.values(stack, stack.dataset, stack.place(frame))
         refuse_cut(self._sizes[stack.file, stack.dataset])
         return pixels
 
@@ -256,24 +256,16 @@ class FrameReader:
         self, stack: FrameStack, values: Callable[[Place], np.ndarray], frame: int | None = None
     ) -> np.ndarray:
         """Cut the crop out of what gives the values at a place, of which only those needed are asked for; elsewhere it is 0."""
-
-        def place(*slices: int | slice) -> Place:
-            whole = list(slices)
-            if stack.stacked and frame is not None:
-                whole += [slice(None)] * (len(stack.raw_shape) - len(whole))
-                whole.insert(stack.frame_axis, frame)
-            return tuple(whole)
-
         if stack.assembled:
             index = self._index(stack)
             first, last = self._needed(stack)
-            pixels = values(place(slice(first, last)))
+            pixels = values(stack.place(frame, slice(first, last)))
             offset = first * math.prod(stack.raw_shape[1:])
             taken = pixels.reshape(-1)[np.maximum(index - offset, 0)]
             return np.where(index >= 0, taken, taken.dtype.type(0))
         window = crop_window(stack.shape, stack.centre)
         panel = (0,) * (len(stack.raw_shape) - 2)
-        pixels = values(place(*panel, window.rows, window.columns))
+        pixels = values(stack.place(frame, *panel, window.rows, window.columns))
         if window.whole:
             return pixels
         crop = np.zeros((CROP, CROP), pixels.dtype)
@@ -346,11 +338,6 @@ class FrameReader:
         if self.options.panels_apart:
             return stack
         return replace(stack, assembled=True, shape=geometry.extent(), centre=None)
-
-
-def _index_of(stack: FrameStack, frame: int) -> Place:
-    """Return where a frame lies in its data set."""
-    return (*(slice(None),) * stack.frame_axis, frame) if stack.stacked else ()
 
 
 def _cast(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
