@@ -83,7 +83,7 @@ class FrameReader:
         self.geometry = None if options.geometry is None else read_geometry(options.geometry)
         self._geometries: dict[tuple[str, str], Geometry] = {}
         self._indices: dict[tuple[Geometry, tuple[int, ...]], np.ndarray] = {}
-        self.forget_masks()
+        self.forget()
 
     def __enter__(self) -> FrameReader:
         return self
@@ -99,8 +99,9 @@ class FrameReader:
             files.close()
         self._files.clear()
 
-    def forget_masks(self) -> None:
-        """Read masks anew: files may have been replaced."""
+    def forget(self) -> None:
+        """Close every file, and read masks anew: files may have been replaced."""
+        self.close()
         self._masks = StackMasks(self.options, self.geometry, self.values)
 
     def stacks(self, name: str) -> list[FrameStack]:

@@ -74,7 +74,7 @@ def slot_arrays(view: np.ndarray, slot: int, dtype: np.dtype) -> tuple[np.ndarra
 
 
 _OTHER_REQUESTS: dict[str, Callable[[FrameReader, dict[str, Any]], Any]] = {
-    "forget": lambda reader, _: reader.close(),
+    "forget": lambda reader, _: reader.forget(),
     "states": lambda _, request: file_states(request["file"]),
     "write_hits": _served_hits,
 }

@@ -32,9 +32,9 @@ from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
 from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
-from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, selected, write_for_dials
+from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, lost_lines, selected, write_for_dials
 from sfxjax.screen.run import unreadable
-from sfxjax.screen.sources import MOST_LINES, Sources
+from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_lists import next_lines
 from sfxjax.text import counted, file_cell, say, table_cell
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 # The report is renewed so often, and takes at most a twentieth of the time.
 REPORT_SECONDS, REPORT_SHARE = 60.0, 0.05
+UNREADABLE_NOW = "its file cannot be read any more"
 
 
 def follow_run(
@@ -105,26 +106,13 @@ def follow_run(
     hits = report.write()
     beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
     lost = source.lost()
-    for line in (*last_lines(receiver, beside), *_lost_lines(lost, hits, keeper.sums.hits)):
+    for line in (*last_lines(receiver, beside), *lost_lines(lost, keeper.sums.hits - hits)):
         say(line)
     if counts.errors:
         say(f"{counted(counts.errors, 'frames')} could not be read; {options.out / 'frames.csv'} says why")
     for line in next_lines(options.out, options.geometry) if hits else ():
         say(line)
     return int(counts.errors > 0 or bool(lost))
-
-
-def _lost_lines(lost: dict[str, str], hits: int, listed: int) -> list[str]:
-    """Say of which files frames were judged that cannot be read any more, of many files the first."""
-    lines = [
-        f"{name}: {why}; the results of the frames that were judged stand"
-        for name, why in list(lost.items())[:MOST_LINES]
-    ]
-    if len(lost) > MOST_LINES:
-        lines.append(f"and {len(lost) - MOST_LINES} more such files")
-    if hits < listed:
-        lines.append(f"hits.expt lacks {counted(listed - hits, 'hits')}, whose files cannot be read any more")
-    return lines
 
 
 class _Report:
@@ -153,7 +141,7 @@ class _Report:
         self._thread.start()
 
     def write(self) -> int:
-        """Write them now; returns how many hits they hold."""
+        """Write them now; returns how many hits they hold of files that can be read."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         out: Path = self._options.out
@@ -165,27 +153,20 @@ class _Report:
                 sources.open(self._source.inputs)
             except UserError as error:
                 failed = error
-            run = sources.run
-            run.stacks = [stack for stack in run.stacks if stack.file not in self._source.failed]
+            run, gone = sources.run, self._source.failed
+            run.stacks = [stack for stack in run.stacks if stack.file not in gone]
+            there = {stack.file for stack in run.stacks}
+            for name in gone:
+                run.stacks += [
+                    replace(stack, unreadable=UNREADABLE_NOW) for stack in self._source.stacks.get(name, ())
+                ]
             listed = listed_frames(out, sources, self._threshold)
             frames = [frame for _, frame in listed]
             if failed is not None and all(frame.spots is None for frame in frames):
                 # Results stand where the files are gone; where there are none, the reason is told.
                 raise failed
-            known = {
-                (frame.stack.file, frame.stack.dataset, frame.number): place
-                for place, frame in listed
-                if frame.label == HIT
-            }
-            places = [
-                known.get((stack.file, stack.dataset, number))
-                for stack in run.stacks
-                for number in range(stack.frames)
-            ]
-            found = selected(run.stacks, np.array([place is not None for place in places], bool))
             # `for_dials.py` goes through them as `frames.csv` does, where frames stand as they were judged.
-            order = zip((place for place in places if place is not None), found, strict=True)
-            hits = [hit for _, hit in sorted(order)]
+            hits = [hit for _, hit in sorted(_hits_for_dials(run.stacks, listed))]
             atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
             if not self._options.no_report:
                 from sfxjax.screen.spots_report import write_spots_report
@@ -193,7 +174,7 @@ class _Report:
                 write_spots_report(
                     out / "report.html", sources, frames, self._min_snr, self._min_spots, self._model
                 )
-        return len(hits)
+        return sum(file in there for file, *_ in hits)
 
     def _try(self) -> None:
         started = time.monotonic()
@@ -242,6 +223,25 @@ def listed_frames(
     return frames
 
 
+def _hits_for_dials(
+    stacks: list[FrameStack], listed: list[tuple[int, CountedFrame]]
+) -> Iterator[tuple[int, tuple[str, str, int | None]]]:
+    """Give each hit's place in `frames.csv`, and the hit as `dials_experiments` takes it."""
+    hits = {
+        (frame.stack.file, frame.stack.dataset, frame.number): (place, frame)
+        for place, frame in listed
+        if frame.label == HIT
+    }
+    keys = [(stack.file, stack.dataset, number) for stack in stacks for number in range(stack.frames)]
+    found = selected(stacks, np.array([key in hits for key in keys], bool))
+    for key, hit in zip((key for key in keys if key in hits), found, strict=True):
+        yield hits.pop(key)[0], hit
+    for place, frame in hits.values():
+        # Of a file that was there at an earlier start alone.
+        stack = frame.stack
+        yield place, (stack.file, stack.event(frame.number), frame.number if stack.stacked else None)
+
+
 def frame_of_event(file: str, event: str) -> tuple[FrameStack, int]:
     """Return what stands for the stack of a frame whose file cannot be read any more, and the frame's number."""
     path, _, number = event.rpartition("//")
@@ -252,7 +252,7 @@ def frame_of_event(file: str, event: str) -> tuple[FrameStack, int]:
         event_path=path,
         stacked=bool(number),
         frames=count + 1,
-        unreadable="its file cannot be read any more",
+        unreadable=UNREADABLE_NOW,
     )
     return gone, count
 

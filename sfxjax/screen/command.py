@@ -34,6 +34,7 @@ from sfxjax.screen.lists import (
     existing,
     index_commands,
     labels,
+    lost_lines,
     remove_outputs,
     write_lists,
 )
@@ -184,8 +185,7 @@ def _follow(
             written = now
             due = time.monotonic() + max(LIST_SECONDS, (time.monotonic() - now) / LIST_SHARE)
         time.sleep(min(POLL_SECONDS, options.follow / 4))
-        inputs = find_files(options.files)
-        screening.files, screening.notes = inputs.files, inputs.notes
+        screening.renew_files(find_files(options.files, waiting=True))
         frames = len(screening.run)
         if screening.find_frames() > frames:
             last_news = time.monotonic()
@@ -259,24 +259,28 @@ def write_everything(
         "hit_rate_over_the_run": rates_by_block(named),
     }
     atomic_write_json(out / "summary.json", summary)
+    there = np.where(run.there(), named, ERROR)
     if options.write_hits:
-        _write_hits(screening, scores, named)
+        _write_hits(screening, scores, there)
     if not options.no_report:
-        means = class_means(screening, named)
+        means = class_means(screening, there)
         write_class_means(out / "class_means.h5", means)
         facts = _facts(screening, model, options, verdict, decided, counts)
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
     say(verdict)
     say(f"written to {out}: {', '.join(existing(out, written))}")
-    if counts[HIT]:
+    lost = run.lost()
+    for line in lost_lines(without_names(lost), int(np.sum((named == HIT) & (there != HIT)))):
+        say(line)
+    if HIT in there:
         by_crystfel, by_dials = index_commands(out, options.geometry)
         say(f"next: {by_crystfel}")
         say(f"or, by DIALS: {by_dials}")
     if counts[ERROR]:
         failed = f"{counts[ERROR]} of {counted(len(scores), 'frames')} could not be screened"
         print(f"{failed}; {out / 'frames.csv'} says why", file=sys.stderr)
-    return EXIT_FRAMES_FAILED if counts[ERROR] else 0
+    return EXIT_FRAMES_FAILED if counts[ERROR] or lost else 0
 
 
 def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:

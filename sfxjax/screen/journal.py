@@ -114,13 +114,13 @@ class Journal:
         self._forget_all(record)
 
     def check_files(
-        self, states: dict[str, list[State]], same: Callable[[str], bool] = lambda name: False
+        self, states: dict[str, list[State]], same: Callable[[str], bool | None] = lambda name: False
     ) -> list[str]:
         """Forget the frames of files that were replaced since their frames were read.
 
         Args:
             states: of files by name, as they are now.
-            same: tells of a file whether its frames are still those that were read.
+            same: tells of a file whether its frames are still those that were read; None: that cannot be told now.
 
         Returns:
             A line for the user about each.
@@ -130,7 +130,11 @@ class Journal:
         for name, now in states.items():
             before = self._before.get(name)
             changed = changed_files(before, now) if before is not None else []
-            if changed and known[name] and not same(name):
+            still = same(name) if changed and known[name] else True
+            if before is not None and still is None:
+                # It is damaged, or amid its writing; it is asked about again.
+                now = before
+            elif not still:
                 self._file.add({"forget": name})
                 self._forget(name)
                 self.renewed = True

@@ -61,6 +61,24 @@ def write_for_dials(out: Path) -> None:
     atomic_write_text(out / FOR_DIALS, Path(__file__).with_name(FOR_DIALS).read_text())
 
 
+def lost_lines(lost: dict[str, str], hits: int) -> list[str]:
+    """Say of which files frames were judged that cannot be read any more, of many files the first.
+
+    Args:
+        lost: why, by the files' names.
+        hits: how many hits lie in them.
+    """
+    lines = [
+        f"{name}: {why}; the results of the frames that were judged stand"
+        for name, why in list(lost.items())[:MOST_UNLISTED]
+    ]
+    if len(lost) > MOST_UNLISTED:
+        lines.append(f"and {len(lost) - MOST_UNLISTED} more such files")
+    if hits:
+        lines.append(f"the lists hold {counted(hits, 'hits')} of files that cannot be read any more")
+    return lines
+
+
 def existing(out: Path, names: Iterable[str]) -> list[str]:
     """Return those of the names that a folder holds."""
     return [name for name in names if (out / name).exists()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
 from sfxjax.data.file_states import State, states_again
 from sfxjax.data.frames import FrameStack, pixel_type
+from sfxjax.data.inputs import Inputs
 from sfxjax.data.masks import BAD_PIXEL_FRAMES
 from sfxjax.data.stack_masks import check_used
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
@@ -19,6 +21,7 @@ from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.files import make_folder
 from sfxjax.pixel_values import type_limit
 from sfxjax.screen.bad_pixels import BadPixels
+from sfxjax.screen.crop_masks import CropMasks
 from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.made_by import read_by
 from sfxjax.screen.options import ScreenOptions
@@ -59,7 +62,8 @@ class Screening:
         self.journal: Journal | None = None
         self._states: dict[str, list[State]] = {}
         self._bad = BadPixels()
-        self._masks: dict[tuple[str, str], np.ndarray | None] = {}
+        self._masks = CropMasks(self.readers, self.run.masks, self._say_once)
+        self._found: dict[str, list[FrameStack]] = {}
 
     def __enter__(self) -> Screening:
         return self
@@ -84,7 +88,7 @@ class Screening:
         make_folder(self.options.out)
         number, count = self.options.process
         name = JOURNAL if count == 1 else f"{JOURNAL}.{number}"
-        made_by = {"model": self._digest, **read_by(self.options.read, self._mask(self._first()))}
+        made_by = {"model": self._digest, **read_by(self.options.read, self._masks.of(self._first()))}
         self.journal = journal = Journal(
             self.options.out / name,
             made_by,
@@ -122,11 +126,22 @@ class Screening:
         for line in self.journal.check_files(self._states, self._same_frames):
             self._say(line)
         changed = set(before) - set(self.run.results.known())
+        if changed:
+            self._masks.forget(changed)
+            self.find_frames()
         if self.journal.bad_pixels is not None and changed & {stack.file for stack, _ in self._looked_at()}:
             # The pixels found bad are another run's.
             self._bad = BadPixels()
             self.run.bad_pixels = ""
             self.journal.add_bad_pixels(None)
+
+    def renew_files(self, inputs: Inputs) -> None:
+        """Take in the files that are there now; those that are gone stay in the run, for the sake of their frames."""
+        files = list(inputs.files)
+        for before, name in pairwise(("", *self.files)):
+            if name in self._found and name not in files and not Path(name).exists():
+                files.insert(files.index(before) + 1 if before in files else 0, name)
+        self.files, self.notes = tuple(files), inputs.notes
 
     def left(self) -> int:
         """Count the frames that no process has screened yet."""
@@ -152,7 +167,10 @@ class Screening:
                 if not stacks and len(self.files) == 1 and not self.options.read.growing:
                     raise
                 self.run.failed[name] = str(error)
-                found = [unreadable(name)]
+                # Frames that were found before stay in the run, and the scores of those that were read stand.
+                found = self._found.get(name) or [unreadable(name)]
+            else:
+                self._found[name] = found
             stacks += found
         self.run.stacks = stacks
         check_used(self.options.read, self.run.readable())
@@ -222,6 +240,8 @@ class Screening:
             for place, (stack, _) in enumerate(batch.frames):
                 shared = self._good(stack)
                 good = np.ones(batch.crops.shape[1:], bool) if shared is None else shared
+                # Of one that cannot be read any more no pixel tells anything.
+                good = good & (not batch.reasons[place])
                 yield batch.crops[place], good if batch.masks is None else good & batch.masks[place]
 
     def _plan(self) -> Iterator[list[Frame]]:
@@ -285,36 +305,18 @@ class Screening:
         """Return the first stack that can be read, whose shape is the run's."""
         return self.run.readable()[0]
 
-    def _same_frames(self, name: str) -> bool:
+    def _same_frames(self, name: str) -> bool | None:
+        if name in self.run.failed:
+            return None
         stacks = [stack for stack in self.run.stacks if stack.file == name]
         return same_frames(self.readers, stacks, self.run.results.checksums(name))
 
-    def _mask(self, stack: FrameStack) -> np.ndarray | None:
-        return self._masks.get((stack.file, stack.dataset))
-
     def _prepare_mask(self, stack: FrameStack) -> None:
-        """Fetch a stack's mask before its frames are read: one pipe serves both."""
-        key = (stack.file, stack.dataset)
-        if key not in self._masks:
-            if self._reason_without_reading(stack):
-                return
-            good, lines = self.readers.static_mask(stack)
-            for line in lines:
-                if line not in self.run.masks:
-                    self.run.masks.append(line)
-                    self._say_once(line)
-            # Equal masks are one object, so that a batch of single images has one mask.
-            for known in self._masks.values():
-                if known is not None and good is not None and np.array_equal(known, good):
-                    good = known
-                    break
-            if good is not None and min(stack.shape) < 724:
-                size = "x".join(map(str, stack.shape))
-                self._say_once(f"frames of {size} pixels are padded to 724x724; the padding is masked")
-            self._masks[key] = good
+        if not self._reason_without_reading(stack):
+            self._masks.fetch(stack)
 
     def _good(self, stack: FrameStack) -> np.ndarray | None:
-        return self._bad.without(self._mask(stack))
+        return self._bad.without(self._masks.of(stack))
 
     def _has_mask(self, stack: FrameStack) -> bool:
         return bool(self.options.read.mask or stack.mask_datasets or stack.frame_masks)
@@ -331,7 +333,7 @@ class Screening:
         readable = [stack for stack in self.run.stacks if not self._reason_without_reading(stack)]
         if not readable or any(self._has_mask(stack) for stack in readable):
             return
-        if self._bad.find(self.readers, self._looked_at(), self._mask(readable[0])):
+        if self._bad.find(self.readers, self._looked_at(), self._masks.of(readable[0])):
             self.journal.add_bad_pixels(self._bad.to_json())
             self.run.bad_pixels = self._bad.line
             self._say_once(f"no mask given: {self._bad.line}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,7 +146,8 @@ def write_report(
         means: see `class_means`.
     """
     groups = [("Mean images", [_mean_picture(findings, label, *mean) for label, mean in means.items()])]
-    for heading, places in chosen_frames(findings):
+    shown = replace(findings, scores=np.where(screening.run.there(), findings.scores, np.float32(np.nan)))
+    for heading, places in chosen_frames(shown):
         crops = zip(places, screening.crops(places), strict=True)
         pictures = [_frame_picture(screening, findings, int(place), *crop) for place, crop in crops]
         groups.append((heading, pictures))

@@ -55,6 +55,17 @@ class Run:
         place = int(np.searchsorted(starts, index, side="right")) - 1
         return self.stacks[place], index - int(starts[place])
 
+    def there(self) -> np.ndarray:
+        """Return which frames lie in files that can be read, bool (frames,)."""
+        parts = [np.full(stack.frames, stack.file not in self.failed) for stack in self.stacks]
+        return np.concatenate(parts) if parts else np.empty(0, bool)
+
+    def lost(self) -> dict[str, str]:
+        """Say why files of which frames were scored cannot be read any more, by their names."""
+        gone = [stack for stack in self.stacks if stack.file in self.failed]
+        known = {stack.file for stack in gone if np.isfinite(self.results.scores(stack)).any()}
+        return {name: why for name, why in self.failed.items() if name in known}
+
     def notes(self) -> list[str]:
         """Return what the files' readers say of them, each line once."""
         return list(dict.fromkeys(note for stack in self.stacks for note in stack.notes))

@@ -22,14 +22,20 @@ def checksums(crops: np.ndarray) -> np.ndarray:
 
 def same_frames(
     readers: Readers, stacks: list[FrameStack], known: Iterable[tuple[str, dict[int, int]]]
-) -> bool:
+) -> bool | None:
     """Tell whether frames are what they were, by reading some again; not where no checksums were kept.
+
+    Frames that cannot be read now tell nothing.
 
     Args:
         readers: read the frames.
         stacks: of the file, as it is now.
         known: data sets of the file, and the checksums of their known frames by number, -1 where none was taken.
+
+    Returns:
+        None where none of the frames can be read.
     """
+    compared = unreadable = 0
     now = {stack.dataset: stack for stack in stacks}
     for dataset, kept in known:
         if not kept:
@@ -41,6 +47,9 @@ def same_frames(
         frames = [(stack, number) for number in numbers]
         for batch in readers.batches([frames], COMPARED, pixel_type([stack.dtype])):
             found = checksums(batch.crops[: len(frames)]).tolist()
-            if any(batch.reasons) or found != [kept[number] for number in numbers]:
-                return False
-    return True
+            for number, checksum, reason in zip(numbers, found, batch.reasons, strict=True):
+                if not reason and checksum != kept[number]:
+                    return False
+                compared += not reason
+                unreadable += bool(reason)
+    return True if compared or not unreadable else None

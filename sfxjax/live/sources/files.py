@@ -45,6 +45,7 @@ class FileSource:
         inputs: the files, as they were found last.
         masks: lines about what leaves out how many of their pixels.
         notes: other lines about them.
+        stacks: of each file, as it was when it could be read last.
         failed: why files, or all of their frames that were judged, cannot be read now, by their names.
     """
 
@@ -68,7 +69,7 @@ class FileSource:
         self.notes: list[str] = []
         self._said: set[str] = set()
         self._late: set[str] = set()
-        self._stacks: dict[str, list[FrameStack]] = {}
+        self.stacks: dict[str, list[FrameStack]] = {}
         self.failed: dict[str, str] = {}
         self._found: dict[tuple[str, str], FrameStack] = {}
         self._done: dict[tuple[str, str], int] = {}
@@ -98,7 +99,7 @@ class FileSource:
                 if not self._is_known(name, stack.event(number)):
                     given.append((name, stack.event(number), self.failed.get(name) or reason))
         for name, reason in self.failed.items():
-            if name not in self._stacks and not self._known.frames(name) and not self._is_known(name, ""):
+            if name not in self.stacks and not self._known.frames(name) and not self._is_known(name, ""):
                 given.append((name, "", reason))
         now = time.monotonic()
         return [
@@ -114,13 +115,13 @@ class FileSource:
                 lost[name] = self.failed[name]
             elif name not in self.inputs.files and not Path(name).exists():
                 lost[name] = GONE
-            elif name in self._stacks and self._known.is_shorter(name, self._stacks[name]):
+            elif name in self.stacks and self._known.is_shorter(name, self.stacks[name]):
                 lost[name] = "it holds fewer frames than were judged"
         return lost
 
     def files(self) -> list[str]:
         """Return a line for each file that could be opened."""
-        stacks = [each for name, each in list(self._stacks.items()) if name not in self.failed]
+        stacks = [each for name, each in list(self.stacks.items()) if name not in self.failed]
         return describe_all([stack for each in stacks for stack in each])
 
     def _files(self) -> tuple[str, ...]:
@@ -135,7 +136,7 @@ class FileSource:
                 for name in sorted(late & set(inputs.files))
             )
         self.inputs = inputs
-        for name in {*self._stacks, *self.failed} - set(inputs.files):
+        for name in {*self.stacks, *self.failed} - set(inputs.files):
             if not Path(name).exists():
                 self.failed[name] = GONE
                 # Another one of this name is looked at anew.
@@ -193,9 +194,9 @@ class FileSource:
                 return
             if another:
                 yield from self._replaced(name)
-                reader.forget_masks()
+                reader.forget()
         self._known.note(name, states)
-        self._stacks[name] = stacks
+        self.stacks[name] = stacks
         if any(stack.frames for stack in stacks):
             check_used(self._options, stacks)
         for stack in stacks:
@@ -226,7 +227,7 @@ class FileSource:
         replaced = ReplacedFile(name)
         yield replaced
         self._known.forget(name)
-        self._stacks.pop(name, None)
+        self.stacks.pop(name, None)
         for key in [key for key in self._done if key[0] == name]:
             del self._done[key]
         for key in [key for key in self._again if key[0] == name]:
