@@ -15,7 +15,7 @@ import pytest
 from bench.day_one.measure import MATRIX
 from bench.day_one.runs import run_set
 from bench.experiments import adaptation, ensemble, gan, particles
-from bench.experiments.adaptation import with_batch_statistics_of
+from bench.experiments.batch_statistics import with_batch_statistics_of
 from bench.paper.findings import FAILS, HOLDS, NOT_TESTED
 from bench.paper.outlook import feature_findings, outlook, plain_network, speed_findings
 from sfxjax.data.sets import FrameSet

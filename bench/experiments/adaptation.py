@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
@@ -29,8 +27,7 @@ from sfxjax.data.sets import FrameSet
 from sfxjax.errors import run_main
 from sfxjax.files import atomic_write_json
 from sfxjax.json_files import read_json
-from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model
-from sfxjax.models.networks import HitClassifier
+from sfxjax.models.checkpoint import MODEL_FOLDER, load_model
 from sfxjax.screen.lists import HIT
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spots import counted_frames
@@ -47,6 +44,7 @@ from sfxjax.training.published import PAIRS
 from ..day_one.runs import run_set
 from ..labels.adapted import ADAPTED_CONDITIONS
 from ..reductions.cells import Cell, run_cell
+from .batch_statistics import with_batch_statistics_of
 from .record import experiment_parser, markdown_table, mean_and_deviation, read, write
 
 SOURCE = "LN83"
@@ -54,8 +52,6 @@ REDUCTION = "soft_spot_counts"
 # No training used such seeds, nor was anything chosen on them.
 RUNS_SEED = 4_000_000
 RUN_FRAMES = 240
-# Of re-estimating batch statistics: batches, and frames in each.
-STATISTICS_BATCHES, STATISTICS_BATCH = 100, 32
 CARRIED, STATISTICS = "2D CNN, carried over untouched", "2D CNN, batch statistics of the new run"
 DANN = "DANN"
 VECTORS = {
@@ -65,36 +61,6 @@ VECTORS = {
 }
 DAY_ONE, FITTED = "day-one model, as it is", "day-one model, fitted to the run"
 ROWS = (CARRIED, STATISTICS, DANN, *VECTORS.values(), DAY_ONE, FITTED)
-
-
-def with_batch_statistics_of(model: TrainedModel, maps: np.ndarray, seed: int) -> TrainedModel:
-    """Return a network with the batch statistics of other frames, its weights untouched (Li et al. 2017).
-
-    Args:
-        model: a network.
-        maps: (n, ...) of the frames.
-        seed: of the batches and of dropout.
-    """
-    network = HitClassifier(model.config)
-    # A network alone: what belongs to the domain classifier of its training plays no part.
-    params = {name: model.variables["params"][name] for name in ("base", "label_head")}
-
-    @jax.jit
-    def step(statistics: Any, batch: jax.Array, key: jax.Array) -> Any:
-        variables = {"params": params, "batch_stats": statistics}
-        return network.apply(
-            variables,
-            batch.astype(jnp.float32),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )[1]["batch_stats"]
-
-    rng = np.random.default_rng(seed)
-    statistics = model.variables["batch_stats"]
-    for key in jax.random.split(jax.random.key(seed), STATISTICS_BATCHES):
-        statistics = step(statistics, maps[rng.integers(0, len(maps), STATISTICS_BATCH)], key)
-    return replace(model, variables={"params": params, "batch_stats": statistics})
 
 
 def day_one_answers(described: SetDescription) -> dict[str, dict[str, Any]]:
