@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,10 +16,13 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
+from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.live import follow
 from sfxjax.live.keeper import LIVE_JOURNAL, JudgedFrame, Keeper
 from sfxjax.models.checkpoint import save_model
+from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.record_file import read_records
 from sfxjax.screen.scorer import Screener
 
@@ -309,3 +313,50 @@ def test_with_a_model_results_stand_likewise(
     there = sum(row["label"] == "HIT" for row in found[3:])
     assert hits == 4 == len(images(out))
     assert f"the lists hold {hits - there} hit" in printed and ("next: " in printed) == bool(there)
+
+
+def write_master(path: Path, data: np.ndarray, bad_rows: int) -> Path:
+    with h5py.File(path, "w") as file:
+        file["/entry/data/data"] = data
+        mask = np.zeros(data.shape[1:], np.uint32)
+        mask[:bad_rows] = 1
+        file["/entry/instrument/ELE_D0/pixel_mask"] = mask
+    return path
+
+
+def test_the_mask_of_a_file_that_is_replaced_while_it_is_followed_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, masked = tmp_path / "x_master.h5", tmp_path / "o", []
+
+    class Recorder(Slow):
+        def __call__(self, frame: object, weight: int) -> object:
+            masked.append(int((~frame.mask).sum()))  # type: ignore[attr-defined]
+            return super().__call__(frame, weight)
+
+    monkeypatch.setattr(follow, "Judge", Recorder)
+    write_master(path, frames([0, 1]), 2)
+    new = write_master(tmp_path / "new", frames([4, 6, 7]), 5)
+    with While(out, 2, lambda: os.replace(new, path)):
+        assert followed(path, "--out", out, "--no-report", seconds=3) == 0
+    assert masked == [128] * 2 + [320] * 3
+    assert labels(out) == expected([4, 6, 7], "x_master.h5")
+
+
+def test_with_a_model_the_mask_is_read_anew_likewise(tmp_path: Path) -> None:
+    data, path = cases.frames(4, 724, "uint32"), tmp_path / "x_master.h5"
+    options = ScreenOptions((str(path),), tmp_path / "o", ReadOptions(growing=True), 2, 1)
+    write_master(path, data[:2], 40)
+    with Screening(cases.tiny_model(), options) as screening:
+        screening.open()
+        screening.score(final=False)
+        write_master(path, data[2:], 200)
+        screening.find_frames()
+        screening.check_files()
+        screening.score(final=False)
+        found = screening.run.scores()
+    with Screening(cases.tiny_model(), replace(options, out=tmp_path / "p")) as fresh:
+        fresh.open()
+        fresh.score()
+        np.testing.assert_allclose(found, fresh.run.scores(), rtol=1e-6)
+        assert fresh.run.masks[0] in screening.run.masks

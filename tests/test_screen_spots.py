@@ -66,7 +66,7 @@ def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:
         assert np.hypot(*(places - [20 + 22 * k, 30 + 37 * k]).T).min() < 0.5
     assert len((tmp_path / "out" / "hits.lst").read_text().splitlines()) == 4
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["hit"] == summary["hit_rate"]["hits"] == 4 and summary["hit_rate"]["frames"] == 6
+    assert summary["hits"] == summary["hit_rate"]["hits"] == 4 and summary["hit_rate"]["frames"] == 6
     assert "libtbx.python" in (tmp_path / "out" / "for_dials.py").read_text()
 
 

@@ -156,7 +156,7 @@ def live_run(path: Path, out: Path, rate: float, options: argparse.Namespace) ->
     drain.start()
     # Programs are compiled on a few frames of another series.
     _play(path, address, 10.0, 1, series=1)
-    before = json.loads((out / "summary.json").read_text())["frames"] if _waited_for(out) else {}
+    before = json.loads((out / "summary.json").read_text())["frames_that_came"] if _waited_for(out) else {}
     updates = [0] * options.viewers
     for number in range(options.viewers):
         threading.Thread(target=_view, args=(*page.groups(), updates, number), daemon=True).start()
@@ -176,7 +176,8 @@ def live_run(path: Path, out: Path, rate: float, options: argparse.Namespace) ->
     live.wait(30)
     summary = json.loads((out / "summary.json").read_text())
     sent, seconds = (float(value) for value in re.findall(r"sent (\d+) frames in ([\d.]+)", said)[0])
-    frames = summary["frames"]
+    frames = summary["frames_that_came"]
+    found = summary["hit_rate"]
     judged = frames["judged"] - before["judged"]
     accounted = frames["judged"] + frames["left_out"] + frames["errors"] + frames["repeated"]
     early, late = memory[len(memory) // 5 : 2 * len(memory) // 5], memory[-max(len(memory) // 5, 1) :]
@@ -187,7 +188,9 @@ def live_run(path: Path, out: Path, rate: float, options: argparse.Namespace) ->
         "received": frames["received"] - before["received"],
         "not_accounted_for": frames["received"] - accounted,
         "counts": frames,
-        "hit_rate": summary["hit_rate"],
+        "hit_rate": {
+            name: found[key] / 100 for name, key in (("value", "percent"), ("low", "low"), ("high", "high"))
+        },
         # Of the last one to two minutes: programs were compiled before.
         "latency": state["latency"],
         "memory_growth": float(np.mean(late) / np.mean(early) - 1) if early else None,
@@ -211,7 +214,7 @@ def _waited_for(out: Path) -> bool:
     for _ in range(120):
         time.sleep(1.0)
         path = out / "summary.json"
-        frames = json.loads(path.read_text())["frames"] if path.exists() else {}
+        frames = json.loads(path.read_text())["frames_that_came"] if path.exists() else {}
         if frames.get("judged", 0) and frames["judged"] + frames["left_out"] >= frames["received"]:
             return True
     raise UserError("live judged nothing in two minutes")

@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     monitor = None if options.no_page else Monitor(alarms)
     receiver = Receiver(source, judge, keeper, judging_threads(), options.shared)
     if isinstance(source, FileSource):
-        receiver.rest = source.rest
+        receiver.rest, receiver.about = source.rest, source.about
     if monitor is not None:
         receiver.looked_at = monitor.looked_at
         _open_page(monitor, options)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,12 +30,15 @@ from sfxjax.live.judge import Judge, judging_threads
 from sfxjax.live.keeper import Keeper
 from sfxjax.live.receiver import Receiver
 from sfxjax.live.sources.files import FileSource
+from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
+from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, lost_lines, selected, write_for_dials
 from sfxjax.screen.run import unreadable
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_lists import next_lines
+from sfxjax.screen.summary import rates_by_block
 from sfxjax.text import counted, file_cell, say, table_cell
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 # The report is renewed so often, and takes at most a twentieth of the time.
 REPORT_SECONDS, REPORT_SHARE = 60.0, 0.05
+NOT_LEFT_OUT = "not left out while the files were followed (screen them again once they are written)"
 UNREADABLE_NOW = "its file cannot be read any more"
 
 
@@ -94,16 +98,20 @@ def follow_run(
         options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say, keeper.files
     )
     receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, judging_threads())
-    receiver.rest = source.rest
+    receiver.rest, receiver.about = source.rest, source.about
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
     report = _Report(source, options, read, min_snr, min_spots, threshold, model_line(fitted))
     say(f"following {source.name} until nothing has come for {options.follow:g} s")
     receive_until_stopped(receiver, options.follow, report.renew)
-    keeper.close()
     counts = keeper.counts
     if not counts.judged + counts.errors:
         raise UserError(f"no frame came in {source.name}")
     hits = report.write()
+    receiver.about = lambda: source.about() | report.found
+    receiver.write_summary()
+    keeper.close()
+    for line in (*report.found["values_left_out"], *report.found["warnings"]):
+        say(line)
     beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
     lost = source.lost()
     for line in (*last_lines(receiver, beside), *lost_lines(lost, keeper.sums.hits - hits)):
@@ -116,7 +124,11 @@ def follow_run(
 
 
 class _Report:
-    """Writes `hits.expt` and the report of what the lists hold."""
+    """Writes `hits.expt` and the report of what the lists hold.
+
+    Attributes:
+        found: fields of the summary that were found on the way.
+    """
 
     def __init__(
         self,
@@ -132,6 +144,7 @@ class _Report:
         self._min_snr, self._min_spots, self._threshold, self._model = min_snr, min_spots, threshold, model
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
+        self.found: dict[str, Any] = {}
 
     def renew(self) -> None:
         """Write them in a thread, if it is time."""
@@ -168,6 +181,15 @@ class _Report:
             # `for_dials.py` goes through them as `frames.csv` does, where frames stand as they were judged.
             hits = [hit for _, hit in sorted(_hits_for_dials(run.stacks, listed))]
             atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
+            run.left_out = line_of_spots(sources)
+            kept = [f"{NOT_LEFT_OUT}: {run.bad_pixels}"] if run.bad_pixels else []
+            sources.notes += kept
+            run.bad_pixels = ""
+            self.found = {
+                "values_left_out": run.value_lines(),
+                "warnings": [*doubtful_spots(frames), *kept],
+                "hit_rate_over_the_run": rates_by_block(np.array([frame.label for frame in frames])),
+            }
             if not self._options.no_report:
                 from sfxjax.screen.spots_report import write_spots_report
 

@@ -17,7 +17,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sfxjax.data.events import crystfel_line, refuse_control
 from sfxjax.errors import UserError
-from sfxjax.files import atomic_write_json
 from sfxjax.live.frames import LiveFrame
 from sfxjax.live.known_files import KnownFiles
 from sfxjax.live.seen import Seen
@@ -210,12 +209,6 @@ class Keeper:
             return
         self._journal.add(record)
         self._recorded = record
-
-    def write_summary(self, about: dict[str, Any]) -> None:
-        """Replace `summary.json`."""
-        counts = asdict(self.counts)
-        result = {"hit": self.sums.hits, "miss": self.sums.judged - self.sums.hits, "error": counts["errors"]}
-        atomic_write_json(self.out / "summary.json", {**result, "frames": counts, **about})
 
     def close(self) -> None:
         """Write what is left, and let others write here."""

@@ -6,17 +6,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any, Protocol
 
+from sfxjax.live.first_frame import FirstFrame, first_frame
 from sfxjax.live.frames import Faults, LiveFrame, MessageError, ReplacedFile
 from sfxjax.live.judge import Judge, Looks
 from sfxjax.live.keeper import JudgedFrame, Keeper
 from sfxjax.live.sampling import Buffer
 from sfxjax.live.seen import Lost
 from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums, estimated_hit_rate
+from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.lists import HIT
-from sfxjax.text import printable
+from sfxjax.screen.summary import Summary, rate_of_sample, write_summary
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
 WAIT_SECONDS = 0.3
@@ -58,6 +61,7 @@ class Receiver:
     Attributes:
         stop: set it to end.
         looked_at: is called in a judging thread with each frame judged and what it looks like.
+        about: gives fields of the summary that others know, such as the files.
         rest: gives, once nothing comes any more, the frames that were found and could not be read.
         window: what was judged in the last minute.
         latencies: from a frame's arrival to its place in the lists.
@@ -83,6 +87,7 @@ class Receiver:
         self.last_arrival, self.started, self.idle = 0.0, time.monotonic(), False
         self._judge, self._threads = judge, threads
         self.looked_at: Callable[[JudgedFrame, Looks], None] = lambda judged, looks: None
+        self.about: Callable[[], dict[str, Any]] = dict
         self.rest: Callable[[], list[LiveFrame]] = list
         # What comes while the first frame's program is compiled may wait, for the frames after it are judged fast.
         places = 2 * threads if source.waits else MOST_WAITING
@@ -103,6 +108,8 @@ class Receiver:
         self._weights: dict[int, int] = {}
         self._results: dict[int, JudgedFrame] = {}
         self._service: deque[float] = deque(maxlen=31)
+        self._threshold = THRESHOLD
+        self._first: FirstFrame | None = None
         self._replaced: ReplacedFile | None = None
         self._forgotten = threading.Event()
         self._broken: BaseException | None = None
@@ -131,7 +138,7 @@ class Receiver:
                 step()
                 if time.monotonic() - summarised > SUMMARY_SECONDS:
                     summarised = time.monotonic()
-                    self.keeper.write_summary(self.about())
+                    self.write_summary()
                 if self._broken is not None:
                     break
                 if until():
@@ -159,7 +166,7 @@ class Receiver:
             for frame in self.rest():
                 self._received += self._list_unreadable(frame)
             self.commit(last=True)
-        self.keeper.write_summary(self.about())
+        self.write_summary()
 
     def _list_unreadable(self, frame: LiveFrame) -> bool:
         try:
@@ -217,20 +224,30 @@ class Receiver:
             self.latencies.add(now - judged.frame.arrived)
             self.recent_latencies.add(now, now - judged.frame.arrived)
 
-    def about(self) -> dict[str, Any]:
-        """Return what the summary tells besides counts."""
-        faults, rate = self.source.faults, estimated_hit_rate(self.keeper.sums)
+    def write_summary(self) -> None:
+        """Replace `summary.json`."""
+        faults, counts, sums = self.source.faults, self.keeper.counts, self.keeper.sums
+        found = estimated_hit_rate(sums)
         median_latency, most = (self.latencies.quantile(share) for share in (0.5, 0.99))
-        return {
-            "source": printable(self.source.name),
-            "hit_rate": {"value": rate.value, "low": rate.low, "high": rate.high} if rate.frames else None,
+        summary = Summary(
+            sums.hits,
+            sums.judged - sums.hits,
+            counts.errors,
+            rate_of_sample(sums.hits, found.frames, found.value, found.low, found.high),
+            self._judge.model,
+            self._threshold,
+            "the model's",
+            self.source.name,
+            self._judge.min_snr,
+            self._judge.min_spots,
+            frames_that_came=asdict(counts),
             # Of this start alone.
-            "latency": {"median": median_latency, "99 %": most} if self.latencies.longest else None,
-            "messages_left_out": dict(faults.counts),
-            "model": self._judge.model,
-            "min_snr": self._judge.min_snr,
-            "min_spots": self._judge.min_spots,
-        }
+            latency={"median": median_latency, "99 %": most} if self.latencies.longest else None,
+            messages_left_out=dict(faults.counts),
+            masks=[] if self._first is None else self._first.mask_lines,
+            values_left_out=[] if self._first is None else self._first.value_lines,
+        )
+        write_summary(self.keeper.out, replace(summary, **self.about()))
 
     def _receive(self) -> None:
         try:
@@ -271,6 +288,9 @@ class Receiver:
             started = time.monotonic()
             judged, looks = self._judged(*taken)
             if looks is not None:
+                self._threshold = judged.threshold
+                if self._first is None:
+                    self._first = first_frame(looks)
                 self.looked_at(judged, looks)
             with self._lock:
                 self._results[ticket] = judged

@@ -20,7 +20,7 @@ from sfxjax.data.inputs import Inputs, find_files
 from sfxjax.devices import device_line, free_memory
 from sfxjax.errors import UserError
 from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
-from sfxjax.files import atomic_write, atomic_write_json
+from sfxjax.files import atomic_write
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
 from sfxjax.processes import join_processes
@@ -40,10 +40,11 @@ from sfxjax.screen.lists import (
 )
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
-from sfxjax.screen.report import Findings, class_means, rates_by_block, write_class_means, write_report
+from sfxjax.screen.report import Findings, class_means, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
 from sfxjax.screen.sources import without_names
-from sfxjax.text import counted, printable, say
+from sfxjax.screen.summary import Summary, rate_of_scores, rates_by_block, write_summary
+from sfxjax.text import counted, say
 
 EXIT_FRAMES_FAILED = 1
 # How often growing files and other processes are looked at, and the lists of a growing run are renewed.
@@ -240,25 +241,25 @@ def write_everything(
     share = 100 * counts[HIT] / max(scored, 1)
     verdict = f"{counts[HIT]} hits among {scored} frames ({share:.1f} %) at the threshold {threshold:.4g}"
     reasons = Counter(reason for stack in run.stacks for reason in run.results.reasons(stack).values())
-    summary = {
-        "frames": len(scores),
-        "hits": counts[HIT],
-        "misses": counts[MISS],
-        "errors": counts[ERROR],
-        "hit_rate": counts[HIT] / scored if scored else None,
-        "threshold": threshold,
-        "threshold_is": decided,
-        "model": str(options.model),
-        "files": [printable(line) for line in describe_all(run.stacks)],
-        "masks": [printable(line) for line in run.masks],
-        "values_left_out": run.value_lines(),
-        "bad_pixels": run.bad_pixels,
-        "notes": [printable(line) for line in (*screening.notes, *run.notes())],
-        "unreadable": {printable(name): printable(why) for name, why in run.failed.items()},
-        "warnings": warnings,
-        "hit_rate_over_the_run": rates_by_block(named),
-    }
-    atomic_write_json(out / "summary.json", summary)
+    summary = Summary(
+        counts[HIT],
+        counts[MISS],
+        counts[ERROR],
+        rate_of_scores(counts[HIT], scores[~np.isnan(scores)]),
+        str(options.model),
+        threshold,
+        decided,
+        ", ".join(options.files),
+        files=describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
+        unreadable=run.failed,
+        masks=run.masks,
+        values_left_out=run.value_lines(),
+        bad_pixels=run.bad_pixels,
+        notes=[*screening.notes, *run.notes()],
+        warnings=warnings,
+        hit_rate_over_the_run=rates_by_block(named),
+    )
+    write_summary(out, summary)
     there = np.where(run.there(), named, ERROR)
     if options.write_hits:
         _write_hits(screening, scores, there)

@@ -30,13 +30,26 @@ def line_of_spots(sources: Sources) -> list[str]:
     frames = ((stack, number) for stack in sources.run.readable() for number in range(stack.frames))
     for stack, number in islice(frames, _TRIED):
         with suppress(*UNREADABLE):
-            pixels, mask, limit = sources.read(stack, number)
-            kept = np.isfinite(prepare_frame(pixels, mask, limit).pixels.floats())
-            if pixels.ndim > 2:
-                tall = pixels.shape[-2] + separator(pixels.shape)
-                kept = kept.reshape(-1, tall, pixels.shape[-1])[:, : pixels.shape[-2]]
-            return list(_line(pixels, mask, limit, kept.reshape(pixels.shape)))
+            return line_of_frame(*sources.read(stack, number))
     return []
+
+
+def line_of_frame(pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> list[str]:
+    """Say what of a frame is left out by its values where spots are counted; a line or none.
+
+    Args:
+        pixels: (ss, fs) or (panel, ss, fs).
+        mask: bool of their shape, True where one counts; or None.
+        limit: value from which they tell nothing.
+
+    Raises:
+        UserError: no pixel has a value.
+    """
+    kept = np.isfinite(prepare_frame(pixels, mask, limit).pixels.floats())
+    if pixels.ndim > 2:
+        tall = pixels.shape[-2] + separator(pixels.shape)
+        kept = kept.reshape(-1, tall, pixels.shape[-1])[:, : pixels.shape[-2]]
+    return list(_line(pixels, mask, limit, kept.reshape(pixels.shape)))
 
 
 def line_of_crops(screening: Screening) -> list[str]:

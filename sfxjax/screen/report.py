@@ -16,6 +16,7 @@ from sfxjax.page import render_page
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, png_of_figure, png_of_pixels
 from sfxjax.screen.run import evenly
+from sfxjax.screen.summary import rates_by_block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # Frames averaged for a class, evenly spaced over the run; all of them in shorter runs.
 MEAN_FRAMES = 200
 PICTURES = 6
-BLOCKS = 100
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,6 @@ class Picture(NamedTuple):
 
     address: str
     caption: str
-
-
-def rates_by_block(labels: np.ndarray, blocks: int = BLOCKS) -> list[dict[str, Any]]:
-    """Return the hit rate in consecutive blocks of frames.
-
-    Args:
-        labels: (n,) HIT, MISS or ERROR.
-        blocks: at most so many, of at least 10 frames each.
-
-    Returns:
-        For each block `first` and `last` frame, `hits`, `errors` and `rate`, None where all are errors.
-    """
-    size = max(10, -(-len(labels) // blocks))
-    rates = []
-    for first in range(0, len(labels), size):
-        block = labels[first : first + size]
-        hits, errors = int(np.sum(block == HIT)), int(np.sum(block == ERROR))
-        scored = len(block) - errors
-        rate = hits / scored if scored else None
-        rates.append(
-            {"first": first, "last": first + len(block) - 1, "hits": hits, "errors": errors, "rate": rate}
-        )
-    return rates
 
 
 def class_means(screening: Screening, labels: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from sfxjax.data.frames import describe_all
 from sfxjax.data.hits_file import DATA, write_hits
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
-from sfxjax.evaluation.metrics import rate
-from sfxjax.files import atomic_write, atomic_write_json, atomic_write_text
+from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.screen.doubtful import doubtful_spots
-from sfxjax.screen.found_spots import CountedFrame
+from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.lists import (
     ERROR,
     FOR_DIALS,
@@ -34,6 +32,7 @@ from sfxjax.screen.lists import (
 )
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
+from sfxjax.screen.summary import Summary, rate_of_scores, rates_by_block, write_summary
 from sfxjax.text import say
 
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
@@ -71,26 +70,9 @@ def peaks_need(out: Path) -> list[str]:
 
 
 def hit_rate(frames: list[CountedFrame]) -> dict[str, Any]:
-    """Sum up how many frames are hits, ready for JSON.
-
-    Returns:
-        `hits` and `frames`, those that could not be read apart; `percent`, `low` and `high`, the 95 % Wilson interval of the rate
-        in a run of which these frames are a sample; `expected` and `deviation`: mean and standard deviation of the number of
-        hits among these frames by the scores, as far as they are probabilities.
-    """
+    """Sum up how many frames are hits; see `rate_of_scores`."""
     scores = np.array([frame.spots.score for frame in frames if frame.spots is not None])
-    hits = sum(frame.label == HIT for frame in frames)
-    found = rate(hits, len(scores))
-    percent = {name: None if value is None else 100 * value for name, value in asdict(found).items()}
-    return {
-        "hits": hits,
-        "frames": len(scores),
-        "percent": percent["value"],
-        "low": percent["low"],
-        "high": percent["high"],
-        "expected": float(scores.sum()),
-        "deviation": float(np.sqrt((scores * (1 - scores)).sum())),
-    }
+    return rate_of_scores(sum(frame.label == HIT for frame in frames), scores)
 
 
 def hit_rate_line(found: dict[str, Any]) -> str:
@@ -104,9 +86,25 @@ def hit_rate_line(found: dict[str, Any]) -> str:
 
 
 def write_spot_lists(
-    out: Path, sources: Sources, frames: list[CountedFrame], min_snr: float, min_spots: int, model: str
+    out: Path,
+    sources: Sources,
+    frames: list[CountedFrame],
+    min_snr: float,
+    min_spots: int,
+    model: str,
+    source: str,
 ) -> list[str]:
-    """Write the lists; returns lines about what could not stand in them."""
+    """Write the lists and the summary; returns lines about what could not stand in them.
+
+    Args:
+        out: folder.
+        sources: of the frames.
+        frames: all of them, in order.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit.
+        model: what counted, in words.
+        source: what the command line named.
+    """
     rows: list[Any] = [FRAME_COLUMNS]
     found: list[Any] = [SPOT_COLUMNS]
     for index, frame in enumerate(frames):
@@ -127,24 +125,27 @@ def write_spot_lists(
         atomic_write_text(out / name, "".join(f"{line}\n" for line in lines))
     hits = selected(run.stacks, np.array(labels) == HIT)
     atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
-    summary = {label.lower(): labels.count(label) for label in (HIT, MISS, ERROR)}
-    atomic_write_json(
-        out / "summary.json",
-        {
-            **summary,
-            "hit_rate": hit_rate(frames),
-            "model": model,
-            "min_snr": min_snr,
-            "min_spots": min_spots,
-            "files": describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
-            "masks": run.masks,
-            "values_left_out": run.value_lines(),
-            "bad_pixels": run.bad_pixels,
-            "notes": sources.notes,
-            "unreadable": run.failed,
-            "warnings": doubtful_spots(frames),
-        },
+    summary = Summary(
+        labels.count(HIT),
+        labels.count(MISS),
+        labels.count(ERROR),
+        hit_rate(frames),
+        model,
+        frames[0].threshold if frames else THRESHOLD,
+        "the model's",
+        source,
+        min_snr,
+        min_spots,
+        files=describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
+        unreadable=run.failed,
+        masks=run.masks,
+        values_left_out=run.value_lines(),
+        bad_pixels=run.bad_pixels,
+        notes=sources.notes,
+        warnings=doubtful_spots(frames),
+        hit_rate_over_the_run=rates_by_block(np.array(labels)),
     )
+    write_summary(out, summary)
     # Last, since its presence tells a whole result.
     atomic_write_text(out / "frames.csv", csv_text(rows))
     return unlisted.lines()

@@ -142,7 +142,8 @@ def count_run(options: argparse.Namespace) -> int:
         written = [*LISTS, *(name for name, wanted in more if wanted)]
         if journal.renewed:
             remove_outputs(out, written)
-        for line in write_spot_lists(out, sources, frames, min_snr, min_spots, model_line(fitted)):
+        named = ", ".join(options.files)
+        for line in write_spot_lists(out, sources, frames, min_snr, min_spots, model_line(fitted), named):
             say(line)
         if options.write_hits:
             write_spot_hits(sources.reader, out / "hits.cxi", frames)

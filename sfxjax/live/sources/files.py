@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from sfxjax.data.stack_masks import check_used
 from sfxjax.live.frames import Faults, LiveFrame, MessageError, ReplacedFile
 from sfxjax.live.known_files import COMPARED_GROWN, KnownFiles
 from sfxjax.screen.same_frames import COMPARED
-from sfxjax.screen.sources import UNREADABLE
+from sfxjax.screen.sources import NO_MASK, UNREADABLE
 from sfxjax.text import counted, printable
 
 FILE_POLL_SECONDS = 0.5
@@ -119,10 +120,15 @@ class FileSource:
                 lost[name] = "it holds fewer frames than were judged"
         return lost
 
-    def files(self) -> list[str]:
-        """Return a line for each file that could be opened."""
+    def about(self) -> dict[str, Any]:
+        """Return what the summary tells of the files, see `sfxjax.screen.summary.Summary`."""
         stacks = [each for name, each in list(self.stacks.items()) if name not in self.failed]
-        return describe_all([stack for each in stacks for stack in each])
+        return {
+            "files": describe_all([stack for each in stacks for stack in each]),
+            "unreadable": self.failed | self.lost(),
+            "masks": self.masks or [NO_MASK],
+            "notes": list(self.notes),
+        }
 
     def _files(self) -> tuple[str, ...]:
         while True:
