@@ -33,7 +33,7 @@ COMMANDS = {
     "train supervised": ("sfxjax.training.supervised", "train the 2D CNN on labelled frames"),
     "train transfer": ("sfxjax.training.transfer", "carry a network to another set by a few labels"),
     "train reduced": ("sfxjax.training.reduced", "train the 1D CNN on reduced frames"),
-    "simulate": ("sfxjax.simulate.write", "simulate a set of frames with labels"),
+    "simulate": ("sfxjax.simulate.command", "simulate a set of frames with labels"),
     "bench day_one": ("bench.day_one.__main__", "the day-one model on simulated conditions, one by one"),
     "bench live": (
         "bench.live.__main__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import shutil
 import sys
@@ -131,3 +132,29 @@ def whole_in(least: int, most: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def between(least: float, most: float, *, or_least: bool = False) -> Callable[[str], float]:
+    """Return what reads an option's number between two others; argparse refuses the rest, NaN too.
+
+    Args:
+        least: it is above this.
+        most: it is below this.
+        or_least: `least` itself will do.
+    """
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (least < value < most or (or_least and value == least)):
+            how = f"from {least:g} to below {most:g}" if or_least else f"above {least:g} and below {most:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no number {how}")
+        return value
+
+    return number
+
+
+read_seed = whole_in(0, 2**31 - 1)
+read_port = whole_in(0, 2**16 - 1)

@@ -142,6 +142,9 @@ def _status(main: Callable[[], int | None], program: str | None, pressed: thread
         if not pressed.wait(MOMENT):
             _complain(program, INTERRUPTED)
         return EXIT_INTERRUPTED
+    except SystemExit as ended:
+        # A parser has said what is wrong with the options, or shown its help.
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except UserError as error:
         _complain(program, str(error))
     except BrokenPipeError:

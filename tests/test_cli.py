@@ -67,9 +67,7 @@ def test_mistakes_are_one_line_in_the_name_of_the_command(
 
 @pytest.mark.parametrize("name", [*cli.COMMANDS, "train adapt --model day-one"])
 def test_help_shows_every_default(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*name.split(), "--help"])
-    assert ended.value.code == 0
+    assert cli.main([*name.split(), "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert text.startswith(f"usage: sfxjax {name.partition(' --')[0]} ")
     assert not re.search(r"\(default: ?\)", text)

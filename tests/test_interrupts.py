@@ -254,9 +254,9 @@ def test_an_interrupt_amid_jax_raises_nothing_there_and_ends_the_program(tmp_pat
 
 def test_readers_that_start_say_nothing_of_an_interrupt(tmp_path: Path) -> None:
     # As a terminal does it, which tells all processes of a command.
-    program = READS.replace("    with Readers", "    print('started', flush=True)\n    with Readers", 1)
+    (tmp_path / "hangs.py").write_text(HANGS)
     for _ in range(2):
-        process = started(tmp_path, "import os\nos.setsid()\n" + program, tmp_path / "x.h5")
+        process = started(tmp_path, "import os\nos.setsid()\n" + READS)
         deadline = time.monotonic() + 30
         while not children(process.pid) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -36,14 +36,14 @@ def refused(main: object, arguments: list[str], capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--batch", "0"], "--batch must be from 1 to"),
-        (["--batch", "100000000"], "--batch must be from 1 to"),
-        (["--frames", "-1"], "--frames must be from 1 to"),
-        (["--epochs", "0"], "--epochs must be from 1 to"),
-        (["--steps", "99999999999"], "--steps must be from 1 to"),
-        (["--learning-rate", "nan"], "--learning-rate must be above 0"),
-        (["--strength", "nan"], "--strength not below 0"),
-        (["--seed", "-1"], "--seed from 0 to"),
+        (["--batch", "0"], "--batch: '0' is no whole number from 1 to 16384"),
+        (["--batch", "100000000"], "--batch: '100000000' is no whole number from 1"),
+        (["--frames=-1"], "--frames: '-1' is no whole number from 1"),
+        (["--epochs", "0"], "--epochs: '0' is no whole number from 1"),
+        (["--steps", "99999999999"], "--steps: '99999999999' is no whole number from 1"),
+        (["--learning-rate", "nan"], "--learning-rate: 'nan' is no number above 0 and below 10"),
+        (["--strength", "nan"], "--strength: 'nan' is no number from 0 to below 1000"),
+        (["--seed=-1"], "--seed: '-1' is no whole number from 0 to 2147483647"),
         (["--labels", "5000"], "--labels 5000 is out of range; a set of 2000 frames has 1 to 1200"),
         (
             ["--labels", "150", "--frames", "200"],

@@ -195,8 +195,10 @@ def test_the_other_way_of_screening_is_refused(
     assert cases.screen(run, "--out", tmp_path / "o", *options, "--overwrite") == 0
     assert not (tmp_path / "o" / "spots.csv").exists()
     assert "another model" in said(2, capsys, run, "--out", tmp_path / "o", "--no-report")
-    line = said(2, capsys, run, "--out", tmp_path / "p", "--min-snr", "0")
-    assert "--min-snr must be above 0" in line and not (tmp_path / "p").exists()
+    with pytest.raises(SystemExit) as ended:
+        cases.screen(run, "--out", tmp_path / "p", "--min-snr", "0")
+    assert ended.value.code == 2 and not (tmp_path / "p").exists()
+    assert "--min-snr: '0' is no number above 0" in capsys.readouterr().err
 
 
 def test_another_threshold_is_refused_and_overwrites_the_lists_without_reading_a_frame(

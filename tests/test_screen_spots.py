@@ -145,8 +145,11 @@ def test_mistakes_are_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "frames.csv").touch()
     for options, message in (
         (["--out", str(tmp_path)], "holds lists already; name another --out, or give --overwrite"),
-        (["--out", str(tmp_path / "x"), "--min-spots", "0"], "--min-spots from 1 to 24"),
-        (["--out", str(tmp_path / "x"), "--min-snr", "nan"], "--min-snr must be above 0"),
+        (
+            ["--out", str(tmp_path / "x"), "--min-spots", "0"],
+            "--min-spots: '0' is no whole number from 1 to 24",
+        ),
+        (["--out", str(tmp_path / "x"), "--min-snr", "nan"], "--min-snr: 'nan' is no number above 0"),
     ):
         assert run_main(lambda options=options: main([str(run), *options])) == 2
         said = capsys.readouterr().err

@@ -22,10 +22,13 @@ from sfxjax.data.labels import classify
 from sfxjax.data.sets import open_set
 from sfxjax.data.write import SetWriter
 from sfxjax.errors import UserError, run_main
-from sfxjax.simulate import cache, parameters
+from sfxjax.simulate import cache, command, parameters
 from sfxjax.simulate import sets as simulated_sets
 from sfxjax.simulate import write as simulate
+from sfxjax.simulate.artefacts import LIGHT, READING
+from sfxjax.simulate.conditions import DETECTORS, GAPS
 from sfxjax.simulate.parameters import SIMULATED_SETS
+from sfxjax.simulate.particles import PARTICLE_SETS
 from sfxjax.simulate.sets import CROP, plan_run
 from sfxjax.simulate.write import TRUTH_FILE, simulate_set, simulated_data, simulated_mask
 
@@ -134,14 +137,14 @@ def test_masks_hide_about_as_much_as_the_real_ones(shared: Path) -> None:
     [
         (["LG36"], "no simulated set for the set 'LG36'"),
         (["LO19", "--frames", "9"], "9 frames is too small; ask for at least 10"),
-        (["LO19", "--seed", "-1"], "seed -1 is out of range"),
+        (["LO19", "--seed", "-1"], "--seed: '-1' is no whole number"),
         (["LO19", "--batch", "0"], "batches of 0 frames"),
     ],
 )
 def test_bad_arguments_end_in_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main(lambda: simulate.main([*arguments, "--out", str(tmp_path)])) == 2
+    assert run_main(lambda: command.main([*arguments, "--out", str(tmp_path)])) == 2
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.count("\n") == 1
@@ -177,7 +180,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
         *((SetWriter, "append") if moment == "frames" else (simulate, "write_annotations")), full
     )
     arguments = ["LO19", "--frames", "10", "--batch", "4", "--out", str(tmp_path)]
-    assert run_main(lambda: simulate.main(arguments)) == 2
+    assert run_main(lambda: command.main(arguments)) == 2
     assert "the disk is full" in capsys.readouterr().err
     assert names_in(tmp_path) == []
 
@@ -212,7 +215,7 @@ def test_a_killed_run_leaves_no_set_and_the_next_one_clears_up(tmp_path: Path) -
 
 def test_plain_progress_names_the_simulated_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        run_main(lambda: simulate.main(["lo19", "--frames", "10", "--batch", "4", "--out", str(tmp_path)]))
+        run_main(lambda: command.main(["lo19", "--frames", "10", "--batch", "4", "--out", str(tmp_path)]))
         == 0
     )
     shown = capsys.readouterr().out
@@ -305,12 +308,12 @@ def test_the_cache_is_named_and_cleaned(
     )
     (tmp_path / "cache" / "compiled").mkdir()
     (tmp_path / "cache" / "simulated_sets-of-mine").symlink_to(tmp_path)
-    simulate.main(["--clean"])
+    command.main(["--clean"])
     assert "removed 1 folder of simulated sets" in capsys.readouterr().out
     assert names_in(tmp_path / "cache") == ["compiled", "simulated_sets-of-mine"]
     for words in (["LN83", "--clean"], ["LN83"], []):
         with pytest.raises(SystemExit) as stopped:
-            simulate.main(words)
+            command.main(words)
         assert stopped.value.code == 2
 
 
@@ -329,3 +332,16 @@ def test_the_cache_is_bounded_but_for_what_was_used_today(
     os.utime(roots[2], (1000, 1000))
     simulated_data(["LN83"], 20, seed=3, quiet=True)
     assert [root.is_dir() for root in roots] == [False, False, True, True]
+
+
+def test_the_list_names_every_part_with_a_word_and_goes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["--list"])
+    lines = capsys.readouterr().out.splitlines()
+    told = dict(
+        line.split(maxsplit=1) for line in lines if line.startswith("  ") and ":" not in line.split()[0]
+    )
+    assert told.keys() >= {*LIGHT, *READING} and all(len(words) > 15 for words in told.values())
+    everything = "\n".join(lines)
+    assert all(name in everything for name in (*SIMULATED_SETS, *PARTICLE_SETS, *DETECTORS, *GAPS))
+    with pytest.raises(SystemExit):
+        command.main(["--list", "LO19"])

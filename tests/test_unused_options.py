@@ -53,7 +53,7 @@ def refusal(module: str, words: str, capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (
             "sfxjax.screen.__main__",
-            "run.cxi --out o --model x --min-spots 0",
+            "run.cxi --out o --model x --min-spots 5",
             "--min-spots has no effect with --model",
         ),
         ("sfxjax.screen.__main__", "run.cxi --out o --mask-good 1", "--mask-good without a mask"),
@@ -89,7 +89,7 @@ def refusal(module: str, words: str, capsys: pytest.CaptureFixture[str]) -> str:
             "--request has no effect on a PULL socket",
         ),
         ("sfxjax.live.__main__", "tcp://h:1 --out o --no-page --subscribe x", "give --socket SUB"),
-        ("sfxjax.simulate.write", "--clean --frames 2000", "--clean removes sets of the cache"),
+        ("sfxjax.simulate.command", "--clean --frames 2000", "--clean removes sets of the cache"),
         ("sfxjax.training.dann", f"{PAIR} --binning 4", "--binning has no effect without --network plain"),
         ("sfxjax.training.dann", f"{PAIR} --process 1", "--process has no effect without --distributed"),
         ("sfxjax.training.dann", f"{PAIR} --set a=run.cxi", "--set a is not used"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sfxjax.command_line import new_parser, screen_call
+from sfxjax.command_line import between, new_parser, read_port, screen_call, whole_in
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.errors import UserError, run_main
@@ -34,22 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--audit",
-        type=int,
+        type=whole_in(0, 10**6),
         default=100,
         metavar="N",
         help="frames drawn at random to judge by, at most half of the run",
     )
     parser.add_argument(
-        "--recall", type=float, default=0.95, metavar="R", help="recall to find a threshold for"
+        "--recall", type=between(0, 1), default=0.95, metavar="R", help="recall to find a threshold for"
     )
-    parser.add_argument("--port", type=int, default=0, help="of the page; 0: as the last time, or a free one")
+    parser.add_argument(
+        "--port", type=read_port, default=0, help="of the page; 0: as the last time, or a free one"
+    )
     parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
     parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
     parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     options = parser.parse_args(arguments)
-    if not (0 < options.recall < 1 and options.audit >= 0 and 0 <= options.port < 65536):
-        raise UserError("--recall lies between 0 and 1, --audit is 0 or more, --port from 0 to 65535")
     uvicorn = uvicorn_of("label")
     from sfxjax.label.server import application
     from sfxjax.label.session import Session

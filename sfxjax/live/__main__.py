@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sfxjax.command_line import new_parser, refuse_unused
+from sfxjax.command_line import new_parser, read_port, refuse_unused
 from sfxjax.data.formats import read_image
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
@@ -78,7 +78,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_spot_arguments(decide)
     page = parser.add_argument_group("page")
     page.add_argument("--alarms", type=Path, metavar="FILE.toml", help="what the page warns of")
-    page.add_argument("--port", type=int, default=0, help="of the page; 0: as the last time, or a free one")
+    page.add_argument(
+        "--port", type=read_port, default=0, help="of the page; 0: as the last time, or a free one"
+    )
     page.add_argument(
         "--host",
         default=LOOPBACK,
@@ -105,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     fitted = None if options.model is None else load_fitted(options.model)
     min_snr, min_spots = visible_spots(options, fitted)
-    if not 0 <= options.port < 65536:
-        raise UserError("--port lies from 0 to 65535")
     _check_used(options)
     alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(say)

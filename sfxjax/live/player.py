@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import between, new_parser, whole_in
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--to", default="tcp://127.0.0.1:5555", metavar="ADDRESS", help="where to listen; a PUSH socket"
     )
-    parser.add_argument("--rate", type=float, default=10.0, metavar="R", help="frames a second")
+    parser.add_argument("--rate", type=between(0, 1e7), default=10.0, metavar="R", help="frames a second")
     parser.add_argument("--stream", choices=tuple(MESSAGES), default="stream2", help="kind of messages")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="times the files are played")
-    parser.add_argument("--series", type=int, default=1, help="number of the series")
+    parser.add_argument(
+        "--repeat", type=whole_in(1, 10**9), default=1, metavar="N", help="times the files are played"
+    )
+    parser.add_argument("--series", type=whole_in(0, 10**9), default=1, help="number of the series")
     parser.add_argument(
         "--skip",
         action="store_true",
@@ -60,8 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels, sent with the series")
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
     options = parser.parse_args(arguments)
-    if not (0 < options.rate < 1e7 and options.repeat > 0 and options.series >= 0):
-        raise UserError("--rate and --repeat are above 0, --series from 0 on")
     if not is_address(options.to):
         raise UserError(f"{options.to} is no address such as tcp://127.0.0.1:5555")
     zeromq()

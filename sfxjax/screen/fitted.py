@@ -99,6 +99,4 @@ def visible_spots(options: argparse.Namespace, fitted: FittedModel | None) -> tu
         return fitted.recalibration.min_snr, fitted.recalibration.min_spots
     min_snr = MIN_SNR if options.min_snr is None else options.min_snr
     min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
-    if not (0 < min_snr < 1e6 and 1 <= min_spots <= 24):
-        raise UserError("--min-snr must be above 0 and --min-spots from 1 to 24")
     return min_snr, min_spots

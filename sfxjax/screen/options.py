@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sfxjax.command_line import whole_in
+from sfxjax.command_line import between, whole_in
 from sfxjax.data.frames import ReadOptions
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
@@ -41,10 +41,16 @@ class ScreenOptions:
 def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add what decides which frame is a hit."""
     parser.add_argument(
-        "--min-snr", type=float, metavar="S", help=f"signal to noise a spot is visible from ({MIN_SNR:g})"
+        "--min-snr",
+        type=between(0, 1e6),
+        metavar="S",
+        help=f"signal to noise a spot is visible from ({MIN_SNR:g})",
     )
     parser.add_argument(
-        "--min-spots", type=int, metavar="N", help=f"visible spots a frame is a hit from ({MIN_SPOTS})"
+        "--min-spots",
+        type=whole_in(1, 24),
+        metavar="N",
+        help=f"visible spots a frame is a hit from ({MIN_SPOTS})",
     )
 
 

@@ -24,7 +24,6 @@ import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sfxjax.command_line import new_parser
 from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
 from sfxjax.data.set_description import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
@@ -33,7 +32,7 @@ from sfxjax.files import atomic_folder, make_folder, user_cache_folder
 from sfxjax.mapping import map_in_threads
 from sfxjax.progress import progress
 from sfxjax.simulate import sets as simulated_sets
-from sfxjax.simulate.cache import cache_line, clean, used
+from sfxjax.simulate.cache import cache_line, used
 from sfxjax.simulate.detector import SATURATION
 from sfxjax.simulate.parameters import SIMULATED_SETS, SimulatedSet, simulated_set
 from sfxjax.simulate.sets import CROP, ShotPlan, Truth, plan_run, simulate_frames
@@ -309,38 +308,3 @@ def only_writer(target: Path, quiet: bool) -> Iterator[None]:
         # Unlinked while still held: whoever waits for it sees that the name is gone and makes a new file.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = new_parser("sfxjax.simulate", __doc__.split("\n")[0])
-    parser.add_argument("name", metavar="SET", nargs="?", help=f"one of {', '.join(SIMULATED_SETS)}")
-    parser.add_argument(
-        "--clean", action="store_true", help="remove the simulated sets that other commands keep in the cache"
-    )
-    parser.add_argument("--frames", type=int, default=2000, help="how many (default: 2000)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the set becomes DIR/SET")
-    parser.add_argument("--full", action="store_true", help="1920x1920 pixels, not the central 724x724")
-    parser.add_argument("--seed", type=int, default=0, help="of the run (default: 0)")
-    parser.add_argument("--batch", type=int, default=32, help="frames simulated at once (default: 32)")
-    parser.add_argument("--compression", choices=("none", "bitshuffle", "gzip"), default="none")
-    chosen = parser.parse_args(arguments)
-    if chosen.clean and chosen.given != {"clean"}:
-        parser.error("--clean removes sets of the cache; give it alone")
-    if chosen.clean:
-        count, size = clean()
-        folders = "1 folder" if count == 1 else f"{count} folders"
-        print(f"removed {folders} of simulated sets, {size / 1e9:.1f} GB, from {user_cache_folder()}")
-        return
-    if chosen.name is None or chosen.out is None:
-        parser.error("name a SET and its folder by --out, or give --clean")
-    folder = simulate_set(
-        chosen.name.upper(),
-        chosen.out,
-        chosen.frames,
-        chosen.seed,
-        full=chosen.full,
-        batch=chosen.batch,
-        compression=None if chosen.compression == "none" else chosen.compression,
-    )
-    print(f"wrote {folder}: {chosen.frames} frames, simulated set")

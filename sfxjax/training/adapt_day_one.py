@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfxjax.command_line import new_parser, screen_call
+from sfxjax.command_line import new_parser, read_seed, screen_call, whole_in
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import WholeFrame
@@ -220,12 +220,12 @@ def parser_for_runs() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapted model")
     parser.add_argument(
         "--most",
-        type=int,
+        type=whole_in(2 * FEWEST, 10**6),
         default=MOST_FITTED_FRAMES,
         metavar="N",
         help="frames looked at",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the frames simulated for the check")
+    parser.add_argument("--seed", type=read_seed, default=0, help="of the frames simulated for the check")
     parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
     parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
     parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
@@ -243,8 +243,6 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     chosen = parser_for_runs().parse_args(arguments)
     if any(chosen.out.glob(f"*{SUFFIX}")):
         raise UserError(f"{chosen.out} holds labels; name another --out")
-    if not (chosen.most >= 2 * FEWEST and 0 <= chosen.seed < 2**31):
-        raise UserError(f"--most must be at least {2 * FEWEST}, --seed from 0 to 2147483647")
     read = ReadOptions(
         chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
     )

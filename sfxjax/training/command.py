@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import between, new_parser, read_seed, whole_in
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.labels import UNLABELLED
 from sfxjax.data.set_description import SetDescription, cxidb76_set
 from sfxjax.data.sets import FrameSet
 from sfxjax.data.splits import labelled_split
 from sfxjax.devices import device_line
-from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.models.stem import BaseConfig, plain_base
 from sfxjax.processes import add_join_arguments, join_processes
@@ -38,7 +37,6 @@ from sfxjax.training.run_folder import check_folder, finished
 
 SIMULATED_FRAMES = 2000
 # Largest values of options: above them a mistake is likelier than a machine that holds it.
-MOST = {"epochs": 100_000, "steps": 1_000_000, "batch": 16_384, "frames": 1_000_000}
 
 
 def parser_for(
@@ -85,24 +83,29 @@ def parser_for(
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: under runs/)")
     parser.add_argument(
         "--frames",
-        type=int,
+        type=whole_in(1, 1_000_000),
         default=SIMULATED_FRAMES,
         help=f"of each simulated set (default: {SIMULATED_FRAMES})",
     )
-    parser.add_argument("--epochs", type=int, default=recipe.epochs, help=f"(default: {recipe.epochs})")
+    parser.add_argument(
+        "--epochs", type=whole_in(1, 100_000), default=recipe.epochs, help=f"(default: {recipe.epochs})"
+    )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=whole_in(1, 1_000_000),
         default=recipe.steps_per_epoch,
         help=f"an epoch (default: {recipe.steps_per_epoch})",
     )
     parser.add_argument(
-        "--batch", type=int, default=recipe.batch, help=f"frames a step (default: {recipe.batch})"
+        "--batch",
+        type=whole_in(1, 16_384),
+        default=recipe.batch,
+        help=f"frames a step (default: {recipe.batch})",
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=recipe.learning_rate, help="of Adam at its peak"
+        "--learning-rate", type=between(0, 10), default=recipe.learning_rate, help="of Adam at its peak"
     )
-    parser.add_argument("--seed", type=int, default=recipe.seed, help="of weights, batches and dropout")
+    parser.add_argument("--seed", type=read_seed, default=recipe.seed, help="of weights, batches and dropout")
     parser.add_argument(
         "--compilation-cache",
         action="store_true",
@@ -158,14 +161,6 @@ def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: s
     Raises:
         UserError: a value is out of range.
     """
-    for name, most in MOST.items():
-        if not 1 <= getattr(chosen, name) <= most:
-            raise UserError(f"--{name} must be from 1 to {most}, not {getattr(chosen, name)}")
-    strength = getattr(chosen, "strength", recipe.strength)
-    if not (0 < chosen.learning_rate < 10 and 0 <= strength < 1000 and 0 <= chosen.seed < 2**31):
-        raise UserError(
-            "--learning-rate must be above 0, --strength not below 0, --seed from 0 to 2147483647"
-        )
     base = plain_base(chosen.binning) if getattr(chosen, "network", "spots") == "plain" else recipe.base
     return replace(
         recipe,
@@ -174,7 +169,7 @@ def read_recipe(chosen: argparse.Namespace, recipe: TrainingConfig, reduction: s
         steps_per_epoch=chosen.steps,
         batch=chosen.batch,
         learning_rate=chosen.learning_rate,
-        strength=strength,
+        strength=getattr(chosen, "strength", recipe.strength),
         seed=chosen.seed,
     )
 

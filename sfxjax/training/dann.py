@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+from sfxjax.command_line import between
 from sfxjax.data.set_description import SetDescription
 from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
@@ -59,7 +60,12 @@ def read_plans(
     parser.add_argument(
         "--labels", type=int, help="of the source (default: the paper's training part, 1200 of 2000)"
     )
-    parser.add_argument("--strength", type=float, default=RECIPE.strength, help="of the gradient reversal")
+    parser.add_argument(
+        "--strength",
+        type=between(0, 1000, or_least=True),
+        default=RECIPE.strength,
+        help="of the gradient reversal",
+    )
     chosen = parse(parser, arguments)
     (source, target), described = read_sets(chosen, chosen.source, chosen.target)
     reduction = None if chosen.reduction is None else read_reduction(chosen.reduction)

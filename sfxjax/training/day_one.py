@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, read_seed
 from sfxjax.files import atomic_write_bytes
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, default=TRAINING_STEPS, help=f"of fitting (default: {TRAINING_STEPS})"
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=read_seed, default=0, help="(default: 0)")
     chosen = parser.parse_args(arguments)
     found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
     print(
