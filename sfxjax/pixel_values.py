@@ -25,65 +25,6 @@ RARER = 4
 # one, and so many times the smallest step lies between them and the next higher value.
 _LOW_BANDS, _FEW_VALUES, _APART = 6, 4, 10
 _MOST_SAMPLED = 50_000
-_FEWEST_LIT = 8
-# So much may a number of photons differ from a whole one by rounding.
-_NEARLY_WHOLE = 0.01
-
-# Of the unit of floats the exponents of 2 that are taken as they are.
-NATURAL_UNITS = (-2, 8)
-
-
-def log2_unit(rows: Any, known: Any, xp: Any = np) -> Any:
-    """Estimate the unit of floats, that of one photon: the variance over the mean, from differences of neighbouring pixels.
-
-    Args:
-        rows: (n, fs) of a frame, none beside one another.
-        known: bool of that shape, True where a pixel tells something; those of 0 are left out.
-        xp: `numpy` or `jax.numpy`.
-
-    Returns:
-        Its logarithm to base 2, not finite where nothing is known. Where pixels that are not 0 do not differ, their value is the
-        unit.
-    """
-    known = known & (rows != 0)
-    top = xp.max(xp.where(known, xp.abs(rows), 0))
-    # Near 1, so that no square vanishes or overflows.
-    near_one = xp.where(known, rows, 0) / xp.where(top > 0, top, 1)
-    pairs = known[:, 1:] & known[:, :-1]
-    steps = xp.where(pairs, xp.abs(near_one[:, 1:] - near_one[:, :-1]), 0)
-    deviation = xp.sum(steps) / xp.maximum(pairs.sum(), 1) * (math.sqrt(math.pi) / 2)
-    mean = xp.sum(xp.abs(near_one)) / xp.maximum(known.sum(), 1)
-    positive = xp.where(mean > 0, mean, 1)
-    unit = xp.where(deviation > 0, deviation * deviation / positive, positive)
-    return xp.where(mean > 0, xp.log2(unit) + xp.log2(xp.where(top > 0, top, 1)), xp.nan)
-
-
-def photon_step(values: np.ndarray) -> float | None:
-    """Return what one photon is in floats of dim frames: most pixels hold one or none, and all whole numbers of them.
-
-    Of brighter frames `log2_unit` tells the unit by their noise, which that of dim ones, without their zeros, does not.
-
-    Args:
-        values: finite, of the pixels that tell something.
-
-    Returns:
-        The step; None where there is none.
-    """
-    some = values.reshape(-1)[:: max(values.size // _MOST_SAMPLED, 1)].astype(np.float64)
-    lit = some[some != 0]
-    if lit.size < _FEWEST_LIT or 2 * lit.size > some.size:
-        return None
-    ratios = lit / np.abs(lit).min()
-    whole = np.abs(ratios - np.round(ratios)) < _NEARLY_WHOLE
-    ones = np.abs(ratios) < 1 + _NEARLY_WHOLE
-    return float(np.abs(lit).min()) if whole.mean() > 0.99 and ones.mean() > 0.5 and lit.min() > 0 else None
-
-
-def natural_factor(exponent: Any, xp: Any = np) -> Any:
-    """Return the power of 2, as its exponent, that brings floats of an odd unit to units of about 1; 0 for others."""
-    rounded = xp.round(exponent)
-    odd = xp.isfinite(exponent) & ((rounded < NATURAL_UNITS[0]) | (rounded > NATURAL_UNITS[1]))
-    return xp.where(odd, xp.clip(-rounded, -120, 120), 0).astype("int32")
 
 
 def type_limit(dtype: np.dtype | type) -> float:

@@ -208,3 +208,25 @@ def test_photons_of_dim_frames_are_no_gaps_and_gaps_beside_them_are(mean: float)
         gap[60:72] = True
         frame[gap] = 37
         np.testing.assert_array_equal(np.isnan(frame_pixels(frame).floats()), gap)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.5, 3.0, 30.0])
+def test_photons_times_any_factor_show_the_same_spots(level: float) -> None:
+    for height in (10 + 8 * level**0.5, 0):
+        photons = crystal_frame(level, height)
+        known = find_spots(photons)
+        assert (known.score > 0.9) == (height > 0)
+        for factor, dtype in (
+            (1e-3, np.float32),
+            (0.5, np.float32),
+            (30, np.uint16),
+            (200, np.int32),
+            (1e6, np.float32),
+        ):
+            found = find_spots((photons.astype(np.float64) * factor).astype(dtype))
+            # Only the types differ, in which sums are rounded.
+            assert found.score == pytest.approx(known.score, abs=1e-3), (factor, dtype)
+            shown, expected = found.visible(), known.visible()
+            np.testing.assert_allclose(shown.ss, expected.ss, atol=0.02)
+            np.testing.assert_allclose(shown.fs, expected.fs, atol=0.02)
+            np.testing.assert_allclose(shown.signal, expected.signal * factor, rtol=1e-3)

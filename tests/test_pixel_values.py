@@ -20,6 +20,7 @@ from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.validity import settle
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.prepare import prepare_frame
+from sfxjax.units import quantum
 
 SHAPE = (80, 96)
 GAPS = np.zeros(SHAPE, bool)
@@ -220,3 +221,66 @@ def test_dim_frames_of_floats_are_photon_counts(mean: float, step: float) -> Non
     np.testing.assert_allclose(as_floats.factor, 1 / step, rtol=1e-5)
     np.testing.assert_array_equal(as_floats.pixels.floats(), as_integers.pixels.floats())
     assert as_floats.pixels.counting and as_floats.pixels.integers
+
+
+FACTORS = (1e-3, 0.5, 3, 30, 200, 1000, 1e6, 1e300)
+
+
+def times(photons: np.ndarray, factor: float, dtype: Any) -> np.ndarray | None:
+    """Return photons times a factor in a type, None where it cannot hold them."""
+    whole, top = np.dtype(dtype).kind != "f", float(photons.max()) * factor
+    most = np.iinfo(dtype).max - 2 if whole else float(np.finfo(dtype).max)
+    return None if top > most or (whole and factor % 1) else (photons * factor).astype(dtype)
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 1, 3, 10, 30, 300])
+@pytest.mark.parametrize("gap", [None, 0, -1])
+@pytest.mark.filterwarnings("error")
+def test_photons_times_any_factor_are_the_same_photons(mean: float, gap: int | None) -> None:
+    photons = counts(mean)
+    photons[DEAD] += 9  # Sharp as spots are.
+    if gap == 0:
+        photons[GAPS] = 0
+    expected = prepare_frame(photons.astype(np.int32))
+    values = expected.pixels.floats()
+    assert expected.pixels.counting and (gap is not None or not np.isnan(values).any())
+    if gap == -1:
+        values[GAPS] = np.nan
+    tried = 0
+    for dtype in (np.uint16, np.int32, np.float32, np.float64):
+        for factor in (1, *FACTORS):
+            frame = times(photons, factor, dtype)
+            if frame is None or (gap == -1 and np.dtype(dtype).kind == "u"):
+                continue
+            if gap == -1:
+                frame[GAPS] = -1 if factor >= 1 else -factor
+            found = prepare_frame(frame)
+            np.testing.assert_array_equal(found.pixels.floats(), values, err_msg=f"{factor} {frame.dtype}")
+            np.testing.assert_allclose(found.factor, 1 / factor, rtol=1e-6)
+            assert found.pixels.counting
+            np.testing.assert_array_equal(np.isnan(frame_pixels(frame).floats()), np.isnan(values))
+            tried += 1
+    assert tried > 15
+
+
+@pytest.mark.parametrize("factor", [30, 200])
+def test_values_that_are_no_multiples_of_the_quantum_change_no_other_pixel(factor: int) -> None:
+    photons = counts(0.5)
+    frame = (photons * factor).astype(np.int32)
+    frame[DEAD] = np.random.default_rng(1).integers(1, 5 * factor, DEAD.sum())
+    frame[GAPS] = 2**31 - 1
+    bad = left_out(frame)
+    np.testing.assert_array_equal(bad, GAPS)
+    values = prepare_frame(frame).pixels.floats()
+    np.testing.assert_array_equal(values[~(DEAD | GAPS)], photons[~(DEAD | GAPS)])
+
+
+def test_measured_values_that_are_no_photons_have_no_quantum_but_their_own() -> None:
+    rng = np.random.default_rng(0)
+    every = np.ones(SHAPE, bool)
+    assert np.isnan(quantum(rng.normal(1000, 30, SHAPE), every))
+    assert np.isnan(quantum(rng.normal(1000, 30, SHAPE).astype(np.float32).astype(float), every))
+    assert quantum(rng.normal(1000, 30, SHAPE).round() * 4, every) == 4
+    for dtype in (np.int32, np.float32):
+        whole = rng.normal(1000, 100, SHAPE).round().astype(dtype)
+        assert prepare_frame(whole).factor == 1 and not prepare_frame(whole).pixels.counting

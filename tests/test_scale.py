@@ -62,6 +62,24 @@ def test_which_pixels_count_does_not_depend_on_the_unit() -> None:
             np.testing.assert_array_equal(np.asarray(valid_pixels(scaled)), known, err_msg=str(factor))
 
 
+@pytest.mark.parametrize("mean", [0.05, 0.5, 3, 30, 300])
+def test_photons_of_any_factor_in_any_type_count_alike(mean: float) -> None:
+    photons = np.random.default_rng(6).poisson(mean, (384, 384))
+    photons[100:110] = photons[:, 170:182] = 0
+    known = np.asarray(valid_pixels(photons.astype(np.int32)))
+    assert known.mean() == (1 if mean < 50 else pytest.approx(1 - 10 / 384 - 12 / 384, abs=2e-3))
+    for dtype, factors in (
+        (np.uint16, (2, 30, 150)),
+        (np.int32, (2, 30, 200, 100_000)),
+        (np.float32, (1e-3, 0.5, 3, 200, 1e6)),
+    ):
+        for factor in factors:
+            scaled = photons * float(factor)
+            if scaled.max() < 65535 or dtype != np.uint16:
+                found = np.asarray(valid_pixels(scaled.astype(dtype)))
+                np.testing.assert_array_equal(found, known, err_msg=f"{factor} {dtype}")
+
+
 @pytest.mark.slow
 def test_no_label_depends_on_the_unit_with_a_model_and_without(tmp_path: Path) -> None:
     data = frames(8, 384)

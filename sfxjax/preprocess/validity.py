@@ -5,7 +5,7 @@ A pixel does not count where
 1. the mask forbids it;
 2. its value is NaN or infinite;
 3. it is at or above a limit: that of gaps, dead and saturated pixels, see `sfxjax.pixel_values`;
-4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 detector units. Behind a beam stop, in a
+4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 photons, see below. Behind a beam stop, in a
    hole or in a gap between panels detectors write 0, and its rim is as sharp as a spot; where the mean is high no live pixel
    reads 0;
 5. it is negative, where negative values mean "no value": in frames that come with a mask or of a layout that says so, and where
@@ -16,8 +16,9 @@ A pixel does not count where
 6. it is one of the few negative values far below all others (`sfxjax.pixel_values.low_values`), which the host replaces by NaN,
    or by the lowest number of an integer type.
 
-Floats can be of any unit, which their noise tells: the 50 of rule 4 are of that unit, and where one is far less or far more than
-1 the frame is scaled by a power of two, so that nothing under- or overflows.
+The 50 of rule 4 are of the quantum, of which all values are whole multiples (`sfxjax.units`): photons times a factor stay
+photons. Floats without one, or whose noise is larger, can be of any unit, which the noise tells. Where that is far less or far
+more than 1 the frame is scaled by a power of two, so that nothing under- or overflows.
 
 `settle` decides this for one crop; `Pixels` is the outcome, which `sfxjax.preprocess.tiled` reads tile by tile.
 """
@@ -31,13 +32,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.pixel_values import is_below, log2_unit, natural_factor
+from sfxjax.pixel_values import is_below
 from sfxjax.preprocess.statistics import ValueOrigin, count_pixels, find_origin, measure
+from sfxjax.units import are_photons, log2_unit, natural_factor, quantum
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05
 NOISE_DEPTH = 8
-# A pixel of exactly 0 in a frame whose mean is at least this, in detector units, holds no data.
+# A pixel of exactly 0 in a frame whose mean is at least this, in photons, holds no data.
 LEAST_MEAN_WITHOUT_ZEROS = 50.0
 
 
@@ -181,16 +183,23 @@ class _Units(NamedTuple):
 
 
 def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array | float) -> _Units:
-    """Find the unit of floats, and scale those of an odd one by a power of two."""
+    """Find the unit of a crop, and scale floats of an odd one by a power of two."""
+    rows = crop[::_UNIT_ROWS]
+    known = is_below(rows, limit, jnp)
+    known = known if mask is None else known & mask[::_UNIT_ROWS]
+    if jnp.issubdtype(crop.dtype, jnp.integer):
+        step = quantum(rows.astype(jnp.float32), known & (rows >= 0), jnp)
+        return _Units(crop, limit, 1.0, LEAST_MEAN_WITHOUT_ZEROS * jnp.fmax(step, 1))
     if crop.dtype != jnp.float32:
         return _Units(crop, limit)
-    rows = crop[::_UNIT_ROWS]
-    known = jnp.isfinite(rows) & (rows < limit)
-    exponent = log2_unit(rows, known if mask is None else known & mask[::_UNIT_ROWS], jnp)
+    known &= jnp.isfinite(rows)
+    exponent = log2_unit(rows, known, jnp)
     power = natural_factor(exponent, jnp)
     factor = jnp.ldexp(jnp.float32(1), power)
+    step = quantum(rows, known & (rows >= 0), jnp)
+    photon = jnp.where(are_photons(step, exponent, jnp), jnp.log2(step), exponent)
     endless = isinstance(limit, float) and limit == math.inf
-    unit = jnp.exp2(jnp.where(jnp.isfinite(exponent), exponent + power, 0))
+    unit = jnp.exp2(jnp.where(jnp.isfinite(photon), photon + power, 0))
     return _Units(
         crop * factor, limit if endless else limit * factor, factor, LEAST_MEAN_WITHOUT_ZEROS * unit
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Frames tried until one can be judged, and values that a line names.
 _TRIED, _MOST_NAMED = 5, 4
-# Zeros of frames that are darker than this, in units of a photon, count in any case.
+# Zeros of frames of integers that are darker than this count in any case; one photon is at least 1 of them.
 _DARK = 10.0
 # What a reader of crops makes one value of.
 _MARKED = "NaN or a number far below all others"
@@ -76,7 +76,8 @@ def line_of_crops(screening: Screening) -> list[str]:
                 continue
             kept = told
             # What else is left out are negative values and zeros; it takes a program to be compiled.
-            if crop[told].min() < 0 or (not crop[told].all() and crop[told].mean() > _DARK):
+            bright = crop.dtype.kind == "f" or crop[told].mean() > _DARK
+            if crop[told].min() < 0 or (bright and not crop[told].all()):
                 shown = None if mask is None else jnp.asarray(mask)
                 valid = settle(jnp.asarray(crop), shown, limit, negatives)[0].valid()
                 kept = told if valid is None else np.asarray(valid)

@@ -24,8 +24,9 @@ from sfxjax.data.reader_process import ReaderGone, ReaderProcess
 from sfxjax.devices import free_memory
 from sfxjax.errors import UserError
 from sfxjax.pixel_values import type_limit
-from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin, stored_type
+from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin
 from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
+from sfxjax.spots.stored_type import stored_type
 
 if TYPE_CHECKING:
     from sfxjax.screen.sources import Sources

@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import map_leading, on_cpu
 from sfxjax.order import highest_of_each, median_of_known
-from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels, never
+from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels
 from sfxjax.spots.signal_to_noise import OVER_MEAN_DEVIATION, windows
+from sfxjax.spots.stored_type import never
 
 BLOCK = 8
 CANDIDATES = 384

@@ -12,15 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import (
-    is_below,
-    log2_unit,
-    natural_factor,
-    photon_step,
-    value_limit,
-    without_low_values,
-)
+from sfxjax.pixel_values import is_below, without_low_values
 from sfxjax.spots.gaps import gap_value, in_runs
+from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, compared, in_natural_units
+from sfxjax.spots.stored_type import never, stored_type
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NEGATIVE_FRACTION = 0.005
@@ -30,10 +25,10 @@ FAR_FROM_ZERO = 16.0
 MOSTLY_ZERO, MOSTLY_ONE, FEWEST_LONE = 0.5, 0.6, 16
 # So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
 CLIPPED = 0.1
-SAMPLED_ROWS = 5
 SAMPLED_PIXELS = 17
-COMPARED_ROWS = 100
 LISTED = (2, 5)
+# Factors of frames whose values float32 holds.
+HELD = (1e-30, 1e30)
 # A frame's margin and its filling up are for `sfxjax.spots.candidates`, which measures noise in blocks of so many pixels squared.
 MARGIN = 12
 NOISE_BLOCK = 24
@@ -72,44 +67,48 @@ class FramePixels(NamedTuple):
         return values
 
 
-def never(dtype: np.dtype) -> Any:
-    """Return the value of a type of `FramePixels.values` that tells nothing in any frame."""
-    if dtype.kind == "f":
-        return np.nan
-    limits = np.iinfo(dtype)
-    return np.asarray(limits.max if dtype.kind == "u" else limits.min, dtype)
-
-
 def frame_pixels(
     frame: np.ndarray,
     mask: np.ndarray | None = None,
     separator: int = 8,
     limit: float | None = None,
-    into: np.ndarray | None = None,
 ) -> FramePixels:
-    """Make a frame ready to look for spots in.
+    """Tell which pixels of a frame count; `sfxjax.spots.prepare` makes it ready to be judged.
 
     Args:
         frame: (ss, fs) or (panel, ss, fs), any real type.
         mask: bool of that shape, True where a pixel counts; or None.
         separator: rows put between panels.
         limit: value from which pixels tell nothing; None: by the frame's own values, see `value_limit`.
-        into: memory for the values, of `shape_with_margin` and `stored_type`; None: new memory.
 
     Returns:
-        `FramePixels`; a pixel's row in it is panel * (ss + separator) + ss.
+        `FramePixels` in detector units, or in natural ones where float32 does not hold these; a pixel's row in it is
+        panel * (ss + separator) + ss.
     """
-    return cleaned_pixels(without_low_values(frame), mask, separator, limit, into)
+    natural = in_natural_units(without_low_values(frame), mask, limit)
+    ready = cleaned_pixels(natural, separator)
+    if not HELD[0] < natural.factor < HELD[1] or natural.factor == 1:
+        return ready
+    values = ready.values.astype(np.float32)
+    if ready.values.dtype.kind != "f":
+        values[ready.values == never(ready.values.dtype)] = np.nan
+    for value in ready.invalid[np.isfinite(ready.invalid)]:
+        values[values == value] = np.nan
+    with np.errstate(over="ignore", under="ignore"):
+        values = (values / natural.factor).astype(np.float32)
+    whole = ready.integers and frame.dtype.kind in "iu"
+    return ready._replace(values=values, invalid=_invalid_values([], values.dtype), integers=whole)
 
 
-def cleaned_pixels(
-    frame: np.ndarray,
-    mask: np.ndarray | None,
-    separator: int,
-    limit: float | None,
-    into: np.ndarray | None,
-) -> FramePixels:
-    """Do what `frame_pixels` does for a frame that `sfxjax.pixel_values.without_low_values` gave."""
+def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | None = None) -> FramePixels:
+    """Tell which pixels of a frame count.
+
+    Args:
+        natural: the frame.
+        separator: rows put between panels.
+        into: memory for the values, of `shape_with_margin` and `stored_type`; None: new memory.
+    """
+    frame, mask, limit, _, unit = natural
     sample = frame.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
     integers = frame.dtype.kind in "ui"
     bad: list[float] = []
@@ -119,7 +118,6 @@ def cleaned_pixels(
             bad.append(limits.max)
         if frame.dtype.kind == "i":
             bad.append(limits.min)
-    limit = value_limit(frame) if limit is None else limit
     known = np.isfinite(sample) if frame.dtype.kind == "f" else np.ones(sample.shape, bool)
     # NaN where one value is.
     bounds: tuple[Any, Any] = (np.nan, np.nan)
@@ -156,13 +154,7 @@ def cleaned_pixels(
     some = good[::SAMPLED_PIXELS]
     positive = some[some != 0]
     typical = float(np.median(positive)) if positive.size else 0.0
-    far_from_zero = FAR_FROM_ZERO
-    if frame.dtype.kind == "f":
-        exponent = 0.0
-        if photon_step(sample[known]) != 1:
-            step = _compared(len(sample))
-            exponent = log2_unit(sample[::step].astype(np.float64), known[::step])
-        far_from_zero *= 2.0**exponent if np.isfinite(exponent) else 1.0
+    far_from_zero = FAR_FROM_ZERO * unit
     single = bool(integers and not noisy and _single_photons(sample, known))
     if not noisy and typical >= far_from_zero and not single:
         bad.append(0)
@@ -179,36 +171,6 @@ def cleaned_pixels(
     if mask is not None:
         np.copyto(panels, nothing, where=~mask.astype(bool, copy=False).reshape(panels.shape))
     return ready._replace(invalid=_invalid_values(bad, values.dtype), counting=counting, integers=integers)
-
-
-def in_natural_units(
-    frame: np.ndarray, mask: np.ndarray | None, limit: float | None
-) -> tuple[np.ndarray, float | None, float]:
-    """Scale floats of an odd unit by a power of two, so that nothing under- or overflows; whole photons to 1 each.
-
-    Returns:
-        The frame, its limit and the factor; frames of other units and of integers as they are.
-    """
-    if frame.dtype.kind != "f" or frame.size == 0:
-        return frame, limit, 1.0
-    place = np.s_[..., 2::SAMPLED_ROWS, :]
-    rows = frame[place].reshape(-1, frame.shape[-1])
-    step = _compared(len(rows))
-    rows = rows[::step].astype(np.float64)
-    known = np.isfinite(rows) & (rows < (np.inf if limit is None else limit))
-    if mask is not None:
-        known &= mask[place].reshape(-1, frame.shape[-1])[::step]
-    photon = photon_step(rows[known])
-    power = 0 if photon is not None else int(natural_factor(log2_unit(rows, known)))
-    factor = 2.0**power if photon is None else 1 / photon
-    if factor == 1:
-        return frame, limit, 1.0
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scaled = frame.astype(np.promote_types(frame.dtype, np.float32), copy=False)
-        scaled = np.ldexp(scaled, power) if photon is None else np.round(scaled * scaled.dtype.type(factor))
-    if limit is not None:
-        limit = limit * factor if limit * factor < float(np.finfo(scaled.dtype).max) else np.inf
-    return scaled, limit, factor
 
 
 def _invalid_values(values: list[float], dtype: np.dtype) -> np.ndarray:
@@ -230,11 +192,6 @@ def _share(which: np.ndarray) -> float:
     return np.count_nonzero(which) / max(which.size, 1)
 
 
-def _compared(rows: int) -> int:
-    """Return of how many rows one is compared with its neighbours: some hundred tell what noise there is."""
-    return max(1, rows // COMPARED_ROWS)
-
-
 def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
     """Tell a dark frame, most of whose pixels are 0 and most of whose lone other ones are 1: photons one by one.
 
@@ -250,7 +207,7 @@ def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
     """Tell photon counts, whose variance is their mean, by the differences of neighbouring pixels."""
-    step = max(2, _compared(len(sample)))
+    step = max(2, compared(len(sample)))
     values, fine = sample[::step], known[::step].copy()
     for value in bad:
         fine &= values != value
@@ -275,15 +232,6 @@ def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> 
     low, high = np.quantile(mean, [1 / 3, 2 / 3])
     parts = [part for part in (ratio[mean <= low], ratio[mean >= high]) if part.size]
     return all(0.6 < float(np.median(part)) < 1.6 for part in parts)
-
-
-def stored_type(dtype: np.dtype) -> np.dtype:
-    """Return the type of `FramePixels.values` of frames of a type: one that JAX has and that has a value for "nothing"."""
-    if dtype.kind in "ui" and dtype.itemsize == 1:
-        return np.dtype(f"{dtype.kind}2")
-    if dtype.kind in "ui" and dtype.itemsize < 8:
-        return dtype.newbyteorder("=")
-    return np.dtype(np.float32)
 
 
 def shape_with_margin(shape: tuple[int, ...], separator: int) -> tuple[int, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from sfxjax.pixel_values import without_low_values
 from sfxjax.simulate.conditions import strength_of
 from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 from sfxjax.spots.definition import MIN_SNR
-from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.frame_pixels import cleaned_pixels
+from sfxjax.spots.natural_units import in_natural_units
 
 SPOTS_INSERTED = 12
 # Standard deviations of a spot, pixels.
@@ -37,7 +39,14 @@ def with_spots(
     Returns:
         A frame of that shape and type.
     """
-    ready = frame_pixels(frame, mask, 0, limit)
+    natural = in_natural_units(without_low_values(frame), mask, limit)
+    if natural.factor != 1:
+        made = with_spots(rng, *natural[:3], strength)
+        grown = made > natural.frame
+        changed = frame.copy()
+        changed[grown] = made[grown] / natural.factor
+        return changed
+    ready = cleaned_pixels(natural, 0)
     values = ready.floats()
     flat = frame.reshape(-1, frame.shape[-1]).astype(np.float64)
     steps = np.arange(-_REACH, _REACH + 1)

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import value_limit, without_low_values
-from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, cleaned_pixels, in_natural_units, never
+from sfxjax.pixel_values import without_low_values
+from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, cleaned_pixels
+from sfxjax.spots.natural_units import in_natural_units
+from sfxjax.spots.stored_type import never
 
 
 class PreparedFrame(NamedTuple):
@@ -37,18 +39,16 @@ def prepare_frame(
         frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
         mask: bool of that shape, True where a pixel counts; or None.
         limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixel_values`.
-        into: memory for the values, see `sfxjax.spots.frame_pixels.frame_pixels`, with `separator` rows between panels.
+        into: memory for the values, see `sfxjax.spots.frame_pixels.cleaned_pixels`, with `separator` rows between panels.
 
     Raises:
         UserError: the mask does not fit, or no pixel has a value that counts.
     """
     check_mask(frame, mask)
-    frame = without_low_values(frame)
-    limit = value_limit(frame) if limit is None else limit
-    scaled, limit, factor = in_natural_units(frame, mask, limit)
-    pixels = cleaned_pixels(scaled, mask, separator(frame.shape), limit, into)
+    natural = in_natural_units(without_low_values(frame), mask, limit)
+    pixels = cleaned_pixels(natural, separator(frame.shape), into)
     _refuse_without_values(pixels)
-    return PreparedFrame(pixels, factor, frame.shape)
+    return PreparedFrame(pixels, natural.factor, frame.shape)
 
 
 def check_mask(frame: np.ndarray, mask: np.ndarray | None) -> None:

@@ -27,7 +27,7 @@ from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, spot_logits
-from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.prepare import prepare_frame
 
 TRAINING_FRAMES = 9000
 WIDTHS = (96, 48)
@@ -103,7 +103,7 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
 
 def candidates_of(frame: SimulatedFrame) -> Candidates:
     """Find a simulated frame's candidates, as arrays on the host."""
-    return jax.device_get(find_candidates(frame_pixels(frame.values)))
+    return jax.device_get(find_candidates(prepare_frame(frame.values).pixels))
 
 
 def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:

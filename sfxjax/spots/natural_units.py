@@ -1,0 +1,119 @@
+"""A frame in units near 1, in which the numbers of `sfxjax.spots` hold: photons times a factor become photons again."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from sfxjax.pixel_values import is_below, lowest_number, value_limit
+from sfxjax.spots.stored_type import never, stored_type
+from sfxjax.units import are_photons, log2_unit, natural_factor, quantum
+
+# Every so many rows are looked at, and of these some hundred are compared with their neighbours.
+SAMPLED_ROWS = 5
+COMPARED_ROWS = 100
+# Rows that the quantum is sought in; integers of which so many pixels differ from their neighbour by 1 have that of 1.
+QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
+# The quantum of floats differs from a whole number by so much through rounding.
+NO_DIFFERENCE = 1e-6
+
+
+class NaturalFrame(NamedTuple):
+    """A frame in units near 1.
+
+    Attributes:
+        frame: (ss, fs) or (panel, ss, fs).
+        mask: bool of that shape, True where a pixel counts; or None.
+        limit: value from which pixels tell nothing.
+        factor: by which the values were scaled.
+        unit: what one photon is in the scaled frame; 1 where that is not known.
+    """
+
+    frame: np.ndarray
+    mask: np.ndarray | None
+    limit: float
+    factor: float = 1.0
+    unit: float = 1.0
+
+
+def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | None) -> NaturalFrame:
+    """Divide a frame by its quantum, so that photons times a factor are photons again; and floats of an odd unit by a power of 2.
+
+    Args:
+        frame: (ss, fs) or (panel, ss, fs), that `sfxjax.pixel_values.without_low_values` gave.
+        mask: bool of that shape, True where a pixel counts; or None.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `value_limit`.
+    """
+    limit = value_limit(frame) if limit is None else limit
+    if frame.dtype.kind not in "iuf" or frame.size == 0:
+        return NaturalFrame(frame, mask, limit)
+    place = np.s_[..., 2::SAMPLED_ROWS, :]
+    stored = frame[place].reshape(-1, frame.shape[-1])
+    stored = stored[:: compared(len(stored))]
+    known = is_below(stored, limit)
+    if frame.dtype.kind == "f":
+        known &= np.isfinite(stored)
+    if mask is not None:
+        known &= mask[place].reshape(-1, frame.shape[-1])[:: compared(len(mask[place]))]
+    rows = stored.astype(np.float64)
+    step = _quantum(rows, known & (stored >= 0), frame.dtype)
+    if frame.dtype.kind != "f":
+        return _in_quanta(NaturalFrame(frame, mask, limit, unit=1.0), step)
+    exponent = float(log2_unit(rows, known))
+    photons = bool(are_photons(step, exponent))
+    step = 1.0 if math.isnan(step) else step
+    power = 0 if photons else int(natural_factor(exponent - math.log2(step)))
+    unit = 2.0 ** (exponent - math.log2(step) + power) if math.isfinite(exponent) and not photons else 1.0
+    natural = _in_quanta(NaturalFrame(frame, mask, limit, unit=unit), step)
+    if power == 0:
+        return natural
+    factor = 2.0**power
+    limit = natural.limit * factor
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scaled = natural.frame.astype(np.promote_types(natural.frame.dtype, np.float32), copy=False)
+        scaled = np.ldexp(scaled, power)
+    limit = limit if limit < float(np.finfo(scaled.dtype).max) else np.inf
+    return natural._replace(frame=scaled, limit=limit, factor=natural.factor * factor)
+
+
+def _quantum(rows: np.ndarray, known: np.ndarray, dtype: np.dtype) -> float:
+    """Return the quantum of rows of a frame, NaN where there is none."""
+    if dtype.kind != "f":
+        ones = np.count_nonzero((np.abs(np.diff(rows)) == 1) & known[:, 1:] & known[:, :-1])
+        # Most frames of integers are settled by that.
+        if ones > COMMON_STEPS * rows.size:
+            return 1.0
+    thin = max(1, len(rows) // QUANTUM_ROWS)
+    step = float(quantum(rows[::thin], known[::thin]))
+    whole = float(np.round(step))
+    return whole if abs(step - whole) < NO_DIFFERENCE * step else step
+
+
+def _in_quanta(natural: NaturalFrame, step: float) -> NaturalFrame:
+    """Divide a frame by its quantum; what lies between its multiples is rounded down in integers."""
+    frame = natural.frame
+    integers = frame.dtype.kind != "f"
+    if not step > 0 or step == 1 or (integers and step < 2):
+        return natural
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if integers:
+            scaled = (frame // frame.dtype.type(step)).astype(stored_type(frame.dtype), copy=False)
+        else:
+            scaled = frame.astype(np.promote_types(frame.dtype, np.float32), copy=False)
+            scaled = np.round(scaled * scaled.dtype.type(1 / step))
+            # Gaps of these values are told by them.
+            for value in (-1, -2):
+                scaled[frame == value] = value
+    # What tells nothing by its value has another one now.
+    told = is_below(frame, natural.limit)
+    if frame.dtype.kind == "i":
+        told &= frame != lowest_number(frame.dtype)
+    scaled[~told] = never(scaled.dtype)
+    return natural._replace(frame=scaled, limit=np.inf, factor=1 / step)
+
+
+def compared(rows: int) -> int:
+    """Return of how many rows one is compared with its neighbours: some hundred tell what noise there is."""
+    return max(1, rows // COMPARED_ROWS)
