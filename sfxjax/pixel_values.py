@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.saturated_spots import with_saturated_spots
+
 # Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
 DEPTHS = (16, 31, 32)
 # So many pixels that share a frame's highest value are no chance, if few others come near it.
@@ -87,6 +89,66 @@ def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[
             return limit
         limit = highest
     return limit
+
+
+def rule_of_limit(
+    limit: float, dtype: np.dtype | type, declared: float | None = None, depths: Sequence[int] = ()
+) -> str:
+    """Say by what rule of `value_limit` pixels from a value on tell nothing.
+
+    Args:
+        limit: of `value_limit`.
+        dtype: of the frame.
+        declared: see `with_limit`.
+        depths: see `value_limit`.
+    """
+    if limit == declared:
+        return "the file says that pixels are saturated there"
+    if limit == type_limit(dtype):
+        return f"the highest values of {np.dtype(dtype).name} mean gaps and dead pixels"
+    bits = next((depth for depth in (*DEPTHS, *depths) if limit == 2**depth - 2), None)
+    if bits is not None:
+        return f"the highest values of {bits} bits mean gaps and dead pixels"
+    return "many pixels hold the highest value, and few come near it"
+
+
+def with_limit(
+    frame: np.ndarray,
+    declared: float | None = None,
+    depths: Sequence[int] = (),
+    mask: np.ndarray | None = None,
+) -> tuple[np.ndarray, float]:
+    """Find the value from which the pixels of a frame tell nothing, and keep those of saturated spots below it.
+
+    Args:
+        frame: (..., ss, fs), any real type.
+        declared: see `value_limit`; None: nothing.
+        depths: see `value_limit`.
+        mask: bool of that shape, True where a pixel counts; or None.
+
+    Returns:
+        The frame, a copy where spots are saturated, and the limit of `value_limit`.
+    """
+    declared = math.inf if declared is None else declared
+    limit = value_limit(frame, declared, depths)
+    return with_saturated_spots(frame, limit, mask), limit
+
+
+def each_with_limit(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Apply `with_limit` to each of many frames.
+
+    Args:
+        frames: (n, ss, fs).
+
+    Returns:
+        The frames, the same array where nothing is to be changed; and float64 (n,), the limits.
+    """
+    each = list(frames)
+    pairs = [with_limit(frame) for frame in each]
+    limits = np.array([limit for _, limit in pairs])
+    if all(new is old for (new, _), old in zip(pairs, each, strict=True)):
+        return frames, limits
+    return np.stack([frame for frame, _ in pairs]), limits
 
 
 def _highest(frame: np.ndarray, limit: float) -> float:
@@ -188,9 +250,10 @@ def each_without_low_values(frames: np.ndarray) -> np.ndarray:
     Returns:
         The same array where nothing is to be changed; else a copy.
     """
-    flat = frames.reshape(-1, *frames.shape[-2:])
-    without = [without_low_values(frame) for frame in flat]
-    if all(new is old for new, old in zip(without, flat, strict=True)):
+    # A list, since an array gives new views each time.
+    each = list(frames.reshape(-1, *frames.shape[-2:]))
+    without = [without_low_values(frame) for frame in each]
+    if all(new is old for new, old in zip(without, each, strict=True)):
         return frames
     return np.stack(without).reshape(frames.shape)
 
@@ -211,8 +274,8 @@ def marked(frames: np.ndarray) -> np.ndarray:
     """
     limit = type_limit(frames.dtype)
     frames = each_without_low_values(frames)
-    flat = frames.reshape(-1, *frames.shape[-2:])
-    least = [value_limit(frame) for frame in flat]
+    flat, least = each_with_limit(frames.reshape(-1, *frames.shape[-2:]))
+    frames = flat.reshape(frames.shape)
     if all(own == limit for own in least):
         return frames
     whole = frames.dtype.kind == "f" or math.isfinite(limit)

@@ -91,8 +91,14 @@ def are_photons(step: Any, exponent: Any, xp: Any = np) -> Any:
     return xp.isfinite(step) & ~(exponent > xp.log2(_NOISE_OF_PHOTONS * xp.where(step > 0, step, 1)))
 
 
-def natural_factor(exponent: Any, xp: Any = np) -> Any:
-    """Return the power of 2, as its exponent, that brings floats of an odd unit to units of about 1; 0 for others."""
+def natural_factor(exponent: Any, xp: Any = np, most: int = 120) -> Any:
+    """Return the power of 2, as its exponent, that brings floats of an odd unit to units of about 1; 0 for others.
+
+    Args:
+        exponent: of `log2_unit`.
+        xp: `numpy` or `jax.numpy`.
+        most: at most, of either sign.
+    """
     rounded = xp.round(exponent)
     odd = xp.isfinite(exponent) & ((rounded < NATURAL_UNITS[0]) | (rounded > NATURAL_UNITS[1]))
-    return xp.where(odd, xp.clip(-rounded, -120, 120), 0).astype("int32")
+    return xp.where(odd, xp.clip(-rounded, -most, most), 0).astype("int32")

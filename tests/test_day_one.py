@@ -230,3 +230,34 @@ def test_photons_times_any_factor_show_the_same_spots(level: float) -> None:
             np.testing.assert_allclose(shown.ss, expected.ss, atol=0.02)
             np.testing.assert_allclose(shown.fs, expected.fs, atol=0.02)
             np.testing.assert_allclose(shown.signal, expected.signal * factor, rtol=1e-3)
+
+
+def saturated_frame(top: float, gaps: bool, spots: bool = True) -> np.ndarray:
+    """A hit whose spots' hearts hold some 200 pixels at the highest value, as gaps do as well."""
+    ss, fs = np.indices((216, 192))
+    light = sum(np.exp(-0.5 * ((ss - y) ** 2 + (fs - x) ** 2) / 1.3**2) for y, x in PLACES)
+    mean = 20 + (30 * top * light if spots else 0 * light)
+    frame = np.minimum(np.random.default_rng(2).poisson(mean), top)
+    assert 150 < (frame == top).sum() < 300 or not spots
+    if gaps:
+        frame[124:132], frame[:, 80:84] = top, top
+        dead = (ss % 13 == 5) & (fs % 17 == 15) & (light * top < 1e-3)
+        frame[dead] = top
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [(np.uint16, 65535), (np.uint16, 20000), (np.int32, 65535), (np.int32, 2**20 - 1), (np.float32, 1000)],
+)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_spots_with_saturated_hearts_count_and_gaps_of_the_same_value_do_not(dtype, top, gaps):
+    frame = saturated_frame(top, gaps).astype(dtype)
+    found = find_spots(frame).visible()
+    assert found.score > 0.9 and len(found.ss) == len(PLACES)
+    for y, x in PLACES:
+        assert np.hypot(found.ss - y, found.fs - x).min() < 0.5
+    held = np.isnan(frame_pixels(frame).floats())
+    blank = saturated_frame(top, gaps, spots=False).astype(dtype)
+    np.testing.assert_array_equal(held, blank == top)
+    assert find_spots(blank).score < 0.1

@@ -67,7 +67,50 @@ def test_of_panels_masks_and_high_values_only_the_rest_is_named(tmp_path: Path) 
         file["/entry_1/data_1/mask"] = mask
     lines = screened(run)
     assert "in the first frame 240 of 34,560 pixels" in lines[0] and lines[0].endswith(": 240 of -1")
-    assert "in 2 frames pixels of 65534 and more" in lines[1]
+    assert lines[1] == (
+        "in the first frame 480 of 34,560 pixels (1.4 %) were left out as 65534 or more, since the highest values of 16 bits "
+        "mean gaps and dead pixels"
+    )
+    assert "in 2 frames pixels of 65534 and more" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "rule"),
+    [
+        (np.uint16, 65535, "the highest values of uint16"),
+        (np.uint32, 2**32 - 1, "the highest values of uint32"),
+        (np.int32, 2**31 - 1, "the highest values of int32"),
+        (np.int64, 2**32 - 1, "the highest values of 32 bits"),
+        (np.float32, 2**32, "the highest values of 32 bits"),
+        (np.float64, 2**32 - 1, "the highest values of 32 bits"),
+        (np.int32, 9999, "many pixels hold the highest value"),
+    ],
+)
+def test_the_highest_values_are_named_with_their_rule(
+    dtype: Any, value: float, rule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = np.random.default_rng(0).poisson(20, (2, *SHAPE)).astype(dtype)
+    frames[:, 10:13] = value
+    line = next(line for line in screened(cases.write_cxi(tmp_path / "run.cxi", frames)) if "since" in line)
+    assert line.startswith("in the first frame 360 of 11,520 pixels (3.1 %) were left out as ")
+    assert f"or more, since {rule}" in line and line in capsys.readouterr().out
+
+
+def test_hearts_of_saturated_spots_count_and_are_named(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).poisson(20, (2, *SHAPE)).astype(np.uint16)
+    frames[:, 10:13] = 65535
+    for place in range(30, 90, 15):
+        flank = np.random.default_rng(place).integers(4000, 9000, (5, 5))
+        frames[:, place - 2 : place + 3, place - 2 : place + 3] = flank
+        frames[:, place - 1 : place + 2, place - 1 : place + 2] = 65535
+    run = cases.write_cxi(tmp_path / "run.cxi", frames)
+    with h5py.File(run, "a") as file:
+        file["/entry_1/instrument_1/detector_1/saturation_value"] = 20000
+    (line, _) = screened(run)
+    assert line == (
+        "in the first frame 360 of 11,520 pixels (3.1 %) were left out as 20001 or more, since the file says that pixels are "
+        "saturated there; 36 more lie in saturated spots, and count"
+    )
 
 
 def test_what_a_network_does_not_read_is_named(tmp_path: Path) -> None:

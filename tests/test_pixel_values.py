@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from sfxjax.crop import CROP, padded_crop
+from sfxjax.data.declared_limits import check_declared_limit
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import sets_of_options
 from sfxjax.data.sets import FrameSet
+from sfxjax.errors import UserError
 from sfxjax.pixel_values import is_below, low_values, marked, type_limit, value_limit
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.validity import settle
+from sfxjax.saturated_spots import with_saturated_spots
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.prepare import prepare_frame
 from sfxjax.units import quantum
@@ -284,3 +287,82 @@ def test_measured_values_that_are_no_photons_have_no_quantum_but_their_own() -> 
     for dtype in (np.int32, np.float32):
         whole = rng.normal(1000, 100, SHAPE).round().astype(dtype)
         assert prepare_frame(whole).factor == 1 and not prepare_frame(whole).pixels.counting
+
+
+def hearts(frame: np.ndarray, limit: float, mask: np.ndarray | None = None) -> np.ndarray:
+    """Return which pixels that reach the limit are taken for saturated spots' hearts."""
+    return np.asarray((frame >= limit) & (with_saturated_spots(frame, limit, mask) < limit))
+
+
+def test_what_has_no_flank_is_no_heart_of_a_spot() -> None:
+    """Gaps, dead pixels, their clusters and a beam's saturated middle; and of what is masked nothing is told."""
+    frame = with_gaps(np.uint16, 65535, 65535, mean=3)
+    frame[70:73, 80:83] = 65535
+    assert with_saturated_spots(frame, 65535) is frame
+    spot = np.s_[14:17, 20:24]
+    flank = np.s_[13:18, 19:25]
+    frame[flank], frame[spot] = 40, 65535
+    frame[13, 22] = 55
+    expected = np.zeros(SHAPE, bool)
+    expected[spot] = True
+    np.testing.assert_array_equal(hearts(frame, 65535), expected)
+    filled = with_saturated_spots(frame, 65535)
+    assert filled[14, 20] == 55 < filled[15, 21] and (filled == frame)[~expected].all()
+    # There is room up to 61: the flank sinks, and the heart stays above it.
+    low = with_saturated_spots(np.minimum(frame, 61), 61)
+    assert low[15, 21] <= 60 and low[15, 21] > low[14, 20] >= low[13, 22] > low[12, 22]
+    np.testing.assert_array_equal(hearts(np.stack([frame, counts(3)]), 65535)[0], expected)
+    assert not hearts(frame, 65535, ~expected).any()
+    # As large as the area that the direct beam saturates.
+    frame[5:29, 15:45] = 40
+    frame[6:28, 16:44] = 65535
+    assert not hearts(frame, 65535).any()
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 3, 30, 1000])
+def test_dead_pixels_are_no_hearts_at_any_level(mean: float) -> None:
+    frame = counts(mean).astype(np.int32)
+    frame[np.random.default_rng(3).random(SHAPE) < 0.02] = 2**20
+    assert hearts(frame, 2**20).sum() <= 1
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1e-20])
+@pytest.mark.filterwarnings("error")
+def test_float64_beyond_float32_is_brought_to_its_unit_without_a_warning(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    for pedestal in (0, 30):
+        frame = (counts(30) + rng.normal(0, 0.3, SHAPE) - pedestal) * scale
+        frame[GAPS] = np.nan
+        one = prepare_frame(frame / scale)
+        ready = prepare_frame(frame)
+        np.testing.assert_array_equal(np.isnan(ready.pixels.floats()), GAPS)
+        ratio = (ready.pixels.floats() / one.pixels.floats())[~GAPS]
+        np.testing.assert_allclose(ratio, ready.factor * scale / one.factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize("saturation", [300, 2500])
+def test_a_saturation_value_that_leaves_next_to_nothing_is_refused(saturation: float, tmp_path: Path) -> None:
+    frames = np.stack([20 * counts(seed=seed) for seed in range(3)]).astype(np.uint32)
+    frames[1, GAPS] = 2**32 - 1
+    path = tmp_path / "x_master.h5"
+    with h5py.File(path, "w") as file:
+        file["/entry/data/data_000001"] = frames
+        file["/entry/instrument/detector/saturation_value"] = saturation
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(path))
+        if saturation == 2500:
+            check_declared_limit(stack, reader.whole)
+            assert reader.whole(stack, 1).limit == 2501
+            return
+        with pytest.raises(
+            UserError, match="only 0.* % of the pixels are below 301.*by the word of the file"
+        ):
+            reader.whole(stack, 0)
+        with pytest.raises(UserError, match="x_master.h5: only .* correct its saturation_value"):
+            check_declared_limit(stack, reader.whole)
+    # One frame that the beam floods says nothing of the limit.
+    with h5py.File(path, "a") as file:
+        file["/entry/data/data_000001"][2] = frames[2] // 20
+    with FrameReader(ReadOptions()) as reader:
+        (stack,) = reader.stacks(str(path))
+        check_declared_limit(stack, reader.whole)

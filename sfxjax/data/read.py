@@ -14,6 +14,7 @@ import numpy as np
 
 from sfxjax.crop import CROP, crop_window
 from sfxjax.data.centre import centred
+from sfxjax.data.declared_limits import refuse_limit_that_leaves_nothing
 from sfxjax.data.formats import format_name, known_formats
 from sfxjax.data.formats.hdf5 import hdf5_stacks, says_simulated
 from sfxjax.data.frames import FrameStack, ReadOptions
@@ -26,7 +27,7 @@ from sfxjax.data.unwritten import UnwrittenFrames
 from sfxjax.data.values_apart import Place
 from sfxjax.data.virtual_sets import refuse_cut, sizes_of
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.pixel_values import value_limit, without_low_values
+from sfxjax.pixel_values import with_limit, without_low_values
 
 MOST_OPEN_FILES = 64
 
@@ -158,7 +159,9 @@ class FrameReader:
         if self.geometry is not None and self.geometry.has_flags:
             unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
             mask = unflagged if mask is None else mask & unflagged
-        return WholeFrame(pixels, mask, self._limit(stack, pixels))
+        refuse_limit_that_leaves_nothing(stack, pixels, mask)
+        pixels, limit = with_limit(pixels, stack.limit, stack.depths, mask)
+        return WholeFrame(pixels, mask, limit)
 
     def is_simulated(self, name: str) -> bool:
         """Tell whether a file says that its frames were not measured."""
@@ -177,9 +180,7 @@ class FrameReader:
         return inside
 
     def static_mask(self, stack: FrameStack) -> np.ndarray | None:
-        """Return the good pixels of the crop, bool (724, 724), as far as they are the same for all frames.
-
-        None where every pixel of the crop is good.
+        """Return the good pixels of the crop that all frames share, bool (724, 724); None where every pixel is good.
 
         Raises:
             UserError: a mask does not fit the frames, is damaged, or its polarity is not known.
@@ -243,15 +244,13 @@ class FrameReader:
             index = self._index(stack)
             unflagged = self.geometry.unflagged(crop, np.where(index >= 0, numbers[np.maximum(index, 0)], -1))
             good = unflagged if good is None else good & unflagged
-        return ReadCrop(without_low_values(_cast(crop, dtype)), good, "", self._limit(stack, crop))
+        crop, limit = with_limit(crop, stack.limit, stack.depths)
+        return ReadCrop(without_low_values(_cast(crop, dtype)), good, "", limit)
 
     def _refuse_lost(self, stack: FrameStack, frame: int) -> None:
         stack.refuse_lost(frame)
         if not stack.format:
             self._unwritten.refuse(self._opened(Path(stack.file)), stack, self.dataset(stack), frame)
-
-    def _limit(self, stack: FrameStack, pixels: np.ndarray) -> float:
-        return value_limit(pixels, math.inf if stack.limit is None else stack.limit, stack.depths)
 
     def _crop(
         self, stack: FrameStack, values: Callable[[Place], np.ndarray], frame: int | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
-from sfxjax.pixel_values import value_limit
+from sfxjax.pixel_values import with_limit
 from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.spots.prepare import prepare_frame
 
@@ -82,7 +82,7 @@ class Judge:
         try:
             pixels = frame.unpack()
             mask = self._mask_of(frame, pixels)
-            limit = value_limit(pixels, frame.limit)
+            pixels, limit = with_limit(pixels, frame.limit, mask=mask)
             judged = pixels, mask, limit
             if fitted is not None and fitted.pattern is not None:
                 judged = fitted.pattern.taken_out(*judged)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfxjax.data.frames import pixel_type
-from sfxjax.pixel_values import is_below, lowest_number
+from sfxjax.data.frames import FrameStack, pixel_type
+from sfxjax.pixel_values import is_below, lowest_number, rule_of_limit
 from sfxjax.screen.sources import UNREADABLE, Sources
 from sfxjax.spots.prepare import prepare_frame, separator
 
@@ -26,11 +26,14 @@ _MARKED = "NaN or a number far below all others"
 
 
 def line_of_spots(sources: Sources) -> list[str]:
-    """Say what of the first frame that can be judged is left out by its values where spots are counted; a line or none."""
+    """Say what of the first frame that can be judged is left out by its values where spots are counted; at most two lines."""
     frames = ((stack, number) for stack in sources.run.readable() for number in range(stack.frames))
     for stack, number in islice(frames, _TRIED):
         with suppress(*UNREADABLE):
-            return line_of_frame(*sources.read(stack, number))
+            pixels, mask, limit = sources.read(stack, number)
+            lines = line_of_frame(pixels, mask, limit)
+            saturated = _count_from(sources.reader.original(stack, number), mask, limit)
+            return lines + list(_line_of_limit(pixels, mask, limit, stack, saturated))
     return []
 
 
@@ -81,8 +84,40 @@ def line_of_crops(screening: Screening) -> list[str]:
                 shown = None if mask is None else jnp.asarray(mask)
                 valid = settle(jnp.asarray(crop), shown, limit, negatives)[0].valid()
                 kept = told if valid is None else np.asarray(valid)
-            return list(_line(crop, mask, limit, kept, _MARKED))
+            lines = list(_line(crop, mask, limit, kept, _MARKED))
+            return lines + list(_line_of_limit(crop, mask, limit, frame[0]))
     return []
+
+
+def _count_from(pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> int:
+    """Count the pixels that a limit alone leaves out."""
+    if not np.isfinite(limit):
+        return 0
+    reached = ~is_below(pixels, limit)
+    reached = reached if mask is None else reached & mask
+    return int(np.count_nonzero(reached & np.isfinite(pixels) if pixels.dtype.kind == "f" else reached))
+
+
+def _line_of_limit(
+    pixels: np.ndarray, mask: np.ndarray | None, limit: float, stack: FrameStack, reached: int = 0
+) -> Iterator[str]:
+    """Say how many pixels of a frame a limit leaves out, and by what rule.
+
+    Args:
+        pixels: of the frame, in which the hearts of saturated spots are below the limit.
+        mask: bool of their shape, True where one counts; or None.
+        limit: value from which they tell nothing.
+        stack: that the frame is of.
+        reached: how many reach the limit as they are stored, as far as that is known.
+    """
+    count = _count_from(pixels, mask, limit)
+    hearts = f"; {reached - count:,} more lie in saturated spots, and count" if reached > count else ""
+    if count or hearts:
+        rule = rule_of_limit(limit, pixels.dtype, stack.limit, stack.depths)
+        yield (
+            f"in the first frame {count:,} of {pixels.size:,} pixels ({100 * count / pixels.size:.2g} %) were left out as "
+            f"{limit:.10g} or more, since {rule}{hearts}"
+        )
 
 
 def _line(

@@ -84,7 +84,7 @@ class Run:
             if limit < float("inf")
         )
         return self.left_out + [
-            f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead or saturated pixels"
+            f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead pixels, or saturated ones outside spots"
             for limit, count in sorted((self.limited + limits).items())
         ]
 

@@ -28,7 +28,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.pixel_values import each_without_low_values, value_limit
+from sfxjax.pixel_values import each_with_limit, each_without_low_values
 from sfxjax.screen.program import compiled_program, frame_mesh, weight_shapes
 from sfxjax.text import per_cent
 
@@ -149,7 +149,10 @@ class Screener:
                 "give bool, True = good"
             )
         window = crop_window(frames.shape[1:])
-        shown = frames[:, window.rows, window.columns]
+        shown, limits = each_with_limit(frames[:, window.rows, window.columns])
+        if not np.may_share_memory(shown, frames):
+            frames = frames.copy()
+            frames[:, window.rows, window.columns] = shown
         crops = each_without_low_values(padded_crop(frames, pixel_type([frames.dtype.str])))
         good = None if good is None else padded_crop(good, np.dtype(bool))
         if good is None and min(frames.shape[1:]) < CROP:
@@ -162,8 +165,7 @@ class Screener:
         for begin in range(0, len(crops), self.batch_size):
             piece = slice(begin, begin + self.batch_size)
             own = good[piece] if good is not None and good.ndim == 3 else good
-            limits = np.array([value_limit(frame) for frame in shown[piece]], np.float32)
-            batches.append(CropBatch(crops[piece], own, limits, mask is not None))
+            batches.append(CropBatch(crops[piece], own, limits[piece].astype(np.float32), mask is not None))
         parts = [scores for _, scores in self.score_batches(batches)]
         return Scores(
             np.concatenate([part.scores for part in parts]) if parts else np.empty(0, np.float32),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.declared_limits import check_declared_limit
 from sfxjax.data.events import absolute
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.inputs import Inputs
@@ -111,6 +112,7 @@ class Sources:
         self.notes = [*inputs.notes, *notes_of(run, run.failed)]
         if not run.masks:
             run.masks.append(NO_MASK)
+        check_declared_limit(readable[0], self.reader.whole)
         self._find_bad_pixels(readable)
 
     def lines(self) -> list[str]:

@@ -50,7 +50,7 @@ class FrameSpots(NamedTuple):
         fs: (n,) columns.
         signal_to_noise: (n,) falling.
         probability: (n,) of being a Bragg spot.
-        signal: (n,) sum over 3 x 3 pixels above the background, detector units.
+        signal: (n,) sum over 3 x 3 pixels above the background, detector units; infinite where float32 does not hold it.
     """
 
     score: float
@@ -248,6 +248,8 @@ def finish(judged: Judged, frame: PreparedFrame, min_spots: int) -> FrameSpots:
         between = separator(frame.shape)
         ss = ss - np.floor((ss + 0.5) / (frame.shape[-2] + between)) * between
     ratios = ratio[probability >= SPOT_PROBABILITY]
+    with np.errstate(over="ignore", under="ignore"):
+        in_detector_units = (signal.astype(np.float64) / frame.factor).astype(np.float32)
     return FrameSpots(
         # Rounding may lift a sum of probabilities above 1.
         min(float(counts[min_spots:].sum()), 1.0),
@@ -258,7 +260,7 @@ def finish(judged: Judged, frame: PreparedFrame, min_spots: int) -> FrameSpots:
         fs,
         ratio,
         probability,
-        signal / np.float32(frame.factor),
+        in_detector_units,
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import is_below, lowest_number, value_limit
+from sfxjax.pixel_values import is_below, lowest_number, with_limit
 from sfxjax.spots.stored_type import never, stored_type
 from sfxjax.units import are_photons, log2_unit, natural_factor, quantum
 
@@ -18,6 +18,8 @@ COMPARED_ROWS = 100
 QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
 # The quantum of floats differs from a whole number by so much through rounding.
 NO_DIFFERENCE = 1e-6
+# Powers of 2 that float64 holds.
+MOST_DOUBLINGS = 1000
 
 
 class NaturalFrame(NamedTuple):
@@ -46,7 +48,7 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
         mask: bool of that shape, True where a pixel counts; or None.
         limit: value from which pixels tell nothing; None: by the frame's own values, see `value_limit`.
     """
-    limit = value_limit(frame) if limit is None else limit
+    frame, limit = with_limit(frame, mask=mask) if limit is None else (frame, limit)
     if frame.dtype.kind not in "iuf" or frame.size == 0:
         return NaturalFrame(frame, mask, limit)
     place = np.s_[..., 2::SAMPLED_ROWS, :]
@@ -64,7 +66,7 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     exponent = float(log2_unit(rows, known))
     photons = bool(are_photons(step, exponent))
     step = 1.0 if math.isnan(step) else step
-    power = 0 if photons else int(natural_factor(exponent - math.log2(step)))
+    power = 0 if photons else int(natural_factor(exponent - math.log2(step), most=MOST_DOUBLINGS))
     unit = 2.0 ** (exponent - math.log2(step) + power) if math.isfinite(exponent) and not photons else 1.0
     natural = _in_quanta(NaturalFrame(frame, mask, limit, unit=unit), step)
     if power == 0:
