@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import screen_cases as cases
 
-from sfxjax.data.masks import find_bad_pixels, good_pixels, read_mask_file
+from sfxjax.data.bad_pixels import find_bad_pixels
+from sfxjax.data.masks import good_pixels, read_mask_file
 from sfxjax.errors import UserError
 
 GOOD = np.array([[True, False, True], [True, True, True]])

@@ -34,6 +34,7 @@ class FrameStack:
         centre: (x, y) of the crop's centre, pixels from the first pixel's corner; None: the frame's centre.
         mask_datasets: data sets of masks shared by all frames, in the same file, or FILE:/PATH.
         frame_masks: data set of one mask a frame, likewise; empty if there is none.
+        first_mask: number in `frame_masks` of the mask of the first frame.
         negatives_bad: negative pixels mean "no value" in this layout.
         missing: (first frame, last frame, why) of frames that the file knows of and that are not there.
         notes: what the user should be told.
@@ -60,6 +61,7 @@ class FrameStack:
     centre: tuple[float, float] | None = None
     mask_datasets: tuple[str, ...] = ()
     frame_masks: str = ""
+    first_mask: int = 0
     negatives_bad: bool = False
     missing: tuple[tuple[int, int, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -98,10 +100,10 @@ class FrameStack:
         if frame in self.not_good:
             raise UserError("the file's is_good_frame says that it is no good frame")
 
-    def describe(self) -> str:
-        """Return one line for the terminal."""
+    def describe(self, last: str = "") -> str:
+        """Return one line for the terminal, of the stacks up to one in the data set `last`."""
         size = "x".join(map(str, self.raw_shape))
-        where = f" in {self.dataset}" if self.dataset else ""
+        where = f" in {self.dataset}{f' to {last}' if last else ''}" if self.dataset else ""
         count = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
         if self.unreadable:
             return f"{self.file}: {count}{where} cannot be read: {self.unreadable}"
@@ -192,8 +194,8 @@ def describe_all(stacks: list[FrameStack]) -> list[str]:
         alike.setdefault(key, []).append(stack)
     lines = []
     for first, *others in alike.values():
-        line = replace(first, frames=first.frames + sum(other.frames for other in others)).describe()
-        lines.append(f"{line} to {others[-1].dataset}" if others else line)
+        every = replace(first, frames=first.frames + sum(other.frames for other in others))
+        lines.append(every.describe(others[-1].dataset if others else ""))
     return lines
 
 

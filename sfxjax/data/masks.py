@@ -6,8 +6,9 @@ Everywhere in this package a mask is bool, True where a pixel is good.
 from __future__ import annotations
 
 import math
+import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -23,11 +24,6 @@ from sfxjax.errors import UserError, explain_os_error
 from sfxjax.files import is_file, refuse_pipe
 from sfxjax.text import per_cent
 
-# Frames looked at for pixels that never change or always saturate, and how few tell nothing.
-BAD_PIXEL_FRAMES = 32
-FEWEST_FRAMES = 16
-# A pixel may stay as it is by chance with this probability.
-BY_CHANCE = 1e-6
 # A mask that leaves less of the pixels is taken for one of the other polarity.
 FEWEST_GOOD = 0.05
 
@@ -36,7 +32,8 @@ MOST_MASK_BYTES = 2**28
 
 # Names of data sets whose values NXmx, CXI and EuXFEL define: 0 is good, each bit a fault.
 ZERO_IS_GOOD = ("pixel_mask", "mask_shared", "pixelmask")
-_CXI_MASKS = ("/entry_1/data_1/mask", "/entry_1/image_1/mask", "/entry_1/instrument_1/detector_1/mask")
+_ENTRY = re.compile(r"/entry_\d+(?=/)")
+_CXI_MASK = re.compile(r"/entry_\d+/(data|image|instrument_1/detector)_\d+/mask")
 # Of the bits of CXI and Cheetah these are no faults: outside the resolution limits, corrected, peak, background corrected.
 CXI_FAULTS = 0xFFFFFFFF & ~(0x100 | 0x800 | 0x2000 | 0x4000)
 
@@ -186,96 +183,22 @@ def load_mask(
     return LoadedMask(good, where, words)
 
 
-def find_bad_pixels(
-    frames: Iterable[np.ndarray], good: np.ndarray | None = None
-) -> tuple[np.ndarray | None, str]:
-    """Find pixels that never change over a run's first frames though those around them do.
-
-    How often the neighbouring pixels stay as they are tells how often chance keeps a live one: always, where photons are rare,
-    and hardly ever elsewhere. So gaps of any size are found, and dark areas of counting detectors are not.
-
-    Args:
-        frames: of one shape, (..., ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal or empty frames count once.
-        good: bool of that shape, pixels already known; None: all good.
-
-    Returns:
-        bool of that shape, True where a pixel is bad, or None where nothing was found or the frames cannot tell; and a line for
-        the user, empty if nothing was found.
-    """
-    first: np.ndarray | None = None
-    equal = np.zeros((), np.uint8)
-    seen: set[bytes] = set()
-    for frame, _ in zip(frames, range(BAD_PIXEL_FRAMES), strict=False):
-        if not frame.any() or (frame.dtype.kind == "f" and not np.isfinite(frame).any()):
-            continue
-        sample = frame[..., ::16, ::16].tobytes()
-        if sample in seen:
-            continue
-        seen.add(sample)
-        if first is None:
-            first, equal = frame.copy(), np.zeros(frame.shape, np.uint8)
-        else:
-            equal += frame == first
-    if first is None or len(seen) < FEWEST_FRAMES:
-        return None, ""
-    again = len(seen) - 1
-    usable = np.ones(first.shape, bool) if good is None else good
-    constant = (equal == again) & usable
-    if not constant.any():
-        return None, ""
-    rows = (-1, first.shape[-1])
-    bad = _unlike_neighbours(
-        constant.reshape(rows),
-        (usable & ~constant).reshape(rows),
-        equal.reshape(rows) / np.float32(again),
-        again,
-    ).reshape(first.shape)
-    if not bad.any():
-        return None, ""
-    top = np.iinfo(first.dtype).max if first.dtype.kind in "iu" else np.inf
-    saturated = int((bad & (first == top)).sum())
-    return bad, (
-        f"{int(bad.sum()) - saturated} pixels never change and {saturated} always saturate over the first "
-        f"{len(seen)} frames: masked"
-    )
-
-
-def _unlike_neighbours(constant: np.ndarray, live: np.ndarray, stays: np.ndarray, again: int) -> np.ndarray:
-    """Tell which areas of constant pixels lie among live ones that would not stay so by chance.
-
-    Args:
-        constant: bool (rows, fs).
-        live: bool of that shape, pixels to compare with.
-        stays: how often each pixel is as in the first frame, 0 to 1.
-        again: frames compared with the first.
-    """
-    # Processes that read take half their time to start with it, and none of them looks for bad pixels.
-    from scipy import ndimage
-
-    areas, count = ndimage.label(constant, np.ones((3, 3)))
-    near = np.where(live, ndimage.maximum_filter(areas, 3), 0).ravel()
-    pixels = np.bincount(near, minlength=count + 1)
-    overall = float(stays[live].mean()) if live.any() else 1.0
-    sums = np.bincount(near, stays.ravel(), count + 1)
-    average = np.where(pixels > 0, sums / np.maximum(pixels, 1), overall)
-    bad: np.ndarray = (average**again < BY_CHANCE)[areas] & constant
-    return bad
-
-
-def cxi_faults(files: Files, path: Path, dtype: np.dtype) -> int | None:
-    """Return the bits that are faults in masks of this type in a CXI file; None: all are, as in EuXFEL's masks."""
-    wide = dtype.kind in "iu" and dtype.itemsize > 1
-    return CXI_FAULTS if wide and files.get(path, "/entry_1/trainId") is None else None
+def cxi_faults(files: Files, path: Path, name: str, dtype: np.dtype) -> int | None:
+    """Return the bits that are faults in a mask of this name and type in a CXI file; None: all are, as in EuXFEL's masks."""
+    entry = _ENTRY.match(name)
+    if entry is None or dtype.kind not in "iu" or dtype.itemsize == 1:
+        return None
+    return CXI_FAULTS if files.get(path, f"{entry[0]}/trainId") is None else None
 
 
 def _convention(files: Files, path: Path, name: str, values: np.ndarray) -> tuple[int, int | None] | None:
     """Return the value of good pixels and the bits that are faults by the format; None: it does not say."""
     if fnmatch(path.name.lower(), "staticmask*.h5"):
         return 1, None
-    faults = cxi_faults(files, path, values.dtype) if name.startswith("/entry_1/") else None
+    faults = cxi_faults(files, path, name, values.dtype)
     if PurePosixPath(name).name in ZERO_IS_GOOD:
         return 0, faults
-    if name in _CXI_MASKS:
+    if _CXI_MASK.fullmatch(name):
         beside = files.get(path, str(PurePosixPath(name).with_name("data")))
         bits = values.dtype.kind in "iu" and bool(np.any((values != 0) & (values != 1)))
         return (0, faults) if beside is not None or bits else None

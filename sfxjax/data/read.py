@@ -154,7 +154,9 @@ class FrameReader:
         pixels = self.original(stack, frame)
         mask = self.whole_mask(stack)
         if stack.frame_masks and not self._masks.replaced(stack):
-            own = self._masks.frame(stack, self.values(stack, stack.frame_masks, stack.place(frame)))
+            own = self._masks.frame(
+                stack, self.values(stack, stack.frame_masks, stack.place(stack.first_mask + frame))
+            )
             mask = own if mask is None else mask & own
         if self.geometry is not None and self.geometry.has_flags:
             unflagged = self.geometry.unflagged(pixels, self.geometry.numbers(stack.raw_shape))
@@ -235,7 +237,8 @@ class FrameReader:
             crop = self._crop(stack, partial(self.values, stack, stack.dataset), frame)
         good = None
         if stack.frame_masks and not self._masks.replaced(stack):
-            mask = self._crop(stack, partial(self.values, stack, stack.frame_masks), frame)
+            masks = partial(self.values, stack, stack.frame_masks)
+            mask = self._crop(stack, masks, stack.first_mask + frame)
             good = self._masks.frame(stack, mask)
         if not stack.format:
             refuse_cut(self._sizes[stack.file, stack.dataset])

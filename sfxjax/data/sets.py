@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.data.bad_pixels import BAD_PIXEL_FRAMES, find_bad_pixels
 from sfxjax.data.batches import CropBatch, crop_batch
 from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.labels import MISS, UNLABELLED, read_labels
-from sfxjax.data.masks import BAD_PIXEL_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import SetDescription, cxidb76_set, sets_of_options
 from sfxjax.data.stack_masks import check_used

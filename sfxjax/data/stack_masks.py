@@ -76,7 +76,9 @@ class StackMasks:
                 pixel.
         """
         own = (stack.file, *stack.mask_datasets, stack.frame_masks)
-        key = (stack.raw_shape, stack.event_path, stack.mask_bits, *(own if any(own[1:]) else ()))
+        # A geometry may name a mask of each part.
+        part = "" if self._geometry is None else stack.event_path
+        key = (stack.raw_shape, part, stack.mask_bits, *(own if any(own[1:]) else ()))
         if key not in self._kept:
             while len(self._kept) >= MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -146,8 +148,8 @@ class StackMasks:
     def _of_frames(self, stack: FrameStack) -> str:
         """Say what the masks of single frames leave out, which are read with the frames, by some of them."""
         numbers = np.unique(np.linspace(0, stack.frames - 1, min(stack.frames, _MASKS_LOOKED_AT)).astype(int))
-        before = (slice(None),) * stack.frame_axis
-        found = self._looked_at(stack, stack.frame_masks, [(*before, int(number)) for number in numbers])
+        places = [stack.place(stack.first_mask + int(number)) for number in numbers]
+        found = self._looked_at(stack, stack.frame_masks, places)
         counts = sorted(int(good.size - np.count_nonzero(good)) for good, _ in found)
         pixels = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if counts[-1] > counts[0] else "")
         looked_at = "" if len(numbers) == stack.frames else f" of {len(numbers)} frames looked at"

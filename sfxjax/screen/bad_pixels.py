@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.data.bad_pixels import BAD_PIXEL_FRAMES, FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.frames import pixel_type
-from sfxjax.data.masks import BAD_PIXEL_FRAMES, FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.workers import Frame, Readers
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.bad_pixels import BAD_PIXEL_FRAMES
 from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
 from sfxjax.data.file_states import State, states_again
 from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.inputs import Inputs
-from sfxjax.data.masks import BAD_PIXEL_FRAMES
 from sfxjax.data.stack_masks import check_used
 from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError

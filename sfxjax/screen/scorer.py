@@ -20,9 +20,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sfxjax.crop import CROP, crop_window, padded_crop
+from sfxjax.data.bad_pixels import find_bad_pixels
 from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
-from sfxjax.data.masks import find_bad_pixels
 from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfxjax.data.bad_pixels import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.declared_limits import check_declared_limit
 from sfxjax.data.events import absolute
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.inputs import Inputs
-from sfxjax.data.masks import FEWEST_FRAMES, find_bad_pixels
 from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.data.resolution import resolution
 from sfxjax.data.stack_masks import check_used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -12,61 +13,64 @@ from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import Files
 from sfxjax.data.masks import cxi_faults
 
-CXI_DATA = "/entry_1/data_1/data"
-CXI_DETECTOR = "/entry_1/instrument_1/detector_1"
-CXI_ASSEMBLED = "/entry_1/image_1/data"
+# Of frames that are named, which may be those of any entry and detector; those of the first are found.
+_PLACE = re.compile(r"(/entry_\d+)/(data|instrument_1/detector|image)_(\d+)/data")
 
 
-def find(files: Files, path: Path, options: ReadOptions, name: str = "") -> list[FrameStack]:
-    """Find the frames of a file of this layout, or those at one of its paths; none in others."""
-    wanted = (CXI_DATA, f"{CXI_DETECTOR}/data") if not name else (name,) if name != CXI_ASSEMBLED else ()
+def is_place(name: str) -> bool:
+    """Tell whether frames of this layout may be at a path."""
+    return _PLACE.fullmatch(name) is not None
+
+
+def find(
+    files: Files, path: Path, options: ReadOptions, name: str = "", event_path: str = ""
+) -> list[FrameStack]:
+    """Find the frames of a file of this layout, or those at one of its paths; none in others.
+
+    Args:
+        files: opens the file.
+        path: of the file.
+        options: of the user.
+        name: path of the frames; empty: they are looked for in the first entry, and of the first detector.
+        event_path: path parts of CrystFEL's event.
+    """
+    place = _PLACE.fullmatch(name)
+    entry, number = (place[1], place[3]) if place else ("/entry_1", "1")
+    beside, detector = f"{entry}/data_{number}", f"{entry}/instrument_1/detector_{number}"
+    image = f"{entry}/image_{number}"
+    is_image = place is not None and place[2] == "image"
+    wanted = () if is_image else (name,) if name else (f"{beside}/data", f"{detector}/data")
     dataset, data = first_data_set(files, path, wanted)
-    assembled = files.dataset(path, CXI_ASSEMBLED) if name in ("", CXI_ASSEMBLED) else None
+    assembled = files.dataset(path, f"{image}/data") if is_image or not name else None
     if data is None or (assembled is not None and options.geometry is None and assembled.ndim == 3):
         if assembled is None:
             return []
-        names = ("/entry_1/image_1/mask_shared", "/entry_1/image_1/mask")
-        masks = find_masks(files, path, assembled, names)
-        return [
-            describe_stack(
-                path,
-                assembled,
-                CXI_ASSEMBLED,
-                "Cheetah CXI, assembled images",
-                options,
-                masks=masks,
-                mask_bits=_faults(files, path, masks),
-            )
-        ]
-    masks = find_masks(
-        files,
-        path,
-        data,
-        (
-            "/entry_1/data_1/mask_shared",
-            f"{CXI_DETECTOR}/mask_shared",
-            "/entry_1/data_1/mask",
-            f"{CXI_DETECTOR}/mask",
-        ),
-    )
-    writer, faults = _cxi_writer(files, path, data), _faults(files, path, masks)
-    return [describe_stack(path, data, dataset, writer, options, masks=masks, mask_bits=faults)]
+        dataset, data, writer = f"{image}/data", assembled, "Cheetah CXI, assembled images"
+        names = [f"{image}/mask_shared", f"{image}/mask"]
+    else:
+        writer = _cxi_writer(files, path, data, entry, beside, detector)
+        names = [f"{group}/{mask}" for mask in ("mask_shared", "mask") for group in (beside, detector)]
+    masks = find_masks(files, path, data, names)
+    faults = _faults(files, path, masks)
+    return [
+        describe_stack(
+            path, data, dataset, writer, options, event_path=event_path, masks=masks, mask_bits=faults
+        )
+    ]
 
 
 def _faults(files: Files, path: Path, masks: Masks) -> int | None:
-    found = [files.dataset(path, name) for name in (*masks.shared, masks.single) if name]
-    faults = [cxi_faults(files, path, mask.dtype) for mask in found if mask is not None]
+    found = [(name, files.dataset(path, name)) for name in (*masks.shared, masks.single) if name]
+    faults = [cxi_faults(files, path, name, mask.dtype) for name, mask in found if mask is not None]
     # Of narrow masks these are all bits.
     return next((bits for bits in faults if bits is not None), None)
 
 
-def _cxi_writer(files: Files, path: Path, data: h5py.Dataset) -> str:
-    if files.get(path, "/entry_1/trainId") is not None:
+def _cxi_writer(files: Files, path: Path, data: h5py.Dataset, entry: str, beside: str, detector: str) -> str:
+    if files.get(path, f"{entry}/trainId") is not None:
         return "EuXFEL virtual CXI"
-    if any(opened(files, path, name) is not None for name in ("/cheetah", f"{CXI_DETECTOR}/mask_shared")):
+    if any(opened(files, path, name) is not None for name in ("/cheetah", f"{detector}/mask_shared")):
         return "Cheetah CXI"
-    entry = files.get(path, "/entry_1/data_1")
-    link = entry.get("data", getlink=True) if isinstance(entry, h5py.Group) else None
-    if isinstance(link, h5py.SoftLink):
-        return "psocake or Cheetah CXI"
-    return "OM or Cheetah CXI"
+    group = files.get(path, beside)
+    link = group.get("data", getlink=True) if isinstance(group, h5py.Group) else None
+    return "psocake or Cheetah CXI" if isinstance(link, h5py.SoftLink) else "OM or Cheetah CXI"

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from sfxjax.data.bitshuffle import packs
-from sfxjax.data.formats.file_masks import Masks, find_masks, link_target, numbers_at, unused_masks
+from sfxjax.data.formats.file_masks import (
+    MASKS,
+    Masks,
+    find_masks,
+    link_target,
+    numbers_at,
+    opened,
+    unused_masks,
+)
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.hdf5 import Files, located
 from sfxjax.data.links import masters_of, unused_masters
@@ -44,37 +53,128 @@ def complete(
         stacks: of frames in it.
         named: patterns of the paths of masks that are named by the user or a geometry, which need no line here.
     """
-    known: dict[Any, Any] = {}
-    first = next((stack.dataset for stack in stacks if not stack.unreadable), "")
+    described: dict[Any, _Detector] = {}
+    counts = masks_counted(stacks)
+    keys = [
+        None if stack.unreadable else _key(files, path, stack, count, len(stacks) == 1)
+        for stack, count in zip(stacks, counts, strict=True)
+    ]
+    for stack, count, key in zip(stacks, counts, keys, strict=True):
+        if key is not None and key not in described:
+            described[key] = _described(files, path, stack, count, len(stacks) == 1)
+    notes = _lines(files, path, stacks, counts, [described.get(key) for key in keys], named)
     finished = []
-    for stack in stacks:
-        if stack.unreadable:
-            finished.append(stack)
-            continue
-        key = stack.raw_shape, stack.dtype, stack.dataset if len(stacks) == 1 else ""
-        if key not in known:
-            groups = list(_groups(files, path, stack.dataset))
-            data = files.dataset(path, stack.dataset)
-            assert data is not None
-            single = len(stacks) == 1 and stack.frame_axis == 0
-            masks = _detector_masks(files, path, data, groups, stack, single)
-            used = [*masks.shared, masks.single]
-            lines = [*unused_masters(path), *_unopened(files, path, groups)]
-            lines += unused_masks(
-                files, path, data, stack.raw_shape, used, groups, named=named, single=single
+    for stack, count, key in zip(stacks, counts, keys, strict=True):
+        if key is not None:
+            found, more = described[key], notes
+            notes = []
+            stack = replace(
+                stack,
+                mask_datasets=found.masks.shared,
+                frame_masks=found.masks.single,
+                first_mask=count.first if found.masks.single else 0,
+                by_plugin=found.by_plugin,
+                limit=found.limit,
+                depths=found.depths,
+                not_good=found.not_good,
+                notes=(*stack.notes, *more),
             )
-            limit, depths, notes = _limits(files, path, groups)
-            length = len(data) if stack.stacked and stack.frame_axis == 0 else stack.frames
-            not_good, said = _not_good(files, path, groups, stack.frames, length, len(stacks) == 1)
-            by_plugin = files.check_storage(data) and not packs(data)
-            known[key] = masks, limit, depths, not_good, by_plugin, (*lines, *notes, *said)
-        masks, limit, depths, not_good, by_plugin, notes = known[key]
-        stack = replace(stack, mask_datasets=masks.shared, frame_masks=masks.single, by_plugin=by_plugin)
-        more = notes if stack.dataset == first else ()
-        finished.append(
-            replace(stack, limit=limit, depths=depths, not_good=not_good, notes=(*stack.notes, *more))
-        )
+        finished.append(stack)
     return finished
+
+
+class _Detector(NamedTuple):
+    """What a file says of the detector of a stack, and lines about what of it is not used."""
+
+    masks: Masks
+    by_plugin: bool
+    limit: float | None
+    depths: tuple[int, ...]
+    not_good: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+class MasksCounted(NamedTuple):
+    """Which masks of a data set with one for each frame are those of a stack.
+
+    Attributes:
+        frames: that such a data set is for; None: those of the stack's own; 0: there is none.
+        first: number of the first that is this stack's.
+        own: whether it is for this stack alone, which has a group of its own, as an entry has.
+    """
+
+    frames: int | None
+    first: int
+    own: bool
+
+
+def masks_counted(stacks: list[FrameStack]) -> list[MasksCounted]:
+    """Tell for each stack of a file which masks of single frames are its own: parts in one group share a data set of them."""
+    groups = Counter(str(PurePosixPath(stack.dataset).parent) for stack in stacks)
+    total = sum(stack.frames for stack in stacks)
+    found, first = [], 0
+    for stack in stacks:
+        own = groups[str(PurePosixPath(stack.dataset).parent)] == 1
+        alike = stack.stacked and stack.frame_axis == 0
+        count = (None if own else total) if alike else 0
+        found.append(MasksCounted(count, 0 if own else first, own))
+        first += stack.frames
+    return found
+
+
+def _key(files: Files, path: Path, stack: FrameStack, count: MasksCounted, alone: bool) -> Any:
+    """Return what stacks have in common that the file says the same of."""
+    place = ""
+    if alone:
+        place = stack.dataset
+    elif count.own:
+        # Groups are many, of one image each, or few, with a mask each.
+        parent = str(PurePosixPath(stack.dataset).parent)
+        group = opened(files, path, parent)
+        place = parent if isinstance(group, h5py.Group) and any(name in group for name in MASKS) else ""
+    return stack.raw_shape, stack.dtype, stack.mask_datasets, stack.frame_masks, place
+
+
+def _described(files: Files, path: Path, stack: FrameStack, count: MasksCounted, alone: bool) -> _Detector:
+    groups = list(_groups(files, path, stack.dataset))
+    data = files.dataset(path, stack.dataset)
+    assert data is not None
+    masks = _detector_masks(files, path, data, groups, stack, count.frames)
+    limit, depths, notes = _limits(files, path, groups)
+    length = len(data) if stack.stacked and stack.frame_axis == 0 else stack.frames
+    not_good, said = _not_good(files, path, groups, stack.frames, length, alone)
+    by_plugin = files.check_storage(data) and not packs(data)
+    return _Detector(masks, by_plugin, limit, depths, not_good, (*notes, *said))
+
+
+def _lines(
+    files: Files,
+    path: Path,
+    stacks: list[FrameStack],
+    counts: list[MasksCounted],
+    described: list[_Detector | None],
+    named: Iterable[str],
+) -> list[str]:
+    """Say what of the detector's masks and limits is not used."""
+    place = next((place for place, one in enumerate(described) if one is not None), None)
+    if place is None:
+        return []
+    first, stack = described[place], stacks[place]
+    assert first is not None
+    groups = list(_groups(files, path, stack.dataset))
+    data = files.dataset(path, stack.dataset)
+    assert data is not None
+    used = dict.fromkeys(
+        name for one in described if one is not None for name in (*one.masks.shared, one.masks.single)
+    )
+    return [
+        *unused_masters(path),
+        *_unopened(files, path, groups),
+        *unused_masks(
+            files, path, data, stack.raw_shape, used, groups, named=named, frames=counts[place].frames
+        ),
+        *first.notes,
+    ]
 
 
 def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
@@ -122,7 +222,7 @@ def nearest_groups(files: Files, path: Path, dataset: str) -> list[str]:
 
 
 def _detector_masks(
-    files: Files, path: Path, data: h5py.Dataset, groups: list[str], stack: FrameStack, single: bool
+    files: Files, path: Path, data: h5py.Dataset, groups: list[str], stack: FrameStack, frames: int | None
 ) -> Masks:
     """Add the masks of the frames' detector to those that their layout has: of all that are found, those beside the nearest."""
     found = Masks(stack.mask_datasets, stack.frame_masks)
@@ -133,7 +233,7 @@ def _detector_masks(
         if found != Masks() and detector not in detectors:
             continue
         names = [f"{group}/{name}" for name in ZERO_IS_GOOD]
-        more = find_masks(files, path, data, names, single=single, raw_shape=stack.raw_shape, known=found)
+        more = find_masks(files, path, data, names, frames=frames, raw_shape=stack.raw_shape, known=found)
         if more != found:
             found = more
             detectors.add(detector)

@@ -23,7 +23,7 @@ from sfxjax.data.unwritten import is_unwritten
 from sfxjax.errors import UserError
 
 # Names that only masks have; and those that look like one's.
-_MASKS = ("mask", *ZERO_IS_GOOD)
+MASKS = ("mask", *ZERO_IS_GOOD)
 _LIKE_A_MASK = re.compile(
     r"mask|(bad|dead|hot|cold|noisy|broken|defect\w*|good|valid)_?(pix|channel|map)|defects?$|pixel_?(status|quality)|status_?map",
     re.IGNORECASE,
@@ -51,7 +51,7 @@ def find_masks(
     data: h5py.Dataset,
     names: Iterable[str],
     *,
-    single: bool = True,
+    frames: int | None = None,
     raw_shape: tuple[int, ...] | None = None,
     known: Masks | None = None,
 ) -> Masks:
@@ -64,7 +64,7 @@ def find_masks(
         path: of the file.
         data: the frames.
         names: where masks may be.
-        single: whether a mask for each frame counts the frames of this data set; not where several data sets hold them.
+        frames: that a data set of one mask a frame is for, those of all data sets of the file; None: those of this one; 0: none.
         raw_shape: of a frame; None: the data set's, without its first axis.
         known: masks found already, to which others are added.
 
@@ -81,7 +81,7 @@ def find_masks(
             continue
         if mask is None or object_identity(mask) in seen:
             continue
-        kind = _kind(mask, data, raw_shape, single)
+        kind = _kind(mask, data, raw_shape, frames, located(path, name)[0] != path)
         if kind == "shared":
             shared.append(name)
         elif kind == "single":
@@ -112,7 +112,7 @@ def unused_masks(
     near: Iterable[str],
     *,
     named: Iterable[str] = (),
-    single: bool = True,
+    frames: int | None = None,
 ) -> list[str]:
     """Say of everything in a file that is called a mask, or like one, why it is not used; a line each.
 
@@ -124,7 +124,7 @@ def unused_masks(
         used: the masks that are used.
         near: groups that describe the frames' detector.
         named: patterns of paths that need no line.
-        single: see `find_masks`.
+        frames: see `find_masks`.
     """
     passed = identities(files, path, used)
     patterns = [*named]
@@ -134,7 +134,7 @@ def unused_masks(
     for name, is_near in _called_masks(files, path, near):
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             continue
-        line = _why_unused(files, path, name, data, raw_shape, single, passed, masked and not is_near)
+        line = _why_unused(files, path, name, data, raw_shape, frames, passed, masked and not is_near)
         if line:
             lines.append(line)
     more = len(lines) - _MOST_NAMED
@@ -143,8 +143,13 @@ def unused_masks(
     return lines
 
 
-def _kind(mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | None, single: bool) -> str:
-    """Return "shared", "single", or nothing for what does not fit."""
+def _kind(
+    mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | None, frames: int | None, apart: bool
+) -> str:
+    """Return "shared", "single", or nothing for what does not fit.
+
+    A data set of masks in a file apart, such as a master, may be for other frames as well: which are whose is not known there.
+    """
     frame = raw_shape
     if frame is None:
         frame = data.shape[1:] if data.ndim >= 3 else data.shape
@@ -152,8 +157,10 @@ def _kind(mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | N
         return ""
     if without_ones(mask.shape) == without_ones(frame):
         return "shared"
-    fits = data.ndim >= 3 and mask.shape[1:] == frame and single and len(mask) >= len(data)
-    return "single" if fits else ""
+    count = len(data) if frames is None and data.ndim else frames
+    if data.ndim < 3 or mask.shape[1:] != frame or not count:
+        return ""
+    return "single" if len(mask) == count or (len(mask) > count and not apart) else ""
 
 
 def _called_masks(files: Files, path: Path, near: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -186,13 +193,13 @@ def _why_unused(
     name: str,
     data: h5py.Dataset,
     raw_shape: tuple[int, ...],
-    single: bool,
+    frames: int | None,
     passed: set[tuple[int, int]],
     elsewhere: bool,
 ) -> str:
     """Say why a mask is not used; nothing where it is, was named already, or is none to speak of."""
     last = PurePosixPath(name).name.lower()
-    surely = last in _MASKS
+    surely = last in MASKS
     where = f"{path}: the mask {name}"
     item, why = numbers_at(files, path, name, passed)
     if item is None:
@@ -200,8 +207,13 @@ def _why_unused(
     if item.size <= 1:
         return f"{where} is not used: it is a single value" if surely else ""
     here, there = ("x".join(map(str, shape)) for shape in (item.shape, raw_shape))
-    if not _kind(item, data, raw_shape, single):
-        return "" if elsewhere else f"{where} of shape {here} is not used: the frames have {there} pixels"
+    if not _kind(item, data, raw_shape, frames, located(path, name)[0] != path):
+        if elsewhere:
+            return ""
+        if item.shape[1:] == raw_shape and len(item) > 1:
+            count = len(data) if frames is None and data.ndim else frames
+            return f"{where} of shape {here} is not used: it is for {len(item)} frames, and which are these {count} is not said"
+        return f"{where} of shape {here} is not used: the frames have {there} pixels"
     file, inner = located(path, name)
     if last in ZERO_IS_GOOD:
         return (

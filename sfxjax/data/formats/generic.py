@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -39,8 +40,8 @@ def only_frames(files: Files, path: Path, options: ReadOptions) -> str:
     return clear[0] if len(clear) == 1 else ""
 
 
-def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:
-    """List the data sets that may hold frames, each once, with their shapes."""
+def image_sets(files: Files, path: Path, without: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+    """List the data sets that may hold frames, each once, with their shapes, but for those of some names."""
     found: dict[str, tuple[int, ...]] = {}
     seen: set[object] = set()
     groups: list[tuple[str, int]] = [("", 0)]
@@ -56,6 +57,8 @@ def image_sets(files: Files, path: Path) -> dict[str, tuple[int, ...]]:
         for key in group:
             left -= 1
             inner = f"{name}/{key}"
+            if inner in without:
+                continue
             try:
                 item = files.get(path, inner)
                 if isinstance(item, h5py.Group) and depth < _DEEPEST:

@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 
 from sfxjax.data.formats import cxi, cxidb76, nexus
-from sfxjax.data.formats.detector import complete
+from sfxjax.data.formats.detector import MasksCounted, complete, masks_counted
 from sfxjax.data.formats.generic import image_sets, only_frames
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
+from sfxjax.data.formats.unread import unread_stacks
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.hdf5 import Files
@@ -73,6 +74,9 @@ def _found(files: Files, path: Path, options: ReadOptions, geometry: Geometry | 
         return _named(files, path, options, axis)
     for layout in LAYOUTS:
         stacks = layout.find(files, path, options)
+        if stacks:
+            others = unread_stacks(files, path, stacks)
+            stacks = [replace(stacks[0], notes=(*stacks[0].notes, *others)), *stacks[1:]]
         if stacks and geometry is not None and geometry.data is not None:
             note = f"{path}: {geometry.data}, where the geometry has the frames, is not in it; {stacks[0].dataset} is read"
             return [replace(stacks[0], notes=(*stacks[0].notes, note)), *stacks[1:]]
@@ -103,7 +107,7 @@ def _with_geometry(
 ) -> list[FrameStack]:
     """Apply a geometry to the frames; without one, refuse frames of several panels."""
     placed = []
-    for stack in stacks:
+    for stack, count in zip(stacks, masks_counted(stacks), strict=True):
         where = f"{stack.file}: {stack.dataset}"
         if geometry is None:
             if len(stack.raw_shape) == 3 and stack.raw_shape[0] > 1 and not options.panels_apart:
@@ -118,7 +122,7 @@ def _with_geometry(
             raw_shape = (stack.frames, *stack.raw_shape)
             stack = replace(stack, raw_shape=raw_shape, frames=1, stacked=False, frame_axis=0)
         geometry.check(stack.raw_shape, where)
-        stack = _masked(files, stack, geometry)
+        stack = _masked(files, stack, geometry, count)
         if not placed:
             stack = replace(stack, notes=(*stack.notes, *geometry.notes))
         if not options.panels_apart:
@@ -127,7 +131,7 @@ def _with_geometry(
     return placed
 
 
-def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
+def _masked(files: Files, stack: FrameStack, geometry: Geometry, count: MasksCounted) -> FrameStack:
     """Take the mask that a geometry names in the frames' file instead of the one that the layout has."""
     mask = geometry.own_mask
     if mask is None or stack.unreadable:
@@ -148,15 +152,17 @@ def _masked(files: Files, stack: FrameStack, geometry: Geometry) -> FrameStack:
     axis = stack.frame_axis
     if stack.stacked and data.ndim == len(stack.raw_shape) + 1:
         one = (*data.shape[:axis], *data.shape[axis + 1 :])
-        if one == stack.raw_shape and data.shape[axis] >= stack.frames:
-            return replace(stack, mask_datasets=(), frame_masks=name)
+        own = count.own or count.frames is None or "%" in mask.data
+        frames, first = (stack.frames, 0) if own else (count.frames, count.first)
+        if one == stack.raw_shape and data.shape[axis] >= frames:
+            return replace(stack, mask_datasets=(), frame_masks=name, first_mask=first)
     found, wanted = ("x".join(map(str, shape)) for shape in (data.shape, stack.raw_shape))
     raise UserError(f"{stack.file}: the mask {name} of the geometry has {found} pixels, the frames {wanted}")
 
 
 def _of_a_layout(files: Files, path: Path, options: ReadOptions, name: str) -> list[FrameStack]:
     """Find frames that are named where a layout has them, for the masks and the beam centre it has with them."""
-    if name in (cxi.CXI_DATA, f"{cxi.CXI_DETECTOR}/data", cxi.CXI_ASSEMBLED):
+    if cxi.is_place(name):
         return cxi.find(files, path, options, name)
     if name.startswith(f"{nexus.NEXUS_DATA}/"):
         found = nexus.find(files, path, options)
@@ -195,6 +201,8 @@ def _named(files: Files, path: Path, options: ReadOptions, axis: int = 0) -> lis
 
     def describe(part: StackPart) -> FrameStack:
         assert isinstance(part.data, h5py.Dataset)
+        if axis == 0 and cxi.is_place(part.dataset):
+            return cxi.find(files, path, options, part.dataset, part.event_path)[0]
         return describe_stack(
             path, part.data, part.dataset, "HDF5", options, event_path=part.event_path, frame_axis=axis
         )

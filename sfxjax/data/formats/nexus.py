@@ -6,6 +6,7 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -45,7 +46,9 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     def describe(part: StackPart) -> FrameStack:
         data = part.data
         assert isinstance(data, h5py.Dataset)
-        masks = find_masks(files, path, data, shared, single=len(parts) == 1) if data.ndim >= 2 else Masks()
+        # Masks of each frame of several parts are found by all their frames, see `complete`.
+        count = len(data) if len(parts) == 1 and data.ndim else 0
+        masks = find_masks(files, path, data, shared, frames=count) if data.ndim >= 2 else Masks()
         return describe_stack(
             path,
             data,
@@ -61,8 +64,27 @@ def find(files: Files, path: Path, options: ReadOptions) -> list[FrameStack]:
     if not any(part.data is not None for part in parts):
         return []
     parts, notes = _with_counts(files, path, parts)
+    notes += _holes(path, [part.event_path for part in parts])
     stacks = describe_parts(parts, describe)
     return [replace(stacks[0], notes=(*stacks[0].notes, *notes)), *stacks[1:]]
+
+
+def _holes(path: Path, keys: list[str]) -> list[str]:
+    """Say which numbers are missing between those of DECTRIS' parts; those of SLS' parts are of their first frames."""
+    counts = [key.removeprefix("data_") for key in keys]
+    numbers = sorted(int(count) for count in counts if count.isdecimal())
+    gaps = [(low + 1, high - 1) for low, high in pairwise(numbers) if high > low + 1]
+    if not gaps:
+        return []
+    width = max(map(len, counts))
+    names = [
+        f"data_{low:0{width}d}" + (f" to data_{high:0{width}d}" if high > low else "")
+        for low, high in gaps[:4]
+    ]
+    more = [f"and {len(gaps) - 4} more gaps"] if len(gaps) > 4 else []
+    return [
+        f"{path}: it lacks the parts {', '.join([*names, *more])} between others; their frames are not read: is the file whole?"
+    ]
 
 
 def _with_counts(files: Files, path: Path, parts: list[StackPart]) -> tuple[list[StackPart], list[str]]:
