@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import h5py
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from test_geometry import CORNERS, TURNS, geometry_text
 
+from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.geometry_file import parse_geometry
-from sfxjax.data.resolution import resolution
+from sfxjax.data.read import FrameReader
+from sfxjax.data.resolution import line_of_stated_geometry, resolution, stated_geometry
 from sfxjax.screen.__main__ import main as screen
 
 SIZE = (40, 60)
@@ -128,3 +131,95 @@ def test_screening_with_a_geometry_lists_and_draws_the_resolution(tmp_path: Path
         "Resolution of the spots of hits" in report and f"of {len(found)} spots of hits half lie at" in report
     )
     assert 'data-label="HIT"' in report and 'id="gallery"' in report
+
+
+def write_master(path: Path, frames: np.ndarray, **facts: tuple[float | str, str]) -> Path:
+    """Write a DECTRIS master with facts of (value, unit), by names in which `__` is a slash."""
+    with h5py.File(path, "w") as file:
+        file["entry/data/data_000001"] = frames
+        for name, (value, unit) in facts.items():
+            place = f"entry/{name.replace('__', '/')}"
+            file[place] = value
+            if unit:
+                file[place].attrs["units"] = unit
+    return path
+
+
+DETECTOR = "instrument__detector__"
+FACTS: dict[str, tuple[float | str, str]] = {
+    f"{DETECTOR}detector_distance": (0.1, "m"),
+    f"{DETECTOR}x_pixel_size": (7.5e-5, "m"),
+    f"{DETECTOR}y_pixel_size": (7.5e-5, "m"),
+    f"{DETECTOR}beam_center_x": (140.0, "pixel"),
+    f"{DETECTOR}beam_center_y": (90.0, "pixel"),
+    "instrument__beam__incident_wavelength": (1.3, "angstrom"),
+}
+OTHER_UNITS = FACTS | {
+    f"{DETECTOR}detector_distance": (100.0, "mm"),
+    f"{DETECTOR}y_pixel_size": (0.15, "mm"),
+    "instrument__beam__incident_wavelength": (0.13, "nm"),
+}
+BY_ENERGY = {name: fact for name, fact in FACTS.items() if "wavelength" not in name} | {
+    f"{DETECTOR}detectorSpecific__photon_energy": (9537.246, "eV")
+}
+
+
+@pytest.mark.parametrize(("facts", "height"), [(FACTS, 7.5e-5), (OTHER_UNITS, 1.5e-4), (BY_ENERGY, 7.5e-5)])
+def test_the_resolution_by_the_word_of_a_master_is_that_of_wave_vectors(
+    facts: dict[str, tuple[float | str, str]], height: float, tmp_path: Path
+) -> None:
+    path = write_master(tmp_path / "x_master.h5", np.ones((2, 200, 300), np.uint16), **facts)
+    rng = np.random.default_rng(2)
+    ss, fs = rng.uniform(0, 199, 30), rng.uniform(0, 299, 30)
+    with FrameReader(ReadOptions(panels_apart=True)) as reader:
+        (stack,) = reader.stacks(str(path))
+    assert FrameStack.from_json(json.loads(json.dumps(stack.to_json()))) == stack
+    geometry = stated_geometry(stack)
+    assert geometry is not None
+    wanted = by_wave_vectors((fs + 0.5 - 140) * 7.5e-5, (ss + 0.5 - 90) * height, 0.1, 1.3)
+    np.testing.assert_allclose(resolution(geometry, ss, fs, stack.raw_shape), wanted, rtol=1e-5)
+    line = line_of_stated_geometry(stack)
+    assert "detector at 100 mm, wavelength 1.3 Å" in line and "beam at (140.0, 90.0)" in line
+    assert ("75 x 150 µm" in line) == (height > 1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: None} for name in FACTS),
+        {f"{DETECTOR}detector_distance": (0.0, "m")},
+        {f"{DETECTOR}detector_distance": (100.0, "furlong")},
+        {f"{DETECTOR}goniometer__two_theta": (10.0, "deg")},
+        {"instrument__beam__incident_wavelength": (float("nan"), "angstrom")},
+    ],
+)
+def test_what_a_file_does_not_state_whole_tells_no_resolution(
+    change: dict[str, tuple[float | str, str] | None], tmp_path: Path
+) -> None:
+    facts = {name: fact for name, fact in (FACTS | change).items() if fact is not None}
+    path = write_master(tmp_path / "x_master.h5", np.ones((2, 200, 300), np.uint16), **facts)
+    with FrameReader(ReadOptions(panels_apart=True)) as reader:
+        (stack,) = reader.stacks(str(path))
+    assert stated_geometry(stack) is None and line_of_stated_geometry(stack) == ""
+
+
+def test_screening_a_master_lists_the_resolution_and_says_where_it_is_from(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    frames = rng.poisson(30, (2, 200, 300)).astype(np.uint16)
+    rows, columns = np.indices(frames.shape[1:])
+    for k in range(11):
+        spot = 300 * np.exp(-0.5 * ((rows - 20 - 15 * k) ** 2 + (columns - 30 - 22 * k) ** 2) / 0.9**2)
+        frames[0] += rng.poisson(spot).astype(np.uint16)
+    path = write_master(tmp_path / "x_master.h5", frames, **FACTS)
+    assert screen([str(path), "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "spots.csv").open() as file:
+        found = [row for row in csv.DictReader(file) if row["event"].endswith("//0")]
+    assert len(found) >= 9
+    for row in found:
+        x, y = (np.array([(float(row[name]) + 0.5 - at) * 7.5e-5]) for name, at in (("fs", 140), ("ss", 90)))
+        assert float(row["resolution"]) == pytest.approx(
+            by_wave_vectors(x, y, 0.1, 1.3)[0], rel=2e-3, abs=0.01
+        )
+    said = "by the file's own word: detector at 100 mm"
+    assert said in (tmp_path / "out" / "summary.json").read_text()
+    assert "detector at 100 mm" in (tmp_path / "out" / "report.html").read_text()

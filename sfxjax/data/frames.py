@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,22 @@ from sfxjax.errors import UserError
 
 # Of a frame: four times those of the largest detectors.
 MOST_PIXELS = 2**26
+
+
+class Setup(NamedTuple):
+    """Where a flat detector stands, as a file states it.
+
+    Attributes:
+        distance: from the sample, metres.
+        wavelength: of the beam, Angstrom.
+        pixel_width: along fs, metres.
+        pixel_height: along ss, metres.
+    """
+
+    distance: float
+    wavelength: float
+    pixel_width: float
+    pixel_height: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +61,7 @@ class FrameStack:
         depths: numbers of bits that the file says the detector counts with.
         not_good: numbers of the frames that the file itself calls no good frames.
         by_plugin: a plug-in of HDF5 decompresses them, which a damaged frame may make crash: a process of its own reads them.
+        setup: where the detector stands, by the file's word; None: it does not say all of it.
         unreadable: why none of its frames can be read: it stands for a part of a file that is damaged or missing.
     """
 
@@ -72,6 +89,7 @@ class FrameStack:
     depths: tuple[int, ...] = ()
     not_good: tuple[int, ...] = ()
     by_plugin: bool = False
+    setup: Setup | None = None
     unreadable: str = ""
 
     def __repr__(self) -> str:
@@ -122,6 +140,7 @@ class FrameStack:
         for key in ("raw_shape", "shape", "centre", "notes", "depths", "not_good", "mask_datasets"):
             fields[key] = None if fields[key] is None else tuple(fields[key])
         fields["missing"] = tuple((int(a), int(b), str(c)) for a, b, c in fields["missing"])
+        fields["setup"] = None if fields["setup"] is None else Setup(*fields["setup"])
         return cls(**fields)
 
 
@@ -248,6 +267,7 @@ class ReadOptions:
         fields = json.loads(line)
         if fields["centre"] is not None:
             fields["centre"] = tuple(fields["centre"])
+        fields["setup"] = None if fields["setup"] is None else Setup(*fields["setup"])
         return cls(**fields)
 
 

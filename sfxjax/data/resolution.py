@@ -1,4 +1,4 @@
-"""The resolution at which spots lie, from a geometry that says how far the detector is and which wavelength the beam has.
+"""The resolution at which spots lie, from a geometry, or a file, that says how far the detector is and which wavelength it sees.
 
 A spot at distance r from the beam on a detector at distance D is scattered by 2 theta = atan(r / D), and stands for lattice
 planes of d = wavelength / (2 sin theta) (Bragg). The detector is taken to stand upright on the beam: its panels' z is not read.
@@ -8,7 +8,41 @@ from __future__ import annotations
 
 import numpy as np
 
+from sfxjax.data.frames import FrameStack
 from sfxjax.data.geometry import Geometry, Panel
+
+
+def stated_geometry(stack: FrameStack) -> Geometry | None:
+    """Return the geometry of a flat detector of one panel that the frames' file states; None where it does not say all of it."""
+    if stack.setup is None or stack.centre is None or len(stack.raw_shape) != 2 or stack.assembled:
+        return None
+    setup, (x, y) = stack.setup, stack.centre
+    higher = setup.pixel_height / setup.pixel_width
+    panel = Panel(
+        name="",
+        first=(0, 0),
+        ss_axis=0,
+        fs_axis=1,
+        size=(stack.raw_shape[0], stack.raw_shape[1]),
+        corner=(-x, -y * higher),
+        fs_vector=(1.0, 0.0),
+        ss_vector=(0.0, higher),
+        distance=setup.distance,
+        pixels_per_metre=1 / setup.pixel_width,
+    )
+    return Geometry(panels=(panel,), wavelength=setup.wavelength)
+
+
+def line_of_stated_geometry(stack: FrameStack) -> str:
+    """Say what the resolution of spots is taken from, where a file states its geometry; else an empty text."""
+    setup, centre = stack.setup, stack.centre
+    if setup is None or centre is None or stated_geometry(stack) is None:
+        return ""
+    sizes = dict.fromkeys(f"{1e6 * size:.4g}" for size in (setup.pixel_width, setup.pixel_height))
+    return (
+        f"{stack.file}: the resolution of spots is by the file's own word: detector at {1e3 * setup.distance:.5g} mm, wavelength "
+        f"{setup.wavelength:.5g} Å, pixels of {' x '.join(sizes)} µm, beam at ({centre[0]:.1f}, {centre[1]:.1f})"
+    )
 
 
 def resolution(geometry: Geometry, ss: np.ndarray, fs: np.ndarray, raw_shape: tuple[int, ...]) -> np.ndarray:

@@ -17,7 +17,7 @@ from sfxjax.data.events import absolute
 from sfxjax.data.frames import FrameStack, ReadOptions, describe_all
 from sfxjax.data.inputs import Inputs
 from sfxjax.data.read import FrameReader, WholeFrame
-from sfxjax.data.resolution import resolution
+from sfxjax.data.resolution import line_of_stated_geometry, resolution, stated_geometry
 from sfxjax.data.stack_masks import check_used
 from sfxjax.errors import UserError
 from sfxjax.screen.made_by import mask_digest
@@ -110,6 +110,9 @@ class Sources:
             raise UserError(run.why_empty())
         check_used(self.reader.options, readable)
         self.notes = [*inputs.notes, *notes_of(run, run.failed)]
+        if self.reader.geometry is None:
+            # Of many files alike the first speaks for all.
+            self.notes += [line for line in [line_of_stated_geometry(readable[0])] if line]
         if not run.masks:
             run.masks.append(NO_MASK)
         check_declared_limit(readable[0], self.reader.whole)
@@ -131,8 +134,11 @@ class Sources:
         return " ".join(f"{shape}: {mask_digest(~bad)}" for shape, bad in self.bad.items())
 
     def resolution(self, stack: FrameStack, spots: FrameSpots) -> np.ndarray | None:
-        """Return the resolution of a frame's spots, Angstrom, NaN where it is not known; None without a geometry."""
-        geometry = self.reader.geometry
+        """Return the resolution of a frame's spots, Angstrom, NaN where it is not known; None without a geometry.
+
+        That is the user's, else the file's own, see `stated_geometry`.
+        """
+        geometry = self.reader.geometry or stated_geometry(stack)
         return None if geometry is None else resolution(geometry, spots.ss, spots.fs, stack.raw_shape)
 
     def read(self, stack: FrameStack, number: int) -> WholeFrame:

@@ -23,11 +23,13 @@ from sfxjax.data.formats.file_masks import (
     Masks,
     find_masks,
     link_target,
+    number_of,
     numbers_at,
     opened,
     unused_masks,
 )
-from sfxjax.data.frames import FrameStack
+from sfxjax.data.formats.setup import find_setup
+from sfxjax.data.frames import FrameStack, Setup
 from sfxjax.data.hdf5 import Files, located
 from sfxjax.data.links import masters_of, unused_masters
 from sfxjax.data.masks import ZERO_IS_GOOD
@@ -77,6 +79,7 @@ def complete(
                 limit=found.limit,
                 depths=found.depths,
                 not_good=found.not_good,
+                setup=found.setup,
                 notes=(*stack.notes, *more),
             )
         finished.append(stack)
@@ -91,6 +94,7 @@ class _Detector(NamedTuple):
     limit: float | None
     depths: tuple[int, ...]
     not_good: tuple[int, ...]
+    setup: Setup | None
     notes: tuple[str, ...]
 
 
@@ -144,7 +148,8 @@ def _described(files: Files, path: Path, stack: FrameStack, count: MasksCounted,
     length = len(data) if stack.stacked and stack.frame_axis == 0 else stack.frames
     not_good, said = _not_good(files, path, groups, stack.frames, length, alone)
     by_plugin = files.check_storage(data) and not packs(data)
-    return _Detector(masks, by_plugin, limit, depths, not_good, (*notes, *said))
+    setup = find_setup(files, path, groups)
+    return _Detector(masks, by_plugin, limit, depths, not_good, setup, (*notes, *said))
 
 
 def _lines(
@@ -273,7 +278,7 @@ def _limits(
             data, why = numbers_at(files, path, f"{group}/{name}")
             if data is None and not why:
                 continue
-            value = math.nan if data is None else _number(files, data)
+            value = math.nan if data is None else number_of(files, data)
             if name in _DEPTHS and value in range(4, 64):
                 depths.append(int(value))
             elif name in _LIMITS and math.isfinite(value) and value >= LEAST_LIMIT:
@@ -285,21 +290,6 @@ def _limits(
             else:
                 notes.append(f"{path}: {group}/{name} is {value:g}, which is not used")
     return min(limits, default=None), tuple(dict.fromkeys(depths)), tuple(notes)
-
-
-def _number(files: Files, data: h5py.Dataset) -> float:
-    """Return the one number of a data set, NaN where there is none or it cannot be read."""
-    with contextlib.suppress(UserError):
-        if data.size == 1:
-            return float(files.values(data).reshape(()))
-    return math.nan
-
-
-def one_number(files: Files, path: Path, name: str) -> float | None:
-    """Return the one number of a data set, or None where there is none."""
-    data, _ = numbers_at(files, path, name)
-    value = math.nan if data is None else _number(files, data)
-    return None if math.isnan(value) else value
 
 
 def _not_good(

@@ -6,6 +6,7 @@ bad if any of them says so. Whatever else is called a mask, or a map of bad pixe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -289,3 +290,18 @@ def link_target(files: Files, path: Path, name: str) -> str:
     if isinstance(link, h5py.SoftLink):
         return str(link.path)
     return f"{link.path} in {link.filename}" if isinstance(link, h5py.ExternalLink) else ""
+
+
+def number_of(files: Files, data: h5py.Dataset) -> float:
+    """Return the one number of a data set, NaN where there is none or it cannot be read."""
+    with suppress(UserError):
+        if data.size == 1:
+            return float(files.values(data).reshape(()))
+    return math.nan
+
+
+def one_number(files: Files, path: Path, name: str) -> float | None:
+    """Return the one number of a data set, or None where there is none."""
+    data, _ = numbers_at(files, path, name)
+    value = math.nan if data is None else number_of(files, data)
+    return None if math.isnan(value) else value

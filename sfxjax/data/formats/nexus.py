@@ -11,8 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from sfxjax.data.formats.detector import nearest_groups, one_number
-from sfxjax.data.formats.file_masks import Masks, find_masks, opened
+from sfxjax.data.formats.detector import nearest_groups
+from sfxjax.data.formats.file_masks import Masks, find_masks, one_number, opened
 from sfxjax.data.formats.hdf5_stack import StackPart, describe_parts, describe_stack, open_part, part_keys
 from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
