@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from sfxjax.live.__main__ import main as live
 from sfxjax.models.checkpoint import save_model
-from sfxjax.screen.summary import Summary, write_summary
+from sfxjax.screen.summary import ResultSummary, write_summary
 from sfxjax.simulate.conditions import Condition, draw_frame
 
 DOCUMENTED = Path(__file__).resolve().parents[1] / "docs" / "summary.md"
@@ -48,7 +48,7 @@ def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 
 def test_the_keys_are_the_same_and_documented(summaries: dict[str, dict[str, Any]]) -> None:
-    keys = ["frames", *(field.name for field in fields(Summary))]
+    keys = ["frames", *(field.name for field in fields(ResultSummary))]
     for name, summary in summaries.items():
         assert list(summary) == keys, name
         assert list(summary["hit_rate"]) == list(summaries["model"]["hit_rate"]), name
@@ -90,7 +90,7 @@ def test_names_in_it_are_printable_and_of_nothing_there_is_no_rate(tmp_path: Pat
     of_sample = rate_of_sample(0, nothing.frames, nothing.value, nothing.low, nothing.high)
     of_scores = rate_of_scores(0, np.empty(0))
     assert of_sample == of_scores | {"expected": None, "deviation": None}
-    made = Summary(0, 0, 1, of_sample, "m", 0.5, "given", "a\x1b[2J", unreadable={"b\n.h5": "\x07"})
+    made = ResultSummary(0, 0, 1, of_sample, "m", 0.5, "given", "a\x1b[2J", unreadable={"b\n.h5": "\x07"})
     write_summary(tmp_path, made)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["source"] == "a\\x1b[2J" and found["unreadable"] == {"b\\n.h5": "\\x07"}

@@ -19,7 +19,7 @@ from sfxjax.live.seen import Lost
 from sfxjax.live.statistics import Latencies, RecentLatencies, RecentSums, estimated_hit_rate
 from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.lists import HIT
-from sfxjax.screen.summary import Summary, rate_of_sample, write_summary
+from sfxjax.screen.summary import ResultSummary, rate_of_sample, write_summary
 
 # Frames that wait are at most as many as are judged in so many seconds: who looks at a rate wants that of now.
 WAIT_SECONDS = 0.3
@@ -229,7 +229,7 @@ class Receiver:
         faults, counts, sums = self.source.faults, self.keeper.counts, self.keeper.sums
         found = estimated_hit_rate(sums)
         median_latency, most = (self.latencies.quantile(share) for share in (0.5, 0.99))
-        summary = Summary(
+        summary = ResultSummary(
             sums.hits,
             sums.judged - sums.hits,
             counts.errors,

@@ -43,7 +43,7 @@ from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
 from sfxjax.screen.sources import without_names
-from sfxjax.screen.summary import Summary, rate_of_scores, rates_by_block, write_summary
+from sfxjax.screen.summary import ResultSummary, rate_of_scores, rates_by_block, write_summary
 from sfxjax.text import counted, say
 
 EXIT_FRAMES_FAILED = 1
@@ -241,7 +241,7 @@ def write_everything(
     share = 100 * counts[HIT] / max(scored, 1)
     verdict = f"{counts[HIT]} hits among {scored} frames ({share:.1f} %) at the threshold {threshold:.4g}"
     reasons = Counter(reason for stack in run.stacks for reason in run.results.reasons(stack).values())
-    summary = Summary(
+    summary = ResultSummary(
         counts[HIT],
         counts[MISS],
         counts[ERROR],

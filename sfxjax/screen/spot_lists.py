@@ -32,7 +32,7 @@ from sfxjax.screen.lists import (
 )
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spot_rows import FRAME_COLUMNS, SPOT_COLUMNS, csv_text, frame_row, spot_rows
-from sfxjax.screen.summary import Summary, rate_of_scores, rates_by_block, write_summary
+from sfxjax.screen.summary import ResultSummary, rate_of_scores, rates_by_block, write_summary
 from sfxjax.text import say
 
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
@@ -125,7 +125,7 @@ def write_spot_lists(
         atomic_write_text(out / name, "".join(f"{line}\n" for line in lines))
     hits = selected(run.stacks, np.array(labels) == HIT)
     atomic_write_text(out / "hits.expt", "".join(dials_experiments(hits)))
-    summary = Summary(
+    summary = ResultSummary(
         labels.count(HIT),
         labels.count(MISS),
         labels.count(ERROR),

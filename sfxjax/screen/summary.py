@@ -13,12 +13,11 @@ from sfxjax.files import atomic_write_json
 from sfxjax.screen.lists import ERROR, HIT
 from sfxjax.text import printable
 
-SUMMARY = "summary.json"
 BLOCKS = 100
 
 
 @dataclass(frozen=True)
-class Summary:
+class ResultSummary:
     """A result in numbers and lines.
 
     Each attribute is a key of `summary.json`, which has `frames` besides, the sum of the first three.
@@ -70,10 +69,10 @@ class Summary:
     messages_left_out: dict[str, int] = field(default_factory=dict)
 
 
-def write_summary(out: Path, summary: Summary) -> None:
+def write_summary(out: Path, summary: ResultSummary) -> None:
     """Replace `summary.json` in a folder; names in it are printable."""
     frames = summary.hits + summary.misses + summary.errors
-    atomic_write_json(out / SUMMARY, {"frames": frames, **_printable(asdict(summary))})
+    atomic_write_json(out / "summary.json", {"frames": frames, **_printable(asdict(summary))})
 
 
 def rate_of_scores(hits: int, scores: np.ndarray) -> dict[str, Any]:

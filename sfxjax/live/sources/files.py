@@ -121,7 +121,7 @@ class FileSource:
         return lost
 
     def about(self) -> dict[str, Any]:
-        """Return what the summary tells of the files, see `sfxjax.screen.summary.Summary`."""
+        """Return what the summary tells of the files, see `sfxjax.screen.summary.ResultSummary`."""
         stacks = [each for name, each in list(self.stacks.items()) if name not in self.failed]
         return {
             "files": describe_all([stack for each in stacks for stack in each]),
