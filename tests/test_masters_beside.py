@@ -47,7 +47,7 @@ def linkless(path: Path) -> None:
     ("make", "words"),
     [
         (cut, "cut short"),
-        (Path.touch, "not an HDF5 file"),
+        (Path.touch, "the file is empty"),
         (lambda path: path.symlink_to("gone.h5"), "a link to nothing"),
         (Path.mkdir, "a folder"),
         (os.mkfifo, "a pipe or a device"),

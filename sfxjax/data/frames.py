@@ -247,11 +247,14 @@ class ReadOptions:
     panels_apart: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse two answers to one question.
+        """Refuse two answers to one question, and names of nothing.
 
         Raises:
-            UserError: a polarity and bits are both given.
+            UserError: a polarity and bits are both given, or an empty name.
         """
+        for option in ("dataset", "mask", "geometry"):
+            if getattr(self, option) is not None and not getattr(self, option).strip():
+                raise UserError(f"--{option} names nothing; name one, or leave it out")
         if self.mask_good is not None and (self.good_bits, self.bad_bits) != (None, None):
             raise UserError(
                 "--mask-good goes without --good-bits and --bad-bits, which say the same; give one"

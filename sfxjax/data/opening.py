@@ -58,7 +58,8 @@ def open_hdf5(path: Path, growing: bool = False) -> h5py.File:
                 f"{path}: another program writes it; give --follow to read what it writes, or wait until it is closed"
             ) from error
         if "signature not found" in reason:
-            raise UserError(f"{path}: not an HDF5 file") from error
+            empty = path.stat().st_size == 0
+            raise UserError(f"{path}: {'the file is empty' if empty else 'not an HDF5 file'}") from error
         explained = explain_os_error(error, path) if isinstance(error, OSError) else None
         raise UserError(explained or f"{path}: is damaged: {in_words(error)}") from error
 

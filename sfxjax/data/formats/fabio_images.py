@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.data.formats.compressed import open_plain
-from sfxjax.data.formats.tiff_pages import TIFF, open_page, tiff_pages
+from sfxjax.data.formats.tiff_pages import BIG_TIFF, TIFF, open_page, tiff_pages
 from sfxjax.data.frames import FrameStack, single_image
 from sfxjax.data.geometry import Geometry
 from sfxjax.data.opening import first_line
@@ -75,6 +75,12 @@ def _pixels(path: Path, number: int) -> np.ndarray:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # fabio and Pillow raise plain exceptions of many kinds.
+        with open_plain(path) as stream:
+            if stream.read(4) == BIG_TIFF[1]:
+                raise UserError(
+                    f"{path}: BigTIFF with the highest byte first is not read; write it with the lowest first, as "
+                    f"tiffcp -8 -L does"
+                ) from error
         raise UserError(f"{path}: cannot be read by fabio ({first_line(error)})") from error
     if pixels.ndim != 2:
         raise UserError(f"{path}: an image of shape {pixels.shape} is no frame")
