@@ -14,6 +14,8 @@ import screen_cases as cases
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
+from sfxjax.live.first_frame import first_frame
+from sfxjax.live.judge import Looks
 from sfxjax.screen.left_out import line_of_crops
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
@@ -147,3 +149,13 @@ def test_masks_of_single_frames_are_summed_up_by_several(tmp_path: Path) -> None
     assert "to 11,520 of" in line_of_masks(masks, tmp_path / "first.cxi")
     with pytest.raises(UserError, match="leaves 0 % of the pixels"):
         line_of_masks(np.ones_like(masks), tmp_path / "all.cxi")
+
+
+def test_of_a_stream_the_highest_values_of_a_type_are_named() -> None:
+    pixels = np.random.default_rng(0).poisson(20, SHAPE).astype(np.uint16)
+    pixels[10:13] = 65535
+    (line,) = first_frame(Looks(20.0, 0.0, pixels, None, 65534)).value_lines
+    assert line.startswith("in the first frame 360 of 11,520 pixels (3.1 %) were left out as 65534 or more")
+    assert "the highest values of uint16" in line
+    mask = pixels < 100
+    assert first_frame(Looks(20.0, 0.0, pixels, mask, 65534)).value_lines == []

@@ -9,7 +9,7 @@ from sfxjax.data.stack_masks import left_out
 from sfxjax.errors import UserError
 from sfxjax.live.judge import Looks
 from sfxjax.pixel_values import type_limit
-from sfxjax.screen.left_out import line_of_frame
+from sfxjax.screen.left_out import line_of_frame, line_of_limit
 from sfxjax.screen.sources import NO_MASK
 
 
@@ -36,4 +36,6 @@ def first_frame(looks: Looks) -> FirstFrame:
         values.append(
             f"in the first frame pixels of {limit:.10g} and more were left out: gaps, dead or saturated pixels"
         )
+    else:
+        values += line_of_limit(pixels, mask, limit)
     return FirstFrame([masks], values)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfxjax.data.frames import FrameStack, pixel_type
+from sfxjax.data.frames import pixel_type
 from sfxjax.pixel_values import is_below, lowest_number, rule_of_limit
 from sfxjax.screen.sources import UNREADABLE, Sources
 from sfxjax.spots.prepare import prepare_frame, separator
@@ -33,7 +33,7 @@ def line_of_spots(sources: Sources) -> list[str]:
             pixels, mask, limit = sources.read(stack, number)
             lines = line_of_frame(pixels, mask, limit)
             saturated = _count_from(sources.reader.original(stack, number), mask, limit)
-            return lines + list(_line_of_limit(pixels, mask, limit, stack, saturated))
+            return lines + line_of_limit(pixels, mask, limit, stack.limit, stack.depths, saturated)
     return []
 
 
@@ -85,7 +85,7 @@ def line_of_crops(screening: Screening) -> list[str]:
                 valid = settle(jnp.asarray(crop), shown, limit, negatives)[0].valid()
                 kept = told if valid is None else np.asarray(valid)
             lines = list(_line(crop, mask, limit, kept, _MARKED))
-            return lines + list(_line_of_limit(crop, mask, limit, frame[0]))
+            return lines + line_of_limit(crop, mask, limit, frame[0].limit, frame[0].depths)
     return []
 
 
@@ -98,26 +98,33 @@ def _count_from(pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> in
     return int(np.count_nonzero(reached & np.isfinite(pixels) if pixels.dtype.kind == "f" else reached))
 
 
-def _line_of_limit(
-    pixels: np.ndarray, mask: np.ndarray | None, limit: float, stack: FrameStack, reached: int = 0
-) -> Iterator[str]:
-    """Say how many pixels of a frame a limit leaves out, and by what rule.
+def line_of_limit(
+    pixels: np.ndarray,
+    mask: np.ndarray | None,
+    limit: float,
+    declared: float | None = None,
+    depths: Sequence[int] = (),
+    reached: int = 0,
+) -> list[str]:
+    """Say how many pixels of a frame a limit leaves out, and by what rule; a line or none.
 
     Args:
         pixels: of the frame, in which the hearts of saturated spots are below the limit.
         mask: bool of their shape, True where one counts; or None.
         limit: value from which they tell nothing.
-        stack: that the frame is of.
+        declared: see `sfxjax.pixel_values.with_limit`.
+        depths: likewise.
         reached: how many reach the limit as they are stored, as far as that is known.
     """
     count = _count_from(pixels, mask, limit)
     hearts = f"; {reached - count:,} more lie in saturated spots, and count" if reached > count else ""
-    if count or hearts:
-        rule = rule_of_limit(limit, pixels.dtype, stack.limit, stack.depths)
-        yield (
-            f"in the first frame {count:,} of {pixels.size:,} pixels ({100 * count / pixels.size:.2g} %) were left out as "
-            f"{limit:.10g} or more, since {rule}{hearts}"
-        )
+    if not count and not hearts:
+        return []
+    rule = rule_of_limit(limit, pixels.dtype, declared, depths)
+    return [
+        f"in the first frame {count:,} of {pixels.size:,} pixels ({100 * count / pixels.size:.2g} %) were left out as "
+        f"{limit:.10g} or more, since {rule}{hearts}"
+    ]
 
 
 def _line(
