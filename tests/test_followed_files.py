@@ -271,6 +271,24 @@ def test_a_kill_while_frames_are_taken_out_leaves_whole_lists(tmp_path: Path) ->
     assert len(cases.rows(tmp_path / "killed")) == 6
 
 
+def test_a_file_that_is_cut_between_the_last_look_and_the_report_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, write_report = write(tmp_path / "run.cxi", [0, 1, 3]), follow._Report.write
+
+    def cut_first(report: follow._Report) -> int:
+        os.truncate(path, path.stat().st_size // 2)
+        return write_report(report)
+
+    monkeypatch.setattr(follow._Report, "write", cut_first)
+    assert followed(path, "--out", tmp_path / "o") == 1
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"{path}: ")]
+    assert "cut short" in line and line.endswith("the results of the frames that were judged stand")
+    assert "next: " not in printed and images(tmp_path / "o") == [(path, 0), (path, 2)]
+    assert str(path) in json.loads((tmp_path / "o" / "summary.json").read_text())["unreadable"]
+
+
 @pytest.mark.parametrize("how", ["removed", "cut"])
 def test_with_a_model_results_stand_likewise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str

@@ -36,10 +36,10 @@ from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, lost_lines, selected, write_for_dials
 from sfxjax.screen.run import unreadable
-from sfxjax.screen.sources import Sources
+from sfxjax.screen.sources import Sources, without_names
 from sfxjax.screen.spot_lists import next_lines
 from sfxjax.screen.summary import rates_by_block
-from sfxjax.text import counted, file_cell, say, table_cell
+from sfxjax.text import counted, file_cell, printable, say, table_cell
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -107,13 +107,16 @@ def follow_run(
     if not counts.judged + counts.errors:
         raise UserError(f"no frame came in {source.name}")
     hits = report.write()
-    receiver.about = lambda: source.about() | report.found
+    # A file may have been cut since it was looked at last.
+    lost = source.lost() | without_names(
+        {name: why for name, why in report.failed.items() if keeper.files.frames(name)}
+    )
+    receiver.about = lambda: source.about() | report.found | {"unreadable": source.failed | lost}
     receiver.write_summary()
     keeper.close()
     for line in (*report.found["values_left_out"], *report.found["warnings"]):
         say(line)
     beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
-    lost = source.lost()
     for line in (*last_lines(receiver, beside), *lost_lines(lost, keeper.sums.hits - hits)):
         say(line)
     if counts.errors:
@@ -128,6 +131,7 @@ class _Report:
 
     Attributes:
         found: fields of the summary that were found on the way.
+        failed: why files could not be read, by their names.
     """
 
     def __init__(
@@ -145,6 +149,7 @@ class _Report:
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
         self.found: dict[str, Any] = {}
+        self.failed: dict[str, str] = {}
 
     def renew(self) -> None:
         """Write them in a thread, if it is time."""
@@ -166,7 +171,11 @@ class _Report:
                 sources.open(self._source.inputs)
             except UserError as error:
                 failed = error
-            run, gone = sources.run, self._source.failed
+            run, files = sources.run, self._source.inputs.files
+            self.failed = dict(run.failed)
+            if failed is not None and len(files) == 1:
+                self.failed |= {files[0]: str(failed).removeprefix(f"{printable(files[0])}: ")}
+            gone = self._source.failed | self.failed
             run.stacks = [stack for stack in run.stacks if stack.file not in gone]
             there = {stack.file for stack in run.stacks}
             for name in gone:
