@@ -44,6 +44,19 @@ def _are_known(flags: tuple[str, ...]) -> bool:
     return subprocess.run(tried, env=environment, capture_output=True, check=False).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def compiled_at_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile a module's programs without any optimisation, for tests that compile much and compute little.
+
+    What computes much, such as training and scores of whole frames, takes longer so.
+    """
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", request.config.option.markexpr == "not slow")
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of reference data beside the repository; the test is skipped where there is none."""

@@ -15,6 +15,8 @@ from sfxjax.spots.candidates import _median_of_nine, find_candidates, significan
 from sfxjax.spots.day_one import WEIGHTS, count_distribution, find_spots, model_card
 from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, frame_pixels
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 PLACES = [(40.3, 50.6), (100.2, 61.4), (150.0, 160.3), (60.7, 170.2), (181.4, 30.8), (20.1, 120.5)]
 
 

@@ -20,6 +20,8 @@ from sfxjax.screen.left_out import line_of_crops
 from sfxjax.screen.options import ScreenOptions
 from sfxjax.screen.pipeline import Screening
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 SHAPE = (96, 120)
 
 

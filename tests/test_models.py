@@ -30,6 +30,8 @@ from sfxjax.models.stem import (
     stem,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 SMALL = BaseConfig(channels=(3, 4), features=5)
 
 

@@ -25,6 +25,8 @@ from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.prepare import prepare_frame
 from sfxjax.units import quantum
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 SHAPE = (80, 96)
 GAPS = np.zeros(SHAPE, bool)
 GAPS[30:34] = GAPS[:, 50:53] = True

@@ -17,6 +17,8 @@ from sfxjax.mapping import map_frames
 from sfxjax.preprocess import global_contrast_normalize, local_contrast_normalize, preprocess
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 VARIANTS = [
     ("box", 1.0),
     ("gaussian", "mean"),

@@ -36,6 +36,8 @@ from sfxjax.reductions.row_wise import (
     row_wise_decomposition,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 # Compiled as a whole: run step by step each of its operations would be compiled by itself.
 radial_extremes = jax.jit(radial, static_argnames="centre")
 

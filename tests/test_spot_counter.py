@@ -25,6 +25,8 @@ from sfxjax.spots.classical import (
     spot_strengths,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 LEVEL = 900.0
 find = jax.jit(spot_strengths)
 

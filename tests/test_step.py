@@ -18,6 +18,8 @@ from sfxjax.training.mapping import first_replica, mapped_steps, replicate, spli
 from sfxjax.training.sampling import draw_epoch, reversal_strength
 from sfxjax.training.step import BatchIndices, Domains, new_state, training_step
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 CONFIG = BaseConfig(channels=(3, 4), features=5, dropout=0.0)
 KEY = jax.random.key(7)
 

@@ -23,6 +23,8 @@ from sfxjax.preprocess.tiled import Part, normalize_parts
 from sfxjax.preprocess.validity import Pixels, settle
 from sfxjax.reductions.reduce import preprocess_and_reduce
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 
 @partial(jax.jit, static_argnames=("spot", "limit"))
 def _blocks(crops: jax.Array, mask: jax.Array | None, spot: int, limit: float) -> jax.Array:

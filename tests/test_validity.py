@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,22 +16,37 @@ from sfxjax.crop import CROP
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import base_for
 from sfxjax.preprocess import preprocess
-from sfxjax.preprocess.validity import settle
+from sfxjax.preprocess.validity import Facts, settle
 from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
 
+pytestmark = pytest.mark.usefixtures("compiled_at_once")
+
 DTYPES = [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.float32]
 
 
+# Whole, since its operations one by one take a compilation each.
+@partial(jax.jit, static_argnames="endless")
+def _settled(
+    frame: jax.Array, mask: jax.Array | None, limit: float, negatives: bool, endless: bool
+) -> tuple[jax.Array, jax.Array | None, Facts]:
+    pixels, facts = settle(frame, mask, math.inf if endless else limit, negatives)
+    return pixels.values, pixels.valid(), facts
+
+
+def settled(
+    frame: np.ndarray, mask: np.ndarray | None = None, limit: float = math.inf, negatives: bool = False
+) -> tuple[np.ndarray, np.ndarray, Facts]:
+    """Return a frame's values, which of them count, and what they tell of it."""
+    values, valid, facts = _settled(frame, mask, limit, negatives, endless=limit == math.inf)
+    return np.asarray(values), np.ones(frame.shape, bool) if valid is None else np.asarray(valid), facts
+
+
 def valid_pixels(
-    frame: np.ndarray, mask: np.ndarray | None = None, limit: float = np.inf, negatives: bool = False
+    frame: np.ndarray, mask: np.ndarray | None = None, limit: float = math.inf, negatives: bool = False
 ) -> np.ndarray:
-    pixels, _ = settle(
-        jnp.asarray(frame), None if mask is None else jnp.asarray(mask), float(limit), negatives
-    )
-    valid = pixels.valid()
-    return np.ones(frame.shape, bool) if valid is None else np.asarray(valid)
+    return settled(frame, mask, limit, negatives)[1]
 
 
 def some_frame(dtype: Any, mean: float = 80.0) -> np.ndarray:
@@ -89,9 +107,9 @@ def test_negative_pixels_mean_no_value_where_a_mask_says_so_and_else_0(dtype: An
     frame[2, 3:9] = [-3, -4, -5, -6, -7, -7]
     frame[4, 4:6] = -1, -2
     np.testing.assert_array_equal(valid_pixels(frame, negatives=True), frame >= 0)
-    pixels, _ = settle(jnp.asarray(frame), None, np.inf, False)
-    assert valid_pixels(frame).all()
-    np.testing.assert_array_equal(pixels.values, np.maximum(frame, 0))
+    values, valid, _ = settled(frame)
+    assert valid.all()
+    np.testing.assert_array_equal(values, np.maximum(frame, 0))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
@@ -99,10 +117,9 @@ def test_negative_pixels_mean_no_value_where_a_mask_says_so_and_else_0(dtype: An
 def test_noise_around_a_pedestal_is_raised_and_counts(dtype: Any, negatives: bool) -> None:
     noise = np.rint(np.random.default_rng(3).normal(0, 20, (40, 60))).astype(dtype)
     noise[7, 7] = -3000
-    pixels, _ = settle(jnp.asarray(noise), None, np.inf, negatives)
-    valid = valid_pixels(noise, negatives=negatives)
+    values, valid, _ = settled(noise, negatives=negatives)
     assert not valid[7, 7] and valid.sum() == valid.size - 1
-    raised = np.asarray(pixels.values).astype(np.float64) - noise
+    raised = values.astype(np.float64) - noise
     assert np.ptp(raised[valid]) < 1e-3 and raised[0, 0] > 20
 
 
@@ -112,12 +129,12 @@ def test_facts() -> None:
     frame[10, :5] = 0
     mask = np.ones(frame.shape, bool)
     mask[-8:] = False
-    _, facts = settle(jnp.asarray(frame), jnp.asarray(mask), 65535.0, True)
+    *_, facts = settled(frame, mask, 65535, True)
     unmasked = mask.sum()
     np.testing.assert_allclose(facts, [1 - (600 + 5) / unmasked, 600 / unmasked, 65535], rtol=1e-6)
-    _, facts = settle(jnp.zeros((8, 9), jnp.uint16), jnp.eye(8, 9, dtype=bool), 65535.0, True)
+    *_, facts = settled(np.zeros((8, 9), np.uint16), np.eye(8, 9, dtype=bool), 65535, True)
     np.testing.assert_array_equal(facts, [1, 1, 0])
-    _, facts = settle(jnp.zeros((8, 9), jnp.uint16), jnp.zeros((8, 9), bool), 65535.0, True)
+    *_, facts = settled(np.zeros((8, 9), np.uint16), np.zeros((8, 9), bool), 65535, True)
     np.testing.assert_array_equal(facts[:2], [0, 0])
 
 
