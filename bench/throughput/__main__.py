@@ -39,7 +39,9 @@ def read_stage_options(arguments: Sequence[str] | None = None) -> argparse.Names
         "Measure frames a second, every output compared with a reference first.",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the record there")
-    parser.add_argument("--quick", action="store_true", help="a minute, for coarse figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="few stages, for coarse figures in a minute or two"
+    )
     parser.add_argument("--only", metavar="STAGE,...", help="stages whose names begin so")
     parser.add_argument("--seconds", type=float, metavar="S", help="to time each stage for (2, or 0.3)")
     parser.add_argument(

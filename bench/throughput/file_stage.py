@@ -217,4 +217,7 @@ def _prepare_alone(sources: Sources, processes: int) -> None:
             frame.release()
 
 
-STAGES = [Stage("file-2d", "file", file_to_lists), Stage("file-day-one", "file", file_to_spots)]
+STAGES = [
+    Stage("file-2d", "file", file_to_lists, quick=False),
+    Stage("file-day-one", "file", file_to_spots),
+]

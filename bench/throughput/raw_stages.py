@@ -110,7 +110,7 @@ def _some_mask() -> np.ndarray:
 
 
 STAGES = [
-    Stage("raw-to-rows", "single steps", partial(raw_to, "rows", False)),
+    Stage("raw-to-rows", "single steps", partial(raw_to, "rows", False), quick=False),
     Stage("raw-to-blocks", "single steps", partial(raw_to, "blocks", False), quick=False),
     Stage("raw-to-rows-masked", "single steps", partial(raw_to, "rows", True), quick=False),
     Stage("raw-to-blocks-masked", "single steps", partial(raw_to, "blocks", True), quick=False),

@@ -201,7 +201,7 @@ STAGES = [
     Stage("screening-2d", "frames on the device", partial(screening, 2)),
     Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
-    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2)),
+    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2), quick=False),
     Stage("day-one-1920", "host memory", day_one, quick=False),
     Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
     Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),

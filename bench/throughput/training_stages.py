@@ -196,8 +196,7 @@ def _torch_training(recipe: TrainingConfig, data: Domains, setting: Setting) -> 
 
 
 STAGES = [
-    Stage(f"train-{method}", "training", partial(training, method), quick=method == "dann")
-    for method in TIMED_METHODS
+    Stage(f"train-{method}", "training", partial(training, method), quick=False) for method in TIMED_METHODS
 ] + [
     Stage(f"fit-{method}", "training", partial(whole_training, method), quick=False)
     for method in TIMED_METHODS
