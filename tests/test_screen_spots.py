@@ -70,6 +70,29 @@ def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:
     assert "libtbx.python" in (tmp_path / "out" / "for_dials.py").read_text()
 
 
+def test_hits_of_a_file_with_peaks_of_another_program_have_the_spots_found_here(
+    run: Path, tmp_path: Path
+) -> None:
+    """Cheetah, OM and psocake write their peaks where CrystFEL reads those of `hits.cxi`."""
+    path, result = tmp_path / "cheetah.cxi", "entry_1/result_1"
+    with h5py.File(run / "part_0.h5") as source, h5py.File(path, "w") as file:
+        file["entry_1/data_1/data"] = source["entry/data/data"][:]
+        file[f"{result}/nPeaks"] = np.array([0, 3, 0])
+        for name in ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity", "peakMaxIntensity"):
+            file[f"{result}/{name}"] = np.full((3, 50), 7.0, np.float32)
+        file["entry_1/result_2/nPeaks"] = np.array([5, 6, 7])
+    assert screen([str(path), "--out", str(tmp_path / "out"), "--write-hits", "--no-report"]) == 0
+    spots = [row for row in rows(tmp_path / "out" / "spots.csv") if row["event"] == "//2"]
+    with h5py.File(tmp_path / "out" / "hits.cxi") as file:
+        assert file["entry_1/screening/event"].asstr()[:].tolist() == ["//0", "//2"]
+        assert file[f"{result}/nPeaks"][1] == len(spots) >= 12
+        places = file[f"{result}/peakXPosRaw"][1, : len(spots)]
+        np.testing.assert_allclose(places, [float(row["fs"]) for row in spots], atol=0.006)
+        # Nothing of the other program's lies beside them.
+        assert sorted(file[result]) == ["nPeaks", "peakTotalIntensity", "peakXPosRaw", "peakYPosRaw"]
+        assert file["entry_1/result_2/nPeaks"][:].tolist() == [5, 7]
+
+
 def test_screen_without_a_model_is_the_same_and_shows_and_hands_on_the_spots(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

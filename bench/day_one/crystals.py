@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.files import atomic_write
 from sfxjax.simulate.crystal import BeamGeometry
 from sfxjax.simulate.parameters import SimulatedSet, simulated_set
@@ -37,7 +38,7 @@ def simulate_crystals(
     shape = parameters.geometry.shape
     spots = np.geomspace(FEWEST, MOST, frames).round().astype(np.int32)
     visible = []
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as temporary, NewHDF5(temporary) as file:
         data = file.create_dataset("entry/data/data", (frames, *shape), np.int16, chunks=(1, *shape))
         for number, key in enumerate(jax.random.split(jax.random.key(seed), frames)):
             frame, truth = simulate_frame(

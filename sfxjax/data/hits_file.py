@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -12,6 +14,7 @@ import numpy as np
 
 from sfxjax.data.filters import by_plugin
 from sfxjax.data.frames import FrameStack
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.data.opening import DAMAGE
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
@@ -35,6 +38,7 @@ def write_hits(
     chosen: list[tuple[FrameStack, list[int]]],
     indices: list[int],
     scores: list[float],
+    results: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write frames to a CXI file.
 
@@ -49,6 +53,8 @@ def write_hits(
         chosen: stacks and numbers of the frames, in order.
         indices: of the frames in the run.
         scores: of the frames.
+        results: further data sets by their paths; what the files have in these groups, such as peaks of another program, is
+            not copied beside them.
 
     Returns:
         `left_out`, the names of data sets that not all stacks have, that are damaged, or that are too large.
@@ -64,7 +70,7 @@ def write_hits(
             "hits of different shapes or types do not fit into one file; screen these files apart"
         )
     count = sum(len(numbers) for _, numbers in chosen)
-    with h5py.File(path, "w-") as file:
+    with NewHDF5(path) as file:
         raw_shape, dtype = next(iter(kinds), ((1, 1), "<u2"))
         if len(raw_shape) == 3 and raw_shape[0] == 1:
             raw_shape = raw_shape[1:]
@@ -86,6 +92,7 @@ def write_hits(
         for stack, numbers in chosen:
             for number in numbers:
                 data[place] = reader.original(stack, number).reshape(raw_shape)
+                file.check()
                 place += 1
         text = h5py.string_dtype()
         file[f"{OWN}/file"] = np.array([_utf8(s.file) for s, ns in chosen for _ in ns], object).astype(text)
@@ -94,18 +101,32 @@ def write_hits(
         )
         file[f"{OWN}/index"] = np.asarray(indices, np.int64)
         file[f"{OWN}/score"] = np.asarray(scores, np.float32)
-        return {"left_out": _copy_metadata(reader, file, chosen, count)}
+        groups = {name.rpartition("/")[0] for name in results}
+        left_out = _copy_metadata(reader, file, chosen, count, groups)
+        for name, values in results.items():
+            file[name] = values
+        return {"left_out": left_out}
+
+
+def line_of_lacking(names: list[str]) -> str:
+    """Say what of the files `write_hits` left out."""
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f"hits.cxi lacks {', '.join(names[:6])}{more}: too large, damaged, or not in all files"
 
 
 def _copy_metadata(
-    reader: FrameReader, file: h5py.File, chosen: list[tuple[FrameStack, list[int]]], count: int
+    reader: FrameReader,
+    file: NewHDF5,
+    chosen: list[tuple[FrameStack, list[int]]],
+    count: int,
+    replaced: set[str],
 ) -> list[str]:
     left_out: list[str] = []
     kept = [(stack, numbers) for stack, numbers in chosen if stack.dataset]
     if not kept or len(kept) < len(chosen):
         return left_out
     try:
-        found = [_metadata(reader, stack) for stack, _ in kept]
+        found = [_metadata(reader, stack, replaced) for stack, _ in kept]
     except DAMAGE:
         return ["all that the files say of their frames (damaged)"]
     # Data that compress well can unfold to many times the files they come from.
@@ -204,9 +225,12 @@ def _copy(
 
 
 def _metadata(
-    reader: FrameReader, stack: FrameStack
+    reader: FrameReader, stack: FrameStack, replaced: set[str]
 ) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.Dataset]]:
-    """Find data sets with one entry a frame, and others, by the path they will have. No link is followed."""
+    """Find data sets with one entry a frame, and others, by the path they will have. No link is followed.
+
+    Those in groups that are replaced are passed over.
+    """
     frames = reader.dataset(stack)
     file = frames.file
     beside = stack.dataset.rpartition("/")[0]
@@ -221,6 +245,7 @@ def _metadata(
             or item == frames
             or path in _LAYOUTS_OWN
             or path.startswith(OWN)
+            or path.rpartition("/")[0] in replaced
         ):
             return
         if item.is_virtual or item.external or item.shape is None or item.dtype.kind not in "biufSUO":

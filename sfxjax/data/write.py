@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
 
@@ -88,9 +87,7 @@ class SetWriter:
     def __enter__(self) -> SetWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_write(self._path))
-            self._sink = stack.enter_context(_Sink(temporary, "x+"))
-            self._file = h5py.File(self._sink, "w")
-            stack.callback(self._close)
+            self._file = stack.enter_context(NewHDF5(temporary, self._path))
             self._write_layout()
             self._stack = stack.pop_all()
         return self
@@ -149,18 +146,9 @@ class SetWriter:
             step = min(count - done, self._group_size - start)
             for key, column in columns.items():
                 self._groups[index][key][start : start + step] = column[done : done + step]
-            self._raise_fault()
+            self._file.check()
             self._written += step
             done += step
-
-    def _close(self) -> None:
-        self._file.close()
-        self._raise_fault()
-
-    def _raise_fault(self) -> None:
-        fault = self._sink.fault
-        if fault is not None:
-            raise OSError(fault.errno, fault.strerror, str(self._path)) from fault
 
     def _write_layout(self) -> None:
         about = self._metadata
@@ -184,34 +172,6 @@ class SetWriter:
             group.create_dataset("distance", (count,), np.float64)
             group.create_dataset("timestamp", (count,), h5py.string_dtype())
             self._groups.append(group)
-
-
-class _Sink(io.FileIO):
-    """A file that keeps its first failed write in `fault`, and from then on swallows what is written to it.
-
-    HDF5 cannot discard what it could not write: it tries again when the file is closed, and when that fails
-    too the process crashes at its end. So the failure is hidden from HDF5, and looked for after every write.
-    """
-
-    fault: OSError | None = None
-
-    def write(self, content: Any, /) -> int:
-        view = memoryview(content).cast("B")
-        rest = view
-        while rest and self.fault is None:
-            try:
-                rest = rest[os.write(self.fileno(), rest) :]
-            except OSError as error:
-                self.fault = error
-        return len(view)
-
-    def truncate(self, size: int | None = None, /) -> int:
-        if self.fault is None:
-            try:
-                return super().truncate(size)
-            except OSError as error:
-                self.fault = error
-        return 0 if size is None else size
 
 
 def _storage_options(compression: str | None, shape: tuple[int, int]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions, describe_all
 from sfxjax.data.geometry_file import read_geometry
+from sfxjax.data.hits_file import line_of_lacking
 from sfxjax.data.inputs import Inputs, find_files
 from sfxjax.devices import device_line, free_memory
 from sfxjax.errors import UserError
@@ -316,7 +317,7 @@ def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> 
             path, chosen, places.tolist(), [float(scores[place]) for place in places]
         )
     if left_out:
-        say(f"hits.cxi lacks {', '.join(left_out[:6])}: too large, or not in all files")
+        say(line_of_lacking(left_out))
 
 
 def _facts(

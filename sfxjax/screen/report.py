@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from sfxjax.crop import CROP
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.files import atomic_write, atomic_write_text
 from sfxjax.page import render_page
 from sfxjax.screen.lists import ERROR, HIT, MISS
@@ -105,7 +105,7 @@ def class_means(screening: Screening, labels: np.ndarray) -> dict[str, tuple[np.
 
 def write_class_means(path: Path, means: dict[str, tuple[np.ndarray, int]]) -> None:
     """Write mean images as `/HIT/mean` and `/HIT/frames`, and the same for `MISS`."""
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as temporary, NewHDF5(temporary) as file:
         for label, (mean, frames) in means.items():
             file.create_dataset(f"{label}/mean", data=mean, compression="gzip")
             file[f"{label}/frames"] = frames

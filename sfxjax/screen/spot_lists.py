@@ -7,12 +7,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from sfxjax.data.events import crystfel_line, dials_experiments
 from sfxjax.data.frames import describe_all
-from sfxjax.data.hits_file import DATA, write_hits
+from sfxjax.data.hits_file import DATA, line_of_lacking, write_hits
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write, atomic_write_text
@@ -38,6 +37,7 @@ from sfxjax.text import say
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
 # CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
 RESULT = "/entry_1/result_1"
+PEAKS = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity")
 
 
 def next_commands(out: Path, geometry: str | None) -> list[str]:
@@ -161,21 +161,19 @@ def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame])
     found = [frames[place].spots for place in places]
     scores = [0.0 if spots is None else spots.score for spots in found]
     most = max((len(spots.ss) for spots in found if spots is not None), default=0)
-    peaks = {name: np.zeros((len(found), most), np.float32) for name in ("X", "Y", "total")}
+    # CrystFEL takes whole numbers for the middle of a pixel and adds half a pixel itself.
+    peaks = {name: np.zeros((len(found), most), np.float32) for name in PEAKS}
     for row, spots in enumerate(found):
         if spots is not None:
-            count = len(spots.ss)
-            for name, values in (("X", spots.fs), ("Y", spots.ss), ("total", spots.signal)):
-                peaks[name][row, :count] = values
+            for name, values in zip(PEAKS, (spots.fs, spots.ss, spots.signal), strict=True):
+                peaks[name][row, : len(values)] = values
+    counts = [0 if spots is None else len(spots.ss) for spots in found]
+    results = {f"{RESULT}/{name}": values for name, values in peaks.items()}
+    results[f"{RESULT}/nPeaks"] = np.asarray(counts, np.int32)
     with atomic_write(path) as temporary:
-        write_hits(reader, temporary, chosen, places, scores)
-        with h5py.File(temporary, "a") as file:
-            counts = [0 if spots is None else len(spots.ss) for spots in found]
-            file[f"{RESULT}/nPeaks"] = np.asarray(counts, np.int32)
-            # CrystFEL takes whole numbers for the middle of a pixel and adds half a pixel itself.
-            file[f"{RESULT}/peakXPosRaw"] = peaks["X"]
-            file[f"{RESULT}/peakYPosRaw"] = peaks["Y"]
-            file[f"{RESULT}/peakTotalIntensity"] = peaks["total"]
+        lacking = write_hits(reader, temporary, chosen, places, scores, results)["left_out"]
+    if lacking:
+        say(line_of_lacking(lacking))
     try:
         lines = [crystfel_line(str(path), f"//{row}") for row in range(len(found))]
     except UserError as error:

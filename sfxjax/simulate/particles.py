@@ -19,6 +19,7 @@ import scipy.fft
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.labels import HIT, MISS, write_annotations
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.data.set_description import LABEL_FILE, MASK_FILE, SetDescription
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
@@ -245,5 +246,5 @@ def _write(
         labels = np.where(kinds == Kind.SINGLE, HIT, MISS).astype(np.int8)
         write_annotations(folder / LABEL_FILE, FRAMES_FILE, labels)
         np.savez_compressed(folder / MASK_FILE, good=detector_pixels())
-        with h5py.File(folder / TRUTH_FILE, "w") as file:
+        with NewHDF5(folder / TRUTH_FILE) as file:
             file["kind"] = kinds

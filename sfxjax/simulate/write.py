@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
 import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
 from sfxjax.data.labels import HIT_SPOTS, MAYBE_SPOTS, classify, write_annotations
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.data.set_description import CXIDB76, LABEL_FILE, MASK_FILE
 from sfxjax.data.write import SetMetadata, SetWriter
 from sfxjax.errors import UserError
@@ -230,9 +229,7 @@ def _write_truth(
     """Write what is known of each frame; visible spots of frame i are rows offsets[i] to offsets[i + 1]."""
     ratio = np.concatenate([truth.signal_to_noise for truth in truths])
     visible = ratio >= simulated_sets.VISIBLE_SIGNAL_TO_NOISE
-    # Made in memory: HDF5 itself cannot cope with a disk that fills up.
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with NewHDF5(path) as file:
         file["count"] = np.concatenate([truth.count for truth in truths])
         file["offsets"] = np.concatenate([[0], np.cumsum(visible.sum(axis=1))])
         file["position"] = np.concatenate([truth.position for truth in truths])[visible]
@@ -246,7 +243,6 @@ def _write_truth(
         file.attrs["seed"] = seed
         file.attrs["generator_version"] = GENERATOR_VERSION
         file.attrs["parameters"] = json.dumps(dataclasses.asdict(parameters))
-    path.write_bytes(content.getvalue())
 
 
 def _check_numbers(frames: int, seed: int, batch: int = 1) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write
 
@@ -36,7 +37,7 @@ def write_scores(path: Path, scores: Mapping[str, np.ndarray], labels: Mapping[s
         scores: (n,) by set.
         labels: (n,) by set.
     """
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as temporary, NewHDF5(temporary) as file:
         for name, values in scores.items():
             file[name] = np.asarray(values, np.float32)
             file[f"labels/{name}"] = np.asarray(labels[name], np.int8)
