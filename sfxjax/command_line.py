@@ -87,7 +87,10 @@ def call_of(command: str) -> str:
         command: words of `sfxjax.cli.COMMANDS`, such as "screen" or "train reduced".
     """
     if is_installed_command():
-        return f"{_as_typed(Path(sys.argv[0]), 'sfxjax')} {command}"
+        program = Path(sys.argv[0])
+        if program.suffix == ".py":  # By `python -m sfxjax.cli`.
+            return f"{_as_typed(Path(sys.executable), 'python')} -m sfxjax.cli {command}"
+        return f"{_as_typed(program, 'sfxjax')} {command}"
     module = (
         command.replace(" ", ".") if command.partition(" ")[0] in ("train", "bench") else f"sfxjax.{command}"
     )

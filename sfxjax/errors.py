@@ -10,8 +10,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
-from sfxjax.interrupts import ends_when_interrupted, unraised_in_silence
+from sfxjax.interrupts import are_at_work, ends_when_interrupted, unraised_in_silence
 from sfxjax.starting import started
 from sfxjax.text import message_line
 
@@ -113,6 +114,8 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
     if status > EXIT_SOME_FAILED:
         for call in _AT_FAILURE:
             call(status)
+    if are_at_work():
+        _end(status)
     return status
 
 
@@ -128,9 +131,13 @@ def _leave(program: str | None) -> None:
     _complain(program, INTERRUPTED)
     for call in _AT_FAILURE:
         call(EXIT_INTERRUPTED)
+    _end(EXIT_INTERRUPTED)
+
+
+def _end(status: int) -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    os._exit(EXIT_INTERRUPTED)
+    os._exit(status)
 
 
 def _status(main: Callable[[], int | None], program: str | None, pressed: threading.Event) -> int:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from typing import Any
 GRACE, LAST_WORDS = 0.8, 1.0
 
 _last_words: list[Callable[[], object]] = []
+_threads: list[threading.Thread] = []
 _said = threading.Lock()
 _usual_end = threading.Event()
 
@@ -55,6 +56,16 @@ def say_last_words() -> None:
                 _last_words.pop()()
 
 
+def may_be_broken_off(threads: Iterable[threading.Thread]) -> None:
+    """Let the program end though these threads may still be at work, such as compiling, whose results nobody waits for."""
+    _threads.extend(threads)
+
+
+def are_at_work() -> bool:
+    """Tell whether a thread of `may_be_broken_off` still works: the interpreter's own end would crash amid its C++ code."""
+    return any(thread.is_alive() for thread in _threads)
+
+
 @contextlib.contextmanager
 def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event]:
     """Call `leave` after Ctrl-C if the body has not ended by itself within a moment.
@@ -69,6 +80,7 @@ def ends_when_interrupted(leave: Callable[[], None]) -> Iterator[threading.Event
     """
     pressed, ended = threading.Event(), threading.Event()
     _usual_end.clear()
+    _threads.clear()
     try:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)

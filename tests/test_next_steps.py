@@ -180,6 +180,8 @@ def test_another_command_is_called_as_this_one_was(tmp_path: Path, monkeypatch: 
     try:
         called_as("sfxjax train dann")
         assert command_line.call_of("screen") == "sfxjax screen"
+        monkeypatch.setattr(sys, "argv", [command_line.__file__.replace("command_line", "cli")])
+        assert command_line.call_of("train reduced") == "python -m sfxjax.cli train reduced"
     finally:
         called_as("")
 

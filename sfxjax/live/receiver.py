@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from statistics import median
 from typing import Any, Protocol
 
+from sfxjax.interrupts import may_be_broken_off
 from sfxjax.live.first_frame import FirstFrame, first_frame
 from sfxjax.live.frames import Faults, LiveFrame, MessageError, ReplacedFile
 from sfxjax.live.judge import Judge, Looks
@@ -160,6 +161,7 @@ class Receiver:
         until = time.monotonic() + END_SECONDS
         for worker in self._workers:
             worker.join(max(until - time.monotonic(), 0.01))
+        may_be_broken_off(self._workers)
         self.keeper.counts.left_out += left
         self.commit(last=True)
         if complete and self._broken is None:
