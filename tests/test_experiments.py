@@ -266,6 +266,16 @@ def test_what_adaptation_is_worth_is_a_mean_over_targets_for_each_seed() -> None
     )
 
 
+def test_the_committed_page_and_the_readme_are_what_the_record_gives() -> None:
+    root = Path(__file__).resolve().parents[1]
+    record = json.loads((root / "bench/results/adaptation.json").read_text())
+    text = adaptation.page(record["cells"], record["frames"], record["seeds"])
+    assert (root / "bench/results/adaptation.md").read_text() == text + "\n"
+    start, end = "<!-- adaptation: python -m bench.experiments.adaptation -->\n", "<!-- end of adaptation -->"
+    shown = (root / "README.md").read_text().partition(start)[2].partition(end)[0]
+    assert shown.strip() and shown.strip() in text
+
+
 def test_a_run_of_clear_frames_leaves_out_what_is_near_the_threshold_of_sight(tmp_path: Path) -> None:
     described = run_set("small", "frames of 150 x 200", 5, 12, tmp_path / "run", clear=True)
     drawn = islice(draw_run(5, Condition(**MATRIX["frames of 150 x 200"])), 60)
