@@ -16,6 +16,10 @@ _FEWEST_STEPS = 8
 _NEARLY_WHOLE, _WHOLE_STEPS, _WHOLE_VALUES = 0.05, 0.99, 0.5
 # The noise of photons that are counted is at most that of units of so many quanta.
 _NOISE_OF_PHOTONS = 2.0
+# Dim frames have zeros beside so many of the other pixels; of lone ones, between two zeros, there are at least so many, and half
+# as many as by chance. So few of them are below the range of one photon, and so many in it.
+_BESIDE_ZEROS, _FEWEST_LONE, _OF_CHANCE = 0.1, 16, 0.5
+_MOST_BELOW, _FEWEST_SINGLE, _SPREAD = 0.02, 0.3, 0.4
 # Of the unit of floats the exponents of 2 that are taken as they are.
 NATURAL_UNITS = (-2, 8)
 
@@ -40,17 +44,52 @@ def quantum(rows: Any, known: Any, xp: Any = np) -> Any:
     pairs = known[:, 1:] & known[:, :-1]
     steps = xp.where(pairs, xp.abs(small[:, 1:] - small[:, :-1]), 0)
     taken = steps > 0
-    least = xp.sort(xp.min(xp.where(taken, steps, xp.inf), axis=1, initial=xp.inf))
-    rows_with = xp.isfinite(least).sum()
-    first = least[xp.maximum(rows_with - 1, 0) // 2]
-    first = xp.where(rows_with > 0, first, 1)
+    first = _middle(xp.min(xp.where(taken, steps, xp.inf), axis=1, initial=xp.inf), xp)
     # Of floats the smallest step is the least exact one.
     step = steps.sum() / xp.maximum(xp.round(steps / first).sum(), 1)
-    step = xp.where(rows_with > 0, step, 1)
+    step = xp.where(taken.any(), step, 1)
     off, away = (xp.abs(part / step - xp.round(part / step)) for part in (steps, small))
     whole = (taken & (off < _NEARLY_WHOLE)).sum() >= _WHOLE_STEPS * taken.sum()
     whole &= (known & (away < _NEARLY_WHOLE)).sum() >= _WHOLE_VALUES * known.sum()
     return xp.where(whole & (taken.sum() >= _FEWEST_STEPS), xp.ldexp(step, exponent), xp.nan)
+
+
+def dim_photon(rows: Any, known: Any, xp: Any = np) -> Any:
+    """Find the photon of a dim frame without a quantum, whose pixels have gains of their own, or whose values were corrected.
+
+    Its zeros lie among the other pixels, not in areas, and lone pixels between two of them hold one photon as a rule: values
+    near each other, with next to none between them and 0. Noise that was cut off at 0 comes down to 0 instead.
+
+    Args:
+        rows: floats (n, fs) of a frame, none beside one another.
+        known: bool of that shape, True where a pixel tells something.
+        xp: `numpy` or `jax.numpy`.
+
+    Returns:
+        One photon, NaN where that cannot be told.
+    """
+    zero, lit = known & (rows == 0), known & (rows > 0)
+    inner, before, behind = lit[:, 1:-1], zero[:, :-2], zero[:, 2:]
+    lone, values = inner & before & behind, rows[:, 1:-1]
+    lowest = _middle(xp.min(xp.where(lone, values, xp.inf), axis=1, initial=xp.inf), xp)
+    # At the same scale, so that no sum overflows.
+    relative = xp.where(lone, values, 0) / lowest
+    near = (relative > 1 - _SPREAD) & (relative < 1 + 1.5 * _SPREAD)
+    photon = xp.where(near, relative, 0).sum() / xp.maximum(near.sum(), 1)
+    count = lone.sum()
+    single = (xp.abs(relative - photon) < _SPREAD * photon).sum()
+    below = (lone & (relative <= (1 - _SPREAD) * photon)).sum()
+    beside = (inner & before).sum() / xp.maximum(inner.sum(), 1)
+    told = (count >= _FEWEST_LONE) & (beside >= _BESIDE_ZEROS)
+    told &= count >= _OF_CHANCE * beside * beside * inner.sum()
+    told &= (single >= _FEWEST_SINGLE * count) & (below <= _MOST_BELOW * count)
+    return xp.where(told, photon * lowest, xp.nan)
+
+
+def _middle(values: Any, xp: Any) -> Any:
+    """Return the median of those (n,) values that are finite, 1 where none is."""
+    ordered, count = xp.sort(values), xp.isfinite(values).sum()
+    return xp.where(count > 0, ordered[xp.maximum(count - 1, 0) // 2], 1)
 
 
 def log2_unit(rows: Any, known: Any, xp: Any = np) -> Any:

@@ -23,7 +23,7 @@ from sfxjax.preprocess.validity import settle
 from sfxjax.saturated_spots import with_saturated_spots
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.prepare import prepare_frame
-from sfxjax.units import quantum
+from sfxjax.units import dim_photon, quantum
 
 pytestmark = pytest.mark.usefixtures("compiled_at_once")
 
@@ -266,6 +266,48 @@ def test_photons_times_any_factor_are_the_same_photons(mean: float, gap: int | N
             np.testing.assert_array_equal(np.isnan(frame_pixels(frame).floats()), np.isnan(values))
             tried += 1
     assert tried > 15
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.3, 1])
+@pytest.mark.parametrize("gap", [None, -1])
+def test_dim_photons_of_pixels_with_gains_of_their_own_keep_their_zeros(mean: float, gap: int | None) -> None:
+    """Of a flat field, or rounded to whole numbers, photons are no multiples of a quantum any more."""
+    photons = counts(mean)
+    gains = np.random.default_rng(8).normal(1, 0.05, photons.shape).clip(0.85, 1.15)
+    few = photons <= 3
+    for dtype in (np.int16, np.int32, np.float32, np.float64):
+        for factor in (7.3, 100, 1e-3, 3e5):
+            frame = photons * gains * factor
+            if np.dtype(dtype).kind == "i" and not 1 < factor * photons.max() < np.iinfo(dtype).max:
+                continue
+            frame = (np.round(frame) if np.dtype(dtype).kind == "i" else frame).astype(dtype)
+            expected = photons.astype(float)
+            if gap is not None:
+                frame[GAPS], expected[GAPS] = gap, np.nan
+            found = prepare_frame(frame)
+            values = found.pixels.floats()
+            np.testing.assert_array_equal(values[few], expected[few], err_msg=f"{factor} {frame.dtype}")
+            np.testing.assert_array_equal(np.isnan(values), np.isnan(expected))
+            np.testing.assert_allclose(found.factor, 1 / factor, rtol=0.02)
+            assert found.pixels.counting
+
+
+def test_noise_that_was_cut_off_and_columns_between_dead_ones_are_no_dim_photons() -> None:
+    random = np.random.default_rng(9)
+    noise = np.maximum(random.normal(0, 12, (40, 256)), 0)
+    bright = random.normal(500, 22, (40, 256))
+    bright[:, [*range(20, 200, 30), *range(22, 202, 30)]] = 0
+    gain = random.normal(1, 0.05, (40, 256))
+    known = np.ones((40, 256), bool)
+    for rows in (
+        noise,
+        noise.round(),
+        bright,
+        random.poisson(3, (40, 256)) * 7.3 * gain,
+        np.zeros((40, 256)),
+    ):
+        assert np.isnan(dim_photon(rows, known))
+    assert dim_photon(random.poisson(0.1, (40, 256)) * 7.3 * gain, known) == pytest.approx(7.3, rel=0.02)
 
 
 @pytest.mark.parametrize("factor", [30, 200])

@@ -62,6 +62,14 @@ def test_which_pixels_count_does_not_depend_on_the_unit() -> None:
             np.testing.assert_array_equal(np.asarray(valid_pixels(scaled)), known, err_msg=str(factor))
 
 
+@pytest.mark.parametrize("mean", [0.05, 0.5, 1])
+def test_zeros_of_dim_photons_count_where_pixels_have_gains_of_their_own(mean: float) -> None:
+    random = np.random.default_rng(7)
+    photons = random.poisson(mean, (384, 384)) * random.normal(1, 0.02, (384, 384))
+    for dtype, factor in ((np.int32, 100), (np.int32, 20_000), (np.float32, 7.3), (np.float32, 1e5)):
+        assert np.asarray(valid_pixels((photons * factor).astype(dtype))).all(), f"{factor} {dtype}"
+
+
 @pytest.mark.parametrize("mean", [0.05, 0.5, 3, 30, 300])
 def test_photons_of_any_factor_in_any_type_count_alike(mean: float) -> None:
     photons = np.random.default_rng(6).poisson(mean, (384, 384))

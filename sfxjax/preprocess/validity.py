@@ -34,7 +34,7 @@ import numpy as np
 
 from sfxjax.pixel_values import is_below
 from sfxjax.preprocess.statistics import ValueOrigin, count_pixels, find_origin, measure
-from sfxjax.units import are_photons, log2_unit, natural_factor, quantum
+from sfxjax.units import are_photons, dim_photon, log2_unit, natural_factor, quantum
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05
@@ -188,7 +188,8 @@ def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array 
     known = is_below(rows, limit, jnp)
     known = known if mask is None else known & mask[::_UNIT_ROWS]
     if jnp.issubdtype(crop.dtype, jnp.integer):
-        step = quantum(rows.astype(jnp.float32), known & (rows >= 0), jnp)
+        floats = rows.astype(jnp.float32)
+        step = jnp.fmax(quantum(floats, known & (rows >= 0), jnp), dim_photon(floats, known, jnp))
         return _Units(crop, limit, 1.0, LEAST_MEAN_WITHOUT_ZEROS * jnp.fmax(step, 1))
     if crop.dtype != jnp.float32:
         return _Units(crop, limit)
@@ -198,6 +199,7 @@ def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array 
     factor = jnp.ldexp(jnp.float32(1), power)
     step = quantum(rows, known & (rows >= 0), jnp)
     photon = jnp.where(are_photons(step, exponent, jnp), jnp.log2(step), exponent)
+    photon = jnp.fmax(photon, jnp.log2(dim_photon(rows, known, jnp)))
     endless = isinstance(limit, float) and limit == math.inf
     unit = jnp.exp2(jnp.where(jnp.isfinite(photon), photon + power, 0))
     return _Units(

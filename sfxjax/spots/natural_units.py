@@ -9,7 +9,7 @@ import numpy as np
 
 from sfxjax.pixel_values import is_below, lowest_number, with_limit
 from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import are_photons, log2_unit, natural_factor, quantum
+from sfxjax.units import are_photons, dim_photon, log2_unit, natural_factor, quantum
 
 # Every so many rows are looked at, and of these some hundred are compared with their neighbours.
 SAMPLED_ROWS = 5
@@ -18,6 +18,8 @@ COMPARED_ROWS = 100
 QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
 # The quantum of floats differs from a whole number by so much through rounding.
 NO_DIFFERENCE = 1e-6
+# Frames with fewer zeros are not dim; a quantum of so much of a photon is one.
+DIM_ZEROS, IS_PHOTON = 0.03, 0.6
 # Powers of 2 that float64 holds.
 MOST_DOUBLINGS = 1000
 
@@ -61,6 +63,9 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
         known &= mask[place].reshape(-1, frame.shape[-1])[:: compared(len(mask[place]))]
     rows = stored.astype(np.float64)
     step = _quantum(rows, known & (stored >= 0), frame.dtype)
+    photon = _dim_photon(rows, known, step)
+    if not math.isnan(photon):
+        return _in_quanta(NaturalFrame(frame, mask, limit), photon, nearest=True)
     if frame.dtype.kind != "f":
         return _in_quanta(NaturalFrame(frame, mask, limit, unit=1.0), step)
     exponent = float(log2_unit(rows, known))
@@ -93,10 +98,18 @@ def _quantum(rows: np.ndarray, known: np.ndarray, dtype: np.dtype) -> float:
     return whole if abs(step - whole) < NO_DIFFERENCE * step else step
 
 
-def _in_quanta(natural: NaturalFrame, step: float) -> NaturalFrame:
-    """Divide a frame by its quantum; what lies between its multiples is rounded down in integers."""
+def _dim_photon(rows: np.ndarray, known: np.ndarray, step: float) -> float:
+    """Return the photon of rows of a dim frame that are no multiples of it, NaN where there is none."""
+    if np.count_nonzero(rows == 0) < DIM_ZEROS * rows.size:
+        return math.nan
+    photon = float(dim_photon(rows, known))
+    return math.nan if step > IS_PHOTON * photon else photon
+
+
+def _in_quanta(natural: NaturalFrame, step: float, nearest: bool = False) -> NaturalFrame:
+    """Divide a frame by its quantum; what lies between its multiples is rounded down in integers, unless `nearest` ones count."""
     frame = natural.frame
-    integers = frame.dtype.kind != "f"
+    integers = frame.dtype.kind != "f" and not nearest
     if not step > 0 or step == 1 or (integers and step < 2):
         return natural
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
