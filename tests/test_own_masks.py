@@ -170,6 +170,20 @@ def test_the_mask_of_another_detector_is_named(tmp_path: Path) -> None:
     assert "the mask /entry/instrument/ELE_D1/pixel_mask is not used, since another one is" in said
 
 
+def test_a_mask_that_lies_elsewhere_is_named_with_that_reason(tmp_path: Path) -> None:
+    places = ("/entry_1/data_1/data", "/entry_1/image_1/mask_shared")
+    path = write(tmp_path / "run.cxi", FRAMES, BAD, places)
+    _, good, said = described(path)
+    assert good is None
+    named = f"--mask {path}:{places[1]}"
+    assert said == (
+        f"{path}: the mask {places[1]} is not used, since it does not lie with the frames or their detector; to use it give "
+        f"{named} --mask-good 0"
+    )
+    _, good, _ = described(path, mask=f"{path}:{places[1]}", mask_good=0)
+    np.testing.assert_array_equal(good, BAD == 0)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     "name",

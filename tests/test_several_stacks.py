@@ -57,6 +57,20 @@ def check_masks(path: Path, masks: np.ndarray, **options: Any) -> list[FrameStac
     return stacks
 
 
+def test_a_mask_that_does_not_fit_the_frames_of_another_part_is_named(tmp_path: Path) -> None:
+    write_parts(tmp_path)
+    (tmp_path / "run_data_000002.h5").unlink()
+    write(tmp_path / "run_data_000002.h5", {"/entry/data/data": FRAMES[4:, :70]})
+    path = write(tmp_path / "run_master.h5", LINKS | {MASK: MASKS[0]})
+    with FrameReader(ReadOptions()) as reader:
+        first, second = reader.stacks(str(path))
+        assert (first.mask_datasets, second.mask_datasets) == ((MASK,), ())
+        assert first.notes + second.notes == (
+            f"{path}: the mask {MASK} is not used for /entry/data/data_000002: the frames have 70x100 pixels, the mask is for "
+            "80x100",
+        )
+
+
 def test_a_mask_of_each_frame_of_several_parts_is_that_of_its_frame(tmp_path: Path) -> None:
     write_parts(tmp_path)
     master = write(tmp_path / "run_master.h5", LINKS | {MASK: MASKS})

@@ -23,6 +23,7 @@ from sfxjax.data.formats.file_masks import (
     Masks,
     find_masks,
     link_target,
+    masks_of_other_parts,
     number_of,
     numbers_at,
     opened,
@@ -177,6 +178,14 @@ def _lines(
         *_unopened(files, path, groups),
         *unused_masks(
             files, path, data, stack.raw_shape, used, groups, named=named, frames=counts[place].frames
+        ),
+        *masks_of_other_parts(
+            path,
+            (
+                (stack.dataset, stack.raw_shape, one.masks)
+                for stack, count, one in zip(stacks, counts, described, strict=True)
+                if one is not None and not count.own
+            ),
         ),
         *first.notes,
     ]

@@ -135,13 +135,37 @@ def unused_masks(
     for name, is_near in _called_masks(files, path, near):
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             continue
-        line = _why_unused(files, path, name, data, raw_shape, frames, passed, masked and not is_near)
+        line = _why_unused(files, path, name, data, raw_shape, frames, passed, masked, is_near)
         if line:
             lines.append(line)
     more = len(lines) - _MOST_NAMED
     if more > 1:
         lines[_MOST_NAMED:] = [f"{path}: {more} more data sets called masks are not used"]
     return lines
+
+
+def masks_of_other_parts(path: Path, parts: Iterable[tuple[str, tuple[int, ...], Masks]]) -> list[str]:
+    """Say which masks of some parts of a run are not used for others, whose frames are of another size; a line a size.
+
+    Args:
+        path: of the file.
+        parts: data set, shape of its frames and masks of each.
+    """
+    used: dict[str, tuple[int, ...]] = {}
+    lacking: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    parts = list(parts)
+    for _, shape, masks in parts:
+        used |= dict.fromkeys(filter(None, (*masks.shared, masks.single)), shape)
+    for dataset, shape, masks in parts:
+        for name, other in used.items():
+            if shape != other and name not in (*masks.shared, masks.single):
+                lacking.setdefault((name, shape), []).append(dataset)
+    return [
+        f"{path}: the mask {name} is not used for {', '.join(datasets[:_MOST_NAMED])}"
+        f"{f' and {len(datasets) - _MOST_NAMED} more' if len(datasets) > _MOST_NAMED else ''}: the frames have "
+        f"{'x'.join(map(str, shape))} pixels, the mask is for {'x'.join(map(str, used[name]))}"
+        for (name, shape), datasets in lacking.items()
+    ]
 
 
 def _kind(
@@ -196,7 +220,8 @@ def _why_unused(
     raw_shape: tuple[int, ...],
     frames: int | None,
     passed: set[tuple[int, int]],
-    elsewhere: bool,
+    masked: bool,
+    is_near: bool,
 ) -> str:
     """Say why a mask is not used; nothing where it is, was named already, or is none to speak of."""
     last = PurePosixPath(name).name.lower()
@@ -209,7 +234,7 @@ def _why_unused(
         return f"{where} is not used: it is a single value" if surely else ""
     here, there = ("x".join(map(str, shape)) for shape in (item.shape, raw_shape))
     if not _kind(item, data, raw_shape, frames, located(path, name)[0] != path):
-        if elsewhere:
+        if masked and not is_near:
             return ""
         if item.shape[1:] == raw_shape and len(item) > 1:
             count = len(data) if frames is None and data.ndim else frames
@@ -217,10 +242,12 @@ def _why_unused(
         return f"{where} of shape {here} is not used: the frames have {there} pixels"
     file, inner = located(path, name)
     if last in ZERO_IS_GOOD:
-        return (
-            f"{where} is not used, since another one is, nearer to the frames; to use it alone give "
-            f"--mask {file}:{inner} --mask-good 0"
+        why = (
+            "another one is, nearer to the frames; to use it alone"
+            if masked
+            else ("it does not lie with the frames or their detector; to use it")
         )
+        return f"{where} is not used, since {why} give --mask {file}:{inner} --mask-good 0"
     return (
         f"{where} of shape {here} is not used, since nothing says which of its values are good; name it with "
         f"--mask {file}:{inner} --mask-good 0 or 1"
