@@ -38,6 +38,7 @@ def screened(run: Path, *options: object) -> list[str]:
         (np.int32, (-1,), "360 of -1"),
         (np.int32, (-9999, -9998), "360 of -9999, 360 of -9998"),
         (np.int32, (-9999, -1), "360 of -9999, 360 of -1"),
+        (np.int16, (-32768,), "360 of -32768"),
         (np.float32, (np.nan,), "360 of NaN"),
         (np.float32, (np.nan, -1e6), "360 of -1000000, 360 of NaN"),
         (np.int32, (), ""),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sfxjax.live.frames import LiveFrame, MessageError
-from sfxjax.live.packing import Stream1Messages, Stream2Messages, compressed, sendable
+from sfxjax.live.packing import SENT, Stream1Messages, Stream2Messages, compressed, sendable
 from sfxjax.live.sources import known_streams
 from sfxjax.live.sources.stream1 import Stream1
 from sfxjax.live.sources.stream2 import Stream2
@@ -76,7 +76,7 @@ def test_karabo_messages_are_those_that_its_own_library_makes() -> None:
     np.testing.assert_array_equal([frame.unpack() for frame in frames], data)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "float32"])
+@pytest.mark.parametrize("dtype", SENT)
 @pytest.mark.parametrize("stream", [(Stream2, Stream2Messages), (Stream1, Stream1Messages)])
 def test_pixels_of_every_type_come_back(dtype: str, stream: tuple[type, type]) -> None:
     frame = sendable(np.random.default_rng(0).integers(0, 100, (40, 56)).astype(dtype))

@@ -268,6 +268,14 @@ def test_photons_times_any_factor_are_the_same_photons(mean: float, gap: int | N
     assert tried > 15
 
 
+@pytest.mark.parametrize("shape", [(1, 90), (2, 90), (90, 1), (3, 1, 90)])
+def test_every_pixel_of_a_frame_of_few_rows_counts(shape: tuple[int, ...]) -> None:
+    frame = np.random.default_rng(4).poisson(30, shape).astype(np.uint16)
+    frame.reshape(-1)[7] = 65535
+    values = prepare_frame(frame).pixels.floats()
+    assert np.nansum(values) == frame.sum() - 65535
+
+
 @pytest.mark.parametrize("mean", [0.05, 0.3, 1])
 @pytest.mark.parametrize("gap", [None, -1])
 def test_dim_photons_of_pixels_with_gains_of_their_own_keep_their_zeros(mean: float, gap: int | None) -> None:

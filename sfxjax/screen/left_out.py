@@ -128,7 +128,7 @@ def line_of_limit(
 
 
 def _line(
-    pixels: np.ndarray, mask: np.ndarray | None, limit: float, kept: np.ndarray, nothing: str = "NaN"
+    pixels: np.ndarray, mask: np.ndarray | None, limit: float, kept: np.ndarray, nothing: str = ""
 ) -> Iterator[str]:
     """Name the values of the pixels that are not kept, those apart that a mask or the limit leaves out.
 
@@ -137,7 +137,7 @@ def _line(
         mask: bool of their shape, True where one counts; or None.
         limit: value from which they tell nothing.
         kept: bool of their shape.
-        nothing: name of what never is a value.
+        nothing: name of what never is a value, where a reader has written that; empty: the pixels are as stored.
     """
     lost = ~kept if mask is None else ~kept & mask
     if np.isfinite(limit):
@@ -148,8 +148,8 @@ def _line(
         return
     values, times = np.unique(pixels[lost], return_counts=True)
     order = np.argsort(-times, kind="stable")
-    names = [f"{value:.10g}" for value in values]
-    if pixels.dtype.kind in "if":
+    names = ["NaN" if value != value else f"{value:.10g}" for value in values]
+    if nothing and pixels.dtype.kind in "if":
         names = [
             nothing if value != value or value == lowest_number(pixels.dtype) else name
             for value, name in zip(values, names, strict=True)

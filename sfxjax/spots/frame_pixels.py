@@ -14,7 +14,7 @@ import numpy as np
 
 from sfxjax.pixel_values import is_below, without_low_values
 from sfxjax.spots.gaps import gap_value, in_runs
-from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, compared, in_natural_units
+from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, compared, first_row, in_natural_units
 from sfxjax.spots.stored_type import never, stored_type
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
@@ -109,7 +109,8 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
         into: memory for the values, of `shape_with_margin` and `stored_type`; None: new memory.
     """
     frame, mask, limit, _, unit = natural
-    sample = frame.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
+    rows = slice(first_row(frame.size // max(frame.shape[-1], 1)), None, SAMPLED_ROWS)
+    sample = frame.reshape(-1, frame.shape[-1])[rows]
     integers = frame.dtype.kind in "ui"
     bad: list[float] = []
     if frame.dtype.kind in "ui":
@@ -125,7 +126,7 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
         bounds = (0 if frame.dtype.kind == "u" else frame.min()), frame.max()
     if np.isfinite(limit) and not bounds[1] < limit:
         below = is_below(frame, limit)
-        known &= below.reshape(-1, frame.shape[-1])[2::SAMPLED_ROWS]
+        known &= below.reshape(-1, frame.shape[-1])[rows]
         mask = below if mask is None else mask & below
     bad = _possible(bad, bounds)
     for value in bad:

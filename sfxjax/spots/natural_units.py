@@ -53,7 +53,7 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     frame, limit = with_limit(frame, mask=mask) if limit is None else (frame, limit)
     if frame.dtype.kind not in "iuf" or frame.size == 0:
         return NaturalFrame(frame, mask, limit)
-    place = np.s_[..., 2::SAMPLED_ROWS, :]
+    place = np.s_[..., first_row(frame.shape[-2]) :: SAMPLED_ROWS, :]
     stored = frame[place].reshape(-1, frame.shape[-1])
     stored = stored[:: compared(len(stored))]
     known = is_below(stored, limit)
@@ -83,6 +83,11 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
         scaled = np.ldexp(scaled, power)
     limit = limit if limit < float(np.finfo(scaled.dtype).max) else np.inf
     return natural._replace(frame=scaled, limit=limit, factor=natural.factor * factor)
+
+
+def first_row(rows: int) -> int:
+    """Return the first of the rows that are looked at: not at a frame's edge, unless it has few."""
+    return min(2, rows - 1)
 
 
 def _quantum(rows: np.ndarray, known: np.ndarray, dtype: np.dtype) -> float:

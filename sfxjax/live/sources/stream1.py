@@ -19,7 +19,7 @@ from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked
 from sfxjax.live.unpacking import unpacked
 
 _ENCODING = re.compile(r"(?:bs(8|16|32|64)-)?(lz4)?([<>])")
-_TYPES = ("uint8", "uint16", "uint32", "int16", "int32", "float32")
+_TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 
 
 class Stream1:
