@@ -292,3 +292,23 @@ def test_a_run_of_clear_frames_leaves_out_what_is_near_the_threshold_of_sight(tm
     for pixels, label, (values, positive) in zip(stored, labels, expected, strict=False):
         np.testing.assert_array_equal(pixels, values)
         assert (label > 0) == positive
+
+
+def test_what_batch_statistics_win_of_what_a_plain_network_loses(tmp_path: Path) -> None:
+    def cells(row: str, *percent: float) -> list[dict[str, Any]]:
+        return [{"row": row, "seed": seed, **rates(value)} for seed, value in enumerate(percent)]
+
+    finding = {"ours": "1", "ours_balanced": "2", "paper": "3", "paper_balanced": "4", "verdict": HOLDS}
+    record = {
+        "binning": 4,
+        "findings": [finding] * 4,
+        "cells": [*cells("many", 90, 92), *cells("source_only", 50, 52)],
+    }
+    (tmp_path / "plain.json").write_text(json.dumps(record))
+    assert "batch statistics" not in plain_network(tmp_path)[2].reason
+    record["cells"] += cells("statistics", 70, 80)
+    (tmp_path / "plain.json").write_text(json.dumps(record))
+    found = plain_network(tmp_path)
+    # Means of 91, 51 and 75.
+    assert "win 24.0 of the 40.0 points" in found[2].reason
+    assert all(each.reason.startswith("2 seeds, frames binned 4x4. ") for each in found)
