@@ -32,11 +32,11 @@ _MOST_SAMPLED = 50_000
 def type_limit(dtype: np.dtype | type) -> float:
     """Return the value from which a pixel of this type tells nothing, infinity for types without one.
 
-    Unsigned integers of 16 bits and more end with the two numbers that stand for gaps and dead pixels, signed ones of 32 and more
-    with one. In 16 bits with a sign the last number is a saturated pixel's, which is a spot's as a rule, and counts.
+    Unsigned integers of 16 bits and more end with the two numbers that stand for gaps and dead pixels, signed ones with one. In
+    16 bits with a sign that is a saturated pixel's as a rule, which counts where it is the heart of a spot.
     """
     dtype = np.dtype(dtype)
-    if dtype.kind not in "iu" or dtype.itemsize < (2 if dtype.kind == "u" else 4):
+    if dtype.kind not in "iu" or dtype.itemsize < 2:
         return math.inf
     largest = np.iinfo(dtype).max
     # A float64 holds the largest number of 64 bits rounded up, where no pixel of the type reaches it.

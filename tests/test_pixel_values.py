@@ -276,6 +276,19 @@ def test_every_pixel_of_a_frame_of_few_rows_counts(shape: tuple[int, ...]) -> No
     assert np.nansum(values) == frame.sum() - 65535
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32])
+def test_the_heart_of_a_spot_that_reaches_the_highest_number_of_its_type_counts(dtype: Any) -> None:
+    most = np.iinfo(dtype).max
+    away = np.hypot(*(np.indices(SHAPE) - np.array([40, 25])[:, None, None]))
+    bright = counts().astype(float) + 50.0 * most * np.exp(-(away**2))
+    frame = np.minimum(bright, most).astype(dtype)
+    assert np.count_nonzero(frame == most) == 9
+    values = prepare_frame(frame).pixels.floats()
+    assert not np.isnan(values).any()
+    assert frame.reshape(-1)[values.argmax()] == most
+    assert values[frame == most].min() > 100 * np.median(values)
+
+
 @pytest.mark.parametrize("mean", [0.05, 0.3, 1])
 @pytest.mark.parametrize("gap", [None, -1])
 def test_dim_photons_of_pixels_with_gains_of_their_own_keep_their_zeros(mean: float, gap: int | None) -> None:

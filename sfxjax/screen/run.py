@@ -84,7 +84,8 @@ class Run:
             if limit < float("inf")
         )
         return self.left_out + [
-            f"in {count} frames pixels of {limit:.10g} and more were left out: gaps, dead pixels, or saturated ones outside spots"
+            f"in {count} frames pixels of {limit:.10g} and more were left out where they lie in no saturated spot: gaps, dead "
+            "pixels, large saturated areas"
             for limit, count in sorted((self.limited + limits).items())
         ]
 

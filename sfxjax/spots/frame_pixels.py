@@ -112,13 +112,8 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
     rows = slice(first_row(frame.size // max(frame.shape[-1], 1)), None, SAMPLED_ROWS)
     sample = frame.reshape(-1, frame.shape[-1])[rows]
     integers = frame.dtype.kind in "ui"
-    bad: list[float] = []
-    if frame.dtype.kind in "ui":
-        limits = np.iinfo(frame.dtype)
-        if frame.dtype.itemsize > 1:
-            bad.append(limits.max)
-        if frame.dtype.kind == "i":
-            bad.append(limits.min)
+    # The highest number of a type is told by the limit.
+    bad: list[float] = [np.iinfo(frame.dtype).min] if frame.dtype.kind == "i" else []
     known = np.isfinite(sample) if frame.dtype.kind == "f" else np.ones(sample.shape, bool)
     # NaN where one value is.
     bounds: tuple[Any, Any] = (np.nan, np.nan)
