@@ -294,21 +294,16 @@ def test_a_run_of_clear_frames_leaves_out_what_is_near_the_threshold_of_sight(tm
         assert (label > 0) == positive
 
 
-def test_what_batch_statistics_win_of_what_a_plain_network_loses(tmp_path: Path) -> None:
-    def cells(row: str, *percent: float) -> list[dict[str, Any]]:
-        return [{"row": row, "seed": seed, **rates(value)} for seed, value in enumerate(percent)]
+def test_areas_tell_a_threshold_that_moves_from_an_order_that_is_lost(tmp_path: Path) -> None:
+    def cells(row: str, *areas: float) -> list[dict[str, Any]]:
+        return [{"row": row, "seed": seed, "area_under_curve": area} for seed, area in enumerate(areas)]
 
     finding = {"ours": "1", "ours_balanced": "2", "paper": "3", "paper_balanced": "4", "verdict": HOLDS}
-    record = {
-        "binning": 4,
-        "findings": [finding] * 4,
-        "cells": [*cells("many", 90, 92), *cells("source_only", 50, 52)],
-    }
+    found = cells("many", 0.96, 0.98) + cells("source_only", 0.94, 0.95) + cells("dann", 0.7, 0.9)
+    record = {"binning": 4, "findings": [finding] * 4, "cells": found}
     (tmp_path / "plain.json").write_text(json.dumps(record))
-    assert "batch statistics" not in plain_network(tmp_path)[2].reason
-    record["cells"] += cells("statistics", 70, 80)
-    (tmp_path / "plain.json").write_text(json.dumps(record))
-    found = plain_network(tmp_path)
-    # Means of 91, 51 and 75.
-    assert "win 24.0 of the 40.0 points" in found[2].reason
-    assert all(each.reason.startswith("2 seeds, frames binned 4x4. ") for each in found)
+    reasons = [each.reason for each in plain_network(tmp_path)]
+    assert reasons[2].endswith("Area under ROC, whatever the threshold: own set 0.970, the other set 0.945.")
+    assert reasons[3].endswith("Area under ROC, whatever the threshold: before 0.945, after DANN 0.800.")
+    assert all(reason.startswith("2 seeds, frames binned 4x4. ") for reason in reasons)
+    assert "Area" not in reasons[0] + reasons[1]

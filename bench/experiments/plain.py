@@ -141,6 +141,15 @@ def mean_recalls(found: Sequence[dict[str, Any]], row: str, metric: str = "recal
     return [sum(some) / len(some) for some in values if some]
 
 
+def mean_areas(found: Sequence[dict[str, Any]], row: str) -> list[float]:
+    """Return the mean of a row's areas under the ROC curve over its sets, one a seed."""
+    seeds = sorted({cell["seed"] for cell in found})
+    values = [
+        [c["area_under_curve"] for c in found if (c["row"], c["seed"]) == (row, seed)] for seed in seeds
+    ]
+    return [sum(some) / len(some) for some in values if some]
+
+
 def plain_findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Judge the paper's findings by mean recalls; every seed has to agree, or seeds disagree.
 
@@ -201,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         [
             NETWORK_TITLES[row],
             *(mean_and_deviation(mean_recalls(found, row, metric)) for metric in ("recall", "miss_accuracy")),
-            *(mean_and_deviation(mean_recalls(found, row, "balanced_accuracy")),),
+            mean_and_deviation(mean_recalls(found, row, "balanced_accuracy")),
+            mean_and_deviation(mean_areas(found, row), 3),
             *(["", ""] if (paper := published(row)) is None else [f"{value:.1f}" for value in paper]),
         ]
         for row in NETWORK_TITLES
@@ -214,7 +224,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{chosen.binning}x{chosen.binning} pixels, {seeds}, per cent; mean over both directions, on the last fifth of "
             "each set, ± the standard deviation over seeds; the paper's are of the real sets at full size)",
             markdown_table(
-                ["network", "recall", "misses", "balanced", "paper: recall", "paper: misses"], rows
+                [
+                    "network",
+                    "recall",
+                    "misses",
+                    "balanced",
+                    "area under ROC",
+                    "paper: recall",
+                    "paper: misses",
+                ],
+                rows,
             ),
             markdown_table(
                 [

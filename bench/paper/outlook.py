@@ -81,6 +81,17 @@ def speed_findings(stored: Path) -> list[Finding]:
     ]
 
 
+# What tells a network that orders frames wrongly from one whose threshold moves, by the number of the plain network's finding.
+COMPARED_AREAS = {
+    2: {
+        "many": "own set",
+        "source_only": "the other set",
+        "statistics": "with that set's batch statistics",
+    },
+    3: {"source_only": "before", "dann": "after DANN"},
+}
+
+
 def plain_network(stored: Path) -> list[Finding]:
     """Judge the four findings of `bench.experiments.plain`, in its order, by its record in a folder."""
     claims = {
@@ -102,26 +113,25 @@ def plain_network(stored: Path) -> list[Finding]:
         paper = f"{answer['paper']} and {answer['paper_balanced']}"
         seeds = len({cell["seed"] for cell in record["cells"]})
         about = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}, frames binned {record['binning']}x{record['binning']}. "
-        if "source-only" in words:
-            reason += _what_statistics_win(record["cells"])
+        reason += _areas(record["cells"], COMPARED_AREAS.get(number, {}))
         # Another word, such as that seeds disagree, is no "holds".
         found.append(judged(claim, paper, ours, answer["verdict"] == HOLDS, about + reason))
     return found
 
 
-def _what_statistics_win(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Say how much of what a network loses on another set is won by that set's batch statistics; nothing where not measured."""
-    rows = {
-        row: [cell["balanced_accuracy"]["percent"] for cell in cells if cell["row"] == row]
-        for row in ("many", "source_only", "statistics")
+def _areas(cells: Sequence[Mapping[str, Any]], rows: Mapping[str, str]) -> str:
+    """Write the mean areas under the ROC curve of rows of the plain network's record, which no threshold decides.
+
+    Args:
+        cells: of the record.
+        rows: what each is called, by its name in the record.
+    """
+    found = {
+        words: [cell["area_under_curve"] for cell in cells if cell["row"] == row]
+        for row, words in rows.items()
     }
-    if not all(rows.values()):
-        return ""
-    own, carried, helped = (float(np.mean(values)) for values in rows.values())
-    return (
-        f" The target's batch statistics, which need no label, win {helped - carried:.1f} of the {own - carried:.1f} points of "
-        "balanced accuracy back: so much was the height and spread of what the network reads, the rest what it looks for."
-    )
+    told = ", ".join(f"{words} {np.mean(values):.3f}" for words, values in found.items() if values)
+    return f" Area under ROC, whatever the threshold: {told}." if told else ""
 
 
 def feature_findings(shown: Any, alignment: Any = None) -> list[Finding]:

@@ -20,6 +20,8 @@ QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
 NO_DIFFERENCE = 1e-6
 # Frames with fewer zeros are not dim; a quantum of so much of a photon is one.
 DIM_ZEROS, IS_PHOTON = 0.03, 0.6
+# Of frames counted one by one at least so many pixels are 1 for each that is 0.
+ONES_BESIDE_ZEROS = 0.01
 # Powers of 2 that float64 holds.
 MOST_DOUBLINGS = 1000
 
@@ -61,8 +63,10 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
         known &= np.isfinite(stored)
     if mask is not None:
         known &= mask[place].reshape(-1, frame.shape[-1])[:: compared(len(mask[place]))]
+    if frame.dtype.kind != "f" and _count_by_one(stored, known):
+        return NaturalFrame(frame, mask, limit)
     rows = stored.astype(np.float64)
-    step = _quantum(rows, known & (stored >= 0), frame.dtype)
+    step = _quantum(rows, known & (stored >= 0))
     photon = _dim_photon(rows, known, step)
     if not math.isnan(photon):
         return _in_quanta(NaturalFrame(frame, mask, limit), photon, nearest=True)
@@ -90,13 +94,23 @@ def first_row(rows: int) -> int:
     return min(2, rows - 1)
 
 
-def _quantum(rows: np.ndarray, known: np.ndarray, dtype: np.dtype) -> float:
+def _count_by_one(stored: np.ndarray, known: np.ndarray) -> bool:
+    """Tell whether integers have a quantum of 1, as most frames do.
+
+    Many pixels differ from their neighbour by 1, and where pixels are 0 some are 1: photons times a factor, rounded, are not.
+    """
+    thin = max(1, len(stored) // QUANTUM_ROWS)
+    some, known = stored[::thin], known[::thin] & (stored[::thin] >= 0)
+    zeros, ones = (np.count_nonzero(known & (some == value)) for value in (0, 1))
+    if zeros >= DIM_ZEROS * known.size and ones < ONES_BESIDE_ZEROS * zeros:
+        return False
+    steps = np.diff(some.astype(np.float64))
+    alike = (np.abs(steps) == 1) & known[:, 1:] & known[:, :-1]
+    return bool(np.count_nonzero(alike) > COMMON_STEPS * known.size)
+
+
+def _quantum(rows: np.ndarray, known: np.ndarray) -> float:
     """Return the quantum of rows of a frame, NaN where there is none."""
-    if dtype.kind != "f":
-        ones = np.count_nonzero((np.abs(np.diff(rows)) == 1) & known[:, 1:] & known[:, :-1])
-        # Most frames of integers are settled by that.
-        if ones > COMMON_STEPS * rows.size:
-            return 1.0
     thin = max(1, len(rows) // QUANTUM_ROWS)
     step = float(quantum(rows[::thin], known[::thin]))
     whole = float(np.round(step))
