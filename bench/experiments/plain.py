@@ -28,6 +28,8 @@ from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
 from sfxjax.training.published import TABLE_1, TABLE_2, TABLE_3, TABLE_5, frame_range
 
+from ..paper.methods import figure_of
+from ..paper.runs import spread
 from .batch_statistics import with_batch_statistics_of
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
@@ -134,20 +136,14 @@ def published(row: str) -> tuple[float, float] | None:
     return sum(p.recall for p in pairs) / len(pairs), sum(p.miss_accuracy for p in pairs) / len(pairs)
 
 
-def mean_recalls(found: Sequence[dict[str, Any]], row: str, metric: str = "recall") -> list[float]:
-    """Return the mean of a row's figures over its sets, one a seed."""
-    seeds = sorted({cell["seed"] for cell in found})
-    values = [[c[metric]["percent"] for c in found if (c["row"], c["seed"]) == (row, seed)] for seed in seeds]
-    return [sum(some) / len(some) for some in values if some]
-
-
-def mean_areas(found: Sequence[dict[str, Any]], row: str) -> list[float]:
-    """Return the mean of a row's areas under the ROC curve over its sets, one a seed."""
+def mean_figures(found: Sequence[dict[str, Any]], row: str, metric: str = "recall") -> list[float]:
+    """Return the mean of a row's figures over its sets, one a seed; see `figure_of`."""
     seeds = sorted({cell["seed"] for cell in found})
     values = [
-        [c["area_under_curve"] for c in found if (c["row"], c["seed"]) == (row, seed)] for seed in seeds
+        [figure_of(cell, metric) for cell in found if (cell["row"], cell["seed"]) == (row, seed)]
+        for seed in seeds
     ]
-    return [sum(some) / len(some) for some in values if some]
+    return [mean for some in values if (mean := spread(some).mean) is not None]
 
 
 def plain_findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -156,7 +152,7 @@ def plain_findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     Beside it the same difference of the balanced accuracies: a network that calls nearly all frames positive loses no recall.
     """
     recalls, balanced = (
-        {row: mean_recalls(found, row, m) for row in NETWORK_TITLES} for m in ("recall", "balanced_accuracy")
+        {row: mean_figures(found, row, m) for row in NETWORK_TITLES} for m in ("recall", "balanced_accuracy")
     )
 
     def gains(of: dict[str, list[float]], better: str, worse: str) -> list[float]:
@@ -209,9 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [
         [
             NETWORK_TITLES[row],
-            *(mean_and_deviation(mean_recalls(found, row, metric)) for metric in ("recall", "miss_accuracy")),
-            mean_and_deviation(mean_recalls(found, row, "balanced_accuracy")),
-            mean_and_deviation(mean_areas(found, row), 3),
+            *(mean_and_deviation(mean_figures(found, row, metric)) for metric in ("recall", "miss_accuracy")),
+            mean_and_deviation(mean_figures(found, row, "balanced_accuracy")),
+            mean_and_deviation(mean_figures(found, row, "area_under_curve"), 3),
             *(["", ""] if (paper := published(row)) is None else [f"{value:.1f}" for value in paper]),
         ]
         for row in NETWORK_TITLES

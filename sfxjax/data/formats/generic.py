@@ -87,14 +87,22 @@ def _may_be_frames(name: str, data: h5py.Dataset) -> bool:
     )
 
 
-def _family(names: list[str]) -> str:
-    """Return the pattern of paths that differ in one part alone, with `%` for it; empty where they differ in more."""
+def only_difference(names: list[str]) -> tuple[list[str], int, list[str]] | None:
+    """Return where paths differ, if in one part alone: the first path's parts, the place, and what each path has there."""
     parts = [PurePosixPath(name).parts for name in names]
     if len({len(some) for some in parts}) > 1:
-        return ""
+        return None
     differ = [place for place, some in enumerate(zip(*parts, strict=True)) if len(set(some)) > 1]
     if len(differ) != 1:
+        return None
+    return list(parts[0]), differ[0], [some[differ[0]] for some in parts]
+
+
+def _family(names: list[str]) -> str:
+    """Return the pattern of paths that differ in one part alone, with `%` for it; empty where they differ in more."""
+    found = only_difference(names)
+    if found is None:
         return ""
-    pattern = list(parts[0])
-    pattern[differ[0]] = "%"
+    pattern, place, _ = found
+    pattern[place] = "%"
     return "/" + "/".join(pattern[1:])

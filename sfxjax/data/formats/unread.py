@@ -8,7 +8,7 @@ import h5py
 
 from sfxjax.data.formats.cxi import is_place
 from sfxjax.data.formats.file_masks import identities
-from sfxjax.data.formats.generic import image_sets
+from sfxjax.data.formats.generic import image_sets, only_difference
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.hdf5 import Files, located, object_identity
 from sfxjax.data.opening import DAMAGE, in_words
@@ -70,18 +70,14 @@ def _option(
 
 def _pattern(names: list[str]) -> str:
     """Return the pattern of paths that differ in a number alone, with `%` for it; empty where they differ in more."""
-    parts = [PurePosixPath(name).parts for name in names]
-    if len({len(some) for some in parts}) > 1:
+    found = only_difference(names)
+    if found is None:
         return ""
-    differ = [place for place, some in enumerate(zip(*parts, strict=True)) if len(set(some)) > 1]
-    if len(differ) != 1:
-        return ""
-    keys = [some[differ[0]] for some in parts]
+    pattern, place, keys = found
     stem = keys[0].rstrip("0123456789")
     if not all(key.startswith(stem) and key[len(stem) :].isdecimal() for key in keys):
         return ""
-    pattern = list(parts[0])
-    pattern[differ[0]] = f"{stem}%"
+    pattern[place] = f"{stem}%"
     return "/" + "/".join(pattern[1:])
 
 
