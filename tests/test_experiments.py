@@ -16,8 +16,10 @@ from bench.day_one.measure import MATRIX
 from bench.day_one.runs import run_set
 from bench.experiments import adaptation, ensemble, gan, particles
 from bench.experiments.batch_statistics import with_batch_statistics_of
-from bench.paper.findings import FAILS, HOLDS, NOT_TESTED
-from bench.paper.outlook import feature_findings, outlook, plain_network, speed_findings
+from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding
+from bench.paper.methods import METHODS
+from bench.paper.outlook import BY_RECORDS, judged_by_records, records
+from bench.paper.table_layout import NOT_RUN
 from sfxjax.data.sets import FrameSet
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
@@ -120,16 +122,29 @@ def test_a_regression_is_fitted_to_the_first_labels_alone() -> None:
 # What the report makes of them
 
 
+def judged(*names: str, stored: Path = Path("nowhere"), **parts: Any) -> list[Finding]:
+    """These claims, judged by parts of a comparison's record and by records in a folder."""
+    return [judged_by_records(name, records(parts, stored)) for name in names]
+
+
 def test_what_was_not_measured_is_not_tested(tmp_path: Path) -> None:
-    found = [*outlook(tmp_path), *feature_findings(None), *plain_network(tmp_path), *speed_findings(tmp_path)]
+    found = judged(
+        *BY_RECORDS,
+        stored=tmp_path,
+        layout=[{"key": "recalls", "rows": [[METHODS["reduced"].title, NOT_RUN]]}],
+        shown=None,
+        table6=None,
+    )
     assert {finding.verdict for finding in found} == {NOT_TESTED}
+    assert {finding.ours for finding in found} == {""}
 
 
-def stored(folder: Path, **records: Any) -> list[str]:
+def stored(folder: Path, **made: Any) -> list[str]:
     """Verdicts of GAN, ensemble, particles, RWD on particles and online screening, of these records."""
-    for name, record in records.items():
+    for name, record in made.items():
         (folder / f"{name}.json").write_text(json.dumps(record))
-    return [finding.verdict for finding in outlook(folder)]
+    outlook = ("gan", "ensemble", "particles", "rwd_on_particles", "online")
+    return [finding.verdict for finding in judged(*outlook, stored=folder)]
 
 
 @pytest.mark.parametrize(("vote", "verdict"), [(97.0, HOLDS), (95.0, FAILS)])
@@ -174,7 +189,8 @@ def test_features_are_alike_where_every_class_is_told_apart_less() -> None:
             "DANN": {"miss": after, "maybe": 79.0, "hit": 60.0},
         }
         late = {"label": [90.0, 95.0], "domain": [50.0, 50.0 + swing]}
-        found = feature_findings({"told_apart": apart, "late_accuracy": late})
+        shown = {"told_apart": apart, "late_accuracy": late}
+        found = judged("overlap", "maybes", "curves", shown=shown)
         assert all(finding.ours for finding in found)
         return [finding.verdict for finding in found]
 
@@ -207,9 +223,8 @@ def test_what_aligns_is_judged_against_the_same_training_without_the_reversal(
             name: {"miss": 80.0, "maybe": 80.0, "hit": 80.0} for name in ("source-only CNN", "DANN")
         }
     }
-    reason = feature_findings(
-        shown | {"late_accuracy": {"label": [1, 2], "domain": [1, 2]}}, {"cells": cells}
-    )[0].reason
+    (overlap,) = judged("overlap", shown=shown, alignment={"cells": cells})
+    reason = overlap.reason
     # Means of the classes: of seed 0 those values, of seed 6 two more.
     assert (
         f"DANN 76.0 %, the same without the reversal (strength 0) {without + 1:.1f} %" in reason
@@ -302,7 +317,8 @@ def test_areas_tell_a_threshold_that_moves_from_an_order_that_is_lost(tmp_path: 
     found = cells("many", 0.96, 0.98) + cells("source_only", 0.94, 0.95) + cells("dann", 0.7, 0.9)
     record = {"binning": 4, "findings": [finding] * 4, "cells": found}
     (tmp_path / "plain.json").write_text(json.dumps(record))
-    reasons = [each.reason for each in plain_network(tmp_path)]
+    plain = judged("plain_few", "plain_transfer", "plain_loss", "plain_dann", stored=tmp_path)
+    reasons = [each.reason for each in plain]
     assert reasons[2].endswith("Area under ROC, whatever the threshold: own set 0.970, the other set 0.945.")
     assert reasons[3].endswith("Area under ROC, whatever the threshold: before 0.945, after DANN 0.800.")
     assert all(reason.startswith("2 seeds, frames binned 4x4. ") for reason in reasons)

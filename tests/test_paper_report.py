@@ -22,7 +22,7 @@ from bench.paper.runs import read_run
 from bench.paper.table_layout import from_markdown
 from bench.paper.tables import table_rows
 from sfxjax.errors import UserError
-from sfxjax.training.published import PAIRS, SETS
+from sfxjax.training.published import PAIRS, SETS, TABLE_6
 
 
 def findings(runs: list) -> list[Finding]:
@@ -275,6 +275,11 @@ def test_the_page_is_written_again_from_its_record_alone(runs, tmp_path: Path) -
 
 def test_every_finding_has_a_verdict_and_its_figures(runs) -> None:
     found = claims(record_of(runs))
+    shown = {finding.claim for finding in found}
+    for row, said in TABLE_6.items():
+        assert (
+            f"Table 6, {row.lower()}: transfer {said.transfer}, RWD {said.reduced}, DANN {said.dann}" in shown
+        )
     assert len({finding.claim for finding in found}) == len(found) > 30
     for finding in found:
         assert finding.verdict in (HOLDS, FAILS, NOT_TESTED)

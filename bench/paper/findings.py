@@ -1,24 +1,28 @@
-"""Does it reproduce? What the paper found, what was measured here, and whether that holds, by the mean rates of the methods.
+"""Does it reproduce? What the paper claims, what was measured here, and whether that holds, by the mean rates of the methods.
 
-All figures are means over sets (and pairs and seeds) on frames 1601-2000 of each set, which no network was trained or
-validated on, unless a finding says otherwise. A finding whose runs are missing is `not tested`. `bench.paper.claims` puts
-them among all that the paper found.
+The words stand in `claims.toml`. All figures are means over sets (and pairs and seeds) on frames 1601-2000 of each set, which no
+network was trained or validated on, unless a claim says otherwise. A claim whose runs are missing is `not tested`.
+`bench.paper.outlook` judges what other records answer, and `bench.paper.claims` puts everything in order.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.training.published import SETS, FrameRange
+from sfxjax.toml_files import read_toml
+from sfxjax.training.published import FRAMES_PER_SECOND_2D, SETS, VECTORS_PER_SECOND_1D, FrameRange
 
 from .methods import METHODS, mean_of, published_mean, rate_text
 from .runs import METRICS, TrainedRun
 
 HOLDS, FAILS, NOT_TESTED = "holds", "does not hold", "not tested"
+WORDS = read_toml(Path(__file__).with_name("claims.toml"))
 
 # Of `bench.paper.methods.means_of_methods`.
 Means = Mapping[str, Mapping[str, Any]]
@@ -28,6 +32,15 @@ LEAST_LOSS = 1.0
 MOST_OF_A_LOSS = 0.5
 # How near RWD must come to the 2D CNN, per cent.
 NEAR = 2.0
+# Two mean rates, or a method and a better one, are alike within so many points.
+ALIKE = 2.0
+# What the words may name beside the figures of a claim.
+CONSTANTS = {
+    "near": NEAR,
+    "alike": ALIKE,
+    "frames_per_second": FRAMES_PER_SECOND_2D,
+    "vectors_per_second": VECTORS_PER_SECOND_1D,
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +62,6 @@ class Finding:
     reason: str = ""
 
 
-def judged(claim: str, paper: str, ours: str, holds: bool, reason: str = "") -> Finding:
-    """Return a finding that holds or does not."""
-    return Finding(claim, paper, ours, HOLDS if holds else FAILS, reason)
-
-
-def untested(claim: str, reason: str = "", paper: str = "") -> Finding:
-    """Return a finding that was not tested."""
-    return Finding(claim, paper, "", NOT_TESTED, reason)
-
-
 class Rates(NamedTuple):
     """Mean rates of a method, per cent, and two of them with their deviation over seeds, as texts."""
 
@@ -69,54 +72,12 @@ class Rates(NamedTuple):
     balanced_text: str
 
 
-# What is said of the rates of some methods, in the order of their keys.
-Said = Callable[..., str]
-
-
 def published_rates(key: str) -> Rates:
-    """Return the paper's rates of a method; with fewer labels than 200 it has none, and those with 200 stand beside."""
-    key = {"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)
-    means = {metric: {"value": published_mean(METHODS[key], metric), "deviation": None} for metric in METRICS}
-    return _rates(means, SETS)
-
-
-def common_sets(means: Means, keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the sets that all these methods have been tested on."""
-    found = [means[key].get(metric, {"value": None, "sets": {}}) for key in keys for metric in METRICS]
-    # Over all of them the mean is enough.
-    if all(mean["value"] is not None for mean in found):
-        return SETS
-    return tuple(name for name in SETS if all(name in mean["sets"] for mean in found))
-
-
-def judged_by_rates(
-    means: Means,
-    claim: str,
-    keys: Sequence[str],
-    figures: Said,
-    holds: Callable[..., bool],
-    reason: str | Said = "",
-    paper: str | Said | None = None,
-) -> Finding:
-    """Judge a claim on the rates of some methods, over the sets that all of them were tested on.
-
-    Args:
-        means: of the methods.
-        claim: in words.
-        keys: of the methods, in `bench.paper.methods.METHODS`.
-        figures: says the rates.
-        holds: tells by our rates whether the claim holds.
-        reason: says why, by our rates.
-        paper: says the paper's rates; None: as `figures`.
-    """
-    paper = paper if isinstance(paper, str) else (paper or figures)(*map(published_rates, keys))
-    sets = common_sets(means, keys)
-    if not sets:
-        return untested(claim, "", paper)
-    rates = [_rates(means[key], sets) for key in keys]
-    partly = "" if sets == SETS else f" (on {', '.join(sets)} alone)"
-    why = reason if isinstance(reason, str) else reason(*rates)
-    return judged(claim, paper, figures(*rates) + partly, holds(*rates), why)
+    """Return the paper's rates of a method, NaN where it has none; with fewer labels than 200, those with 200 stand beside."""
+    method = METHODS[{"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)]
+    values = [published_mean(method, metric) for metric in METRICS]
+    recall, misses, balanced = (math.nan if value is None else value for value in values)
+    return Rates(recall, misses, balanced, rate_text(recall), rate_text(balanced))
 
 
 def _rates(means: Mapping[str, Any], sets: Sequence[str]) -> Rates:
@@ -129,98 +90,108 @@ def _rates(means: Mapping[str, Any], sets: Sequence[str]) -> Rates:
     return Rates(recall, misses, balanced, recall_text, balanced_text)
 
 
-def findings(means: Means) -> list[Finding]:
-    """Judge the paper's five findings: two losses of recall that are won back, and RWD beside the 2D CNN.
+def common_sets(means: Means, keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the sets that all these methods have been tested on."""
+    found = [means[key].get(metric, {"value": None, "sets": {}}) for key in keys for metric in METRICS]
+    # Over all of them the mean is enough.
+    if all(mean["value"] is not None for mean in found):
+        return SETS
+    return tuple(name for name in SETS if all(name in mean["sets"] for mean in found))
 
-    The first two are judged a second time with an eighth of the labels, since a network that needs fewer than the paper's has
-    little to lose with as many; the last two on networks that read frames in LCN units, as the paper's do.
+
+def _lost(whole: Rates, less: Rates) -> bool:
+    return whole.recall - less.recall >= LEAST_LOSS
+
+
+def _won_back(whole: Rates, less: Rates, more: Rates) -> float:
+    """Fraction of a loss that is won back."""
+    return (more.recall - less.recall) / (whole.recall - less.recall)
+
+
+def _mostly_won_back(whole: Rates, less: Rates, more: Rates) -> bool:
+    return _lost(whole, less) and _won_back(whole, less, more) > MOST_OF_A_LOSS
+
+
+# Whether a claim of `claims.toml` holds, by the rates of the methods it is of. The paper's five findings come first: two losses
+# of recall that are won back, and RWD beside the 2D CNN. The first two are judged a second time with an eighth of the labels,
+# since a network that needs fewer than the paper's has little to lose with as many; the last two on networks that read frames
+# in LCN units, as the paper's do.
+_OF_FINDINGS: dict[str, Callable[..., bool]] = {
+    "few": _lost,
+    "transfer": _mostly_won_back,
+    "reduced": lambda many, rwd: rwd.recall >= many.recall - NEAR,
+    "loss": _lost,
+    "dann": _mostly_won_back,
+    "fewer": _lost,
+    "transfer_fewer": _mostly_won_back,
+    "loss_normalised": _lost,
+    "dann_normalised": _mostly_won_back,
+}
+FINDINGS = tuple(_OF_FINDINGS)
+BY_RATES = _OF_FINDINGS | {
+    "own_set": lambda many: many.balanced >= published_rates("supervised").balanced - ALIKE,
+    "hit_finder": lambda many, spots: many.balanced > spots.balanced,
+    "below_transfer": lambda dann, transfer: dann.recall < transfer.recall,
+    "when_to_stop": lambda dann: dann.balanced >= published_rates("dann").balanced,
+    "carried": lambda rows, frames: rows.recall > frames.recall,
+    "carried_normalised": lambda rows, frames: rows.recall > frames.recall,
+    "weakly_supervised": lambda many, *others: min(o.balanced for o in others) >= many.balanced - ALIKE,
+}
+
+
+def in_words(name: str, part: str, **figures: Any) -> str:
+    """Return a part of a claim's words with figures filled in; empty where the claim has no such part."""
+    return WORDS[name].get(part, "").format_map(CONSTANTS | figures)
+
+
+def judged(name: str, holds: bool, figures: Mapping[str, Any], paper: str | None = None) -> Finding:
+    """Return a finding that holds or does not, with our figures by their names in its words.
+
+    The paper's are in its words too, unless they are given.
     """
-    few, fewer = (
-        _loss_and_gain(
-            means,
-            (
-                f"{labels} labels from scratch lose recall against 1200",
-                f"transfer with {labels} labels wins most of that loss back",
-            ),
-            ("supervised", f"supervised_{key}", transfer),
-            ("1200 labels", f"{labels} labels", "transfer"),
-            note,
-        )
-        for labels, key, transfer, note in (
-            (200, "few", "transfer", ""),
-            (25, "fewer", "transfer_fewer", " (with 200)"),
-        )
+    claim, theirs, ours, reason = (
+        in_words(name, part, **figures) for part in ("claim", "paper", "ours", "reason")
     )
-    own, lcn = (
-        _loss_and_gain(
-            means,
-            (
-                f"the source-only CNN loses recall on the other sets{units}",
-                f"DANN wins most of that loss back{units}",
-            ),
-            (f"supervised{suffix}", f"source_only{suffix}", f"dann{suffix}"),
-            ("own set", "other sets", "DANN"),
-        )
-        for suffix, units in (("", ""), ("_normalised", ", its LCN units"))
-    )
-    reduced = judged_by_rates(
-        means,
-        f"RWD and 1D CNN with 200 labels come within {NEAR:.0f} points of the 2D CNN with 1200, in recall",
-        ("supervised", "reduced"),
-        lambda many, rwd: (
-            f"2D CNN {many.recall_text}, RWD {rwd.recall_text}: {rwd.recall - many.recall:+.1f}; balanced accuracy "
-            f"{many.balanced_text} and {rwd.balanced_text}"
-        ),
-        lambda many, rwd: rwd.recall >= many.recall - NEAR,
-        paper=_change,
-    )
-    return [*few, reduced, *own, *fewer, *lcn]
+    return Finding(claim, theirs if paper is None else paper, ours, HOLDS if holds else FAILS, reason)
 
 
-def _loss_and_gain(
-    means: Means,
-    claims: tuple[str, str],
-    keys: tuple[str, str, str],
-    words: tuple[str, str, str],
-    note: str = "",
-) -> list[Finding]:
-    """Judge whether recall is lost from the first method to the second, and whether the third wins most of it back."""
-    return [
-        judged_by_rates(
-            means,
-            claims[0],
-            keys[:2],
-            lambda whole, less: (
-                f"{words[0]} {whole.recall_text}, {words[1]} {less.recall_text}: {less.recall - whole.recall:+.1f}"
-            ),
-            lambda whole, less: less.recall - whole.recall <= -LEAST_LOSS,
-            paper=lambda *rates: _change(*rates) + note,
-        ),
-        judged_by_rates(
-            means,
-            claims[1],
-            keys,
-            lambda *rates: f"{words[2]} {_gain(*rates)}",
-            lambda *rates: (_won_back(*rates) or 0) > MOST_OF_A_LOSS,
-            paper=lambda *rates: _gain(*rates) + note,
-        ),
-    ]
+def untested(name: str, paper: str = "", reason: str = "") -> Finding:
+    """Return a finding that was not tested."""
+    return Finding(in_words(name, "claim"), paper, "", NOT_TESTED, reason)
 
 
-def _change(first: Rates, second: Rates) -> str:
-    return f"{first.recall:.1f} and {second.recall:.1f}: {second.recall - first.recall:+.1f}"
+def judged_by_rates(means: Means, name: str) -> Finding:
+    """Judge a claim of `BY_RATES` over the sets that all of its methods were tested on, by their means."""
+    keys = WORDS[name]["of"]
+    published = _figures(keys, [published_rates(key) for key in keys])
+    paper = in_words(name, "paper" if "paper" in WORDS[name] else "ours", **published)
+    sets = common_sets(means, keys)
+    if not sets:
+        return untested(name, paper)
+    rates = [_rates(means[key], sets) for key in keys]
+    figures = _figures(keys, rates) | {"published": published}
+    found = judged(name, BY_RATES[name](*rates), figures, paper)
+    return found if sets == SETS else replace(found, ours=f"{found.ours} (on {', '.join(sets)} alone)")
 
 
-def _gain(whole: Rates, less: Rates, more: Rates) -> str:
-    won = _won_back(whole, less, more)
-    told = "nothing was lost that could be won back" if won is None else f"{100 * won:.0f} % of the loss"
-    return f"{more.recall_text}, between {less.recall_text} and {whole.recall_text}: {told}"
+def _figures(keys: Sequence[str], rates: Sequence[Rates]) -> dict[str, Any]:
+    """Name the figures of methods: their rates, and how those of the others differ from the first."""
+    figures: dict[str, Any] = dict(zip(keys, rates, strict=True))
+    if len(rates) > 1:
+        figures["change"] = rates[1].recall - rates[0].recall
+        figures["lack"] = rates[0].balanced - min(other.balanced for other in rates[1:])
+    if len(rates) == 3:
+        whole, less, more = rates
+        told = "nothing was lost that could be won back"
+        if _lost(whole, less):
+            told = f"{100 * _won_back(whole, less, more):.0f} % of the loss"
+        figures["gain"] = f"{more.recall_text}, between {less.recall_text} and {whole.recall_text}: {told}"
+    return figures
 
 
-def _won_back(whole: Rates, less: Rates, more: Rates) -> float | None:
-    """Fraction of a loss that is won back; None where hardly anything was lost."""
-    lost = whole.recall - less.recall
-    return None if lost < LEAST_LOSS else (more.recall - less.recall) / lost
+def findings(means: Means) -> list[Finding]:
+    """Judge the paper's five findings and the four second judgements of them, in the order of `FINDINGS`, without reasons."""
+    return [replace(judged_by_rates(means, name), reason="") for name in FINDINGS]
 
 
 def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
@@ -233,11 +204,10 @@ def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
     reached = []
     for title, key, frames, least in wanted:
         claim = f"{title}: balanced accuracy at least {least:.0f} %"
-        paper = published_rates(key).balanced_text
         found = mean_of(runs, METHODS[key], "balanced_accuracy", frames=frames)
-        reached.append(
-            judged(claim, paper, str(found), found.value >= least) if found else untested(claim, "", paper)
-        )
+        verdict = NOT_TESTED if found is None else HOLDS if found.value >= least else FAILS
+        ours = "" if found is None else str(found)
+        reached.append(Finding(claim, published_rates(key).balanced_text, ours, verdict))
     return reached
 
 

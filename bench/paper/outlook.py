@@ -1,312 +1,245 @@
-"""Findings that experiments and benchmarks of their own answer: the plain network, Figs. 9 and 10, speed, the paper's outlook."""
+"""Claims that other records answer than the rates of methods: speed, Table 6, Figs. 8 to 10, the plain network, the outlook."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from sfxjax.json_files import read_json
-from sfxjax.training.published import FRAMES_PER_SECOND_2D, VECTORS_PER_SECOND_1D
+from sfxjax.text import counted
 
-from .findings import HOLDS, Finding, judged, untested
+from .findings import HOLDS, Finding, in_words, judged, untested
+from .methods import MEASURED_METHODS, METHODS
+from .runs import spread
+from .table_layout import NOT_RUN
 
 STORED = Path(__file__).resolve().parents[1] / "results"
+# Gives a record by its name, empty where there is none.
+Records = Callable[[str], Any]
 
 
-class Answer(NamedTuple):
-    """What a record says of a claim: our figures in words, whether it holds, and why."""
+def records(comparison: Mapping[str, Any], stored: Path) -> Records:
+    """Give the parts of a comparison's record, and the records of experiments and benchmarks in a folder, by their names."""
 
-    ours: str
-    holds: bool
-    reason: str = ""
+    def read(name: str) -> Any:
+        if name in comparison:
+            return comparison[name] or {}
+        path = stored / f"{name}.json"
+        return read_json(path) if path.exists() else {}
 
-
-def read_stored(stored: Path, name: str) -> Any:
-    """Return the record NAME.json of a folder; empty where there is none."""
-    path = stored / f"{name}.json"
-    return read_json(path) if path.exists() else {}
+    return read
 
 
-def judged_by_record(
-    record: Any, claim: str, judge: Callable[[Any], Answer], paper: str = "outlook", unclear: str = ""
-) -> Finding:
-    """Judge a claim by a record; where that lacks what is needed the claim is not tested.
-
-    Args:
-        record: of an experiment or a benchmark.
-        claim: in words.
-        judge: answers by the record; it raises a KeyError where a value is missing.
-        paper: what the paper says of it.
-        unclear: the reason where it is not tested.
-    """
+def judged_by_records(name: str, read: Records) -> Finding:
+    """Judge a claim of `BY_RECORDS`; where a record lacks what is needed it is not tested."""
     try:
-        return judged(claim, paper, *judge(record))
+        return BY_RECORDS[name](name, read)
     except KeyError:
-        return untested(claim, unclear, paper)
+        return untested(name, in_words(name, "paper"))
 
 
-def outlook(stored: Path) -> list[Finding]:
-    """Judge what the paper names as its next steps, by the records in a folder."""
-    read = partial(read_stored, stored)
-    found = "Shots of single particles are found with 200 labels (its references 14, 34, 35)"
-    best = "An ensemble of weak networks is better than one of them (its reference 33)"
-    return [
-        judged_by_record(
-            read("gan"), "Unsupervised pre-training by a GAN saves labels (its reference 32)", _gan
-        ),
-        judged_by_record(read("ensemble"), best, _ensemble),
-        judged_by_record(read("particles"), found, _particles),
-        judged_by_record(
-            read("particles"), "RWD may not do for other classification tasks", _rwd_on_particles, "said"
-        ),
-        judged_by_record(
-            read("throughput-h200"), "RWD can screen online, at SHINE's million pulses a second", _online
-        ),
-    ]
+def _plain(name: str, read: Records, number: int, rows: Mapping[str, str] | None = None) -> Finding:
+    """Judge a finding of `bench.experiments.plain` by its number, with the areas under the ROC curve of rows of its record.
 
-
-def speed_findings(stored: Path) -> list[Finding]:
-    """Judge the speeds of the paper's Section 3.4.2 by the record of `bench.throughput` in a folder."""
-    claim = "The 1D CNN is more than 80 times as fast as the 2D CNN"
-    paper = f"{VECTORS_PER_SECOND_1D:,} and {FRAMES_PER_SECOND_2D} a second on an A100, without and with pre-processing"
-    whole = "not measured: vectors were made outside the count"
-    record = read_stored(stored, "throughput-h200")
-    return [
-        judged_by_record(record, f"{claim}, networks alone", _speed_of_networks, paper),
-        judged_by_record(record, f"{claim}, from a raw crop to a decision", _speed_of_screening, whole),
-    ]
-
-
-# What tells a network that orders frames wrongly from one whose threshold moves, by the number of the plain network's finding.
-COMPARED_AREAS = {
-    2: {
-        "many": "own set",
-        "source_only": "the other set",
-        "statistics": "with that set's batch statistics",
-    },
-    3: {"source_only": "before", "dann": "after DANN"},
-}
-
-
-def plain_network(stored: Path) -> list[Finding]:
-    """Judge the four findings of `bench.experiments.plain`, in its order, by its record in a folder."""
-    claims = {
-        "200 labels from scratch lose recall against 1200": "It loses far less than the paper's.",
-        "transfer with 200 labels wins recall back": "It pays with misses: the balanced accuracy hardly gains.",
-        "the source-only CNN loses recall on the other set": "Carried over, it calls nearly every frame a hit, so it loses "
-        "all misses instead.",
-        "DANN wins recall back on the other set": "It wins misses back and loses recall; there was no recall to win.",
-    }
-    record = read_stored(stored, "plain")
-    found = []
-    for number, (words, reason) in enumerate(claims.items()):
-        claim = f"With a plain network as the paper's, {words}"
-        if not record:
-            found.append(untested(claim))
-            continue
-        answer = record["findings"][number]
-        ours = f"{answer['ours']} points of recall, {answer['ours_balanced']} of balanced accuracy"
-        paper = f"{answer['paper']} and {answer['paper_balanced']}"
-        seeds = len({cell["seed"] for cell in record["cells"]})
-        about = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}, frames binned {record['binning']}x{record['binning']}. "
-        reason += _areas(record["cells"], COMPARED_AREAS.get(number, {}))
-        # Another word, such as that seeds disagree, is no "holds".
-        found.append(judged(claim, paper, ours, answer["verdict"] == HOLDS, about + reason))
-    return found
-
-
-def _areas(cells: Sequence[Mapping[str, Any]], rows: Mapping[str, str]) -> str:
-    """Write the mean areas under the ROC curve of rows of the plain network's record, which no threshold decides.
-
-    Args:
-        cells: of the record.
-        rows: what each is called, by its name in the record.
+    They tell a network that orders frames wrongly from one whose threshold moves. `rows` says what each is called.
     """
+    record = read("plain")
+    if not record:
+        return untested(name)
+    answer, cells = record["findings"][number], record["cells"]
+    seeds = len({cell["seed"] for cell in cells})
+    about = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}, frames binned {record['binning']}x{record['binning']}."
     found = {
         words: [cell["area_under_curve"] for cell in cells if cell["row"] == row]
-        for row, words in rows.items()
+        for row, words in (rows or {}).items()
     }
     told = ", ".join(f"{words} {np.mean(values):.3f}" for words, values in found.items() if values)
-    return f" Area under ROC, whatever the threshold: {told}." if told else ""
+    areas = f" Area under ROC, whatever the threshold: {told}." if told else ""
+    # Another word, such as that seeds disagree, is no "holds".
+    return judged(name, answer["verdict"] == HOLDS, answer | {"about": about, "areas": areas})
 
 
-def feature_findings(shown: Any, alignment: Any = None) -> list[Finding]:
-    """Judge what Figs. 9 and 10 show.
+def _vectors(name: str, read: Records) -> Finding:
+    table = next(table for table in read("layout") if table["key"] == "recalls")
+    area = next(row for row in table["rows"] if row[0] == METHODS["reduced"].title)[-1]
+    if area == NOT_RUN:
+        raise KeyError(area)
+    return judged(name, float(area) > 0.95, {"area": area})
 
-    Args:
-        shown: what `bench.paper.feature_figures.draw_runs` found while drawing them, or None.
-        alignment: record of `bench.experiments.alignment`, which has the reversal's strength 0 as well, or None.
+
+def _speeds(name: str, read: Records, *stages: str) -> Finding:
+    """Compare the rates of two stages of `bench.throughput`, of the 1D and of the 2D network."""
+    one, two = _stage_rates(read, *stages)
+    return judged(name, one > 80 * two, {"one": one, "two": two, "times": one / two})
+
+
+def _online(name: str, read: Records) -> Finding:
+    (rate,) = _stage_rates(read, "screening-1d")
+    return judged(name, rate >= 1e6, {"rate": rate})
+
+
+def _stage_rates(read: Records, *stages: str) -> list[float]:
+    """Frames or vectors a second of stages of the record of `bench.throughput`."""
+    rates = {stage["name"]: stage["rate"]["median"] for stage in read("throughput-h200")["stages"]}
+    return [rates[name] for name in stages]
+
+
+def _overlap(name: str, read: Records) -> Finding:
+    apart = read("shown")["told_apart"]
+    alone, dann = apart["source-only CNN"], apart["DANN"]
+    told = (", ".join(f"{value:.1f}" for value in each.values()) for each in (alone, dann))
+    figures = dict(zip(("alone", "dann"), told, strict=True))
+    figures |= {"classes": ", ".join(dann), "alignment": _what_aligns(read("alignment"))}
+    return judged(name, all(dann[word] < alone[word] for word in dann), figures)
+
+
+def _what_aligns(record: Any) -> str:
+    """Say whether the reversal, or the batch statistics of each set, bring the features of two sets nearer.
+
+    The record is of `bench.experiments.alignment`, which has the reversal's strength 0 as well.
     """
-
-    def overlap(shown: Any) -> Answer:
-        networks = shown["told_apart"]
-        alone, dann = networks["source-only CNN"], networks["DANN"]
-        told = "; ".join(
-            f"{name} {', '.join(f'{v:.1f}' for v in each.values())} %" for name, each in networks.items()
-        )
-        reason = "50 % would be perfect overlap."
-        if alignment:
-            reason += f" {_what_aligns(alignment['cells'])}"
-        less = all(dann[word] < alone[word] for word in dann)
-        return Answer(f"told apart by a linear classifier ({', '.join(dann)}): {told}", less, reason)
-
-    def maybes(shown: Any) -> Answer:
-        dann = shown["told_apart"]["DANN"]
-        told = ", ".join(f"{word} {value:.1f} %" for word, value in dann.items())
-        most = dann["maybe"] == max(dann.values())
-        return Answer(f"told apart: {told}", most, "There are few maybes to measure with.")
-
-    def curves(shown: Any) -> Answer:
-        label, domain = (shown["late_accuracy"][key] for key in ("label", "domain"))
-        return Answer(
-            f"after a third of the epochs the label accuracy stays between {label[0]:.0f} and {label[1]:.0f} %, the domain "
-            f"accuracy swings between {domain[0]:.0f} and {domain[1]:.0f} %",
-            domain[1] - domain[0] > 2 * (label[1] - label[0]),
-        )
-
-    shown, by = shown or {}, "shown by t-SNE"
-    few = "There are too few maybes to measure with." if shown else ""
-    return [
-        judged_by_record(
-            shown,
-            "After DANN the features of both sets overlap more than the source-only network's (Fig. 9)",
-            overlap,
-            by,
-        ),
-        judged_by_record(
-            shown, "Features of maybes differ most between the sets after DANN (Fig. 9)", maybes, by, few
-        ),
-        judged_by_record(
-            shown,
-            "Loss and accuracy of the label classifier come to a plateau, those of the domain classifier oscillate (Fig. 10)",
-            curves,
-            "shown",
-        ),
-    ]
-
-
-def _what_aligns(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Say whether the reversal, or the batch statistics of each set, bring the features of two sets nearer."""
+    if not record:
+        return ""
     apart: dict[str, list[float]] = {}
-    for cell in cells:
+    for cell in record["cells"]:
         apart.setdefault(cell["network"], []).append(float(np.mean(list(cell["told_apart"].values()))))
     alone, dann, without = (np.mean(apart[name]) for name in ("source-only CNN", "DANN", "DANN, strength 0"))
-    spread = max(map(np.ptp, apart.values()))
-    by = (
-        "what brings the features nearer is that each set has batch statistics of its own; the reversal adds nothing that "
-        "seeds do not"
-        if abs(dann - without) <= spread
-        else f"the reversal brings the features {'nearer' if dann < without else 'further apart'}"
-    )
+    by = f"the reversal brings the features {'nearer' if dann < without else 'further apart'}"
+    if abs(dann - without) <= max(map(np.ptp, apart.values())):
+        by = (
+            "what brings the features nearer is that each set has batch statistics of its own; the reversal adds nothing that "
+            "seeds do not"
+        )
     return (
-        f"LN83 -> LO19 trained again, mean of the classes and of {len(apart['DANN'])} seeds: source-only {alone:.1f} %, DANN "
+        f" LN83 -> LO19 trained again, mean of the classes and of {len(apart['DANN'])} seeds: source-only {alone:.1f} %, DANN "
         f"{dann:.1f} %, the same without the reversal (strength 0) {without:.1f} %: {by}."
     )
 
 
-def _gan(record: Any) -> Answer:
-    def balanced(kind: str, labels: int) -> float:
-        return _mean_figure(record, "balanced_accuracy", pretraining=kind, labels=labels)
+def _maybes(name: str, read: Records) -> Finding:
+    dann = read("shown")["told_apart"]["DANN"]
+    if "maybe" not in dann:
+        return untested(name, in_words(name, "paper"), in_words(name, "reason", few="too few"))
+    apart = ", ".join(f"{word} {value:.1f} %" for word, value in dann.items())
+    return judged(name, dann["maybe"] == max(dann.values()), {"apart": apart, "few": "few"})
 
+
+def _curves(name: str, read: Records) -> Finding:
+    late = read("shown")["late_accuracy"]
+    label, domain = (late[key][1] - late[key][0] for key in ("label", "domain"))
+    return judged(name, domain > 2 * label, late)
+
+
+def _measured(name: str, read: Records, key: str, holds: Callable[..., bool]) -> Finding:
+    """Judge what the paper says of transfer, RWD and DANN in a row of Table 6, by what was measured under a key."""
+    values = [read("table6")[method][key] for method in MEASURED_METHODS]
+    if None in values:
+        raise KeyError(key)
+    return judged(name, holds(*values), dict(zip(MEASURED_METHODS, values, strict=True)))
+
+
+def _gan(name: str, read: Records) -> Finding:
+    record = read("gan")
     counts = sorted({cell["labels"] for cell in record["cells"]})
-    few = counts[0]
-    ours = "; ".join(
-        f"{labels} labels: GAN {balanced('gan', labels):.1f}, random weights {balanced('none', labels):.1f}, "
-        f"labels of another set {balanced('source', labels):.1f}"
-        for labels in (few, counts[-1])
+    found = {
+        number: {
+            kind: spread(_figures(record, "balanced_accuracy", pretraining=kind, labels=number))
+            for kind in ("gan", "none", "source")
+        }
+        for number in (counts[0], counts[-1])
+    }
+    few, many = (
+        {"labels": number} | {kind: each.mean for kind, each in rates.items()}
+        for number, rates in found.items()
     )
-    over_seeds = [
-        [
-            cell["balanced_accuracy"]["percent"]
-            for cell in record["cells"]
-            if (cell["pretraining"], cell["labels"]) == (kind, few)
-        ]
-        for kind in ("gan", "none")
-    ]
-    deviations = sum(float(np.std(values, ddof=1)) for values in over_seeds if len(values) > 1)
-    return Answer(
-        f"balanced accuracy with {ours}",
-        balanced("gan", few) - balanced("none", few) >= max(1, deviations),
-        f"Held to a gain over random weights with {few} labels of one point, and of both deviations over seeds together "
-        f"({deviations:.1f}). Pictures of {record['side']}x{record['side']} maxima, {record['steps']} steps: what two processor "
-        "cores can train.",
-    )
+    deviations = sum(found[counts[0]][kind].deviation or 0 for kind in ("gan", "none"))
+    figures = record | {"few": few, "many": many, "deviations": deviations}
+    return judged(name, few["gan"] - few["none"] >= max(1, deviations), figures)
 
 
-def _ensemble(record: Any) -> Answer:
+def _ensemble(name: str, read: Records) -> Finding:
+    record = read("ensemble")
     *members, vote = dict.fromkeys(cell["network"] for cell in record["cells"])
-    balanced = {name: _mean_figure(record, "balanced_accuracy", network=name) for name in (*members, vote)}
-    best = max(members, key=lambda name: balanced[name])
-    own, disagreement = (_mean_figure(record, key, network=vote) for key in ("own_doubt", "disagreement"))
-    errors = [_mean_figure(record, "calibration_error", network=name) for name in (vote, best)]
+
+    def mean(figure: str, network: str) -> float:
+        return float(np.mean(_figures(record, figure, network=network)))
+
+    best = max(members, key=lambda member: mean("balanced_accuracy", member))
+    voted, alone = (
+        {figure: mean(figure, network) for figure in ("balanced_accuracy", "calibration_error")}
+        for network in (vote, best)
+    )
     sets, seeds = (sorted({cell[key] for cell in record["cells"]}) for key in ("set", "seed"))
-    return Answer(
-        f"balanced accuracy of five {balanced[vote]:.1f}, of the best alone ({best}) {balanced[best]:.1f}",
-        balanced[vote] > balanced[best],
-        f"{', '.join(sets)}, {len(seeds)} seed{'s' * (len(seeds) > 1)}, 200 labels. Calibration error {errors[0]:.1f} against "
-        f"{errors[1]:.1f} points, at five times the reductions and trainings. As a sign of errors disagreement is worth "
-        f"{disagreement:.2f} (area under ROC), the vote's own doubt {own:.2f}.",
-    )
+    figures = {"vote": voted, "alone": alone, "best": best, "sets": ", ".join(sets)}
+    figures |= {key: mean(key, vote) for key in ("disagreement", "own_doubt")}
+    figures |= {"seeds": counted(len(seeds), "seeds")}
+    return judged(name, voted["balanced_accuracy"] > alone["balanced_accuracy"], figures)
 
 
-def _particles(record: Any) -> Answer:
-    balanced = _on_particles(record)
+def _particles(name: str, read: Records) -> Finding:
+    balanced = _on_particles(read)
     best = max(balanced, key=lambda network: balanced[network])
-    rejected = [c["rejected"] for c in record["cells"] if (c["labels"], c["network"]) == (200, best)]
-    several, empty = (np.mean([each[kind] for each in rejected]) for kind in ("multiple", "none"))
+    rejected = _figures(read("particles"), "rejected", labels=200, network=best)
+    figures = {kind: np.mean([each[kind] for each in rejected]) for kind in ("multiple", "none")}
     told = ", ".join(f"{network} {value:.1f}" for network, value in balanced.items())
-    return Answer(
-        f"balanced accuracy, mean of two simulated sets: {told}",
-        balanced[best] >= 90,
-        f"Held to a balanced accuracy of 90. The best rejects {several:.1f} % of shots with several particles and "
-        f"{empty:.1f} % of empty ones.",
-    )
+    return judged(name, balanced[best] >= 90, figures | {"networks": told})
 
 
-def _rwd_on_particles(record: Any) -> Answer:
-    balanced = _on_particles(record)
+def _rwd_on_particles(name: str, read: Records) -> Finding:
+    balanced = _on_particles(read)
     rows = next(value for network, value in balanced.items() if network.startswith("RWD"))
     best = max(balanced.values())
-    return Answer(f"on single particles RWD {rows:.1f}, the best network {best:.1f}", rows < best)
+    return judged(name, rows < best, {"rows": rows, "best": best})
 
 
-def _on_particles(record: Any) -> dict[str, float]:
+def _on_particles(read: Records) -> dict[str, float]:
     """Balanced accuracy of every network with 200 labels."""
+    record = read("particles")
     networks = dict.fromkeys(cell["network"] for cell in record["cells"] if cell["labels"] == 200)
-    return {name: _mean_figure(record, "balanced_accuracy", labels=200, network=name) for name in networks}
+    return {
+        name: float(np.mean(_figures(record, "balanced_accuracy", labels=200, network=name)))
+        for name in networks
+    }
 
 
-def _mean_figure(record: Any, figure: str, **about: Any) -> float:
-    """Mean of a figure over those cells of an experiment's record that have these values; a rate's is in per cent."""
+def _figures(record: Any, figure: str, **about: Any) -> list[Any]:
+    """A figure of those cells of an experiment's record that have these values; a rate's is in per cent."""
     values = [cell[figure] for cell in record["cells"] if about.items() <= cell.items()]
-    return float(np.mean([value["percent"] if isinstance(value, dict) else value for value in values]))
+    return [value.get("percent", value) if isinstance(value, dict) else value for value in values]
 
 
-def _speed_of_networks(record: Any) -> Answer:
-    vectors, frames = _stage_rates(record, "1d-cnn", "2d-cnn")
-    ours = f"{vectors:,.0f} and {frames:,.0f} a second on an H200: {vectors / frames:.0f} times"
-    return Answer(ours, vectors > 80 * frames, "The 2D network scores each frame in eight orientations.")
-
-
-def _speed_of_screening(record: Any) -> Answer:
-    one, two = _stage_rates(record, "screening-1d", "screening-2d")
-    ours = f"{one:,.0f} and {two:,.0f} a second: {one / two:.1f} times"
-    return Answer(ours, one > 80 * two, "Pre-processing takes most of the time, and both need it.")
-
-
-def _online(record: Any) -> Answer:
-    (rate,) = _stage_rates(record, "screening-1d")
-    ours = f"{rate:,.0f} raw crops a second on one H200"
-    return Answer(
-        ours, rate >= 1e6, "It would take as many cards as the ratio says, and the frames have to reach them."
-    )
-
-
-def _stage_rates(record: Any, *stages: str) -> list[float]:
-    """Frames or vectors a second of stages of a record of `bench.throughput`."""
-    rates = {stage["name"]: stage["rate"]["median"] for stage in record["stages"]}
-    return [rates[name] for name in stages]
+# What judges a claim of `claims.toml`, by its name.
+BY_RECORDS: dict[str, Callable[[str, Records], Finding]] = {
+    "plain_few": partial(_plain, number=0),
+    "plain_transfer": partial(_plain, number=1),
+    "plain_loss": partial(
+        _plain,
+        number=2,
+        rows={
+            "many": "own set",
+            "source_only": "the other set",
+            "statistics": "with that set's batch statistics",
+        },
+    ),
+    "plain_dann": partial(_plain, number=3, rows={"source_only": "before", "dann": "after DANN"}),
+    "vectors": _vectors,
+    "speed_of_networks": lambda name, read: _speeds(name, read, "1d-cnn", "2d-cnn"),
+    "speed_of_screening": lambda name, read: _speeds(name, read, "screening-1d", "screening-2d"),
+    "overlap": _overlap,
+    "maybes": _maybes,
+    "curves": _curves,
+    "table6_labels": partial(_measured, key="labels", holds=lambda t, r, d: d < min(t, r)),
+    "table6_training": partial(_measured, key="training_seconds", holds=lambda t, r, d: r < t < d),
+    "table6_recall": partial(_measured, key="recall", holds=lambda t, r, d: d < min(t, r)),
+    "table6_memory": partial(_measured, key="peak_memory_mib", holds=lambda t, r, d: r < t < d),
+    "table6_speed": partial(_measured, key="frames_per_second", holds=lambda t, r, d: r > max(t, d)),
+    "gan": _gan,
+    "ensemble": _ensemble,
+    "particles": _particles,
+    "rwd_on_particles": _rwd_on_particles,
+    "online": _online,
+}
