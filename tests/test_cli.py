@@ -127,7 +127,8 @@ def test_a_wheel_holds_nothing_beside_sfxjax_and_leaves_a_users_train_alone(tmp_
         archive.extractall(site)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"sfxjax"}
     templates = ("page.html", "screen/report.html", "screen/spots_report.html")
-    templates += ("bench/paper/report.html", "bench/paper/table.html", "bench/paper/claims.toml")
+    names_of_words = ("claims.toml", "methods.toml", "page.toml")
+    templates += tuple(f"bench/paper/{name}" for name in ("report.html", "table.html", *names_of_words))
     assert {f"sfxjax/{template}" for template in templates} <= set(names)
     assert "sfxjax/py.typed" in names and "sfxjax/bench/throughput/stages.py" in names
     (entry_points,) = (site / name for name in names if name.endswith("entry_points.txt"))

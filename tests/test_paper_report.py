@@ -17,7 +17,7 @@ from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding, goals, spot_
 from bench.paper.findings import findings as findings_of_means
 from bench.paper.methods import TABLES, means_of_methods
 from bench.paper.record import RECORD, read_comparison, record_of
-from bench.paper.report import EXPERIMENTS, FIGURES, PAGE_PICTURES, write_page
+from bench.paper.report import EXPERIMENTS, FIGURES, PICTURES, write_page
 from bench.paper.runs import read_run
 from bench.paper.table_layout import from_markdown
 from bench.paper.tables import table_rows
@@ -199,7 +199,7 @@ def runs(tmp_path_factory) -> list:
 
 def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     pictures = {}
-    for number, key in enumerate(PAGE_PICTURES):
+    for number, key in enumerate(PICTURES):
         pictures[key] = tmp_path / f"{key}.png"
         pictures[key].write_bytes(b"\x89PNG" + bytes([number]) * 50)
     write_page(record_of(runs, {"device": "<a machine>"}, ["one & two"]), tmp_path)
@@ -216,7 +216,7 @@ def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
     assert "<a machine>" in page.text
     assert "not drawn" not in page.text
     assert "Every cell was run." in page.text
-    assert all(caption in page.text for _, caption in PAGE_PICTURES.values())
+    assert all(picture["caption"] in page.text for picture in PICTURES.values())
 
 
 def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ from .method_figures import draw_overview, draw_precision_recall
 from .methods import MEASURED_METHODS, MEASURED_TABLE, TABLES
 from .plans import QUICK_PAIRS, Comparison, planned
 from .record import RECORD, read_comparison, record_of
-from .report import CURVES, OVERVIEW, write_page
+from .report import write_page
 from .runs import RWD, read_run
 from .spots import run_spot_counter
 
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results.mkdir(parents=True, exist_ok=True)
     draw_frames(folder, found[-1], results)
     shown = draw_runs(found, plans, sets_for(BaseConfig()), results)
-    draw_precision_recall(found, results / f"{CURVES}.png")
+    draw_precision_recall(found, results / "precision_recall.png")
     seconds = round(time.monotonic() - began)
     asked = ["--quick"] * quick + [f"--seeds {chosen.seeds}"] + [f"--only {chosen.only}"] * bool(chosen.only)
     note = f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write_answer(record: Mapping[str, Any], folder: Path) -> None:
     """Write the page and its overview, and print whether the paper's findings hold."""
-    draw_overview(record, folder / f"{OVERVIEW}.png")
+    draw_overview(record, folder / "overview.png")
     found = write_page(record, folder)
     from rich.table import Table
 

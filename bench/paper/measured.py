@@ -38,19 +38,11 @@ from ..throughput.timing import Timed, peak_memory, time_calls
 from .methods import MEASURED_METHODS
 from .plans import Comparison, planned
 from .runs import RWD
+from .table_layout import PAGE_WORDS
 
 PAIR = SOURCE, TARGET = "LN83", "LO19"
 MOST_SCORED = 512
 SECONDS = 5.0
-
-NOTES = (
-    f"Each method in a process of its own, {SOURCE} -> {TARGET}; RWD on {TARGET} alone. All but prediction includes "
-    "compilation.",
-    "Labels of the tested set: to train on and to choose the epoch by. Pre-processing: of all frames of the sets that a method "
-    "reads. Training: transfer with its base.",
-    f"Recall: the last fifth of {TARGET}. Memory: of the device where it keeps count, else of the process with all frames it "
-    "reads. Prediction: raw crops in the host's memory to scores.",
-)
 
 
 def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
@@ -71,7 +63,7 @@ def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -
                 raise UserError(f"measuring {method} was killed, perhaps for want of memory") from error
         advance(1)
     about = {key: found["dann"][key] for key in ("device", "simulated")}
-    return found | about | {"quick": quick, "notes": list(NOTES)}
+    return found | about | {"quick": quick, "notes": PAGE_WORDS["notes"]["table6"]}
 
 
 def _begin() -> None:

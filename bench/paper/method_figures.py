@@ -27,26 +27,6 @@ from .tables import describe_runs
 DRAWN_RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5
 
-# One colour a kind of network; dashed where no label of the tested set is used.
-_COLOURS = {
-    "supervised": "#1b5fa8",
-    "supervised_few": "#63aee6",
-    "transfer": "#7b3fa0",
-    "reduced": "#2e8b57",
-    "spots": "#444444",
-    "dann": "#d1342f",
-    "source_only": "#1b5fa8",
-    "reduced_carried": "#2e8b57",
-    "spots_carried": "#444444",
-    "supervised_fewer": "#a9cfe8",
-    "transfer_fewer": "#c7a6dd",
-    "reduced_fewer": "#93cfa9",
-    "reduced_normalised": "#b8b04a",
-    "reduced_carried_normalised": "#b8b04a",
-    "supervised_normalised": "#9a9a9a",
-    "dann_normalised": "#e8a33d",
-    "source_only_normalised": "#9a9a9a",
-}
 _METRIC_TITLES = {
     "recall": "recall on hits and maybes (%)",
     "miss_accuracy": "accuracy on misses (%)",
@@ -65,10 +45,10 @@ def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
     handles: dict[str, Any] = {}
     for axis, tested in zip(panels, SETS, strict=True):
         labels = next((both[0] for run in runs if (both := run.tested(tested, TEST_FRAMES))), None)
-        for key, method in METHODS.items():
+        for method in METHODS.values():
             if method.variant != AS_PUBLISHED:
                 continue
-            colour = _COLOURS[key]
+            colour = method.colour
             curve = precision_curve(runs, method, tested, DRAWN_RECALLS)
             if curve is not None:
                 style = {"linestyle": "-" if method.own else "--", "linewidth": 1.5, "color": colour}
@@ -140,7 +120,7 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
     lowest = 100.0
     for axis, (metric, title) in zip(panels, _METRIC_TITLES.items(), strict=True):
         for place, (key, method) in zip(places, METHODS.items(), strict=True):
-            colour, mean = _COLOURS[key], record["means"][key].get(metric)
+            colour, mean = method.colour, record["means"][key].get(metric)
             paper = published_mean(method, metric)
             if mean is not None:
                 of_sets = list(mean["sets"].values())

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sfxjax.toml_files import read_toml
 from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
 from .runs import (
     AS_PUBLISHED,
     FEWER,
     METRICS,
-    NORMALISED,
     TrainedRun,
     cell_records,
     labelled_set,
@@ -35,12 +36,13 @@ TEST_FRAMES: FrameRange = "last"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to get scores for a set.
+    """A way to get scores for a set, a part of `methods.toml`.
 
     Attributes:
         title: for readers.
         method: of the runs.
         split: of the runs.
+        colour: in the pictures.
         labels: what it needs from the tested set.
         variant: of the runs, see `bench.paper.runs.TrainedRun.variant`.
     """
@@ -48,6 +50,7 @@ class Method:
     title: str
     method: str
     split: str
+    colour: str
     labels: str = "none"
     variant: str = AS_PUBLISHED
 
@@ -64,30 +67,7 @@ class Method:
         return same and (own or of.target in (None, tested))
 
 
-_CNN, _RWD, _LCN = "2D CNN", "RWD and 1D CNN", "LCN units"
-METHODS = {
-    "supervised": Method(f"{_CNN}, 1200 labels", "supervised", "full", "1200 + 400"),
-    "supervised_few": Method(f"{_CNN}, 200 labels", "supervised", "few", "200 + 200"),
-    "transfer": Method("transfer, 200 labels", "transfer", "few", "200 + 200"),
-    "reduced": Method(f"{_RWD}, 200 labels", "reduced", "few", "200 + 200"),
-    "spots": Method("spot counter, threshold from the set", "spot_counter", "few", "200"),
-    "supervised_fewer": Method(f"{_CNN}, 25 labels", "supervised", "few", "25 + 200", FEWER),
-    "transfer_fewer": Method("transfer, 25 labels", "transfer", "few", "25 + 200", FEWER),
-    "reduced_fewer": Method(f"{_RWD}, 25 labels", "reduced", "few", "25 + 200", FEWER),
-    "supervised_normalised": Method(
-        f"{_CNN}, 1200 labels, {_LCN}", "supervised", "full", "1200 + 400", NORMALISED
-    ),
-    "reduced_normalised": Method(f"{_RWD}, 200 labels, {_LCN}", "reduced", "few", "200 + 200", NORMALISED),
-    "dann": Method("DANN", "dann", "full"),
-    "source_only": Method("source-only 2D CNN, carried over", "supervised", "full"),
-    "dann_normalised": Method(f"DANN, {_LCN}", "dann", "full", variant=NORMALISED),
-    "source_only_normalised": Method(f"source-only 2D CNN, {_LCN}", "supervised", "full", variant=NORMALISED),
-    "reduced_carried": Method(f"{_RWD}, carried over", "reduced", "few"),
-    "reduced_carried_normalised": Method(
-        f"{_RWD}, carried over, {_LCN}", "reduced", "few", variant=NORMALISED
-    ),
-    "spots_carried": Method("spot counter, threshold from another set", "spot_counter", "full"),
-}
+METHODS = {key: Method(**about) for key, about in read_toml(Path(__file__).with_suffix(".toml")).items()}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from sfxjax.toml_files import read_toml
 
 NOT_RUN = "not run"
+# What the page says around its figures, see there.
+PAGE_WORDS = read_toml(Path(__file__).with_name("page.toml"))
 
 
 @dataclass(frozen=True)

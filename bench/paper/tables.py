@@ -23,12 +23,13 @@ from sfxjax.training.published import (
 
 from .methods import MEASURED_METHODS, METHODS, Method, figure_of, mean_of, published_mean, rate_text
 from .runs import AS_PUBLISHED, METRICS, Spread, TrainedRun, cell_records, labelled_set, runs_of, spread
-from .table_layout import NOT_RUN, Table
+from .table_layout import NOT_RUN, PAGE_WORDS, Table
 
 # Frames on which all rows of a table, and of other tables, can be compared: 1601-2000 of any set were never trained or
 # validated on by any network; of a set whose labels were not used at all, all frames.
 SAME_FRAMES: dict[int, FrameRange] = {2: "last", 3: "last", 4: "last", 5: "last", 7: "all"}
 
+_WORDS: dict[str, Any] = PAGE_WORDS["notes"]
 _RECALLS = ("90", "95", "99")
 _MEASURED = {
     "Size of labels": ("labels", "labels of the tested set", "{:.0f}"),
@@ -129,15 +130,8 @@ def summary_table(runs: Sequence[TrainedRun]) -> Table:
         ours = [NOT_RUN if mean is None else str(mean) for mean in means]
         return ours + ["" if value is None else f"{value:.1f}" for value in published]
 
-    notes = [
-        "Ours: the last fifth of every set, which no network was trained or validated on; mean over sets and pairs, ± the "
-        "standard deviation over seeds. The paper: means of its tables, on CXIDB 76 and the frames it tested.",
-        "LCN units: the same networks on frames as the local contrast normalisation (LCN) leaves them, as in the paper; "
-        "all others scale each frame to its noise.",
-        "Labels: to train on + to choose epoch and threshold by, of a set of 2000 frames; of a shorter one the same shares.",
-    ]
     columns = ["recall", "misses", "balanced", "paper: recall", "misses", "balanced"]
-    return _table_of_methods("summary", f"All methods ({describe_runs(runs)})", columns, texts, notes)
+    return _table_of_methods("summary", f"All methods ({describe_runs(runs)})", columns, texts)
 
 
 def recall_table(runs: Sequence[TrainedRun]) -> Table:
@@ -154,13 +148,8 @@ def recall_table(runs: Sequence[TrainedRun]) -> Table:
         means = [(mean_of(runs, method, metric, sets), layout) for metric, sets, layout in shown.values()]
         return [NOT_RUN if mean is None else layout.format(mean.value) for mean, layout in means]
 
-    notes = [
-        "Frames 1601-2000 of every set (the last fifth of a shorter one), which no network was trained or validated on. "
-        "The threshold is the highest that keeps this share of the positives. Means are over the pairs and seeds there are.",
-        "Labels: for training + for the choice of the epoch and threshold; the spot counter only chooses a threshold.",
-    ]
     heading = f"Accuracy on misses (%) at fixed recall ({describe_runs(runs)})"
-    return _table_of_methods("recalls", heading, list(shown), texts, notes)
+    return _table_of_methods("recalls", heading, list(shown), texts)
 
 
 def measured_table(measured: Mapping[str, Any], runs: Sequence[TrainedRun] = ()) -> Table:
@@ -193,10 +182,10 @@ def measured_table(measured: Mapping[str, Any], runs: Sequence[TrainedRun] = ())
 
 
 def _table_of_methods(
-    key: str, heading: str, columns: Sequence[str], texts: Callable[[Method], list[str]], notes: list[str]
+    key: str, heading: str, columns: Sequence[str], texts: Callable[[Method], list[str]]
 ) -> Table:
     rows = [[method.title, method.labels, *texts(method)] for method in METHODS.values()]
-    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, notes)
+    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, list(_WORDS[key]))
 
 
 def _trained_on(cell: PublishedCell) -> str:
@@ -260,30 +249,8 @@ def _from_runs(method: Method, runs: Sequence[TrainedRun]) -> dict[str, float]:
 
 
 def _notes(number: int, frames: int) -> list[str]:
-    full = split("full", frames)
-    last, first, few = map(_span, (full.test, full.validation, split("few", frames).validation))
-    chosen = {
-        1: f"frames {first} of the set trained on",
-        3: f"target's frames {few}",
-        5: f"source's frames {first}",
-        7: f"source's validation frames: {few} for 1D, {first} for 2D",
-    }.get(number, f"frames {few}")
-    notes = [
-        "Recall on hits and maybes / accuracy on misses, %; balanced is their mean, ± the standard deviation over seeds, or "
-        "with its 95 % interval where there is one seed. The paper's figures are of the real CXIDB 76.",
-        f"Spot counter: its threshold is chosen on the {chosen}, and it is tested as the network is.",
-    ]
-    if number == 7:
-        notes.append(
-            "The paper tests its 1D networks on all frames of the other set, and its 2D networks on the last 400. The columns "
-            "on all frames test both alike; none of the other set's frames were trained or validated on."
-        )
-    elif number in SAME_FRAMES:
-        notes.append(
-            f"Columns on frames {last}: those of Table 1, which no network was trained or validated on."
-        )
-    if frames != PAPER_FRAMES:
-        notes.append(
-            f"These sets have {frames} frames, not {PAPER_FRAMES}; every range is cut in proportion."
-        )
-    return notes
+    """Fill the ranges of frames into the notes below a table of `paper_table`."""
+    full, few = split("full", frames), split("few", frames)
+    spans = {"many": _span(full.validation), "few": _span(few.validation), "last": _span(full.test)}
+    notes = [_WORDS["rates"], *_WORDS[f"table{number}"], *[_WORDS["shorter"]] * (frames != PAPER_FRAMES)]
+    return [note.format(frames=frames, **spans) for note in notes]
