@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.outlying_values import below_measure, beyond_measure, is_beyond_measure
 from sfxjax.saturated_spots import with_saturated_spots
 
 # Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
@@ -65,7 +66,8 @@ def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[
     """Return the value from which the pixels of a frame tell nothing.
 
     That is the least of: what the type and the file declare; 2^n - 2, where the highest value is that or one more, for n of 16,
-    31, 32 and the depths that the file names; and the highest value itself where many pixels hold it and few come near it.
+    31, 32 and the depths that the file names; the highest value itself where many pixels hold it and few come near it; and what
+    is too far above all others to be measured, see `sfxjax.outlying_values`.
 
     Args:
         frame: of any shape and real type.
@@ -78,17 +80,25 @@ def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[
     limit = min(type_limit(frame.dtype), declared)
     if frame.dtype.kind not in "iuf" or frame.size == 0:
         return limit
+    limit, highest = _limit_of_gaps(frame, limit, depths)
+    beyond = beyond_measure(frame, limit, highest)
+    return limit if beyond == math.inf else _limit_of_gaps(frame, beyond, depths)[0]
+
+
+def _limit_of_gaps(frame: np.ndarray, limit: float, depths: Sequence[int]) -> tuple[float, float]:
+    """Return the limit that gaps and dead pixels set, and the highest value below it or a higher one."""
+    highest = -1.0
     for _ in range(2):  # Gaps first, dead pixels, one less, then.
         highest = _highest(frame, limit)
         if not highest > 0:
-            return limit
+            return limit, highest
         for depth in (*DEPTHS, *depths):
             if highest in _ends(depth, frame.dtype):
-                return float(2**depth - 2)
+                return float(2**depth - 2), highest
         if not _is_no_value(frame, highest):
-            return limit
+            return limit, highest
         limit = highest
-    return limit
+    return limit, highest
 
 
 def rule_of_limit(
@@ -109,6 +119,8 @@ def rule_of_limit(
     bits = next((depth for depth in (*DEPTHS, *depths) if limit == 2**depth - 2), None)
     if bits is not None:
         return f"the highest values of {bits} bits mean gaps and dead pixels"
+    if is_beyond_measure(limit):
+        return "nothing measures so much more than all other pixels read"
     return "many pixels hold the highest value, and few come near it"
 
 
@@ -177,21 +189,22 @@ def _is_no_value(frame: np.ndarray, highest: float) -> bool:
     return held > RARER * near and bool(np.any((frame > 0) & is_below(frame, highest / 2)))
 
 
-def low_values(frame: np.ndarray) -> list[float]:
+def low_values(frame: np.ndarray, lowest: Any = None) -> list[float]:
     """Return the negative values of a frame that mean "no value": few, held by many pixels, far below all others.
 
     Values of -1 and -2 beside ordinary ones lie too near to them to be told so.
 
     Args:
         frame: of any shape and real type.
+        lowest: value of it, 0 where none is negative; None: not known yet.
     """
     if frame.dtype.kind not in "if" or frame.size == 0:
         return []
     found: list[float] = []
     # All of them first, which is fast, and then the negative ones that are left.
     left = frame
+    lowest = np.fmin.reduce(frame, axis=None, initial=0) if lowest is None else lowest
     for _ in range(_LOW_BANDS):
-        lowest = np.fmin.reduce(left, axis=None, initial=0)
         if lowest == -np.inf:
             left = frame[np.isfinite(frame) & (frame < 0)]
             lowest = left.min(initial=0)
@@ -206,9 +219,10 @@ def low_values(frame: np.ndarray) -> list[float]:
         if held >= MANY and (band.size or held > frame.size // 2):
             break
         left = left[~in_band & (left < 0)]
+        lowest = left.min(initial=0)
         if held < MANY:
             continue
-        apart = left.min(initial=0) - float(values[-1])
+        apart = lowest - float(values[-1])
         if apart < _APART * _least_step(frame):
             break
         found += [float(value) for value in values]
@@ -225,19 +239,27 @@ def _least_step(frame: np.ndarray) -> float:
 def without_low_values(frame: np.ndarray) -> np.ndarray:
     """Return a frame whose `low_values` are what tells nothing in any frame of its type: NaN, or the lowest number.
 
+    So are those that lie too far below all others to be measured, see `sfxjax.outlying_values`.
+
     Args:
         frame: of any shape and real type.
 
     Returns:
         The same array where nothing is to be changed; else a copy.
     """
-    found = low_values(frame)
+    if frame.dtype.kind not in "if" or frame.size == 0:
+        return frame
+    lowest = np.fmin.reduce(frame, axis=None, initial=0)
+    found = low_values(frame, lowest)
     nothing = lowest_number(frame.dtype)
-    if not found or found == [nothing]:
+    below = below_measure(frame, lowest, [*found, nothing])
+    if below == -math.inf and (not found or found == [nothing]):
         return frame
     changed = frame.copy()
     for value in found:
         changed[frame == frame.dtype.type(value)] = nothing
+    if below > -math.inf:
+        changed[frame < below] = nothing
     return changed
 
 

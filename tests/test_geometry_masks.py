@@ -250,6 +250,23 @@ def test_frames_along_another_axis_need_a_geometry_that_says_so(tmp_path: Path, 
             np.testing.assert_array_equal(reader.original(stack, number), frames[number])
 
 
+@pytest.mark.parametrize(
+    ("shape", "line"),
+    [
+        ((3, 160, 120, 1), "write 3x160x120 pixels"),
+        ((3, 160, 120, 3), "write 3x160x120 pixels"),
+        ((16, 300, 128, 40), "more than any detector has"),
+    ],
+)
+def test_axes_behind_those_of_the_pixels_are_no_panels(
+    shape: tuple[int, ...], line: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["/entry/data/data"] = np.ones(shape, np.uint8)
+    with FrameReader(ReadOptions(panels_apart=True)) as reader, pytest.raises(UserError, match=line):
+        reader.stacks(str(tmp_path / "run.h5"))
+
+
 def test_the_default_screening_honours_masks_and_bad_regions_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -259,19 +258,6 @@ class ReadOptions:
             raise UserError(
                 "--mask-good goes without --good-bits and --bad-bits, which say the same; give one"
             )
-
-    def to_json(self) -> str:
-        """Return the fields as a line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> ReadOptions:
-        """Make options of what `to_json` gave."""
-        fields = json.loads(line)
-        if fields["centre"] is not None:
-            fields["centre"] = tuple(fields["centre"])
-        fields["setup"] = None if fields["setup"] is None else Setup(*fields["setup"])
-        return cls(**fields)
 
 
 def pixel_type(dtypes: list[str]) -> np.dtype[Any]:

@@ -13,8 +13,8 @@ A pixel does not count where
    as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a pedestal (more than 5 % of
    the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight times their mean, which
    the normalisation does not see, and only what is still negative then does not count;
-6. it is one of the few negative values far below all others (`sfxjax.pixel_values.low_values`), which the host replaces by NaN,
-   or by the lowest number of an integer type.
+6. it is one of the few negative values far below all others (`sfxjax.pixel_values.low_values`), or below what is measured
+   (`sfxjax.outlying_values`), which the host replaces by NaN, or by the lowest number of an integer type.
 
 The 50 of rule 4 are of the quantum, of which all values are whole multiples (`sfxjax.units`): photons times a factor stay
 photons. Floats without one, or whose noise is larger, can be of any unit, which the noise tells. Where that is far less or far

@@ -21,6 +21,8 @@ MOST_PARTS = 100_000
 
 # Strips of so few rows or columns are no frames.
 MOST_NARROW = 64
+# Frames of several panels: more of them are rows of an image; and a last axis so short counts colours, or nothing.
+MOST_PANELS, MOST_COLOURS = 256, 4
 # Writers leave out some frames; where so many more than are written are empty, or so few all in all, nobody wrote them.
 MOST_EMPTY, FEW_FRAMES = 64, 10_000
 _LEFT_OUT = "frames at the end were never written; left out"
@@ -69,6 +71,8 @@ def describe_stack(
     frames = int(data.shape[frame_axis]) if stacked else 1
     if data.ndim == 3 and frame_axis == 0:
         _check_order(data.shape, where)
+    elif data.ndim == 4 and frame_axis == 0:
+        _check_panels(data.shape, where)
     if frames > MAX_FRAMES:
         raise UserError(f"{where} claims {frames} frames; is the file damaged?")
     masks = Masks() if masks is None else masks
@@ -191,6 +195,19 @@ def _check_order(shape: tuple[int, ...], where: str) -> None:
             f"{where}: of the shape {size} would be {shape[0]} frames of {shape[1]}x{shape[2]} pixels; if it is "
             f"{shape[narrow]} frames of {others[0]}x{others[1]}, say so with a --geometry that has {order}"
         )
+
+
+def _check_panels(shape: tuple[int, ...], where: str) -> None:
+    """Refuse panels that are rows of an image: the axes of ss and fs are the last two."""
+    frames, panels, ss, fs = shape
+    size = "x".join(map(str, shape))
+    why = f"{where}: of the shape {size} would be {frames} frames of {panels} panels of {ss}x{fs} pixels"
+    if fs <= MOST_COLOURS:
+        raise UserError(
+            f"{why}; fs is to be the last axis: write {frames}x{panels}x{ss} pixels, one of each place"
+        )
+    if panels > MOST_PANELS:
+        raise UserError(f"{why}, more than any detector has; write them with the axes frames, panels, ss, fs")
 
 
 def first_data_set(files: Files, path: Path, names: tuple[str, ...]) -> tuple[str, h5py.Dataset | None]:
