@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from screen_cases import rows, screen, write_cxi
+from test_day_one import PLACES, crystal_frame
 
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions
@@ -14,8 +16,6 @@ from sfxjax.outlying_values import below_measure, beyond_measure
 from sfxjax.pixel_values import value_limit, without_low_values
 from sfxjax.spots.day_one import find_spots
 from sfxjax.spots.frame_pixels import frame_pixels
-from tests.screen_cases import rows, screen, write_cxi
-from tests.test_day_one import PLACES, crystal_frame
 
 pytestmark = pytest.mark.usefixtures("compiled_at_once")
 

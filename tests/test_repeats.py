@@ -287,3 +287,25 @@ def test_a_master_that_comes_after_its_parts_were_followed_is_not_judged_again(
     # Likewise where it was judged by an earlier start.
     known = FileSource([str(run)], read, Faults(), lambda file, event: file.endswith("x_000001.h5"))
     assert known._files() == source.inputs.files
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "way_out"),
+    [
+        ("CORR-R0012-AGIPD{}-S00000.h5", ["CORR-R0012-AGIPD00-S00001.h5"], "extra-data-make-virtual-cxi"),
+        ("scan_d{}_f0_3.h5", ["scan_d00_f1_3.h5"], "_virtual_"),
+    ],
+)
+def test_modules_in_files_of_their_own_are_named(
+    name: str, others: list[str], way_out: str, tmp_path: Path
+) -> None:
+    names = [name.format("00"), name.format("01"), name.format("15"), *others]
+    for number, each in enumerate(names):
+        with h5py.File(tmp_path / each, "w") as file:
+            file["/entry/data/data"] = np.full((2, 64, 80), number, np.uint16)
+    (note,) = find_files([str(tmp_path)]).notes
+    assert names[0] in note and "2 more modules" in note and "counts 3 times" in note and way_out in note
+    # One module alone, in several files, counts once.
+    for each in names[1:3]:
+        (tmp_path / each).unlink()
+    assert find_files([str(tmp_path)]).notes == ()

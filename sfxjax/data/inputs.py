@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfxjax.data.copies import copies
+from sfxjax.data.detector_modules import modules_apart
 from sfxjax.data.events import absolute
 from sfxjax.data.file_lists import is_list, names_in_list
 from sfxjax.data.formats import known_formats
@@ -132,6 +133,7 @@ def find_files(names: list[str], *, waiting: bool = False, without: Collection[s
         notes.append(f"left out {counted(len(reasons), 'files')}: {_listed(reasons, every)}")
     files = [name for name in every if reasons.get(name, "named again") == "named again"]
     notes += [] if waiting else copies(files)
+    notes += modules_apart(files)
     if not (files or waiting):
         raise UserError(f"{', '.join(names)}: no file may hold frames; {'; '.join(notes)}")
     return Inputs(tuple(files), tuple(dict.fromkeys([*notes, *shared])), tuple(reasons))
