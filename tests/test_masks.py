@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import screen_cases as cases
+from test_day_one import PLACES, crystal_frame
 
 from sfxjax.data.bad_pixels import find_bad_pixels
 from sfxjax.data.masks import good_pixels, read_mask_file
@@ -140,6 +141,39 @@ def test_dead_and_stuck_pixels_are_found_and_no_others() -> None:
     assert bad is not None
     assert np.argwhere(bad).tolist() == [[10, 20], [30, 40]]
     assert "1 pixels never change and 1 always saturate" in line
+
+
+def test_hot_pixels_whose_values_change_are_found_and_hide_no_spot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    heights = [60.0, 0.0] * 8
+    data = np.stack([crystal_frame(3.0, height, seed) for seed, height in enumerate(heights)])
+    places = tuple(rng.permutation(np.mgrid[4:210:6, 4:190:6].reshape(2, -1).T)[:60].T)
+    near = np.array([[np.hypot(y - ss, x - fs) for ss, fs in PLACES] for y, x in zip(*places, strict=True)])
+    places = tuple(each[near.min(1) > 4] for each in places)
+    data[:, *places] = rng.poisson(2000, (16, len(places[0])))
+    found, line = find_bad_pixels(data)
+    expected = np.zeros(data.shape[1:], bool)
+    expected[places] = True
+    assert (
+        found is not None and f"and {expected.sum()} read far more than all around them in every one" in line
+    )
+    np.testing.assert_array_equal(found, expected)
+    path = cases.write_cxi(tmp_path / "run.cxi", data)
+    assert cases.screen(path, "--out", tmp_path / "out", "--no-report") == 0
+    assert line in capsys.readouterr().out
+    assert [row["label"] for row in cases.rows(tmp_path / "out")] == ["HIT", "MISS"] * 8
+
+
+@pytest.mark.parametrize("level", [0.05, 3.0, 3000.0])
+def test_pixels_that_respond_more_and_spots_that_stay_are_not_hot(level: float) -> None:
+    rng = np.random.default_rng(2)
+    response = rng.normal(1, 0.1, (216, 192)).clip(0.5)
+    spots = [crystal_frame(level, 20 * (level + 1), seed) for seed in range(16)]
+    data = rng.poisson(np.stack(spots) * response)
+    assert find_bad_pixels(data) == (None, "")
+    assert find_bad_pixels(rng.normal(data - 50.0, 2).astype(np.float32)) == (None, "")
 
 
 @pytest.mark.parametrize("kind", ["few frames", "one frame again and again", "counting detector"])

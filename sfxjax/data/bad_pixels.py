@@ -1,8 +1,9 @@
-"""Pixels that never change over a run's first frames though those around them do."""
+"""Pixels that never change over a run's first frames though those around them do, or that outshine those in every one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 from scipy import ndimage
@@ -12,15 +13,18 @@ BAD_PIXEL_FRAMES = 32
 FEWEST_FRAMES = 16
 # A pixel may stay as it is by chance with this probability.
 BY_CHANCE = 1e-6
+# A hot pixel always reads more than the eight around it ever do, by so many times what these differ: less is a spot that stays.
+OUTSHINES = 8
 
 
 def find_bad_pixels(
     frames: Iterable[np.ndarray], good: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, str]:
-    """Find pixels that never change over a run's first frames though those around them do.
+    """Find pixels that never change over a run's first frames though those around them do, and single hot ones.
 
     How often the neighbouring pixels stay as they are tells how often chance keeps a live one: always, where photons are rare,
-    and hardly ever elsewhere. So gaps of any size are found, and dark areas of counting detectors are not.
+    and hardly ever elsewhere. So gaps of any size are found, and dark areas of counting detectors are not. A hot pixel need not
+    stay as it is: it reads far more than all around it in every frame, and a few raise the noise in which spots are looked for.
 
     Args:
         frames: of one shape, (..., ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal or empty frames count once.
@@ -32,6 +36,7 @@ def find_bad_pixels(
     """
     first: np.ndarray | None = None
     equal = np.zeros((), np.uint8)
+    lowest = highest = np.zeros(())
     seen: set[bytes] = set()
     for frame, _ in zip(frames, range(BAD_PIXEL_FRAMES), strict=False):
         if not frame.any() or (frame.dtype.kind == "f" and not np.isfinite(frame).any()):
@@ -42,30 +47,62 @@ def find_bad_pixels(
         seen.add(sample)
         if first is None:
             first, equal = frame.copy(), np.zeros(frame.shape, np.uint8)
+            lowest, highest = frame.copy(), frame.copy()
         else:
             equal += frame == first
+            np.minimum(lowest, frame, out=lowest)
+            np.maximum(highest, frame, out=highest)
     if first is None or len(seen) < FEWEST_FRAMES:
         return None, ""
     again = len(seen) - 1
     usable = np.ones(first.shape, bool) if good is None else good
     constant = (equal == again) & usable
-    if not constant.any():
-        return None, ""
     rows = (-1, first.shape[-1])
-    bad = _unlike_neighbours(
-        constant.reshape(rows),
-        (usable & ~constant).reshape(rows),
-        equal.reshape(rows) / np.float32(again),
-        again,
-    ).reshape(first.shape)
-    if not bad.any():
+    bad = np.zeros(first.shape, bool)
+    if constant.any():
+        bad = _unlike_neighbours(
+            constant.reshape(rows),
+            (usable & ~constant).reshape(rows),
+            equal.reshape(rows) / np.float32(again),
+            again,
+        ).reshape(first.shape)
+    hot = outshining(lowest.reshape(rows), highest.reshape(rows)).reshape(first.shape) & usable & ~bad
+    if not (bad.any() or hot.any()):
         return None, ""
     top = np.iinfo(first.dtype).max if first.dtype.kind in "iu" else np.inf
     saturated = int((bad & (first == top)).sum())
-    return bad, (
+    always = f", and {int(hot.sum())} read far more than all around them in every one" if hot.any() else ""
+    return bad | hot, (
         f"{int(bad.sum()) - saturated} pixels never change and {saturated} always saturate over the first "
-        f"{len(seen)} frames: masked"
+        f"{len(seen)} frames{always}: masked"
     )
+
+
+def outshining(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+    """Tell which pixels always read far more than the eight around them ever do.
+
+    Args:
+        lowest: (rows, fs), the lowest value that each pixel had.
+        highest: the highest, likewise.
+
+    Returns:
+        Bool of that shape.
+    """
+    low = np.pad(lowest.astype(np.float32), 1, mode="edge")
+    high = np.pad(highest.astype(np.float32), 1, mode="edge")
+    rows, columns = lowest.shape
+    ring = [
+        np.s_[down : down + rows, right : right + columns]
+        for down in range(3)
+        for right in range(3)
+        if (down, right) != (1, 1)
+    ]
+    least = reduce(np.minimum, (low[place] for place in ring))
+    most = reduce(np.maximum, (high[place] for place in ring))
+    # NaN, which tells nothing, is no more than anything.
+    with np.errstate(invalid="ignore", over="ignore"):
+        above: np.ndarray = low[1:-1, 1:-1] - most > OUTSHINES * (most - least)
+    return above
 
 
 def _unlike_neighbours(constant: np.ndarray, live: np.ndarray, stays: np.ndarray, again: int) -> np.ndarray:

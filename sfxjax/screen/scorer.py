@@ -117,8 +117,8 @@ class Screener:
         Args:
             frames: (n, ss, fs) or (ss, fs) in detector units, any real type and size; the central 724 x 724
                 pixels are used, and what a smaller frame lacks counts as masked.
-            mask: bool, True = good, (ss, fs) or (n, ss, fs). Without one, pixels that never change or always
-                saturate over the first 32 frames (of 16 or more) are left out, as the command does.
+            mask: bool, True = good, (ss, fs) or (n, ss, fs). Without one, pixels that never change, always
+                saturate or are hot over the first 32 frames (of 16 or more) are left out, as the command does.
 
         Returns:
             float32 (n,), probability of a positive (Hit or Maybe); of one frame, a number.

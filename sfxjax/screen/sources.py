@@ -152,7 +152,7 @@ class Sources:
         return self.reader.whole(stack, number).without(self.bad.get(stack.raw_shape))
 
     def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
-        """Find pixels that never change where no mask tells the bad ones, over the first frames of the first shape."""
+        """Find pixels that never change and hot ones where no mask tells them, over the first frames of the first shape."""
         first = readable[0]
         stacks = [stack for stack in readable if stack.raw_shape == first.raw_shape]
         masked = self.reader.options.mask or any(
