@@ -106,13 +106,39 @@ def test_no_label_changes_nothing_and_labels_move_a_wrong_model(tmp_path: Path) 
     # The true classes part at a score of 0.9.
     positive = score > 0.9
     before = ((score >= 0.5) == positive).mean()
-    model = recalibration.fit_recalibration(inputs[:50], positive[:50])
+    model = recalibration.fit_recalibration(inputs[:50], positive[:50], inputs)
     assert ((model.probability(inputs[50:]) >= 0.5) == positive[50:]).mean() > before + 0.3
+    assert recalibration.fit_recalibration(inputs[:0], positive[:0], inputs) == recalibration.Recalibration()
     model.save(tmp_path)
     assert recalibration.load(tmp_path) == model and recalibration.load(tmp_path / "none") is None
     (tmp_path / recalibration.FILE).write_text(json.dumps({"kind": "other"}))
     with pytest.raises(UserError, match="not a model of labels"):
         recalibration.load(tmp_path)
+
+
+@pytest.mark.parametrize(("shift", "held"), [(-9.0, 0.1), (-5.0, None), (3.0, 0.5)])
+def test_of_a_run_with_few_hits_fewer_are_lost(shift: float, held: float | None) -> None:
+    # The day-one model is right about the odds, and hits are rare, few, or common.
+    rng = np.random.default_rng(1)
+    odds = rng.normal(shift, 4, 20_000).clip(-9, 9)
+    inputs = np.column_stack([odds / 4, odds / 4, np.log1p(np.exp(odds / 4)), np.zeros(len(odds))])
+    positive = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
+    model = recalibration.fit_recalibration(inputs[:100], positive[:100], inputs)
+    scores = model.probability(inputs)
+
+    def told_right(threshold: float) -> tuple[float, float]:
+        kept = scores >= threshold
+        return kept[positive].mean(), (kept[positive].mean() + (~kept[~positive]).mean()) / 2
+
+    share = positive.mean()
+    if held is None:
+        assert model.threshold == pytest.approx(share, abs=0.03)
+        # No threshold at all does better by more than the uncertainty of the fit.
+        best = max(told_right(threshold)[1] for threshold in np.linspace(0.01, 0.99, 99))
+        assert told_right(model.threshold)[1] > best - 0.005
+        assert told_right(model.threshold)[0] > told_right(0.5)[0] + 0.1
+    else:
+        assert model.threshold == held and (share < 0.1 if held == 0.1 else share > 0.5)
 
 
 def test_of_a_short_run_half_of_the_labels_are_learnt_from(tmp_path: Path) -> None:
@@ -135,6 +161,7 @@ def test_of_a_short_run_half_of_the_labels_are_learnt_from(tmp_path: Path) -> No
     assert state["learnt"] == {"frames": 6, "of": 15}
     assert (state["audit"]["frames"], state["audit"]["of"]) == (6, 15)
     assert session.end_line().startswith("12 labels in ") and "fitted to 6 of them" in session.end_line()
+    assert session.end_line().endswith(f"a hit from a probability of {kept.threshold:.3f}")
 
 
 @pytest.fixture(scope="module")

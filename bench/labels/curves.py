@@ -35,6 +35,8 @@ def first_tested(frames: int) -> int:
 def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: int) -> list[dict[str, Any]]:
     """Fit the day-one model to more and more labels; returns what it is tested to, on the split's test frames.
 
+    The share of hits, from which the threshold follows, is estimated on the frames before the test part.
+
     Args:
         answers: of the set.
         counts: numbers of labels, rising.
@@ -61,9 +63,10 @@ def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: in
             labelled[place] = True
             if choice == ACTIVE or count in counts:
                 chosen = np.flatnonzero(labelled)
-                model = fit_recalibration(inputs[chosen], positives[chosen])
+                model = fit_recalibration(inputs[chosen], positives[chosen], inputs[:start])
         if count in counts:
-            found.append({"labels": count, **summarize(positives[test], model.probability(inputs[test]))})
+            scores = model.probability(inputs[test])
+            found.append({"labels": count, **summarize(positives[test], scores, model.threshold)})
     return found
 
 

@@ -72,9 +72,10 @@ class Session:
         """Say what of the labels there is, and where."""
         with self._lock:
             labels = int((self._labels != UNLABELLED).sum())
-            learnt = self.model.labels
+            learnt, threshold = self.model.labels, self.model.threshold
         return (
-            f"{counted(labels, 'labels')} in {self._file.path}, the model fitted to {learnt} of them, the others are the audit's"
+            f"{counted(labels, 'labels')} in {self._file.path}, the model fitted to {learnt} of them, the others are the audit's; "
+            f"with it a frame is a hit from a probability of {threshold:.3f}"
             if labels
             else "no frame was labelled"
         )
@@ -181,16 +182,11 @@ class Session:
         self._labels = store.label_array(self._file.records, self.frames)
         learnt = self._labels != UNLABELLED
         learnt[self._audit] = False
-        start = self._start
-        model = start
-        if learnt.any():
-            model = recalibration.fit_recalibration(
-                self._inputs[learnt], self._labels[learnt] > MISS, start.min_snr, start.min_spots
-            )
+        model = self._fitted(learnt)
         done = self._audit[self._labels[self._audit] != UNLABELLED]
         scores = model.probability(self._inputs[done])
         advised = audit(scores, self._labels[done] > MISS, model.threshold, self._recall).threshold
-        # The threshold of the audit keeps more than the default where that is needed, never less.
+        # The threshold of the audit keeps more than the fit's where that is needed, never less.
         self.model = model if advised is None else replace(model, threshold=min(model.threshold, advised))
         if (self._labels != UNLABELLED).any():
             self.model.save(self._folder)
@@ -206,7 +202,14 @@ class Session:
             return []
         curve = []
         for count in range(0, len(learnt) + 1, STEP):
-            chosen = np.array(learnt[:count], int)
-            model = recalibration.fit_recalibration(self._inputs[chosen], self._labels[chosen] > MISS)
-            curve.append(float(((model.probability(self._inputs[done]) >= 0.5) == truth).mean()))
+            model = self._fitted(np.array(learnt[:count], int))
+            curve.append(float(((model.probability(self._inputs[done]) >= model.threshold) == truth).mean()))
         return curve
+
+    def _fitted(self, learnt: np.ndarray) -> recalibration.Recalibration:
+        """Return the model fitted to some frames, given by their places or by a bool for each frame."""
+        positives = self._labels[learnt] > MISS
+        start = self._start
+        return recalibration.fit_recalibration(
+            self._inputs[learnt], positives, self._inputs, start.min_snr, start.min_spots
+        )

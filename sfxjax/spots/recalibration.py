@@ -3,12 +3,17 @@
 The log odds of a positive are a weighted sum of four answers of the day-one model and a constant. A Gaussian prior holds the
 weights near those that leave its score as it is, so that no label changes nothing and ten labels change a little (maximum a
 posteriori logistic regression; Bishop, Pattern Recognition and Machine Learning, 2006, section 4.5).
+
+A frame is then a hit from a probability that is the share of hits in the run: the balanced accuracy, the mean of the shares of
+hits and of misses told right, is highest where a frame is called a hit from p / P > (1 - p) / (1 - P), with P that share
+(Menon, van Rooyen, Ong and Williamson, ICML 2015). From one half on fewest frames would be told wrong, but of a run with few
+hits many of these would be lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +38,8 @@ _WIDTH = np.array([1.0, 1, 1, 1, 1.5])
 _BOUNDS = (("threshold", 0, 1), ("min_snr", 0, 1e6), ("min_spots", 1, 24), ("labels", 0, 1e9))
 # Probabilities nearer to 0 and 1 say the same.
 _LEAST = 1e-4
+# Where hits are rare, a hit lost counts as at most nine false ones; where they are common, as at least one.
+_THRESHOLDS = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -75,19 +82,26 @@ def inputs_of(spots: Sequence[FrameSpots]) -> np.ndarray:
 
 
 def fit_recalibration(
-    inputs: np.ndarray, positives: np.ndarray, min_snr: float = 6.0, min_spots: int = 4
+    inputs: np.ndarray,
+    positives: np.ndarray,
+    run_inputs: np.ndarray,
+    min_snr: float = 6.0,
+    min_spots: int = 4,
 ) -> Recalibration:
-    """Fit the model to labels.
+    """Fit the model to labels, and choose its threshold for the run they are of.
 
     Args:
-        inputs: (n, 4) of the labelled frames, of `inputs_of`.
+        inputs: (n, 4) of the labelled frames, of `inputs_of`; without any the model stays as it is.
         positives: bool (n,), hit or maybe.
+        run_inputs: (m, 4) of all frames of the run, whose share of hits the model estimates.
         min_snr: that the frames were counted with.
         min_spots: that the frames were counted with.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
 
+    if not len(inputs):
+        return Recalibration(min_snr=min_snr, min_spots=min_spots)
     # Centred where few and many spots part, so that slopes and the constant do not stand for one another.
     design = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
     sign = np.where(positives, 1.0, -1.0)
@@ -99,7 +113,9 @@ def fit_recalibration(
         return value, -(sign * expit(-margin)) @ design + away / _WIDTH
 
     found = minimize(loss, _INITIAL, jac=True, method="L-BFGS-B").x
-    return Recalibration(tuple(map(float, found)), 0.5, min_snr, min_spots, len(inputs))
+    model = Recalibration(tuple(map(float, found)), 0.5, min_snr, min_spots, len(inputs))
+    share = float(model.probability(run_inputs).mean())
+    return replace(model, threshold=min(max(share, _THRESHOLDS[0]), _THRESHOLDS[1]))
 
 
 def load(folder: Path) -> Recalibration | None:
