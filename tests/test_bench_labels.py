@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.labels import curves
 from bench.labels.adapted import adapted_table as adapted_table
 from bench.labels.answers import Answers
-from bench.labels.curves import ACTIVE, day_one_curve, first_tested
+from bench.labels.curves import ACTIVE, day_one_curve, first_tested, fitted_models
 from bench.labels.page import draw, labels_table, shortfalls, summarized
-from bench.labels.recorded import DAY_ONE, MEAN, NETWORK, RANDOM, SCRATCH, earlier
+from bench.labels.recorded import DAY_ONE, MEAN, NETWORK, RANDOM, SCRATCH, TAUGHT, earlier
+from bench.reductions.cells import Cell
+from sfxjax.data.labels import HIT, MAYBE, MISS
+from sfxjax.training.data import PreparedSet
 
 COUNTS = (0, 5, 25)
 
@@ -33,6 +37,33 @@ def test_labels_mend_a_threshold_and_no_label_leaves_it(choice: str) -> None:
     assert figures[-1] > figures[0] + 5
     again = day_one_curve(answers(3.0), COUNTS, choice, 0)
     assert [point["counts"] for point in again] == [point["counts"] for point in curve]
+
+
+def test_the_network_is_taught_by_the_model_and_by_the_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = answers(3.0)
+    start, frames = first_tested(600), 600
+    # Were the truth of a frame without a label read, it would show: here it is a maybe, of which nobody called any.
+    truth = np.where(known.positives, MAYBE, MISS).astype(np.int8)
+    maps: dict[str | None, np.ndarray] = {None: known.inputs}
+    prepared = PreparedSet("LN83", True, truth, np.zeros((frames, 6)), maps, maps)
+    ((_, model, labelled),) = fitted_models(known, (25,), ACTIVE, 0)
+    given = []
+
+    def train(cell: Cell, taught: PreparedSet, recipe: object, drawn: np.ndarray) -> tuple[None, float]:
+        given.append((taught.labels[:start], drawn))
+        return None, 1.0
+
+    monkeypatch.setattr(curves, "train_on_few", train)
+    monkeypatch.setattr(curves, "map_logits", lambda network, maps: 8 * maps[:, 0] - 6.0)
+    (point,) = curves.taught_curve(prepared, known, (25,), 0)
+    ((labels, drawn),) = given
+    assert drawn.tolist() == list(range(start)) and set(labels.tolist()) == {HIT, MISS}
+    assert labelled.sum() == 25
+    np.testing.assert_array_equal(labels[labelled] > MISS, known.positives[:start][labelled])
+    called = model.probability(known.inputs[:start]) >= model.threshold
+    np.testing.assert_array_equal((labels > MISS)[~labelled], called[~labelled])
+    # Odds of 3 are those at which hits begin, as the network made up here says.
+    assert point["frames"] == frames - start and point["balanced_accuracy"]["percent"] == 100
 
 
 def test_figures_of_other_benchmarks_are_those_of_their_records() -> None:
@@ -60,6 +91,8 @@ def test_the_table_says_first_what_does_not_hold(tmp_path: Path) -> None:
     assert text.index("does not hold") < text.index("| method |")
     points[1] = point(DAY_ONE, ACTIVE, 25, 98.0)
     assert "nothing" in shortfalls(summarized(points))[0]
+    (line,) = shortfalls(summarized([*points, point(TAUGHT, ACTIVE, 25, 96.5)]))
+    assert "fitted day-one model, with 25 active labels has 96.5, 2D CNN from scratch" in line
     draw({"points": points}, tmp_path / "labels.png")
     assert (tmp_path / "labels.png").stat().st_size > 10_000
 

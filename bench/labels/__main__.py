@@ -21,16 +21,18 @@ from sfxjax.progress import progress
 from sfxjax.training.command import prepared_set
 
 from .answers import RUNS, answers_of, describe_frames
-from .curves import ACTIVE, ROW_WISE, day_one_curve, network_curve
+from .curves import ACTIVE, ROW_WISE, day_one_curve, network_curve, taught_curve
 from .page import draw, labels_table
-from .recorded import DAY_ONE, NETWORK, RANDOM, RECORDED_SETS, earlier
+from .recorded import DAY_ONE, NETWORK, RANDOM, RECORDED_SETS, TAUGHT, earlier
 
 COUNTS = (0, 5, 10, 25, 50, 100, 200)
 # Frames of LN83, LN84 and LO19 whose spots are counted; networks are tested on all.
 MOST_COUNTED = 1200
 
 
-def planned_answers(seeds: int, network_seeds: int) -> list[tuple[str, str, str, tuple[int, ...], int]]:
+def planned_answers(
+    seeds: int, network_seeds: int, taught_seeds: int
+) -> list[tuple[str, str, str, tuple[int, ...], int]]:
     """List the curves: set, method, choice, numbers of labels, seed; the quick ones first."""
     names = (*RECORDED_SETS, *RUNS)
     plans: list[tuple[str, str, str, tuple[int, ...], int]] = [
@@ -39,6 +41,8 @@ def planned_answers(seeds: int, network_seeds: int) -> list[tuple[str, str, str,
         for choice in (RANDOM, ACTIVE)
         for seed in range(seeds)
     ]
+    # Set by set: preparing one takes minutes.
+    plans += [(name, TAUGHT, ACTIVE, (25,), seed) for name in names for seed in range(taught_seeds)]
     for seed in range(network_seeds):
         plans += [(name, NETWORK, RANDOM, (25, 200), seed) for name in RUNS]
         plans += [(name, NETWORK, RANDOM, (5,), seed) for name in RECORDED_SETS]
@@ -52,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=10, help="of the day-one model (default: 10)")
     parser.add_argument("--network-seeds", type=int, default=2, help="of the 1D CNN, 0 for none (default: 2)")
     parser.add_argument(
+        "--taught-seeds", type=int, default=2, help="of the 2D CNN taught, 0 for none (default: 2)"
+    )
+    parser.add_argument(
         "--frames", type=int, default=2000, help="of LN83, LN84 and LO19, simulated (default: 2000)"
     )
     parser.add_argument(
@@ -62,22 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--results", type=Path, default=Path("bench/results"), help="(default: bench/results)"
     )
     chosen = parser.parse_args(arguments)
-    if chosen.seeds < 1 or chosen.network_seeds < 0 or min(chosen.frames, chosen.run_frames) < 400:
-        raise UserError("--seeds must be at least 1, --network-seeds 0, --frames and --run-frames 400")
+    fewest = min(chosen.network_seeds, chosen.taught_seeds)
+    if chosen.seeds < 1 or fewest < 0 or min(chosen.frames, chosen.run_frames) < 400:
+        raise UserError(
+            "--seeds must be at least 1, --network-seeds and --taught-seeds 0, --frames and --run-frames 400"
+        )
     chosen.runs.mkdir(parents=True, exist_ok=True)
     kept = chosen.runs / f"curves-{chosen.frames}-{chosen.run_frames}.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    plans = planned_answers(chosen.seeds, chosen.network_seeds)
+    plans = planned_answers(chosen.seeds, chosen.network_seeds, chosen.taught_seeds)
     with progress("curves", len(plans), "curves") as advance:
         for name, method, choice, counts, seed in plans:
             key = f"{name}|{method}|{choice}|{seed}"
             if key not in done:
                 frames = chosen.run_frames if name in RUNS else chosen.frames
                 described = describe_frames(name, chosen.run_frames, chosen.frames, chosen.runs)
-                if method == DAY_ONE:
-                    counted = min(frames, MOST_COUNTED)
+                counted = min(frames, MOST_COUNTED)
+                if method in (DAY_ONE, TAUGHT):
                     answers = answers_of(described, counted, chosen.runs / f"{name}-{counted}.npz")
+                if method == DAY_ONE:
                     done[key] = day_one_curve(answers, counts, choice, seed)
+                elif method == TAUGHT:
+                    prepared = prepared_set(name, (None,), described, frames)
+                    done[key] = taught_curve(prepared, answers, counts, seed)
                 else:
                     prepared = prepared_set(name, (ROW_WISE,), described, frames)
                     done[key] = network_curve(prepared, counts, choice, seed)

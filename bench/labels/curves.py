@@ -1,17 +1,22 @@
-"""Balanced accuracy against the number of labels: the day-one model fitted to them, and the 1D CNN on row-wise decompositions."""
+"""Balanced accuracy against the number of labels: the day-one model fitted to them, and networks.
+
+The 1D CNN on row-wise decompositions learns from the labels; the 2D CNN from what the fitted day-one model calls frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from sfxjax.data.labels import HIT, MISS
 from sfxjax.label.choice import next_frame
 from sfxjax.models.inputs import base_for
 from sfxjax.spots.recalibration import Recalibration, fit_recalibration
+from sfxjax.training import supervised
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
 
@@ -32,16 +37,20 @@ def first_tested(frames: int) -> int:
     return min(BEFORE_TEST, frames // 2)
 
 
-def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: int) -> list[dict[str, Any]]:
-    """Fit the day-one model to more and more labels; returns what it is tested to, on the split's test frames.
-
-    The share of hits, from which the threshold follows, is estimated on the frames before the test part.
+def fitted_models(
+    answers: Answers, counts: Sequence[int], choice: str, seed: int
+) -> Iterator[tuple[int, Recalibration, np.ndarray]]:
+    """Fit the day-one model to more and more labels of the frames before the test part.
 
     Args:
         answers: of the set.
         counts: numbers of labels, rising.
         choice: RANDOM, or ACTIVE: as the page chooses, a frame at a time.
         seed: of the draw of frames that may be labelled, and of their order.
+
+    Returns:
+        For each of `counts` it, the model, whose threshold is for the frames before the test, and which of these have labels,
+        bool.
     """
     inputs, positives = answers.inputs, answers.positives
     start = first_tested(len(positives))
@@ -50,23 +59,59 @@ def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: in
     allowed: np.ndarray = np.zeros(start, bool)
     allowed[pool] = True
     labelled = np.zeros_like(allowed)
-    model, order, found = Recalibration(), list(pool), []
-    test = np.arange(start, len(positives))
+    model, order = Recalibration(), list(pool)
+    before = slice(0, start)
     for count in range(max(counts) + 1):
         if count:
             if choice == RANDOM:
                 place: int | None = int(order[count - 1])
             else:
-                before = slice(0, start)
                 place = next_frame(model.probability(inputs[before]), inputs[before], labelled, allowed)
             assert place is not None
             labelled[place] = True
             if choice == ACTIVE or count in counts:
                 chosen = np.flatnonzero(labelled)
-                model = fit_recalibration(inputs[chosen], positives[chosen], inputs[:start])
+                model = fit_recalibration(inputs[chosen], positives[chosen], inputs[before])
         if count in counts:
-            scores = model.probability(inputs[test])
-            found.append({"labels": count, **summarize(positives[test], scores, model.threshold)})
+            yield count, model, labelled.copy()
+
+
+def day_one_curve(answers: Answers, counts: Sequence[int], choice: str, seed: int) -> list[dict[str, Any]]:
+    """Fit the day-one model to more and more labels, see `fitted_models`; returns what it is tested to on the test frames."""
+    test = slice(first_tested(len(answers.positives)), None)
+    found = []
+    for count, model, _ in fitted_models(answers, counts, choice, seed):
+        scores = model.probability(answers.inputs[test])
+        found.append({"labels": count, **summarize(answers.positives[test], scores, model.threshold)})
+    return found
+
+
+def taught_curve(
+    prepared: PreparedSet, answers: Answers, counts: Sequence[int], seed: int
+) -> list[dict[str, Any]]:
+    """Train the 2D CNN on the frames before the test part, called by the fitted day-one model where they have no label.
+
+    Args:
+        prepared: the set, as whole frames.
+        answers: of the set, for the same frames from the first on.
+        counts: numbers of labels above 0, rising, chosen as the page does.
+        seed: of the draw of frames that may be labelled, and of the training.
+    """
+    frames = len(answers.positives)
+    start = first_tested(frames)
+    recipe = replace(supervised.RECIPE, seed=seed)
+    found = []
+    for count, model, labelled in fitted_models(answers, counts, ACTIVE, seed):
+        called = model.probability(answers.inputs[:start]) >= model.threshold
+        called[labelled] = answers.positives[:start][labelled]
+        labels = prepared.labels.copy()
+        labels[:start] = np.where(called, HIT, MISS)
+        cell = Cell("labels", None, prepared.name, prepared.name, start, UNTOUCHED, seed)
+        taught = replace(prepared, labels=labels)
+        network, seconds = train_on_few(cell, taught, recipe, np.arange(start))
+        scores = expit(map_logits(network, prepared.masked[None][start:frames]))
+        tested = summarize(answers.positives[start:], scores)
+        found.append({"labels": count, "training_seconds": round(seconds, 2), **tested})
     return found
 
 

@@ -12,6 +12,7 @@ from sfxjax.evaluation.metrics import Counts
 
 RECORDED_SETS = ("LN83", "LN84", "LO19")
 DAY_ONE = "day-one model, fitted"
+TAUGHT = "2D CNN, taught by the fitted day-one model"
 NETWORK = "RWD and 1D CNN"
 SCRATCH = "2D CNN from scratch"
 TRANSFER = "transfer"

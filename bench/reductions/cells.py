@@ -40,7 +40,7 @@ class Cell:
     Attributes:
         kind: "labels" (few labels, tested on the same set), "free_labels" (the same, each frame transposed as well), or
             "adaptation" (all of the source's labels, tested on another set, none of whose labels are used).
-        reduction: name.
+        reduction: name; None for whole frames.
         source: the set with labels.
         target: the set tested on.
         labels: how many.
@@ -49,7 +49,7 @@ class Cell:
     """
 
     kind: str
-    reduction: str
+    reduction: str | None
     source: str
     target: str
     labels: int
@@ -112,7 +112,7 @@ def run_cell(cell: Cell, sets: Mapping[str, PreparedSet], recipe: TrainingConfig
 
 
 # Reductions that give of a frame what the other gives of the transposed frame: free labels, since diffraction has no up.
-TRANSPOSED = {"row_wise_decomposition": "column_wise_decomposition"}
+TRANSPOSED: dict[str | None, str] = {"row_wise_decomposition": "column_wise_decomposition"}
 
 
 def _train_with_few_labels(

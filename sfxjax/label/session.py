@@ -74,8 +74,8 @@ class Session:
             labels = int((self._labels != UNLABELLED).sum())
             learnt, threshold = self.model.labels, self.model.threshold
         return (
-            f"{counted(labels, 'labels')} in {self._file.path}, the model fitted to {learnt} of them, the others are the audit's; "
-            f"with it a frame is a hit from a probability of {threshold:.3f}"
+            f"{counted(labels, 'labels')} in {self._file.path}, the model fitted to {learnt} of them, the others are the"
+            f" audit's; with it a frame is a hit from a probability of {threshold:.3f}"
             if labels
             else "no frame was labelled"
         )
