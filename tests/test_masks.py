@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -164,6 +165,15 @@ def test_hot_pixels_whose_values_change_are_found_and_hide_no_spot(
     assert cases.screen(path, "--out", tmp_path / "out", "--no-report") == 0
     assert line in capsys.readouterr().out
     assert [row["label"] for row in cases.rows(tmp_path / "out")] == ["HIT", "MISS"] * 8
+    # A mask that does not tell them changes nothing of that; what never changes is for the mask to tell.
+    data[:, 100, 100] = 3
+    with h5py.File(cases.write_cxi(path, data), "a") as file:
+        file["/entry_1/data_1/mask"] = np.zeros((216, 192), np.uint16)
+    assert cases.screen(path, "--out", tmp_path / "masked", "--no-report") == 0
+    hot = f"{expected.sum()} pixels read far more than all around them in each of the first 16 frames: masked"
+    assert f"besides what the masks leave out: {hot}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "masked" / "summary.json").read_text())["bad_pixels"] == hot
+    assert [row["label"] for row in cases.rows(tmp_path / "masked")] == ["HIT", "MISS"] * 8
 
 
 @pytest.mark.parametrize("level", [0.05, 3.0, 3000.0])

@@ -18,7 +18,7 @@ OUTSHINES = 8
 
 
 def find_bad_pixels(
-    frames: Iterable[np.ndarray], good: np.ndarray | None = None
+    frames: Iterable[np.ndarray], good: np.ndarray | None = None, *, only_hot: bool = False
 ) -> tuple[np.ndarray | None, str]:
     """Find pixels that never change over a run's first frames though those around them do, and single hot ones.
 
@@ -29,6 +29,7 @@ def find_bad_pixels(
     Args:
         frames: of one shape, (..., ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal or empty frames count once.
         good: bool of that shape, pixels already known; None: all good.
+        only_hot: whether a mask tells which pixels never change, so that hot ones alone are looked for.
 
     Returns:
         bool of that shape, True where a pixel is bad, or None where nothing was found or the frames cannot tell; and a line for
@@ -59,7 +60,7 @@ def find_bad_pixels(
     constant = (equal == again) & usable
     rows = (-1, first.shape[-1])
     bad = np.zeros(first.shape, bool)
-    if constant.any():
+    if constant.any() and not only_hot:
         bad = _unlike_neighbours(
             constant.reshape(rows),
             (usable & ~constant).reshape(rows),
@@ -71,11 +72,13 @@ def find_bad_pixels(
         return None, ""
     top = np.iinfo(first.dtype).max if first.dtype.kind in "iu" else np.inf
     saturated = int((bad & (first == top)).sum())
-    always = f", and {int(hot.sum())} read far more than all around them in every one" if hot.any() else ""
-    return bad | hot, (
-        f"{int(bad.sum()) - saturated} pixels never change and {saturated} always saturate over the first "
-        f"{len(seen)} frames{always}: masked"
-    )
+    if only_hot:
+        return hot, (
+            f"{int(hot.sum())} pixels read far more than all around them in each of the first {len(seen)} frames: masked"
+        )
+    more = f", and {int(hot.sum())} read far more than all around them in every one" if hot.any() else ""
+    line = f"{int(bad.sum()) - saturated} pixels never change and {saturated} always saturate over the first {len(seen)} frames"
+    return bad | hot, f"{line}{more}: masked"
 
 
 def outshining(lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:

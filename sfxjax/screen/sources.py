@@ -81,12 +81,14 @@ class Sources:
         run: the stacks, why files cannot be read, and lines about masks and bad pixels.
         notes: about the files, for the user.
         bad: by shape of the stored frames where pixels were found bad, bool, True = bad.
+        masked: whether the user or the files give a mask.
     """
 
     reader: FrameReader
     run: Run = field(default_factory=Run)
     notes: list[str] = field(default_factory=list)
     bad: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
+    masked: bool = False
 
     def open(self, inputs: Inputs) -> None:
         """Look at the files.
@@ -120,7 +122,8 @@ class Sources:
 
     def lines(self) -> list[str]:
         """Return what the terminal is told."""
-        bad = [f"no mask given: {self.run.bad_pixels}"] if self.run.bad_pixels else []
+        besides = "besides what the masks leave out" if self.masked else "no mask given"
+        bad = [f"{besides}: {self.run.bad_pixels}"] if self.run.bad_pixels else []
         return [
             printable(line) for line in (*described(self.run, self.notes), *self.run.masks[:MOST_LINES], *bad)
         ]
@@ -152,13 +155,16 @@ class Sources:
         return self.reader.whole(stack, number).without(self.bad.get(stack.raw_shape))
 
     def _find_bad_pixels(self, readable: list[FrameStack]) -> None:
-        """Find pixels that never change and hot ones where no mask tells them, over the first frames of the first shape."""
+        """Find pixels that never change, where no mask tells them, and hot ones, over the first frames of the first shape.
+
+        Masks mark gaps and dead pixels, and seldom all that have become hot since they were made.
+        """
         first = readable[0]
         stacks = [stack for stack in readable if stack.raw_shape == first.raw_shape]
-        masked = self.reader.options.mask or any(
+        self.masked = bool(self.reader.options.mask) or any(
             stack.mask_datasets or stack.frame_masks for stack in readable
         )
-        if masked or sum(stack.frames for stack in stacks) < FEWEST_FRAMES:
+        if sum(stack.frames for stack in stacks) < FEWEST_FRAMES:
             return
 
         def frames() -> Iterator[np.ndarray]:
@@ -170,7 +176,7 @@ class Sources:
                         continue
 
         bad, self.run.bad_pixels = find_bad_pixels(
-            islice(frames(), _LOOKED_AT), self.reader.whole_mask(first)
+            islice(frames(), _LOOKED_AT), self.reader.whole_mask(first), only_hot=self.masked
         )
         if bad is not None:
             self.bad[first.raw_shape] = bad
