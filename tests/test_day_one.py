@@ -74,6 +74,19 @@ def test_panels_give_the_same_spots_as_an_image():
     assert np.hypot(panels.ss[chosen] - 216 - y, panels.fs[chosen] - x).min() < 0.5
 
 
+@pytest.mark.parametrize("panels", [1, 2, 16, 40])
+@pytest.mark.parametrize("rows", [6, 64, 512])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_mask_of_panels_leaves_out_its_pixels_and_no_others(panels, rows, dtype):
+    frame = np.random.default_rng(panels).poisson(3.0, (panels, rows, 64)).astype(dtype)
+    mask = np.ones(frame.shape, bool)
+    mask[-1, rows // 3 :: 2, 10:30] = False
+    bare, masked = (frame_pixels(frame, given).floats() for given in (None, mask))
+    tall = bare.reshape(panels, -1, 64)
+    tall[:, :rows][~mask] = np.nan
+    np.testing.assert_array_equal(masked, bare)
+
+
 def test_what_the_user_calls_visible_decides():
     frame = crystal_frame(300.0, 120.0)
     assert find_spots(frame, min_snr=6).score > 0.9 > 0.1 > find_spots(frame, min_snr=500).score

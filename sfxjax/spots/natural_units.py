@@ -55,14 +55,17 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     frame, limit = with_limit(frame, mask=mask) if limit is None else (frame, limit)
     if frame.dtype.kind not in "iuf" or frame.size == 0:
         return NaturalFrame(frame, mask, limit)
-    place = np.s_[..., first_row(frame.shape[-2]) :: SAMPLED_ROWS, :]
-    stored = frame[place].reshape(-1, frame.shape[-1])
-    stored = stored[:: compared(len(stored))]
+
+    def some_rows(array: np.ndarray) -> np.ndarray:
+        rows = array[..., first_row(frame.shape[-2]) :: SAMPLED_ROWS, :].reshape(-1, frame.shape[-1])
+        return rows[:: compared(len(rows))]
+
+    stored = some_rows(frame)
     known = is_below(stored, limit)
     if frame.dtype.kind == "f":
         known &= np.isfinite(stored)
     if mask is not None:
-        known &= mask[place].reshape(-1, frame.shape[-1])[:: compared(len(mask[place]))]
+        known &= some_rows(mask)
     if frame.dtype.kind != "f" and _count_by_one(stored, known):
         return NaturalFrame(frame, mask, limit)
     rows = stored.astype(np.float64)
