@@ -42,7 +42,7 @@ def planned_answers(
         for seed in range(seeds)
     ]
     # Set by set: preparing one takes minutes.
-    plans += [(name, TAUGHT, ACTIVE, (25,), seed) for name in names for seed in range(taught_seeds)]
+    plans += [(name, TAUGHT, ACTIVE, (25,), seed) for name in RECORDED_SETS for seed in range(taught_seeds)]
     for seed in range(network_seeds):
         plans += [(name, NETWORK, RANDOM, (25, 200), seed) for name in RUNS]
         plans += [(name, NETWORK, RANDOM, (5,), seed) for name in RECORDED_SETS]
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=10, help="of the day-one model (default: 10)")
     parser.add_argument("--network-seeds", type=int, default=2, help="of the 1D CNN, 0 for none (default: 2)")
     parser.add_argument(
-        "--taught-seeds", type=int, default=2, help="of the 2D CNN taught, 0 for none (default: 2)"
+        "--taught-seeds", type=int, default=1, help="of the 2D CNN taught, 0 for none (default: 1)"
     )
     parser.add_argument(
         "--frames", type=int, default=2000, help="of LN83, LN84 and LO19, simulated (default: 2000)"
