@@ -8,9 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import screen_cases as cases
 
 from sfxjax.crop import padded_crop
 from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.hits_file import write_hits
 from sfxjax.data.read import FrameReader
 
 SHAPE = (40, 60)
@@ -271,3 +273,42 @@ def test_a_detector_behind_a_broken_link_is_named(link: Any, words: str, tmp_pat
         file["/entry/instrument/detector"] = link
     (note,) = described(path)[0].notes
     assert "/entry/instrument/detector is not used: " in note and words in note
+
+
+@pytest.mark.parametrize("place", ["/entry_1/data_1/mask", "/entry_1/instrument_1/detector_1/mask_shared"])
+@pytest.mark.parametrize("shape", [(5, 24, 32), (9, 24, 32), (24, 32)])
+@pytest.mark.parametrize("frames", [5, 9, 24])
+def test_a_mask_that_all_frames_share_goes_whole_with_the_hits(
+    place: str, shape: tuple[int, ...], frames: int, tmp_path: Path
+) -> None:
+    mask = np.zeros(shape, np.uint16)
+    mask[..., 3, 5:9] = mask[0, 4] = 1
+    path = cases.write_cxi(tmp_path / "run.cxi", np.ones((frames, *shape), np.uint16))
+    with h5py.File(path, "a") as file:
+        file[place] = mask
+    options = ReadOptions(panels_apart=True)
+    with FrameReader(options) as reader:
+        (stack,) = reader.stacks(str(path))
+        assert stack.mask_datasets == (place,)
+        write_hits(reader, tmp_path / "hits.cxi", [(stack, [0, 3])], [0, 3], [0.9, 0.8])
+    with FrameReader(options) as reader:
+        (stack,) = reader.stacks(str(tmp_path / "hits.cxi"))
+        np.testing.assert_array_equal(reader.whole(stack, 1).mask, mask == 0)
+
+
+def test_the_mask_of_a_master_goes_with_the_hits_of_its_parts(tmp_path: Path) -> None:
+    mask = np.zeros((64, 80), np.uint32)
+    mask[10:14] = 8
+    for number in (1, 2):
+        with h5py.File(tmp_path / f"x_data_00000{number}.h5", "w") as file:
+            file["/entry/data/data"] = np.full((3, 64, 80), number, np.uint16)
+    with h5py.File(tmp_path / "x_master.h5", "w") as file:
+        file["/entry/instrument/detector/detectorSpecific/pixel_mask"] = mask
+        for number in (1, 2):
+            name = f"data_00000{number}"
+            file[f"/entry/data/{name}"] = h5py.ExternalLink(f"x_{name}.h5", "/entry/data/data")
+    with FrameReader(ReadOptions()) as reader:
+        stacks = reader.stacks(str(tmp_path / "x_master.h5"))
+        write_hits(reader, tmp_path / "hits.cxi", [(stack, [1]) for stack in stacks], [1, 4], [0.9, 0.8])
+        (stack,) = reader.stacks(str(tmp_path / "hits.cxi"))
+        np.testing.assert_array_equal(reader.whole(stack, 1).mask, mask == 0)

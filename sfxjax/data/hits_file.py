@@ -14,6 +14,7 @@ import numpy as np
 
 from sfxjax.data.filters import by_plugin
 from sfxjax.data.frames import FrameStack
+from sfxjax.data.hdf5 import located
 from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.data.opening import DAMAGE
 from sfxjax.data.read import FrameReader
@@ -44,8 +45,8 @@ def write_hits(
 
     Frames lie in `/entry_1/data_1/data`, linked to `/entry_1/instrument_1/detector_1/data`. Data sets with one
     entry a frame are copied for these frames, under the same path, or under `/entry_1/per_frame` where they lie
-    beside the frames; small others are copied whole, from the first file. `/entry_1/screening` says where each
-    frame comes from.
+    beside the frames; masks that all frames share and small others are copied whole, from the first file.
+    `/entry_1/screening` says where each frame comes from.
 
     Args:
         reader: reads the frames.
@@ -227,7 +228,7 @@ def _copy(
 def _metadata(
     reader: FrameReader, stack: FrameStack, replaced: set[str]
 ) -> tuple[dict[str, h5py.Dataset], dict[str, h5py.Dataset]]:
-    """Find data sets with one entry a frame, and others, by the path they will have. No link is followed.
+    """Find data sets with one entry a frame, and others, by the path they will have. Links to masks alone are followed.
 
     Those in groups that are replaced are passed over.
     """
@@ -235,6 +236,8 @@ def _metadata(
     file = frames.file
     beside = stack.dataset.rpartition("/")[0]
     length = len(frames) if stack.stacked and stack.frame_axis == 0 else -1
+    # As many rows or panels as there are frames do not make a shared mask one of each frame.
+    masks = {located(Path(stack.file), name)[1]: reader.dataset(stack, name) for name in stack.mask_datasets}
     per_frame: dict[str, h5py.Dataset] = {}
     others: dict[str, h5py.Dataset] = {}
 
@@ -252,7 +255,9 @@ def _metadata(
             return
         if item.dtype.kind == "O" and h5py.check_string_dtype(item.dtype) is None:
             return
-        if item.ndim >= 1 and len(item) == length:
+        if item in masks.values():
+            others[path] = item
+        elif item.ndim >= 1 and len(item) == length:
             if path.rpartition("/")[0] == beside and not path.startswith("/entry_1/"):
                 path = f"{_PER_FRAME}/{path.rpartition('/')[2]}"
             per_frame[path] = item
@@ -260,7 +265,8 @@ def _metadata(
             others[path] = item
 
     file.visititems(visit)
-    return per_frame, others
+    # Those of a master lie in another file than its frames; links to them are the names that geometries know.
+    return per_frame, others | masks
 
 
 def _copy_attributes(stack: h5py.Dataset, target: h5py.Dataset) -> None:
