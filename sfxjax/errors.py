@@ -100,6 +100,7 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
         `main`'s status; 2 for a fault of the input or the machine; 70 for one of the program; 130 after Ctrl-C; 141 where nobody
         reads the output.
     """
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # Names of files outside the terminal's encoding are shown, not a reason to end.
         if isinstance(stream, io.TextIOWrapper):
@@ -117,6 +118,22 @@ def run_main(main: Callable[[], int | None], program: str | None = None) -> int:
     if are_at_work():
         _end(status)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Open input, output or errors to nowhere where whoever started the program closed them.
+
+    The next file to be opened would take their place, and what a library prints would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 _AT_FAILURE: list[Callable[[int], None]] = []

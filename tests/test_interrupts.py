@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def answer(*_):
 
 READS = """
 import sys
+import textwrap
 import hangs
 from sfxjax.data.reader_process import ReaderProcess
 from sfxjax.errors import run_main
@@ -287,3 +290,28 @@ def test_readers_that_start_say_nothing_of_an_interrupt(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert err == "screen: error: interrupted; give the same command to go on\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_take_no_file_and_are_no_fault(closed: str, tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import os, sys
+        from sfxjax.errors import run_main
+
+        def main():
+            print("said")
+            print("complained", file=sys.stderr)
+            with open({str(tmp_path / "list")!r}, "wb", buffering=0) as stream:
+                os.write(1, b"of a library")
+                os.write(2, b"of a library")
+                stream.write(b"frames")
+
+        sys.exit(run_main(main))
+        """
+    )
+    (tmp_path / "program.py").write_text(program)
+    call = f"{shlex.quote(sys.executable)} {shlex.quote(str(tmp_path / 'program.py'))} {closed}"
+    ended = subprocess.run(["sh", "-c", call], cwd=REPOSITORY, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 0 and b"Traceback" not in ended.stderr
+    assert (tmp_path / "list").read_bytes() == b"frames"
