@@ -16,9 +16,9 @@ from bench.day_one.measure import MATRIX
 from bench.day_one.runs import run_set
 from bench.experiments import adaptation, ensemble, gan, particles
 from bench.experiments.batch_statistics import with_batch_statistics_of
+from bench.paper.claims import BY_RECORDS, judged_by_records, records
 from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding
 from bench.paper.methods import METHODS
-from bench.paper.outlook import BY_RECORDS, judged_by_records, records
 from bench.paper.table_layout import NOT_RUN
 from sfxjax.data.sets import FrameSet
 from sfxjax.models.checkpoint import TrainedModel

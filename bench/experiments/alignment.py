@@ -21,10 +21,9 @@ from sfxjax.training import dann, supervised
 from sfxjax.training.command import prepared_sets, run
 from sfxjax.training.config import RunConfig
 from sfxjax.training.published import frame_range
-from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
-from ..paper.feature_figures import features_of, told_apart
+from ..paper.feature_figures import last_features, told_apart
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
 ALIGNED_PAIR = ("LN83", "LO19")
@@ -50,13 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = chosen.runs / f"{plan.method}{number}-seed{seed}"
             sets = prepared_sets(ALIGNED_PAIR, (None,), {}, chosen.frames)
             results = run(plan, lambda sets=sets: sets, folder)  # type: ignore[misc]  # bound now, called at once
-            # Of a finished training this reads the epoch kept, with the batch statistics of both sets.
-            models = train(plan, sets, folder / "checkpoints").models
             places = {name: np.asarray(frame_range("last", len(each))) for name, each in sets.items()}
-            features = {
-                name: features_of(models[name], each.masked[None][places[name]])
-                for name, each in sets.items()
-            }
+            features = last_features(plan, sets, folder)
             apart = {
                 word.lower(): told_apart(
                     *(features[name][sets[name].labels[places[name]] == label] for name in ALIGNED_PAIR)

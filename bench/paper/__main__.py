@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,13 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = new_parser("bench.paper", "The paper's tables and figures.")
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
-    fewer = (
-        f"{QUICK_FRAMES} frames of each simulated set, fewer epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs"
+    add(
+        "--quick",
+        action="store_true",
+        help=f"fewer frames and epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs",
     )
-    add("--quick", action="store_true", help=fewer)
     add("--only", metavar="TABLES", help="train for these alone: table1,table3,... (default: all)")
-    add("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: 1)")
+    add("--seeds", type=int, default=1, help="seeds 0, 1, ...")
     frames = f"of each simulated set (default: {FRAMES}, or {QUICK_FRAMES} with --quick)"
     add("--frames", type=int, help=frames)
     workers = "trainings at once (default: cores, at most 4; one with several devices)"
@@ -124,17 +125,13 @@ def train_all(
         ThreadPoolExecutor(workers) as pool,
     ):
         for is_base in (True, False):
-            futures = [
-                pool.submit(train_and_test, plan, sets_for(plan.recipe.base), out, advance)
+            some = [
+                (plan, sets_for(plan.recipe.base), out, advance)
                 for out, plan in left.items()
                 if (plan.base is None) == is_base
             ]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            # Where one fails, `map` cancels those that have not begun.
+            list(pool.map(lambda each: train_and_test(*each), some))
     return len(left)
 
 

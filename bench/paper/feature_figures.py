@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.data.labels import LABEL_WORDS
-from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.networks import HitClassifier
 from sfxjax.models.stem import BaseConfig
 from sfxjax.training.config import RunConfig
@@ -52,20 +51,14 @@ def draw_runs(
     alone = runs_of(runs, method="supervised", split="full", **like)
     if not alone:
         return {}
-    # The last fifth of both sets, which neither network was trained or validated on.
-    pair = [sets[dann.source], sets[str(dann.target)]]
-    places = [np.asarray(frame_range("last", len(each))) for each in pair]
-    features = {}
-    for network, run in (("source-only CNN", alone[0]), ("DANN", dann)):
-        # Of a finished training this reads the epoch kept; a model on disk has the statistics of one domain alone.
-        models = train(plans[run.folder], {s.name: s for s in pair}, run.folder / "checkpoints").models
-        features[network] = [
-            features_of(models[each.name], each.masked[None][own])
-            for each, own in zip(pair, places, strict=True)
-        ]
-    classes = [each.labels[own] for each, own in zip(pair, places, strict=True)]
-    names = (dann.source, str(dann.target))
-    panels = draw_features(features, classes, folder / "figure9.png", names=names, simulated=dann.simulated)
+    pair = {name: sets[name] for name in (dann.source, str(dann.target))}
+    features = {
+        network: list(last_features(plans[run.folder], pair, run.folder).values())
+        for network, run in (("source-only CNN", alone[0]), ("DANN", dann))
+    }
+    classes = [each.labels[_last(each)] for each in pair.values()]
+    path = folder / "figure9.png"
+    panels = draw_features(features, classes, path, names=tuple(pair), simulated=dann.simulated)
     apart: dict[str, dict[str, float]] = {network: {} for network in features}
     for (network, label), percent in panels.items():
         if percent is not None:
@@ -81,9 +74,21 @@ def draw_runs(
     }
 
 
-def features_of(model: TrainedModel, maps: np.ndarray) -> np.ndarray:
-    """Compute the features that a model's label classifier sees, (n, features), of (n, ...) maps."""
-    return np.asarray(_features(model.variables, maps, model.config))
+def last_features(plan: RunConfig, sets: Mapping[str, PreparedSet], folder: Path) -> dict[str, np.ndarray]:
+    """Compute what a finished run's label classifier sees, (n, features) by set, of the last fifth of each."""
+    # Of a finished training this reads the epoch kept; a model on disk has the statistics of one domain alone.
+    models = train(plan, sets, folder / "checkpoints").models
+    return {
+        name: np.asarray(
+            _features(models[name].variables, each.masked[None][_last(each)], models[name].config)
+        )
+        for name, each in sets.items()
+    }
+
+
+def _last(prepared: PreparedSet) -> np.ndarray:
+    """The last fifth of a set, which no network was trained or validated on."""
+    return np.asarray(frame_range("last", len(prepared)))
 
 
 @partial(jax.jit, static_argnames="config")
@@ -118,7 +123,7 @@ def draw_features(
     classes: Sequence[np.ndarray],
     path: Path,
     *,
-    names: tuple[str, str],
+    names: Sequence[str],
     simulated: bool,
 ) -> dict[tuple[str, int], float | None]:
     """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).

@@ -2,7 +2,7 @@
 
 The words stand in `claims.toml`. All figures are means over sets (and pairs and seeds) on frames 1601-2000 of each set, which no
 network was trained or validated on, unless a claim says otherwise. A claim whose runs are missing is `not tested`.
-`bench.paper.outlook` judges what other records answer, and `bench.paper.claims` puts everything in order.
+`bench.paper.claims` judges what other records answer, and puts everything in order.
 """
 
 from __future__ import annotations

@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from scipy.special import expit
 
 from sfxjax.data.batches import CropBatch
-from sfxjax.data.labels import MISS
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
-from sfxjax.evaluation.metrics import count
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.pixel_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.data import PreparedSet, prepare
-from sfxjax.training.evaluation import map_logits
+from sfxjax.training.evaluation import map_logits, summarize
 from sfxjax.training.published import frame_range
 from sfxjax.training.run import total_steps, train, train_and_test
 
@@ -112,11 +111,9 @@ def _trained(method: str, sets: dict[str, PreparedSet], quick: bool) -> TrainedM
 
 
 def _recall(model: TrainedModel, prepared: PreparedSet) -> float | None:
-    tested = frame_range("last", len(prepared))
-    chosen = slice(tested.start, tested.stop)
+    chosen = np.asarray(frame_range("last", len(prepared)))
     scores = expit(map_logits(model, prepared.masked[model.reduction][chosen]))
-    value = count(prepared.labels[chosen] != MISS, scores, model.threshold).recall.value
-    return None if value is None else round(100 * value, 2)
+    return summarize(prepared.positives[chosen], scores, model.threshold)["recall"]["percent"]
 
 
 def _speed(model: TrainedModel, data: Path) -> float:

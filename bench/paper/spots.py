@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,24 @@ def run_spot_counter(
     Raises:
         UserError: a set is missing or damaged, or the validation frames of a split are all of one class.
     """
-    runs = Path(runs)
-    classes, simulated = {}, False
-    for name in names:
-        with open_set(data, name) as frame_set:
-            classes[name] = frame_set.labels
-            simulated |= frame_set.simulated
-    frames = {name: len(labels) for name, labels in classes.items()}
-    recipe = {"least_signal_to_noise": SPOT_THRESHOLD}
-    about = {"frames": frames, "simulated": simulated, "quick": quick, "recipe": recipe}
-    folders = [runs / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
-    if all(_is_of(folder, about) for folder in folders):
-        return folders
-    counts, start = {}, time.monotonic()
-    with progress("counting spots", sum(frames.values())) as advance:
-        for name in names:
-            with open_set(data, name) as frame_set:
-                counts[name] = count_set(frame_set, range(len(frame_set)), advance)
-    rate = sum(frames.values()) / max(time.monotonic() - start, 1e-9)
-    return write_spot_counters(runs, counts, classes, about | {"frames_per_second": round(rate, 1)})
+    with ExitStack() as opened:
+        sets = {name: opened.enter_context(open_set(data, name)) for name in names}
+        frames = {name: len(each) for name, each in sets.items()}
+        about = {
+            "frames": frames,
+            "simulated": any(each.simulated for each in sets.values()),
+            "quick": quick,
+            "recipe": {"least_signal_to_noise": SPOT_THRESHOLD},
+        }
+        folders = [Path(runs) / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
+        if all(_is_of(folder, about) for folder in folders):
+            return folders
+        start = time.monotonic()
+        with progress("counting spots", sum(frames.values())) as advance:
+            counts = {name: count_set(each, range(len(each)), advance) for name, each in sets.items()}
+        rate = sum(frames.values()) / max(time.monotonic() - start, 1e-9)
+        classes = {name: each.labels for name, each in sets.items()}
+    return write_spot_counters(Path(runs), counts, classes, about | {"frames_per_second": round(rate, 1)})
 
 
 def write_spot_counters(
@@ -79,9 +79,8 @@ def write_spot_counters(
     """
     folders = []
     for name, part in ((name, part) for name in counts for part in SPLIT_NAMES):
-        chosen = split(part, len(counts[name])).validation
-        labelled = slice(chosen.start, chosen.stop)
-        threshold = choose_threshold(counts[name][labelled], classes[name][labelled] != MISS)
+        chosen = np.asarray(split(part, len(counts[name])).validation)
+        threshold = choose_threshold(counts[name][chosen], classes[name][chosen] != MISS)
         record = {
             "method": "spot_counter",
             "source": name,
@@ -108,4 +107,4 @@ def _is_of(folder: Path, about: Mapping[str, Any]) -> bool:
         record = read_json(folder / RESULTS)
     except (OSError, ValueError):
         return False
-    return isinstance(record, dict) and all(record.get(key) == value for key, value in about.items())
+    return isinstance(record, dict) and about.items() <= record.items()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfxjax.toml_files import read_toml
+
+from ..experiments.record import markdown_table
 
 NOT_RUN = "not run"
 # What the page says around its figures, see there.
@@ -38,24 +39,13 @@ class Table:
         """The rows above those that sum up."""
         return self.rows[: len(self.rows) - self.summaries]
 
-    @property
-    def summary_rows(self) -> list[list[str]]:
-        """The rows that sum up."""
-        return self.rows[len(self.rows) - self.summaries :]
-
 
 def to_markdown(table: Table) -> str:
     """Write a table as Markdown, with its heading and notes."""
-
-    def line(texts: Iterable[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-    lines = [f"### {table.heading}", "", line(table.columns), line("---" for _ in table.columns)]
-    lines += map(line, table.single_rows)
-    lines += [line(f"**{text}**" if text else "" for text in row) for row in table.summary_rows]
-    for note in table.notes:
-        lines += ["", note]
-    return "\n".join(lines) + "\n"
+    sums = [[f"**{text}**" if text else "" for text in row] for row in table.rows[len(table.single_rows) :]]
+    lines = [table.columns, *table.single_rows, *sums]
+    columns, *rows = ([text.replace("|", "\\|") for text in line] for line in lines)
+    return "\n\n".join([f"### {table.heading}", markdown_table(columns, rows), *table.notes]) + "\n"
 
 
 def from_markdown(text: str) -> list[Table]:
@@ -64,17 +54,13 @@ def from_markdown(text: str) -> list[Table]:
     Those without a heading of their own have an empty one.
     """
     tables: list[Table] = []
-    heading, open_table = "", False
-    for line in text.splitlines():
-        if line.startswith("|"):
-            cells = [cell.strip() for cell in line.strip().strip("|").split(" |")]
-            if not open_table:
-                tables.append(Table("", heading, cells, []))
-                heading, open_table = "", True
-            elif set(cells) != {"---"}:
-                tables[-1].rows.append(cells)
-        else:
-            open_table = False
-            if line.startswith("**"):
-                heading = line.replace("**", "")
+    heading = ""
+    for block in text.strip().split("\n\n"):
+        if block.startswith("**"):
+            heading = block.replace("**", "")
+        elif block.startswith("|"):
+            lines = ([cell.strip() for cell in line.strip("|").split(" |")] for line in block.splitlines())
+            columns, _, *rows = lines
+            tables.append(Table("", heading, columns, rows))
+            heading = ""
     return tables
