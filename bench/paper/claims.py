@@ -82,20 +82,20 @@ def judged_by_records(name: str, read: Records) -> Finding:
         return untested(name, in_words(name, "paper"))
 
 
-def _plain(name: str, read: Records, number: int, rows: Mapping[str, str] | None = None) -> Finding:
-    """Judge a finding of `bench.experiments.plain` by its number, with the areas under the ROC curve of rows of its record.
+def _plain(name: str, read: Records) -> Finding:
+    """Judge a finding of `bench.experiments.plain`, with the areas under the ROC curve of the rows that the claim's words name.
 
-    They tell a network that orders frames wrongly from one whose threshold moves. `rows` says what each is called.
+    They tell a network that orders frames wrongly from one whose threshold moves.
     """
     record = read("plain")
     if not record:
         return untested(name)
-    answer, cells = record["findings"][number], record["cells"]
+    answer, cells = record["findings"][WORDS[name]["number"]], record["cells"]
     seeds = len({cell["seed"] for cell in cells})
     about = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}, frames binned {record['binning']}x{record['binning']}."
     found = {
         words: [cell["area_under_curve"] for cell in cells if cell["row"] == row]
-        for row, words in (rows or {}).items()
+        for row, words in WORDS[name].get("rows", {}).items()
     }
     told = ", ".join(f"{words} {np.mean(values):.3f}" for words, values in found.items() if values)
     areas = f" Area under ROC, whatever the threshold: {told}." if told else ""
@@ -111,21 +111,21 @@ def _vectors(name: str, read: Records) -> Finding:
     return judged(name, float(area) > 0.95, {"area": area})
 
 
-def _speeds(name: str, read: Records, *stages: str) -> Finding:
-    """Compare the rates of two stages of `bench.throughput`, of the 1D and of the 2D network."""
-    one, two = _stage_rates(read, *stages)
+def _speeds(name: str, read: Records) -> Finding:
+    """Compare the rates of the 1D and of the 2D network, two stages of `bench.throughput`."""
+    one, two = _stage_rates(name, read)
     return judged(name, one > 80 * two, {"one": one, "two": two, "times": one / two})
 
 
 def _online(name: str, read: Records) -> Finding:
-    (rate,) = _stage_rates(read, "screening-1d")
+    (rate,) = _stage_rates(name, read)
     return judged(name, rate >= 1e6, {"rate": rate})
 
 
-def _stage_rates(read: Records, *stages: str) -> list[float]:
-    """Frames or vectors a second of stages of the record of `bench.throughput`."""
+def _stage_rates(name: str, read: Records) -> list[float]:
+    """Frames or vectors a second of the claim's stages of `bench.throughput`."""
     rates = {stage["name"]: stage["rate"]["median"] for stage in read("throughput-h200")["stages"]}
-    return [rates[name] for name in stages]
+    return [rates[stage] for stage in WORDS[name]["stages"]]
 
 
 def _overlap(name: str, read: Records) -> Finding:
@@ -184,7 +184,8 @@ def _measured(name: str, read: Records, key: str, holds: Callable[..., bool]) ->
 
 def _gan(name: str, read: Records) -> Finding:
     record = read("gan")
-    least, *_, most = sorted({cell["labels"] for cell in record["cells"]})
+    counts = [cell["labels"] for cell in record["cells"]]
+    least, most = min(counts), max(counts)
 
     def percents(kind: str, labels: int) -> list[float]:
         return _figures(record, "balanced_accuracy", pretraining=kind, labels=labels)
@@ -251,21 +252,13 @@ def _figures(record: Any, figure: str, **about: Any) -> list[Any]:
 
 # What judges a claim of `claims.toml`, by its name.
 BY_RECORDS: dict[str, Callable[[str, Records], Finding]] = {
-    "plain_few": partial(_plain, number=0),
-    "plain_transfer": partial(_plain, number=1),
-    "plain_loss": partial(
-        _plain,
-        number=2,
-        rows={
-            "many": "own set",
-            "source_only": "the other set",
-            "statistics": "with that set's batch statistics",
-        },
-    ),
-    "plain_dann": partial(_plain, number=3, rows={"source_only": "before", "dann": "after DANN"}),
+    "plain_few": _plain,
+    "plain_transfer": _plain,
+    "plain_loss": _plain,
+    "plain_dann": _plain,
     "vectors": _vectors,
-    "speed_of_networks": lambda name, read: _speeds(name, read, "1d-cnn", "2d-cnn"),
-    "speed_of_screening": lambda name, read: _speeds(name, read, "screening-1d", "screening-2d"),
+    "speed_of_networks": _speeds,
+    "speed_of_screening": _speeds,
     "overlap": _overlap,
     "maybes": _maybes,
     "curves": _curves,

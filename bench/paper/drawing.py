@@ -54,12 +54,13 @@ def _fewer_colours(pixels: np.ndarray) -> Any:
     return picture
 
 
-def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> None:
-    """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does."""
+def show_frame(axis: Any, frame: np.ndarray, good: np.ndarray, title: str, shrink: int = 2) -> None:
+    """Draw a frame into axes that count in its pixels, as `sfxjax.screen.pictures.frame_picture` does, with a title."""
     height, width = frame.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axis.imshow(frame_picture(frame, good, shrink), extent=extent, interpolation="antialiased")
     axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize=10)
 
 
 def outline(axis: Any, ss: float, fs: float, side: int, width: float) -> None:

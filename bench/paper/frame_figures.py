@@ -128,13 +128,12 @@ def draw_examples(examples: Sequence[Example], path: Path) -> None:
         strengths = np.asarray(_find_spots(frame, good))
         spots = np.argwhere(strengths)
         strongest = spots[np.argsort(-strengths[strengths > 0], kind="stable")][:MOST_BOXES]
-        show_frame(raw, frame, good)
-        show_frame(flat, flattened(frame, good), good)
+        marked = "" if len(spots) == len(strongest) else f", the {len(strongest)} strongest marked"
+        show_frame(raw, frame, good, "")
+        raw.set_title(example.title, fontsize=11, color=example.colour)
+        show_frame(flat, flattened(frame, good), good, f"{len(spots)} spots counted{marked}")
         for ss, fs in strongest:
             outline(flat, ss - 8, fs - 8, 16, 0.8)
-        raw.set_title(example.title, fontsize=11, color=example.colour)
-        marked = "" if len(spots) == len(strongest) else f", the {len(strongest)} strongest marked"
-        flat.set_title(f"{len(spots)} spots counted{marked}", fontsize=10)
     figure.suptitle(
         f"{examples[0].set_title}: crops of {CROP}x{CROP} pixels; dark is bright, blue is masked.\n"
         "Above as read, below without the smooth background."
@@ -150,12 +149,10 @@ def draw_crop(example: Example, frame: np.ndarray, good: np.ndarray | None, path
     flat = flattened(frame, good)
     figure = new_figure(11.5, 6.2)
     whole, part = figure.subplots(1, 2)
-    show_frame(whole, flat, good, shrink=3)
+    show_frame(whole, flat, good, f"whole frame, {width}x{height} pixels", shrink=3)
     outline(whole, top, left, CROP, 1.8)
-    whole.set_title(f"whole frame, {width}x{height} pixels", fontsize=10)
     region = slice(top, top + CROP), slice(left, left + CROP)
-    show_frame(part, flat[region], good[region])
-    part.set_title(f"central crop, {CROP}x{CROP} pixels", fontsize=10)
+    show_frame(part, flat[region], good[region], f"central crop, {CROP}x{CROP} pixels")
     for edge in part.spines.values():
         edge.set(edgecolor=RED, linewidth=1.8, visible=True)
     figure.suptitle(

@@ -86,13 +86,10 @@ def read_comparison(path: Path) -> dict[str, Any]:
 
 def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
     """Say which runs there are, on what they were made, and which cells are empty."""
-    seeds: dict[str, list[int]] = {}
-    for run in runs:
-        seeds.setdefault(run.method, []).append(run.seed)
-    made = [
-        f"{len(some)} of {method}, seeds {', '.join(map(str, sorted(set(some))))}"
-        for method, some in seeds.items()
-    ]
+    made = []
+    for method in dict.fromkeys(run.method for run in runs):
+        seeds = [run.seed for run in runs if run.method == method]
+        made.append(f"{len(seeds)} of {method}, seeds {', '.join(map(str, sorted(set(seeds))))}")
     devices, versions = (
         sorted({str(run.record[key]) for run in runs if run.record.get(key)}) for key in ("device", "jax")
     )

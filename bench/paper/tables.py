@@ -252,5 +252,9 @@ def _notes(number: int, frames: int) -> list[str]:
     """Fill the ranges of frames into the notes below a table of `paper_table`."""
     full, few = split("full", frames), split("few", frames)
     spans = {"many": _span(full.validation), "few": _span(few.validation), "last": _span(full.test)}
-    notes = [_WORDS["rates"], *_WORDS[f"table{number}"], *[_WORDS["shorter"]] * (frames != PAPER_FRAMES)]
+    notes = [_WORDS["rates"], _WORDS["counter"].format(chosen=_WORDS["chosen"][f"table{number}"])]
+    if number in SAME_FRAMES:
+        notes.append(_WORDS[f"{SAME_FRAMES[number]}_frames"])
+    if frames != PAPER_FRAMES:
+        notes.append(_WORDS["shorter"])
     return [note.format(frames=frames, **spans) for note in notes]
