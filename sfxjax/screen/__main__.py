@@ -30,8 +30,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "sfxjax.screen",
         "Tell the hits of a run from its misses and write lists of them. Without --model nothing is trained.",
-        epilog="Exit status: 0; 1 if single frames could not be screened; 2 if nothing could; 70 after a fault of the program; "
-        "130 after Ctrl-C.",
+        epilog="Exit status: 0; 1 if frames could not be screened, which frames.csv names; 2 with a line if there are none; "
+        "70 after a fault of the program; 130 after Ctrl-C.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or quoted patterns")
     parser.add_argument(
