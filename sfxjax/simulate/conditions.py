@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -16,11 +15,15 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from sfxjax.simulate.artefacts import LIGHT, MOVING, READING, Reading, Scene
+from sfxjax.simulate.readout import read_out, stored
+from sfxjax.simulate.visibility import noise_of, ratio_of, response_variance, responses, strength_of
 from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 
 DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
 GAPS = ("none", "zero", "minus_one", "largest", "constant")
 SPOT_REACH = 14
+# A defect that changes a spot's response by more than this part of it hides the spot.
+MOST_COVERED = 0.5
 PULSE_SPREAD = 0.2  # standard deviation of the logarithm of a pulse's light
 
 
@@ -54,8 +57,8 @@ class SimulatedFrame:
     Attributes:
         values: (ss, fs) as a file would hold them.
         places: (n, 2) centres of spots, pixels (ss, fs).
-        signal_to_noise: (n,) significance that a spot's 3 x 3 middle pixels would have without noise, as
-            `sfxjax.spots.candidates.significance` says; 0 for those that no live pixel sees.
+        signal_to_noise: (n,) significance that a spot's 3 x 3 middle pixels would have without chance, against the noise around
+            it, see `sfxjax.simulate.visibility`; 0 for those that no live pixel sees, or that a defect covers.
         condition: what was drawn.
         parts: names of artefacts in it.
     """
@@ -65,6 +68,17 @@ class SimulatedFrame:
     signal_to_noise: np.ndarray
     condition: Condition
     parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Spots:
+    """Spots of a frame: places (n, 2), ratios (n,), responses and their variances in photons (n,), response to one photon."""
+
+    places: np.ndarray
+    ratios: np.ndarray
+    signals: np.ndarray
+    expected: np.ndarray
+    photon: float
 
 
 def draw_run(seed: int, given: Condition = Condition()) -> Iterator[SimulatedFrame]:
@@ -120,20 +134,22 @@ def draw_frame(
         "photons": still.uniform(0.05, 0.3),
         "analogue": still.uniform(0.1, 0.8),
         "integrating": still.uniform(0.2, 4),
+        "eight_bit": 0.3,
     }.get(detector, 0.0)
     number = given.spots if given.spots is not None else _drawn_number(each)
-    places, ratios, light = _spots(each, photons, live, number, size, spread, read)
-    photons = photons + light
-    counts = each.poisson(photons).astype(np.float32)
-    values, noise, offset, dtype = _detect(still, each, counts, detector, spread, read, level)
-    reading = Reading(values, noise, live, offset, each)
-    for name in names:
-        if name in READING:
-            READING[name](each if name in MOVING else still, reading)
+    spots, light = _spots(each, photons, live, number, size, spread, read)
+    counts = each.poisson(photons + light).astype(np.float32)
+    values, gain, noise, offset, dtype = read_out(still, each, counts, photons, detector, spread, read, level)
+    reading = Reading(values.copy(), noise, live, offset, each)
+    defects = [name for name in names if name in READING]
+    for name in defects:
+        READING[name](each if name in MOVING else still, reading)
+    if defects and len(spots.places):
+        spots = _among_defects(spots, responses((reading.values - values) / gain))
     return SimulatedFrame(
-        _stored(still, reading, dtype, gap),
-        places,
-        ratios,
+        stored(still, reading, dtype, gap),
+        spots.places,
+        spots.ratios,
         Condition(detector, level, size, number, gap, names, given.shape),
         names,
     )
@@ -200,12 +216,14 @@ def _spots(
     size: float,
     spread: float,
     read: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw spots: places (n, 2), ratios (n,), and their light (ss, fs)."""
+) -> tuple[_Spots, np.ndarray]:
+    """Draw spots, and their light (ss, fs)."""
     shape = photons.shape
     light = np.zeros(shape)
+    photon = 1.0 if not spread else 1e-3
     if number == 0:
-        return np.zeros((0, 2)), np.zeros(0), light
+        return _Spots(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0), photon), light
+    unevenness = noise_of(responses(gaussian_filter(photons, spread) if spread else photons))
     places = np.concatenate(
         [
             _lattice(rng, shape, number) if rng.random() < 0.6 else np.zeros((0, 2)),
@@ -222,8 +240,8 @@ def _spots(
         1 + rng.exponential(0.3) * (rng.random() < 0.5) + 2 * (rng.random() < 0.06),
     )
     offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
-    ratios = np.zeros(len(places))
-    photon_factor = _response_variance(spread)
+    ratios, signals, expecteds = np.zeros((3, len(places)))
+    photon_factor = response_variance(spread)
     for index, (y, x) in enumerate(places):
         row, column = round(float(y)), round(float(x))
         a, b = offset[:, None] - (y - row), offset[None] - (x - column)
@@ -246,8 +264,10 @@ def _spots(
         rows = slice(max(row - 3, 0), row + 4), slice(max(column - 3, 0), column + 4)
         background = float(photons[rows].mean())
         # Response noise of `sfxjax.spots.candidates`, photons.
-        expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS
-        strength = strength_of(wanted[index], expected, 1.0 if not spread else 1e-3) / max(response, 0.02)
+        uneven = unevenness[min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1)]
+        expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS + uneven**2
+        signals[index], expecteds[index] = strength_of(wanted[index], expected, photon), expected
+        strength = signals[index] / max(response, 0.02)
         top, left = row - SPOT_REACH, column - SPOT_REACH
         ys, xs = (
             slice(max(top, 0), min(row + SPOT_REACH + 1, shape[0])),
@@ -258,93 +278,18 @@ def _spots(
         )
         around = live[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         ratios[index] = wanted[index] if around.size and around.mean() > 0.6 else 0.0
-    return places, ratios, light
+    return _Spots(places, ratios, signals, expecteds, photon), light
+
+
+def _among_defects(spots: _Spots, changes: np.ndarray) -> _Spots:
+    """Take into account what defects of the detector add to the responses of a frame, (ss, fs) in photons."""
+    ss, fs = np.round(spots.places).astype(int).T
+    noise = noise_of(changes)[ss, fs]
+    ratios = ratio_of(spots.signals, spots.expected + noise**2, spots.photon)
+    covered = np.abs(changes[ss, fs]) > MOST_COVERED * spots.signals
+    return replace(spots, ratios=np.where(covered | (spots.ratios == 0), 0, ratios))
 
 
 def _around(seen: np.ndarray, peak: tuple[Any, ...], reach: int) -> np.ndarray:
     rows, columns = (slice(max(int(place) - reach, 0), int(place) + reach + 1) for place in peak)
     return seen[rows, columns]
-
-
-@cache
-def _response_variance(spread: float) -> float:
-    """Variance of the response to light of one photon a pixel that a point spread blurs."""
-    kernel = np.zeros((21, 21))
-    kernel[7:14, 7:14] = -RING_SHARE
-    kernel[9:12, 9:12] = 1.0
-    return float(np.sum((gaussian_filter(kernel, spread) if spread else kernel) ** 2))
-
-
-def strength_of(ratio: float, expected: float, photon: float) -> float:
-    """Photons that have a significance, by bisection."""
-    counts = expected / photon**2
-    low, high = 0.0, ratio**2 * 4 + 10 * ratio * np.sqrt(counts) + 10
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        found = np.sqrt(max(2 * ((counts + middle) * np.log1p(middle / counts) - middle), 0))
-        low, high = (middle, high) if found < ratio else (low, middle)
-    return low * photon
-
-
-def _detect(
-    still: np.random.Generator,
-    each: np.random.Generator,
-    counts: np.ndarray,
-    detector: str,
-    spread: float,
-    read: float,
-    level: float,
-) -> tuple[np.ndarray, float, float, str]:
-    """Return the values read, a typical pixel's noise, the value without light, and the type of a file."""
-    shape = counts.shape
-    noise = float(np.sqrt(level + read**2))
-    if detector == "counting":
-        return counts, max(noise, 0.5), 0.0, str(still.choice(["int32", "uint16", "uint32"]))
-    if detector == "integrating":
-        gain, offset = 10 ** still.uniform(-0.5, 0.6), still.uniform(0, 100)
-        if still.random() < 0.2:
-            # A background taken away, so that what is below it is stored as 0.
-            offset = -gain * level * still.uniform(0.3, 1.1) + gain * noise * still.uniform(-1, 1)
-        values = (
-            gaussian_filter(counts, spread, truncate=3) * gain
-            + offset
-            + gain * read * each.normal(size=shape)
-        )
-        return values, gain * noise * 0.6, max(offset, 0.0), str(still.choice(["uint16", "int16", "int32"]))
-    fixed = still.normal(size=shape) * still.uniform(0, 0.3)
-    values = counts + read * each.normal(size=shape) + fixed * read
-    if detector == "photons":
-        if still.random() < 0.3:
-            return np.maximum(np.round(values), 0), max(noise, 0.5), 0.0, "uint16"
-        return values, noise, 0.0, "float32"
-    gain = 10 ** still.uniform(0.5, 1.6)
-    if detector == "eight_bit":
-        values = counts + max(read, 0.3) * each.normal(size=shape)
-        scale = still.uniform(2, 12) / noise
-        offset = still.uniform(0, 30)
-        return values * scale + offset, noise * scale, offset, "uint8"
-    return values * gain, noise * gain, 0.0, str(still.choice(["float32", "int16", "int32"]))
-
-
-def _stored(rng: np.random.Generator, reading: Reading, dtype: str, gap: str) -> np.ndarray:
-    values = reading.values
-    if dtype != "float32":
-        limits = np.iinfo(dtype)
-        lowest = limits.min if limits.min < 0 and rng.random() < 0.5 else 0
-        values = np.clip(np.round(values), lowest, limits.max)
-        if rng.random() < 0.2:
-            values = np.minimum(values, float(rng.choice([4095, 16383, 32767])))
-    values = values.astype(dtype)
-    if gap == "none":
-        return values
-    fill: float = 0.0
-    if gap == "minus_one" and dtype not in ("uint8", "uint16", "uint32"):
-        fill = float(rng.choice([-1, -2]))
-    if gap == "largest" and dtype not in ("uint8", "float32"):
-        fill = float(np.iinfo(dtype).max)
-    if gap == "largest" and dtype == "float32":
-        fill = np.nan
-    if gap == "constant":
-        fill = float(np.round(np.median(reading.values) * rng.uniform(0, 2)))
-    values[~reading.live] = np.asarray(fill).astype(dtype)
-    return values

@@ -121,6 +121,7 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     sums = map_leading(moments, jnp.arange(rows))
     live, total = sums[:, 0], sums[:, 1]
     mean, around = _filled_mean(total, live)
+    usual = total.sum() / jnp.maximum(live.sum(), 1)
     least = jnp.where(integers, 0.29, 1e-6)
     means = jnp.pad(jnp.repeat(mean, NOISE_BLOCK, axis=1), ((0, 0), (_REACH, _REACH)), mode="edge")
     # Not known to the compiler to hold.
@@ -131,7 +132,8 @@ def find_candidates(pixels: FramePixels) -> Candidates:
 
         def load() -> jax.Array:
             x, live = strip(place, _REACH)
-            return jnp.where(live, x - level, 0)
+            # One number less for all, since a level that changes from block to block would add steps to an even slope.
+            return jnp.where(live, x, level) - usual
 
         x = fusion_barrier(true, load)
 

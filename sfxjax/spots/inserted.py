@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sfxjax.pixel_values import without_low_values
-from sfxjax.simulate.conditions import strength_of
+from sfxjax.simulate.visibility import strength_of
 from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
 from sfxjax.spots.definition import MIN_SNR
 from sfxjax.spots.frame_pixels import cleaned_pixels
