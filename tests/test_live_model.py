@@ -40,7 +40,7 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     places = np.zeros(frames.shape[1:], bool)
     places[:60] = True
     FixedPattern(places, pattern).save(model)
-    Recalibration((4.0, 0, 0, 0, -1.5), 0.3, labels=9).save(model)
+    Recalibration((4.0, 0, 0, 0, -4), 0.05, labels=9).save(model)
     run, given = str(tmp_path / "run.h5"), ["--model", str(model)]
     assert screen([run, *given, "--out", str(tmp_path / "files"), "--no-report"]) == 0
     assert live([run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]) == 0
@@ -59,16 +59,16 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     files = rows(tmp_path / "files")
     assert [label for _, label, _ in files] == ["MISS", "HIT"] * 3
     # The constant is in the scores: a plain day-one model gives hits nearly 1.
-    assert all(0.3 < score < 0.96 for _, label, score in files if label == "HIT")
+    assert all(0.05 < score < 0.96 for _, label, score in files if label == "HIT")
     for name in ("live", "follow"):
         for (event, label, score), (_, wanted, expected) in zip(rows(tmp_path / name), files, strict=True):
             assert label == wanted and abs(score - expected) < 1e-3, (name, event)
-    assert "adapted to a run's frames, fitted to 9 labels; threshold 0.300" in printed
+    assert "adapted to a run's frames, fitted to 9 labels; threshold 0.050" in printed
     for name in ("files", "live", "follow"):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert "adapted to a run's frames, fitted to 9 labels" in summary["model"], name
     # Lists of one model are not gone on with by another.
-    Recalibration((4.0, 0, 0, 0, 0), 0.3, labels=9).save(model)
+    Recalibration((4.0, 0, 0, 0, 0), 0.05, labels=9).save(model)
     again = [run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]
     assert run_main(lambda: live(again)) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Where in a whole frame a spot may be: the strongest place of each block of 8 x 8 pixels, in units of the frame's own noise.
 
-1. Pixels that tell nothing take the mean of the live ones around them (blocks of 24 x 24).
+1. Pixels that tell nothing take the level around them: between the middles of blocks of 24 x 24 the means of the live
+   ones, the median of nine blocks each, so that a slope goes on in a gap and a bright spot does not fill it.
 2. The response of a place is the sum of its 3 x 3 pixels less what the 40 pixels around these, of 7 x 7, would give: an
    even background or a slope gives none.
 3. Its noise is 1.2533 times the mean size of the response in the block of 24 x 24, the median of the nine blocks around
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import map_leading, on_cpu
@@ -41,6 +43,9 @@ _REACH = 3
 RING_SHARE = 9 / 40
 # Variance of the response over that of a pixel, of pixels that vary independently.
 RESPONSE_VARIANCE = 9 + 81 / 40
+_PLACE = (np.arange(NOISE_BLOCK + 2 * _REACH) - _REACH + 0.5) / NOISE_BLOCK - 0.5
+# Weights of the levels of the block before, a block and the one after, at its rows and those within reach of them.
+_BETWEEN_ROWS = np.stack([-_PLACE.clip(None, 0), 1 - np.abs(_PLACE), _PLACE.clip(0)], 1).astype(np.float32)
 # Least background counted with, photons in 3 x 3 pixels.
 LEAST_COUNTS = 0.1
 
@@ -121,19 +126,20 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     sums = map_leading(moments, jnp.arange(rows))
     live, total = sums[:, 0], sums[:, 1]
     mean, around = _filled_mean(total, live)
+    share = live / NOISE_BLOCK**2
     usual = total.sum() / jnp.maximum(live.sum(), 1)
+    level = _median_of_nine(jnp.where(share > 0.1, mean, jnp.nan))
+    levels = _between_columns(jnp.where(jnp.isnan(level), mean, level) - usual)
     least = jnp.where(integers, 0.29, 1e-6)
-    means = jnp.pad(jnp.repeat(mean, NOISE_BLOCK, axis=1), ((0, 0), (_REACH, _REACH)), mode="edge")
     # Not known to the compiler to hold.
     true = jnp.isfinite(total[0, 0]) if on_cpu() else None
 
     def respond(place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        level = jax.lax.dynamic_index_in_dim(means, place, keepdims=False)
+        three_levels = jax.lax.dynamic_slice_in_dim(levels, place, 3)
 
         def load() -> jax.Array:
             x, live = strip(place, _REACH)
-            # One number less for all, since a level that changes from block to block would add steps to an even slope.
-            return jnp.where(live, x, level) - usual
+            return jnp.where(live, x - usual, jnp.asarray(_BETWEEN_ROWS) @ three_levels)
 
         x = fusion_barrier(true, load)
 
@@ -161,12 +167,13 @@ def find_candidates(pixels: FramePixels) -> Candidates:
         size = rows_size.reshape(columns, NOISE_BLOCK).sum(1)
         return highest, size
 
+    def in_fine(blocks: jax.Array) -> jax.Array:
+        return jnp.repeat(jnp.repeat(blocks, NOISE_BLOCK // BLOCK, 0), NOISE_BLOCK // BLOCK, 1)
+
     highest, size = map_leading(respond, jnp.arange(rows))
-    highest = highest.reshape(rows * 3, columns * 3)
-    share = live / NOISE_BLOCK**2
+    highest = jnp.where(in_fine(live) > 0, highest.reshape(rows * 3, columns * 3), 0)
     own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
     noise = _median_of_nine(own)
-    level = jnp.maximum(_median_of_nine(jnp.where(share > 0.1, mean, jnp.nan)), 0)
     typical = jnp.nan_to_num(median_of_known(own), nan=1.0)
     pixel = noise / jnp.sqrt(RESPONSE_VARIANCE)
     photon = median_of_known(
@@ -175,13 +182,12 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     photon = jnp.clip(jnp.nan_to_num(photon, nan=1e-3), 1e-3, jnp.maximum(typical / 3.3, 1e-3))
     photon = jnp.where(counting, 1.0, photon)
     noise = jnp.where(jnp.isnan(noise), typical, noise)
-    poisson = jnp.sqrt(RESPONSE_VARIANCE * photon * jnp.nan_to_num(level))
+    poisson = jnp.sqrt(RESPONSE_VARIANCE * photon * jnp.maximum(jnp.nan_to_num(level), 0))
     floor = jnp.where(
         counting, jnp.maximum(poisson, jnp.sqrt(LEAST_COUNTS)), jnp.maximum(0.3 * typical, 3.3 * least)
     )
     noise = jnp.maximum(noise, floor)
-    fine = jnp.repeat(jnp.repeat(noise, 3, 0), 3, 1)
-    ratio = significance(highest, fine, photon)
+    ratio = significance(highest, in_fine(noise), photon)
     best, block = jax.lax.top_k(ratio.reshape(-1), count)
     bs, bf = block // (columns * 3), block % (columns * 3)
 
@@ -225,7 +231,8 @@ def find_candidates(pixels: FramePixels) -> Candidates:
     # A spot on the border of two blocks is found in both: the stronger counts, of equals the first.
     close = jnp.hypot(ss[:, None] - ss, fs[:, None] - fs) < SAME_SPOT
     doubled = jnp.any(close & (jnp.arange(count)[:, None] > jnp.arange(count)), axis=1)
-    own_ratio = jnp.where(doubled, 0, best)
+    seen = live_patch[:, half - 1 : half + 2, half - 1 : half + 2].any((1, 2))
+    own_ratio = jnp.where(doubled | ~seen, 0, best)
     order = jnp.argsort(-own_ratio)
     found = Candidates(
         ss,
@@ -255,6 +262,20 @@ def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Arra
     wide = jnp.where(nine[1] > 0, nine[0] / jnp.maximum(nine[1], 1), frame)
     own = total / jnp.maximum(live, 1)
     return jnp.where(live >= 0.25 * NOISE_BLOCK**2, own, wide), nine[1] / (9 * NOISE_BLOCK**2)
+
+
+def _between_columns(level: jax.Array) -> jax.Array:
+    """Levels of blocks, (rows, columns), between their middles: (rows + 2, width + 2 * _REACH), a row more on each side."""
+    wide = level
+    for axis in (0, 1):
+        sides = [(1, 1) if axis == of else (0, 0) for of in (0, 1)]
+        # As steep beyond the edge as before it.
+        odd = {"mode": "reflect", "reflect_type": "odd"} if level.shape[axis] > 1 else {"mode": "edge"}
+        wide = jnp.pad(wide, sides, **odd)  # type: ignore[call-overload]
+    place = (np.arange(level.shape[1] * NOISE_BLOCK + 2 * _REACH) - _REACH + 0.5) / NOISE_BLOCK + 0.5
+    before = np.floor(place).astype(int)
+    part = (place - before).astype(np.float32)
+    return wide[:, before] * (1 - part) + wide[:, before + 1] * part
 
 
 def _median_of_nine(values: jax.Array) -> jax.Array:

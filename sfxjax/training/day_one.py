@@ -29,9 +29,9 @@ from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, spot_logits
 from sfxjax.spots.prepare import prepare_frame
 
-TRAINING_FRAMES = 9000
+TRAINING_FRAMES = 14000
 WIDTHS = (96, 48)
-TRAINING_STEPS = 18000
+TRAINING_STEPS = 22000
 BATCH = 1024
 # A candidate is a spot if one of at least this ratio lies within so many pixels and spot sizes of it.
 LEAST_RATIO = 2.5
