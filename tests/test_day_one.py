@@ -235,6 +235,12 @@ def test_zeros_of_a_dark_frame_count_beside_hot_pixels_and_noisy_areas() -> None
     places = [(220 + 30 * k, 40 + 50 * k) for k in range(8)]
     near = [np.hypot(found.ss - ss, found.fs - fs).min(initial=np.inf) < 3 for ss, fs in places]
     assert sum(near) >= 6
+    # Where areas count by themselves, fewer of the lone pixels are 1.
+    noisy = rng.poisson(0.01, (240, 240)).astype(np.int32)
+    noisy[20:120, 30:200] += 7 * rng.poisson(0.06, (100, 170)).astype(np.int32)
+    assert np.mean(noisy[noisy > 0] == 1) < 0.4
+    ready = frame_pixels(noisy)
+    assert ready.counting and 0 not in ready.invalid
     # Of an integrating detector that stores all below its background as 0, zeros tell nothing.
     clipped = np.round(rng.normal(-2, 12, (480, 480))).clip(0).astype(np.int32)
     assert 0 in frame_pixels(clipped).invalid

@@ -24,6 +24,8 @@ NEGATIVE_FRACTION = 0.005
 FAR_FROM_ZERO = 16.0
 # Of a dark frame's pixels this share is 0, and of the others between two zeros this share is 1; of fewer nothing is told.
 MOSTLY_ZERO, MOSTLY_ONE, FEWEST_LONE = 0.5, 0.6, 16
+# Or this share, and so many times that of those that are 2, beside areas that count by themselves.
+MANY_ONES, MORE_ONES = 0.25, 3
 # So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
 CLIPPED = 0.1
 SAMPLED_PIXELS = 17
@@ -199,7 +201,8 @@ def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
         return False
     lone = known[:, 1:-1] & ~zero[:, 1:-1] & zero[:, :-2] & zero[:, 2:]
     enough = np.count_nonzero(lone) >= FEWEST_LONE
-    return bool(enough and _share(sample[:, 1:-1][lone] == 1) > MOSTLY_ONE)
+    ones, twos = (_share(sample[:, 1:-1][lone] == value) for value in (1, 2))
+    return bool(enough and (ones > MOSTLY_ONE or (ones > MANY_ONES and ones > MORE_ONES * twos)))
 
 
 def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
