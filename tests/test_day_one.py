@@ -190,6 +190,15 @@ def test_simulated_truth_is_what_the_finder_measures(detector, level, parts):
     assert np.median(np.array(measured) / truth) == pytest.approx(1, abs=0.1)
 
 
+def test_speckle_hides_spots_that_photons_alone_would_show():
+    even, speckled = (
+        draw_frame(np.random.default_rng(3), Condition("counting", 50.0, 0.8, 20, "none", parts, (240, 264)))
+        for parts in ((), ("uneven_response",))
+    )
+    np.testing.assert_allclose(even.among_photons, even.signal_to_noise, rtol=0.02)
+    assert np.all(speckled.among_photons > 1.3 * speckled.signal_to_noise)
+
+
 def test_weights_are_small_and_have_a_card():
     assert WEIGHTS.stat().st_size < 1_000_000
     assert model_card()["candidates"] > 10_000

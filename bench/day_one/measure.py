@@ -71,9 +71,22 @@ def judge_simulated(frame: SimulatedFrame, weights: Weights | None = None) -> di
     except UserError:
         # Of a frame that is saturated all over nothing is told, and screening lists it as an error.
         found = FrameSpots(0.0, 0.0, 0.0, 0.0, *np.zeros((5, 0)))
-    ratios = np.sort(frame.signal_to_noise)[::-1]
-    deciding = float(ratios[MIN_SPOTS - 1]) if len(ratios) >= MIN_SPOTS else 0.0
-    return {"score": found.score, "deciding": deciding, **_matched(frame, found)}
+    return {"score": found.score, "deciding": deciding(frame.signal_to_noise), **_matched(frame, found)}
+
+
+def deciding(ratios: np.ndarray) -> float:
+    """Return the ratio of a frame's spot that decides whether it is a hit, 0 where there are too few; of (n,) of its spots."""
+    return float(np.sort(ratios)[-MIN_SPOTS]) if len(ratios) >= MIN_SPOTS else 0.0
+
+
+def is_clear_hit(frame: SimulatedFrame) -> bool:
+    """Tell whether a frame is clearly a hit."""
+    return deciding(frame.signal_to_noise) >= CLEAR * MIN_SNR
+
+
+def is_clear_miss(frame: SimulatedFrame) -> bool:
+    """Tell whether a frame is clearly a miss, also to one who has taken away what stays put in its run."""
+    return deciding(frame.among_photons) < MIN_SNR / CLEAR
 
 
 def _matched(frame: SimulatedFrame, found: FrameSpots) -> dict[str, Any]:
@@ -94,9 +107,9 @@ def _matched(frame: SimulatedFrame, found: FrameSpots) -> dict[str, Any]:
 
 def summarize_condition(frames: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum up the frames of a condition; a share of nothing is None."""
-    score, deciding = (np.array([frame[name] for frame in frames]) for name in ("score", "deciding"))
-    called, truth = score >= 0.5, deciding >= MIN_SNR
-    hits, misses = deciding >= CLEAR * MIN_SNR, deciding < MIN_SNR / CLEAR
+    score, ratio = (np.array([frame[name] for frame in frames]) for name in ("score", "deciding"))
+    called, truth = score >= 0.5, ratio >= MIN_SNR
+    hits, misses = ratio >= CLEAR * MIN_SNR, ratio < MIN_SNR / CLEAR
     strong = sum(frame["strong"] for frame in frames)
     blanks = [frame["false_spots"] for frame in frames if frame["blank"]]
     errors = [error for frame in frames for error in frame["errors"]]

@@ -12,9 +12,9 @@ import numpy as np
 from sfxjax.data.set_description import SetDescription
 from sfxjax.files import atomic_folder, atomic_write_text
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_run
-from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+from sfxjax.spots.definition import MIN_SNR
 
-from .measure import CLEAR, MATRIX
+from .measure import MATRIX, is_clear_hit, is_clear_miss
 
 
 def run_set(
@@ -28,20 +28,14 @@ def run_set(
         seed: of the run.
         frames: of the run.
         folder: for the run; it holds `run.h5` and `labels.csv`, whose spots are those at or above the threshold of sight.
-        clear: leave out frames that are neither clear hits nor clear misses, as `summarize_condition` calls them.
+        clear: leave out frames that are neither clear hits nor clear misses.
     """
     if not folder.exists():
         drawn = draw_run(seed, Condition(**MATRIX[condition]))
-        chosen = (frame for frame in drawn if not clear or _is_clear(frame))
+        chosen = (frame for frame in drawn if not clear or is_clear_hit(frame) or is_clear_miss(frame))
         with atomic_folder(folder) as temporary:
             _write_run(temporary, chosen, frames)
     return SetDescription(name, (str(folder / "run.h5"),), str(folder / "labels.csv"))
-
-
-def _is_clear(frame: SimulatedFrame) -> bool:
-    ratios = np.sort(frame.signal_to_noise)[::-1]
-    deciding = ratios[MIN_SPOTS - 1] if len(ratios) >= MIN_SPOTS else 0.0
-    return bool(deciding >= CLEAR * MIN_SNR or deciding < MIN_SNR / CLEAR)
 
 
 def _write_run(folder: Path, drawn: Iterable[SimulatedFrame], frames: int) -> None:

@@ -26,11 +26,10 @@ from sfxjax.pixel_values import value_limit
 from sfxjax.progress import progress
 from sfxjax.simulate.conditions import Condition, draw_run
 from sfxjax.spots.day_one import find_spots
-from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.fixed_pattern import FixedPattern
 from sfxjax.training.adapt_day_one import adapt_to_run
 
-from ..day_one.measure import CLEAR, MATRIX
+from ..day_one.measure import MATRIX, is_clear_hit, is_clear_miss
 
 # No training used such seeds, nor was anything chosen on them.
 ADAPTED_SEED = 3_000_000
@@ -58,10 +57,8 @@ def measure_run(name: str, seed: int, frames: int) -> dict[str, Any]:
     given = Condition(**{**MATRIX[name], "shape": SHAPE})
     drawn = list(islice(draw_run(ADAPTED_SEED + 100 * list(MATRIX).index(name) + seed, given), frames))
     whole = [WholeFrame(frame.values, None, value_limit(frame.values)) for frame in drawn]
-    ratios = [np.sort(frame.signal_to_noise)[::-1] for frame in drawn]
-    deciding = np.array([each[MIN_SPOTS - 1] if len(each) >= MIN_SPOTS else 0.0 for each in ratios])
     adapted = adapt_to_run(whole)
-    hits, misses = deciding >= CLEAR * MIN_SNR, deciding < MIN_SNR / CLEAR
+    hits, misses = (np.array([told(frame) for frame in drawn]) for told in (is_clear_hit, is_clear_miss))
 
     def judged(pattern: FixedPattern | None) -> dict[str, float]:
         def called(frame: WholeFrame) -> bool:

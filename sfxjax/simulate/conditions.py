@@ -59,6 +59,8 @@ class SimulatedFrame:
         places: (n, 2) centres of spots, pixels (ss, fs).
         signal_to_noise: (n,) significance that a spot's 3 x 3 middle pixels would have without chance, against the noise around
             it, see `sfxjax.simulate.visibility`; 0 for those that no live pixel sees, or that a defect covers.
+        among_photons: (n,) the same against the noise of photons and of reading alone, as where all that stays put in a run has
+            been taken away.
         condition: what was drawn.
         parts: names of artefacts in it.
     """
@@ -66,6 +68,7 @@ class SimulatedFrame:
     values: np.ndarray
     places: np.ndarray
     signal_to_noise: np.ndarray
+    among_photons: np.ndarray
     condition: Condition
     parts: tuple[str, ...]
 
@@ -76,6 +79,7 @@ class _Spots:
 
     places: np.ndarray
     ratios: np.ndarray
+    among_photons: np.ndarray
     signals: np.ndarray
     expected: np.ndarray
     photon: float
@@ -150,6 +154,7 @@ def draw_frame(
         stored(still, reading, dtype, gap),
         spots.places,
         spots.ratios,
+        spots.among_photons,
         Condition(detector, level, size, number, gap, names, given.shape),
         names,
     )
@@ -222,7 +227,8 @@ def _spots(
     light = np.zeros(shape)
     photon = 1.0 if not spread else 1e-3
     if number == 0:
-        return _Spots(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0), photon), light
+        none = np.zeros(0)
+        return _Spots(np.zeros((0, 2)), none, none, none, none, photon), light
     unevenness = noise_of(responses(gaussian_filter(photons, spread) if spread else photons))
     places = np.concatenate(
         [
@@ -240,7 +246,7 @@ def _spots(
         1 + rng.exponential(0.3) * (rng.random() < 0.5) + 2 * (rng.random() < 0.06),
     )
     offset = np.arange(-SPOT_REACH, SPOT_REACH + 1)
-    ratios, signals, expecteds = np.zeros((3, len(places)))
+    ratios, among_photons, signals, expecteds = np.zeros((4, len(places)))
     photon_factor = response_variance(spread)
     for index, (y, x) in enumerate(places):
         row, column = round(float(y)), round(float(x))
@@ -267,6 +273,7 @@ def _spots(
         uneven = unevenness[min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1)]
         expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS + uneven**2
         signals[index], expecteds[index] = strength_of(wanted[index], expected, photon), expected
+        among_photons[index] = ratio_of(signals[index], expected - uneven**2, photon)
         strength = signals[index] / max(response, 0.02)
         top, left = row - SPOT_REACH, column - SPOT_REACH
         ys, xs = (
@@ -278,7 +285,7 @@ def _spots(
         )
         around = live[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
         ratios[index] = wanted[index] if around.size and around.mean() > 0.6 else 0.0
-    return _Spots(places, ratios, signals, expecteds, photon), light
+    return _Spots(places, ratios, among_photons * (ratios > 0), signals, expecteds, photon), light
 
 
 def _among_defects(spots: _Spots, changes: np.ndarray) -> _Spots:
