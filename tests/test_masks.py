@@ -176,6 +176,17 @@ def test_hot_pixels_whose_values_change_are_found_and_hide_no_spot(
     assert [row["label"] for row in cases.rows(tmp_path / "masked")] == ["HIT", "MISS"] * 8
 
 
+def test_bad_pixels_are_found_where_files_of_a_run_differ_in_type() -> None:
+    data = np.random.default_rng(4).poisson(30, (20, 48, 64)).astype(np.int32)
+    data[:, 10, 12] += 5000
+    data[:, 20:24, 30] = 7
+    types = [np.uint16, np.int32, np.float32, np.int64, np.int16] * 4
+    mixed = [frame.astype(dtype) for frame, dtype in zip(data, types, strict=True)]
+    (bad, line), (expected, same) = find_bad_pixels(mixed), find_bad_pixels(data)
+    assert bad is not None and bad.sum() == 5 and line == same
+    np.testing.assert_array_equal(bad, expected)
+
+
 @pytest.mark.parametrize("level", [0.05, 3.0, 3000.0])
 def test_pixels_that_respond_more_and_spots_that_stay_are_not_hot(level: float) -> None:
     rng = np.random.default_rng(2)

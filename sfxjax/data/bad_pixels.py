@@ -27,7 +27,8 @@ def find_bad_pixels(
     stay as it is: it reads far more than all around it in every frame, and a few raise the noise in which spots are looked for.
 
     Args:
-        frames: of one shape, (..., ss, fs); the first `BAD_PIXEL_FRAMES` are used, and equal or empty frames count once.
+        frames: of one shape, (..., ss, fs), and any real types; the first `BAD_PIXEL_FRAMES` are used, and equal or empty ones
+            count once.
         good: bool of that shape, pixels already known; None: all good.
         only_hot: whether a mask tells which pixels never change, so that hot ones alone are looked for.
 
@@ -51,6 +52,9 @@ def find_bad_pixels(
             lowest, highest = frame.copy(), frame.copy()
         else:
             equal += frame == first
+            # Files of one run may differ in type.
+            both = np.result_type(lowest, frame)
+            lowest, highest = (part.astype(both, copy=False) for part in (lowest, highest))
             np.minimum(lowest, frame, out=lowest)
             np.maximum(highest, frame, out=highest)
     if first is None or len(seen) < FEWEST_FRAMES:
