@@ -270,7 +270,7 @@ def _spots(
         rows = slice(max(row - 3, 0), row + 4), slice(max(column - 3, 0), column + 4)
         background = float(photons[rows].mean())
         # Response noise of `sfxjax.spots.candidates`, photons.
-        uneven = unevenness[min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1)]
+        uneven = unevenness[row, column]
         expected = photon_factor * background + RESPONSE_VARIANCE * read**2 + LEAST_COUNTS + uneven**2
         signals[index], expecteds[index] = strength_of(wanted[index], expected, photon), expected
         among_photons[index] = ratio_of(signals[index], expected - uneven**2, photon)
