@@ -28,7 +28,7 @@ from sfxjax.simulate.parameters import SIMULATED_SETS
 from sfxjax.simulate.sets import ShotPlan, plan_run, simulate_frames
 
 FRAMES_PATH = "/entry_1/data_1/data"
-SOURCE = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"
+REAL_FRAME = "Real frame: LCLS MFX, Rayonix MX340; dials/data-files, kapton_test_data, CC-BY 4.0"
 SPOTS_IN_HITS = 150  # visible spots aimed at in the simulated sets' hits
 SAMPLE = 12  # hits and misses of each simulated set that are measured
 ENLARGED = (slice(150, 300), slice(400, 550))
@@ -209,7 +209,7 @@ def draw_likeness(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
             axis.set_title(f"{title}, {what}", fontsize=7)
         for axis in (whole, zoom, normalised):
             axis.set(xticks=[], yticks=[])
-    figure.supxlabel(f"{SOURCE}. All others are simulated sets.", fontsize=7)
+    figure.supxlabel(f"{REAL_FRAME}. All others are simulated sets.", fontsize=7)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=90)
         _shrink(temporary)

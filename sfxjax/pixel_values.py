@@ -20,7 +20,7 @@ from sfxjax.saturated_spots import with_saturated_spots
 # Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
 DEPTHS = (16, 31, 32)
 # So many pixels that share a frame's highest value are no chance, if few others come near it.
-MANY = 24
+MANY_ALIKE = 24
 RARER = 4
 
 
@@ -182,7 +182,7 @@ def _is_no_value(frame: np.ndarray, highest: float) -> bool:
     """Tell whether a frame's highest value stands far above the others in many pixels, as no measured one does."""
     # In the frame's own type, which compares several times as fast.
     held = int(np.count_nonzero(frame == frame.dtype.type(highest)))
-    if held < MANY:
+    if held < MANY_ALIKE:
         return False
     near = int(np.count_nonzero(is_below(frame, highest) & ~is_below(frame, highest / 2)))
     # In a frame of single photons the highest value is common too; then nothing lies between it and 0.
@@ -213,14 +213,14 @@ def low_values(frame: np.ndarray, lowest: Any = None) -> list[float]:
         in_band = left <= lowest / 2
         band = left[in_band]
         held, values = band.size, list[Any]()
-        while held >= MANY and band.size and len(values) < _FEW_VALUES:
+        while held >= MANY_ALIKE and band.size and len(values) < _FEW_VALUES:
             values.append(band.min())
             band = band[band != values[-1]]
-        if held >= MANY and (band.size or held > frame.size // 2):
+        if held >= MANY_ALIKE and (band.size or held > frame.size // 2):
             break
         left = left[~in_band & (left < 0)]
         lowest = left.min(initial=0)
-        if held < MANY:
+        if held < MANY_ALIKE:
             continue
         apart = lowest - float(values[-1])
         if apart < _APART * _least_step(frame):

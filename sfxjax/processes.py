@@ -33,7 +33,7 @@ _OPTIONS = "sfxjax/options"
 _OWN_OPTIONS = {"process", "coordinator", "readers", "compilation_cache", "given"}
 _DONE, _FAILED = "done", "failed"
 _GREETING, _ALL_HERE = b"sfxjax %d\n", b"go\n"
-_LONGEST = 4096
+_LONGEST_LINE = 4096
 
 
 def add_join_arguments(group: argparse._ArgumentGroup, what: str) -> None:
@@ -141,10 +141,10 @@ def _digest(text: str) -> str:
 
 def _give_up(joined: threading.Event, deadline: float, text: str) -> None:
     if not joined.wait(max(deadline - time.monotonic(), 0)):
-        _end(text)
+        _end_process(text)
 
 
-def _end(text: str) -> None:
+def _end_process(text: str) -> None:
     """End this process, whatever its other threads wait for."""
     with contextlib.suppress(OSError, ValueError):
         print(f"error: {text}", file=sys.stderr, flush=True)
@@ -169,7 +169,7 @@ def _meet(coordinator: str, count: int, number: int, deadline: float) -> None:
             with socket.create_connection(address, timeout=5) as line:
                 line.sendall(_GREETING % number)
                 line.settimeout(max(deadline - time.monotonic(), 0) + 10)
-                answer = line.makefile("rb").readline(_LONGEST)
+                answer = line.makefile("rb").readline(_LONGEST_LINE)
         except OSError:
             answer = b""
         if answer == _ALL_HERE:
@@ -200,7 +200,7 @@ def _gather(address: tuple[str, int], count: int, deadline: float) -> None:
             try:
                 line = opened.enter_context(server.accept()[0])
                 line.settimeout(5)
-                words = line.makefile("rb").readline(_LONGEST).split()
+                words = line.makefile("rb").readline(_LONGEST_LINE).split()
             except OSError:
                 continue
             if len(words) == 2 and words[0] == _GREETING.split()[0] and words[1].isdigit():
@@ -241,8 +241,8 @@ def _tell_of_aborts() -> None:
 
 def _aborted(_: int) -> None:
     if _this_process.get("number") == 0:
-        _end("a library has aborted process 0; start one process alone to see why")
-    _end(_gone("process 0, which holds the others together, is"))
+        _end_process("a library has aborted process 0; start one process alone to see why")
+    _end_process(_gone("process 0, which holds the others together, is"))
 
 
 # Held, since C code calls it.
@@ -300,7 +300,7 @@ class _Watch:
                 known = self._client.key_value_dir_get(_PREFIX)
             except Exception:
                 if not self._ending.is_set():
-                    _end(_gone("process 0, which holds the others together, is"))
+                    _end_process(_gone("process 0, which holds the others together, is"))
                 return
             self._heard = now = time.monotonic()
             for key, state in known:
@@ -312,12 +312,12 @@ class _Watch:
         while not self._ending.wait(BEAT_SECONDS):
             now = time.monotonic()
             if now - self._heard > LOST_SECONDS:
-                _end(_gone(f"process 0 has not answered for {LOST_SECONDS:.0f} s and is probably"))
+                _end_process(_gone(f"process 0 has not answered for {LOST_SECONDS:.0f} s and is probably"))
             for other, (state, since) in self._states.items():
                 if state == _FAILED:
-                    _end(_gone(f"process {other} of {self._count} has failed or was stopped, and is"))
+                    _end_process(_gone(f"process {other} of {self._count} has failed or was stopped, and is"))
                 if state != _DONE and self._heard - since > LOST_SECONDS:
-                    _end(
+                    _end_process(
                         _gone(
                             f"process {other} of {self._count} has not been heard of for {LOST_SECONDS:.0f} s and is probably"
                         )

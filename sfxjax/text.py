@@ -35,6 +35,20 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def first_few(names: Iterable[str], most: int = 6, *, between: str = ", ", things: str = "") -> str:
+    """Return names as a list in words, such as "a, b and 3 more" where there are more than so many.
+
+    Args:
+        names: in the order shown.
+        most: so many are named.
+        between: what stands between two of them.
+        things: what those not named are, if that has to be said.
+    """
+    listed = list(names)
+    more = f" and {len(listed) - most} more{f' {things}' if things else ''}" if len(listed) > most else ""
+    return between.join(listed[:most]) + more
+
+
 def say(line: str) -> None:
     """Print a line that may hold names from elsewhere, at once."""
     print(printable(line), flush=True)

@@ -19,7 +19,7 @@ _NOISE_OF_PHOTONS = 2.0
 # Dim frames have zeros beside so many of the other pixels; of lone ones, between two zeros, there are at least so many, and half
 # as many as by chance. So few of them are below the range of one photon, and so many in it.
 _BESIDE_ZEROS, _FEWEST_LONE, _OF_CHANCE = 0.1, 16, 0.5
-_MOST_BELOW, _FEWEST_SINGLE, _SPREAD = 0.02, 0.3, 0.4
+_MOST_SMALLER, _FEWEST_SINGLE, _SPREAD = 0.02, 0.3, 0.4
 # Of the unit of floats the exponents of 2 that are taken as they are.
 NATURAL_UNITS = (-2, 8)
 
@@ -82,7 +82,7 @@ def dim_photon(rows: Any, known: Any, xp: Any = np) -> Any:
     beside = (inner & before).sum() / xp.maximum(inner.sum(), 1)
     told = (count >= _FEWEST_LONE) & (beside >= _BESIDE_ZEROS)
     told &= count >= _OF_CHANCE * beside * beside * inner.sum()
-    told &= (single >= _FEWEST_SINGLE * count) & (below <= _MOST_BELOW * count)
+    told &= (single >= _FEWEST_SINGLE * count) & (below <= _MOST_SMALLER * count)
     return xp.where(told, photon * lowest, xp.nan)
 
 

@@ -14,10 +14,10 @@ from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError, run_main
 from sfxjax.screen.spots import main as screen_spots
 from sfxjax.simulate.conditions import Condition, draw_run
+from sfxjax.simulate.inserted import with_spots
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
-from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.recalibration import load
 from sfxjax.spots.recurrence import recurring_places, shown_together
 from sfxjax.training import adapt_day_one

@@ -76,24 +76,28 @@ def test_rejected_shots_are_counted_by_kind_on_the_last_fifth(tmp_path: Path) ->
 
 def test_a_picture_holds_the_maxima_of_its_blocks_and_no_masked_pixel() -> None:
     frame = np.zeros((720, 720), np.float32)
-    edge = (720 - gan.SIDE * gan.BLOCK) // 2
-    frame[edge + 2 * gan.BLOCK, edge + 3 * gan.BLOCK + 1] = 5
-    frame[edge + 7 * gan.BLOCK, edge] = 9
+    edge = (720 - gan.MAP_SIDE * gan.MAP_BLOCK) // 2
+    frame[edge + 2 * gan.MAP_BLOCK, edge + 3 * gan.MAP_BLOCK + 1] = 5
+    frame[edge + 7 * gan.MAP_BLOCK, edge] = 9
     valid = np.ones(frame.shape, bool)
-    valid[edge + 7 * gan.BLOCK, edge] = False
-    picture = np.asarray(gan.spot_picture(jnp.asarray(frame), jnp.asarray(valid))).reshape(gan.SIDE, gan.SIDE)
-    expected = np.zeros((gan.SIDE, gan.SIDE))
+    valid[edge + 7 * gan.MAP_BLOCK, edge] = False
+    picture = np.asarray(gan.spot_picture(jnp.asarray(frame), jnp.asarray(valid))).reshape(
+        gan.MAP_SIDE, gan.MAP_SIDE
+    )
+    expected = np.zeros((gan.MAP_SIDE, gan.MAP_SIDE))
     expected[2, 3] = 5
     np.testing.assert_array_equal(picture, expected)
-    scaled = gan.scale_pictures(np.random.default_rng(0).lognormal(size=(5, gan.SIDE**2)))
-    assert scaled.shape == (5, gan.SIDE, gan.SIDE, 1) and abs(scaled).max() <= 1
+    scaled = gan.scale_pictures(np.random.default_rng(0).lognormal(size=(5, gan.MAP_SIDE**2)))
+    assert scaled.shape == (5, gan.MAP_SIDE, gan.MAP_SIDE, 1) and abs(scaled).max() <= 1
     assert abs(scaled.mean()) < 0.02 and scaled.std() == pytest.approx(1 / 3, abs=0.02)
 
 
 @pytest.mark.slow
 def test_a_step_trains_each_network_against_the_other() -> None:
-    begun = gan.started(0)
-    pictures = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (8, gan.SIDE, gan.SIDE, 1)), jnp.float32)
+    begun = gan.untrained(0)
+    pictures = jnp.asarray(
+        np.random.default_rng(1).uniform(-1, 1, (8, gan.MAP_SIDE, gan.MAP_SIDE, 1)), jnp.float32
+    )
     state = begun
     for number in range(3):
         state = gan._gan_step(state, pictures, jax.random.key(number))
@@ -104,7 +108,7 @@ def test_a_step_trains_each_network_against_the_other() -> None:
         # A bias before a batch normalisation has no effect, so no gradient.
         assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) / 2
     made, _ = gan._make(*state.generator, jnp.zeros((2, gan.LATENT)))
-    assert made.shape == (2, gan.SIDE, gan.SIDE, 1) and abs(np.asarray(made)).max() <= 1
+    assert made.shape == (2, gan.MAP_SIDE, gan.MAP_SIDE, 1) and abs(np.asarray(made)).max() <= 1
     features = gan.read_features(state.discriminator, np.asarray(pictures))
     assert features.shape == (8, 16 * sum(gan.CHANNELS))
 
@@ -260,7 +264,7 @@ def test_what_adaptation_is_worth_is_a_mean_over_targets_for_each_seed() -> None
     def cell(method: str, source: str | None, target: str, seed: int, percent: float) -> dict[str, Any]:
         return {"method": method, "source": source, "target": target, "seed": seed, "tested": rates(percent)}
 
-    carried, day_one = adaptation.CARRIED, adaptation.DAY_ONE
+    carried, day_one = adaptation.CARRIED, adaptation.DAY_ONE_ROW
     cells = [
         cell(carried, "LN83", "LO19", 0, 80),
         cell(carried, "LN83", "LN84", 0, 90),
@@ -274,7 +278,7 @@ def test_what_adaptation_is_worth_is_a_mean_over_targets_for_each_seed() -> None
     text = adaptation.page(cells, 2000, 2)
     # The seeds' means are 85 and 87; the pairs', 83 and 89.
     assert f"| {carried} | 86.0 ± 1.4 | 83.0 | 50.0 | 50.0 |" in text
-    assert f"| {adaptation.DANN} | - | - | - | - |" in text
+    assert f"| {adaptation.DANN_ROW} | - | - | - | - |" in text
     assert text.startswith(
         f"Best without a label of the new run: on the pairs of simulated sets {carried} (86.0), "
         f"on the conditions {day_one} (95.0)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sfxjax.text import counted, per_cent
+from sfxjax.text import counted, first_few, per_cent
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ def test_shares(share: float, text: str) -> None:
 
 def test_counts() -> None:
     assert [counted(number, "files") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+def test_of_many_names_the_first_are_named() -> None:
+    assert first_few(iter("ab"), 2) == "a, b"
+    assert first_few("abcde", 2) == "a, b and 3 more"
+    assert first_few("abc", 1, between="; ", things="gaps") == "a and 2 more gaps"
+    assert first_few([]) == ""

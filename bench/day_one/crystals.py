@@ -16,7 +16,7 @@ from sfxjax.simulate.parameters import SimulatedSet, simulated_set
 from sfxjax.simulate.sets import VISIBLE_SIGNAL_TO_NOISE, frame_centre, simulate_frame
 
 # Visible spots in the central crop of the weakest and the strongest frame.
-FEWEST, MOST = 8, 80
+FEWEST_SPOTS, MOST_SPOTS = 8, 80
 
 
 def simulate_crystals(
@@ -26,7 +26,7 @@ def simulate_crystals(
 
     Args:
         path: of the file.
-        frames: how many, from `FEWEST` to `MOST` visible spots in the middle.
+        frames: how many, from `FEWEST_SPOTS` to `MOST_SPOTS` visible spots in the middle.
         seed: of the frames.
         name: of the simulated set that gives crystal and detector.
 
@@ -36,7 +36,7 @@ def simulate_crystals(
     """
     parameters = simulated_set(name)
     shape = parameters.geometry.shape
-    spots = np.geomspace(FEWEST, MOST, frames).round().astype(np.int32)
+    spots = np.geomspace(FEWEST_SPOTS, MOST_SPOTS, frames).round().astype(np.int32)
     visible = []
     with atomic_write(path) as temporary, NewHDF5(temporary) as file:
         data = file.create_dataset("entry/data/data", (frames, *shape), np.int16, chunks=(1, *shape))

@@ -42,7 +42,7 @@ from sfxjax.simulate.parameters import SimulatedSet
 from sfxjax.simulate.sets import frame_centre
 from sfxjax.spots.day_one import find_spots
 
-from .crystals import FEWEST, MOST, simulate_crystals
+from .crystals import FEWEST_SPOTS, MOST_SPOTS, simulate_crystals
 
 # Signal-to-noise ratio, least and most pixels of a peak, radius of the background: peakfinder8's.
 PEAKFINDER = (6.0, 2, 200, 3)
@@ -119,7 +119,7 @@ def compare_with_dials(folder: Path, frames: int, seed: int = 0) -> dict[str, An
         "cell": parameters.cell,
         "frames": frames,
         "shape": parameters.geometry.shape,
-        "visible_spots_in_the_middle": [FEWEST, MOST],
+        "visible_spots_in_the_middle": [FEWEST_SPOTS, MOST_SPOTS],
         "visible_spots": sum(map(len, visible)),
         "cores": cores(),
     }

@@ -34,6 +34,7 @@ from sfxjax.screen.spots import counted_frames
 from sfxjax.simulate.write import simulated_data
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.training import dann, supervised
+from sfxjax.training.adapt import REDUCTION
 from sfxjax.training.adapt_day_one import MOST_FITTED_FRAMES, adapt_to_run, frames_to_fit
 from sfxjax.training.command import prepared_set, run
 from sfxjax.training.config import RunConfig, TrainingConfig
@@ -46,7 +47,7 @@ from ..reductions.cells import Cell, run_cell
 from .batch_statistics import with_batch_statistics_of
 from .record import experiment_parser, markdown_table, mean_and_deviation, read, write
 
-SOURCE = "LN83"
+TRAINED_ON = "LN83"
 # One that is easy, one whose noise no spot finder reads right, and three of many artefacts at once.
 CONDITIONS_TRIED = (
     "counting 3",
@@ -55,19 +56,18 @@ CONDITIONS_TRIED = (
     "every artefact of reading",
     "held out: rings, hot pixels and gaps",
 )
-REDUCTION = "soft_spot_counts"
 # No training used such seeds, nor was anything chosen on them.
 RUNS_SEED = 4_000_000
 RUN_FRAMES = 240
 CARRIED, STATISTICS = "2D CNN, carried over untouched", "2D CNN, batch statistics of the new run"
-DANN = "DANN"
+DANN_ROW = "DANN"
 VECTORS = {
     "carried_over": f"{REDUCTION}, carried over untouched",
     "class_confusion": f"{REDUCTION}, minimum class confusion (`train.adapt`)",
     "self_training": f"{REDUCTION}, DANN, then self-training",
 }
-DAY_ONE, FITTED = "day-one model, as it is", "day-one model, fitted to the run"
-ROWS = (CARRIED, STATISTICS, DANN, *VECTORS.values(), DAY_ONE, FITTED)
+DAY_ONE_ROW, FITTED = "day-one model, as it is", "day-one model, fitted to the run"
+ROWS = (CARRIED, STATISTICS, DANN_ROW, *VECTORS.values(), DAY_ONE_ROW, FITTED)
 
 
 def day_one_answers(described: SetDescription) -> dict[str, dict[str, Any]]:
@@ -77,7 +77,7 @@ def day_one_answers(described: SetDescription) -> dict[str, dict[str, Any]]:
         described: the set.
 
     Returns:
-        By `DAY_ONE` and `FITTED` what `summarize` tells, the second with a word on what was done.
+        By `DAY_ONE_ROW` and `FITTED` what `summarize` tells, the second with a word on what was done.
     """
     with FrameSet(described) as frame_set:
         positive = frame_set.labels > MISS
@@ -94,7 +94,7 @@ def day_one_answers(described: SetDescription) -> dict[str, dict[str, Any]]:
 
         as_it_is = judged(None)
         fitted = as_it_is if adapted.pattern is None else judged(adapted.pattern)
-    return {DAY_ONE: as_it_is, FITTED: fitted | {"why": adapted.why}}
+    return {DAY_ONE_ROW: as_it_is, FITTED: fitted | {"why": adapted.why}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -147,10 +147,10 @@ class _Experiment:
         for seed in range(seeds):
             runs = {name: self._run(name, seed) for name in names}
             targets = {name: self._prepared_run(name, described) for name, described in runs.items()}
-            cells += self._carried_over(SOURCE, targets, seed)
+            cells += self._carried_over(TRAINED_ON, targets, seed)
             for name, target in targets.items():
-                about = {"source": SOURCE, "target": name, "seed": seed}
-                tested = {DANN: self._dann(name, target, seed)}
+                about = {"source": TRAINED_ON, "target": name, "seed": seed}
+                tested = {DANN_ROW: self._dann(name, target, seed)}
                 for way, title in VECTORS.items():
                     tested[title] = self._kept(
                         f"{way}-{_slug(name)}-{seed}",
@@ -200,15 +200,15 @@ class _Experiment:
 
     def _dann(self, name: str, target: PreparedSet, seed: int) -> dict[str, Any]:
         recipe: TrainingConfig = replace(dann.RECIPE, seed=seed)
-        plan = RunConfig("dann", SOURCE, target.name, None, None, recipe, frames=self._frames)
-        sets = {SOURCE: self._set(SOURCE), target.name: target}
+        plan = RunConfig("dann", TRAINED_ON, target.name, None, None, recipe, frames=self._frames)
+        sets = {TRAINED_ON: self._set(TRAINED_ON), target.name: target}
         results = run(plan, lambda: sets, self._folder / f"dann-{_slug(name)}-{seed}")
         return dict(results["tested"][target.name])
 
     def _vectors(self, way: str, name: str, target: PreparedSet, seed: int) -> dict[str, Any]:
-        labels = len(self._set(SOURCE)) * 3 // 5
-        cell = Cell("adaptation", REDUCTION, SOURCE, name, labels, way, seed)
-        return dict(run_cell(cell, {SOURCE: self._set(SOURCE), name: target})["tested"])
+        labels = len(self._set(TRAINED_ON)) * 3 // 5
+        cell = Cell("adaptation", REDUCTION, TRAINED_ON, name, labels, way, seed)
+        return dict(run_cell(cell, {TRAINED_ON: self._set(TRAINED_ON), name: target})["tested"])
 
     def _kept(self, name: str, answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         path = self._folder / "answers" / f"{name}.json"
@@ -228,9 +228,9 @@ def recorded(results: Path, seeds: int) -> list[dict[str, Any]]:
     cells = []
     for cell in read_json(results / "paper" / "cells.json")["tables"]["table5"]:
         if cell["tested"] == cell["target"]:
-            about = {"method": DANN, "source": cell["source"], "target": cell["target"]}
+            about = {"method": DANN_ROW, "source": cell["source"], "target": cell["target"]}
             cells += [
-                about | {"seed": ours["seed"], "tested": _figures(ours), "record": "paper"}
+                about | {"seed": ours["seed"], "tested": _percents(ours), "record": "paper"}
                 for ours in cell["ours"]
                 if ours["seed"] < seeds and _is_default(ours)
             ]
@@ -239,7 +239,7 @@ def recorded(results: Path, seeds: int) -> list[dict[str, Any]]:
         if of_vectors and cell["method"] in VECTORS and cell["seed"] < seeds:
             about = {key: cell[key] for key in ("source", "target", "seed")}
             about |= {"method": VECTORS[cell["method"]], "record": "reductions"}
-            cells.append(about | {"tested": _figures(cell)})
+            cells.append(about | {"tested": _percents(cell)})
     return cells
 
 
@@ -247,7 +247,7 @@ def _is_default(ours: Mapping[str, Any]) -> bool:
     return bool(ours["recipe"]["base"]["noise_normalised"])
 
 
-def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
+def _percents(record: Mapping[str, Any]) -> dict[str, Any]:
     counts = Counts(**record["counts"])
     rates = {name: getattr(counts, name).value for name in ("recall", "miss_accuracy", "balanced_accuracy")}
     return {name: {"percent": 100 * value} for name, value in rates.items()}
@@ -262,7 +262,7 @@ def _balanced(cell: Mapping[str, Any]) -> float:
 
 
 @cache
-def _names() -> tuple[str, ...]:
+def _sets_of_pairs() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for pair in PAIRS for name in pair))
 
 
@@ -272,14 +272,14 @@ def by_target(
     """Return a method's balanced accuracies, per cent, a list over seeds for each pair of sets, or each condition."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for cell in cells:
-        if cell["method"] == method and (cell["target"] in _names()) == of_sets:
+        if cell["method"] == method and (cell["target"] in _sets_of_pairs()) == of_sets:
             found.setdefault((cell["source"], cell["target"]), []).append(_balanced(cell))
     return found
 
 
 def page(cells: Sequence[Mapping[str, Any]], frames: int, seeds: int) -> str:
     """Lay the answers out as Markdown, with what wins."""
-    conditions = dict.fromkeys(cell["target"] for cell in cells if cell["target"] not in _names())
+    conditions = dict.fromkeys(cell["target"] for cell in cells if cell["target"] not in _sets_of_pairs())
     rows, detail = [], []
     means: dict[str, dict[bool, float]] = {}
     for method in ROWS:
@@ -306,9 +306,9 @@ def page(cells: Sequence[Mapping[str, Any]], frames: int, seeds: int) -> str:
         "",
         "**What adaptation is worth where no frame of the new run has a label** (balanced accuracy, per cent, mean ± standard "
         f"deviation over {seeds} seeds, simulated frames: six pairs of sets of {frames} frames, all of the target's; and, with "
-        f"labels of {SOURCE}, {len(conditions)} conditions of `bench.day_one`, for each seed a run of {RUN_FRAMES} frames of one "
-        "detector, none near the threshold of sight. Lowest: of a pair or a condition, mean over seeds. The day-one model has "
-        "no seed, so on the sets one answer)",
+        f"labels of {TRAINED_ON}, {len(conditions)} conditions of `bench.day_one`, for each seed a run of {RUN_FRAMES} frames of "
+        "one detector, none near the threshold of sight. Lowest: of a pair or a condition, mean over seeds. The day-one model "
+        "has no seed, so on the sets one answer)",
         "",
         markdown_table(
             ["no label of the new run", "six pairs", "lowest", f"{len(conditions)} conditions", "lowest"],

@@ -36,23 +36,25 @@ from .record import experiment_parser, markdown_table, mean_and_deviation, read,
 PRETRAINING = {"gan": "GAN on LO19, no labels", "source": "labels of LN83", "none": "none, random weights"}
 SOURCE_SET, LABELLED_SET = "LN83", "LO19"
 LABEL_COUNTS = (25, 50, 100, 200)
-SIDE, BLOCK = 64, 11  # of the picture that a network reads, and of its blocks, pixels
-LATENT, BATCH = 64, 64
+MAP_SIDE, MAP_BLOCK = 64, 11  # of the picture that a network reads, and of its blocks, pixels
+LATENT, GAN_BATCH = 64, 64
 CHANNELS = (16, 32, 64, 64)  # of the discriminator's layers, the generator's in reverse
 ADAM = optax.adam(2e-4, b1=0.5)  # as in DCGAN
 
 
 def spot_picture(frame: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-    """Return the maxima of blocks in the middle of a pre-processed frame (720, 720), as a vector of SIDE * SIDE."""
+    """Return the maxima of blocks in the middle of a pre-processed frame (720, 720), as a vector of MAP_SIDE * MAP_SIDE."""
     seen = frame if valid is None else jnp.where(valid, frame, -jnp.inf)
-    edge = (frame.shape[0] - SIDE * BLOCK) // 2
-    largest = largest_in_blocks(seen[edge : edge + SIDE * BLOCK, edge : edge + SIDE * BLOCK], BLOCK)
+    edge = (frame.shape[0] - MAP_SIDE * MAP_BLOCK) // 2
+    largest = largest_in_blocks(
+        seen[edge : edge + MAP_SIDE * MAP_BLOCK, edge : edge + MAP_SIDE * MAP_BLOCK], MAP_BLOCK
+    )
     return jnp.maximum(largest, 0).reshape(-1)
 
 
 def scale_pictures(pictures: np.ndarray) -> np.ndarray:
     """Bring maxima into the generator's range: their logarithms over three deviations of the set's, cut off at 1."""
-    logs = np.log(pictures.reshape(-1, SIDE, SIDE, 1) + 0.02)
+    logs = np.log(pictures.reshape(-1, MAP_SIDE, MAP_SIDE, 1) + 0.02)
     return np.clip((logs - logs.mean()) / (3 * logs.std()), -1, 1).astype(np.float32)
 
 
@@ -77,7 +79,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array) -> jax.Array:
-        """Return pictures (n, SIDE, SIDE, 1) of (n, LATENT)."""
+        """Return pictures (n, MAP_SIDE, MAP_SIDE, 1) of (n, LATENT)."""
         values = nn.Dense(4 * 4 * CHANNELS[-1])(latent).reshape(-1, 4, 4, CHANNELS[-1])
         for channels in (*CHANNELS[-2::-1], 1):
             values = nn.relu(nn.BatchNorm(use_running_average=False)(values))
@@ -149,10 +151,10 @@ def _label_step(state: Pretraining, pictures: jax.Array, truth: jax.Array) -> Pr
     return Pretraining((judge, rest), state.generator, (first, state.states[1]))
 
 
-def started(seed: int) -> Pretraining:
+def untrained(seed: int) -> Pretraining:
     """Return both networks with random weights."""
     keys = jax.random.split(jax.random.key(seed))
-    judge = Discriminator().init(keys[0], jnp.zeros((2, SIDE, SIDE, 1)), True)
+    judge = Discriminator().init(keys[0], jnp.zeros((2, MAP_SIDE, MAP_SIDE, 1)), True)
     make = Generator().init(keys[1], jnp.zeros((2, LATENT)))
     parts = [(v["params"], {"batch_stats": v["batch_stats"]}) for v in (judge, make)]
     return Pretraining(parts[0], parts[1], tuple(ADAM.init(part[0]) for part in parts))
@@ -165,7 +167,7 @@ def pretrained(
 
     Args:
         kind: a key of `PRETRAINING`.
-        pictures: (n, SIDE, SIDE, 1) to train on.
+        pictures: (n, MAP_SIDE, MAP_SIDE, 1) to train on.
         positives: (n,) bool; a GAN reads none.
         steps: of the optimiser.
         seed: of weights and draws.
@@ -173,13 +175,13 @@ def pretrained(
     Returns:
         Its variables, and the seconds it took.
     """
-    state, rng, begin = started(seed), np.random.default_rng(seed), time.monotonic()
+    state, rng, begin = untrained(seed), np.random.default_rng(seed), time.monotonic()
     if kind == "none":
         return state.discriminator, 0.0
     key = jax.random.key(seed + 1)
     with progress(f"pre-training: {PRETRAINING[kind]}", steps, "steps") as advance:
         for number in range(steps):
-            drawn = rng.integers(len(pictures), size=BATCH)
+            drawn = rng.integers(len(pictures), size=GAN_BATCH)
             batch = rotate_flip(jnp.asarray(pictures[drawn]), int(rng.integers(8)))
             if kind == "gan":
                 state = _gan_step(state, batch, jax.random.fold_in(key, number))
@@ -268,12 +270,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = "\n\n".join(
         [
             f"**Features of a discriminator, and labels of {LABELLED_SET}** (simulated sets of {chosen.frames} frames, "
-            f"pictures of {SIDE}x{SIDE} maxima of blocks, {chosen.steps} steps, {chosen.seeds} seeds, balanced accuracy on the "
-            "last fifth, per cent, ± the standard deviation over seeds)",
+            f"pictures of {MAP_SIDE}x{MAP_SIDE} maxima of blocks, {chosen.steps} steps, {chosen.seeds} seeds, balanced accuracy "
+            "on the last fifth, per cent, ± the standard deviation over seeds)",
             markdown_table(columns, rows),
         ]
     )
-    record = {"simulated": True, "frames": chosen.frames, "steps": chosen.steps, "side": SIDE, "cells": cells}
+    record = {
+        "simulated": True,
+        "frames": chosen.frames,
+        "steps": chosen.steps,
+        "side": MAP_SIDE,
+        "cells": cells,
+    }
     write(chosen.results, "gan", record, text)
 
 

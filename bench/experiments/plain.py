@@ -26,7 +26,7 @@ from sfxjax.training.command import prepared_sets, run
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
-from sfxjax.training.published import TABLE_1, TABLE_2, TABLE_3, TABLE_5, frame_range
+from sfxjax.training.published import FEW_LABELS, TABLE_1, TABLE_2, TABLE_3, TABLE_5, frame_range
 
 from ..paper.methods import figure_of
 from ..paper.runs import spread
@@ -34,7 +34,6 @@ from .batch_statistics import with_batch_statistics_of
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
 COMPARED_PAIRS = (("LN83", "LO19"), ("LO19", "LN83"))
-FEW = 200
 NETWORK_TITLES = {
     "many": "1200 labels, own set",
     "few": "200 labels, own set",
@@ -59,7 +58,7 @@ def plans(seed: int, binning: int, epochs: int | None, frames: int, runs: Path) 
 
     found = {}
     for name, _ in COMPARED_PAIRS:
-        for title, labels in (("many", None), ("few", FEW)):
+        for title, labels in (("many", None), ("few", FEW_LABELS)):
             found[folder(title, name)] = RunConfig(
                 "supervised", name, None, labels, None, recipe(supervised), None, frames
             )
@@ -68,7 +67,7 @@ def plans(seed: int, binning: int, epochs: int | None, frames: int, runs: Path) 
             "transfer",
             source,
             target,
-            FEW,
+            FEW_LABELS,
             None,
             recipe(transfer),
             None,

@@ -26,10 +26,10 @@ from .findings import (
     NOT_TESTED,
     WORDS,
     Finding,
-    in_words,
     judged,
     judged_by_rates,
     untested,
+    words_of,
 )
 from .methods import MEASURED_METHODS, METHODS
 from .runs import spread
@@ -53,7 +53,7 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
     for name, kept in zip(FINDINGS, record["findings"], strict=True):
         found[name] = Finding(**kept | {"reason": found[name].reason})
     found |= {name: judged_by_records(name, read) for name in BY_RECORDS}
-    return [found.get(name) or untested(name, reason=in_words(name, "reason")) for name in WORDS]
+    return [found.get(name) or untested(name, reason=words_of(name, "reason")) for name in WORDS]
 
 
 def count_verdicts(found: Sequence[Finding]) -> str:
@@ -79,7 +79,7 @@ def judged_by_records(name: str, read: Records) -> Finding:
     try:
         return BY_RECORDS[name](name, read)
     except KeyError:
-        return untested(name, in_words(name, "paper"))
+        return untested(name, words_of(name, "paper"))
 
 
 def _plain(name: str, read: Records) -> Finding:
@@ -128,7 +128,7 @@ def _stage_rates(name: str, read: Records) -> list[float]:
     return [rates[stage] for stage in WORDS[name]["stages"]]
 
 
-def _overlap(name: str, read: Records) -> Finding:
+def _feature_overlap(name: str, read: Records) -> Finding:
     apart = read("shown")["told_apart"]
     alone, dann = apart["source-only CNN"], apart["DANN"]
     told = (", ".join(f"{value:.1f}" for value in each.values()) for each in (alone, dann))
@@ -163,7 +163,7 @@ def _what_aligns(record: Any) -> str:
 def _maybes(name: str, read: Records) -> Finding:
     dann = read("shown")["told_apart"]["DANN"]
     if "maybe" not in dann:
-        return untested(name, in_words(name, "paper"), in_words(name, "reason", few="too few"))
+        return untested(name, words_of(name, "paper"), words_of(name, "reason", few="too few"))
     apart = ", ".join(f"{word} {value:.1f} %" for word, value in dann.items())
     return judged(name, dann["maybe"] == max(dann.values()), {"apart": apart, "few": "few"})
 
@@ -188,7 +188,7 @@ def _gan(name: str, read: Records) -> Finding:
     least, most = min(counts), max(counts)
 
     def percents(kind: str, labels: int) -> list[float]:
-        return _figures(record, "balanced_accuracy", pretraining=kind, labels=labels)
+        return _figures_of_cells(record, "balanced_accuracy", pretraining=kind, labels=labels)
 
     few, many = (
         {kind: float(np.mean(percents(kind, labels))) for kind in ("gan", "none", "source")}
@@ -204,7 +204,7 @@ def _ensemble(name: str, read: Records) -> Finding:
     *members, vote = dict.fromkeys(cell["network"] for cell in record["cells"])
 
     def mean(figure: str, network: str) -> float:
-        return float(np.mean(_figures(record, figure, network=network)))
+        return float(np.mean(_figures_of_cells(record, figure, network=network)))
 
     best = max(members, key=lambda member: mean("balanced_accuracy", member))
     voted, alone = (
@@ -221,7 +221,7 @@ def _ensemble(name: str, read: Records) -> Finding:
 def _particles(name: str, read: Records) -> Finding:
     balanced = _on_particles(read)
     best = max(balanced, key=lambda network: balanced[network])
-    rejected = _figures(read("particles"), "rejected", labels=200, network=best)
+    rejected = _figures_of_cells(read("particles"), "rejected", labels=200, network=best)
     figures = {kind: np.mean([each[kind] for each in rejected]) for kind in ("multiple", "none")}
     told = ", ".join(f"{network} {value:.1f}" for network, value in balanced.items())
     return judged(name, balanced[best] >= 90, figures | {"networks": told})
@@ -239,12 +239,12 @@ def _on_particles(read: Records) -> dict[str, float]:
     record = read("particles")
     networks = dict.fromkeys(cell["network"] for cell in record["cells"] if cell["labels"] == 200)
     return {
-        name: float(np.mean(_figures(record, "balanced_accuracy", labels=200, network=name)))
+        name: float(np.mean(_figures_of_cells(record, "balanced_accuracy", labels=200, network=name)))
         for name in networks
     }
 
 
-def _figures(record: Any, figure: str, **about: Any) -> list[Any]:
+def _figures_of_cells(record: Any, figure: str, **about: Any) -> list[Any]:
     """A figure of those cells of an experiment's record that have these values; a rate's is in per cent."""
     values = [cell[figure] for cell in record["cells"] if about.items() <= cell.items()]
     return [value.get("percent", value) if isinstance(value, dict) else value for value in values]
@@ -259,7 +259,7 @@ BY_RECORDS: dict[str, Callable[[str, Records], Finding]] = {
     "vectors": _vectors,
     "speed_of_networks": _speeds,
     "speed_of_screening": _speeds,
-    "overlap": _overlap,
+    "overlap": _feature_overlap,
     "maybes": _maybes,
     "curves": _curves,
     "table6_labels": partial(_measured, key="labels", holds=lambda t, r, d: d < min(t, r)),

@@ -139,7 +139,7 @@ BY_RATES = _OF_FINDINGS | {
 }
 
 
-def in_words(name: str, part: str, **figures: Any) -> str:
+def words_of(name: str, part: str, **figures: Any) -> str:
     """Return a part of a claim's words with figures filled in; empty where the claim has no such part."""
     return WORDS[name].get(part, "").format_map(CONSTANTS | figures)
 
@@ -150,21 +150,21 @@ def judged(name: str, holds: bool, figures: Mapping[str, Any], paper: str | None
     The paper's are in its words too, unless they are given.
     """
     claim, theirs, ours, reason = (
-        in_words(name, part, **figures) for part in ("claim", "paper", "ours", "reason")
+        words_of(name, part, **figures) for part in ("claim", "paper", "ours", "reason")
     )
     return Finding(claim, theirs if paper is None else paper, ours, HOLDS if holds else FAILS, reason)
 
 
 def untested(name: str, paper: str = "", reason: str = "") -> Finding:
     """Return a finding that was not tested."""
-    return Finding(in_words(name, "claim"), paper, "", NOT_TESTED, reason)
+    return Finding(words_of(name, "claim"), paper, "", NOT_TESTED, reason)
 
 
 def judged_by_rates(means: Means, name: str) -> Finding:
     """Judge a claim of `BY_RATES` over the sets that all of its methods were tested on, by their means."""
     keys = WORDS[name]["of"]
     published = _figures(keys, [published_rates(key) for key in keys])
-    paper = in_words(name, "paper" if "paper" in WORDS[name] else "ours", **published)
+    paper = words_of(name, "paper" if "paper" in WORDS[name] else "ours", **published)
     sets = common_sets(means, keys)
     if not sets:
         return untested(name, paper)

@@ -39,7 +39,7 @@ from .plans import Comparison, planned
 from .runs import RWD
 from .table_layout import PAGE_WORDS
 
-PAIR = SOURCE, TARGET = "LN83", "LO19"
+PAIR = BASE_SET, TESTED_SET = "LN83", "LO19"
 MOST_SCORED = 512
 SECONDS = 5.0
 
@@ -77,19 +77,19 @@ def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
     reduction = RWD if method == "reduced" else None
     start = time.perf_counter()
     sets = {}
-    for name in PAIR if reduction is None else (TARGET,):
+    for name in PAIR if reduction is None else (TESTED_SET,):
         with open_set(data, name) as frame_set:
             sets[name] = prepare(frame_set, [reduction])
     trained = time.perf_counter()
     model = _trained(method, sets, quick)
     end = time.perf_counter()
-    few = split("few", len(sets[TARGET]))
+    few = split("few", len(sets[TESTED_SET]))
     device = jax.local_devices()[0]
     return {
         "labels": 0 if method == "dann" else len(few.train) + len(few.validation),
         "preprocessing_seconds": round(trained - start, 2),
         "training_seconds": round(end - trained, 2),
-        "recall": _recall(model, sets[TARGET]),
+        "recall": _recall(model, sets[TESTED_SET]),
         "frames_per_second": _speed(model, data),
         "peak_memory_mib": round((peak_memory(device) or 0) / 2**20) or None,
         "device": device.device_kind,
@@ -100,14 +100,14 @@ def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
 def _trained(method: str, sets: dict[str, PreparedSet], quick: bool) -> TrainedModel:
     """Train as the tables' network of the first seed, its base too."""
     with tempfile.TemporaryDirectory() as scratch:
-        plans = planned(Comparison(pairs=(PAIR,), frames=len(sets[TARGET]), quick=quick), Path(scratch))
-        plan = next(p for p in plans.values() if p.method == method and (p.target or p.source) == TARGET)
+        plans = planned(Comparison(pairs=(PAIR,), frames=len(sets[TESTED_SET]), quick=quick), Path(scratch))
+        plan = next(p for p in plans.values() if p.method == method and (p.target or p.source) == TESTED_SET)
         if plan.base is not None:
             base = plans[Path(plan.base)]
             with progress("training the base", total_steps(base), "steps") as advance:
-                train_and_test(base, {SOURCE: sets[SOURCE]}, Path(plan.base), advance)
+                train_and_test(base, {BASE_SET: sets[BASE_SET]}, Path(plan.base), advance)
         with progress(f"training {plan.title()}", total_steps(plan), "steps") as advance:
-            return train(plan, sets, advance=advance).models[TARGET]
+            return train(plan, sets, advance=advance).models[TESTED_SET]
 
 
 def _recall(model: TrainedModel, prepared: PreparedSet) -> float | None:
@@ -118,7 +118,7 @@ def _recall(model: TrainedModel, prepared: PreparedSet) -> float | None:
 
 def _speed(model: TrainedModel, data: Path) -> float:
     """Frames a second from crops in the host's memory, in the file's own type."""
-    with open_set(data, TARGET) as frame_set:
+    with open_set(data, TESTED_SET) as frame_set:
         frames = min(MOST_SCORED, len(frame_set))
         crops, mask = frame_set.crops(range(frames)), frame_set.mask_crop()
     screener = Screener(model)

@@ -29,7 +29,7 @@ from .table_layout import NOT_RUN, PAGE_WORDS, Table
 # validated on by any network; of a set whose labels were not used at all, all frames.
 SAME_FRAMES: dict[int, FrameRange] = {2: "last", 3: "last", 4: "last", 5: "last", 7: "all"}
 
-_WORDS: dict[str, Any] = PAGE_WORDS["notes"]
+_NOTES: dict[str, Any] = PAGE_WORDS["notes"]
 _RECALLS = ("90", "95", "99")
 _MEASURED = {
     "Size of labels": ("labels", "labels of the tested set", "{:.0f}"),
@@ -185,7 +185,7 @@ def _table_of_methods(
     key: str, heading: str, columns: Sequence[str], texts: Callable[[Method], list[str]]
 ) -> Table:
     rows = [[method.title, method.labels, *texts(method)] for method in METHODS.values()]
-    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, list(_WORDS[key]))
+    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, list(_NOTES[key]))
 
 
 def _trained_on(cell: PublishedCell) -> str:
@@ -252,9 +252,9 @@ def _notes(number: int, frames: int) -> list[str]:
     """Fill the ranges of frames into the notes below a table of `paper_table`."""
     full, few = split("full", frames), split("few", frames)
     spans = {"many": _span(full.validation), "few": _span(few.validation), "last": _span(full.test)}
-    notes = [_WORDS["rates"], _WORDS["counter"].format(chosen=_WORDS["chosen"][f"table{number}"])]
+    notes = [_NOTES["rates"], _NOTES["counter"].format(chosen=_NOTES["chosen"][f"table{number}"])]
     if number in SAME_FRAMES:
-        notes.append(_WORDS[f"{SAME_FRAMES[number]}_frames"])
+        notes.append(_NOTES[f"{SAME_FRAMES[number]}_frames"])
     if frames != PAPER_FRAMES:
-        notes.append(_WORDS["shorter"])
+        notes.append(_NOTES["shorter"])
     return [note.format(frames=frames, **spans) for note in notes]

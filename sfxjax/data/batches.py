@@ -131,7 +131,7 @@ def filled(
     def copy(begin: int, end: int) -> None:
         whole[begin:end] = frames[begin:end]
 
-    list(_threads().map(copy, bounds[:-1], bounds[1:]))
+    list(_copying_threads().map(copy, bounds[:-1], bounds[1:]))
     return whole
 
 
@@ -145,7 +145,7 @@ def _thread_count() -> int:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _copying_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_thread_count(), thread_name_prefix="copying")
 
 

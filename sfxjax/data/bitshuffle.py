@@ -17,7 +17,8 @@ from sfxjax.data.filters import filters_of
 from sfxjax.data.opening import DAMAGE
 
 NUMBER, _LZ4 = 32008, 2
-_HEADER, _LENGTH = struct.Struct(">QI"), struct.Struct(">I")
+# Bytes of a chunk and of a block; the packed length of a block.
+CHUNK_HEADER, _LENGTH = struct.Struct(">QI"), struct.Struct(">I")
 # Elements are packed by eights.
 _MULTIPLE = 8
 # Of a part of a data set so many are looked at.
@@ -58,15 +59,15 @@ def whole_chunks(data: h5py.Dataset, place: tuple[int | slice, ...]) -> bool:
 
 def _is_whole(chunk: bytes, size: int, itemsize: int) -> bool:
     """Tell whether a chunk unpacks to `size` bytes and its blocks end where it does."""
-    if len(chunk) < _HEADER.size:
+    if len(chunk) < CHUNK_HEADER.size:
         return False
-    claimed, block = _HEADER.unpack_from(chunk)
+    claimed, block = CHUNK_HEADER.unpack_from(chunk)
     block //= itemsize
     if claimed != size or block <= 0 or block % _MULTIPLE:
         return False
     elements = size // itemsize
     blocks = elements // block + (elements % block >= _MULTIPLE)
-    place, last = _HEADER.size, len(chunk) - _LENGTH.size
+    place, last = CHUNK_HEADER.size, len(chunk) - _LENGTH.size
     read = _LENGTH.unpack_from
     for _ in range(blocks):
         if place > last:

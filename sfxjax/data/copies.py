@@ -9,7 +9,7 @@ from pathlib import Path
 # Looked at of each file that is as long as another: so many parts, from its first byte to its last.
 _PARTS, _PART_BYTES = 9, 2**14
 # Of many files only the first, for each has to be opened; and of copies so many are named.
-_MOST_FILES, _MOST_NAMED = 2000, 4
+_MOST_FILES, _COPIES_NAMED = 2000, 4
 
 
 def copies(names: Iterable[str]) -> list[str]:
@@ -31,7 +31,7 @@ def copies(names: Iterable[str]) -> list[str]:
         for name in alike[:left] if size and len(alike) > 1 else ():
             left -= 1
             try:
-                key = size, _digest(Path(name), size)
+                key = size, _parts_digest(Path(name), size)
             except OSError:
                 continue
             if first.setdefault(key, name) != name:
@@ -41,11 +41,11 @@ def copies(names: Iterable[str]) -> list[str]:
         "leave one of them out"
         for name, other in found.items()
     ]
-    more = len(lines) - _MOST_NAMED
-    return [*lines[:_MOST_NAMED], *([f"and {more} more files are like others"] if more > 0 else [])]
+    more = len(lines) - _COPIES_NAMED
+    return [*lines[:_COPIES_NAMED], *([f"and {more} more files are like others"] if more > 0 else [])]
 
 
-def _digest(path: Path, size: int) -> bytes:
+def _parts_digest(path: Path, size: int) -> bytes:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for part in range(_PARTS):

@@ -7,7 +7,7 @@ import h5py
 from sfxjax.errors import UserError
 
 # deflate, shuffle, fletcher32, szip, nbit, scaleoffset, and LZF of h5py.
-BUILT_IN = (1, 2, 3, 4, 5, 6, 32000)
+BUILT_IN_FILTERS = (1, 2, 3, 4, 5, 6, 32000)
 
 
 def filters_of(data: h5py.Dataset) -> list[int]:
@@ -18,7 +18,7 @@ def filters_of(data: h5py.Dataset) -> list[int]:
 
 def by_plugin(data: h5py.Dataset) -> bool:
     """Tell whether a data set is decompressed by a plug-in, which may not bear a damaged chunk."""
-    return any(code not in BUILT_IN for code in filters_of(data))
+    return any(code not in BUILT_IN_FILTERS for code in filters_of(data))
 
 
 def need_filters(data: h5py.Dataset) -> None:

@@ -25,7 +25,7 @@ _METRES = {"": 1.0, "m": 1.0, "mm": 1e-3}
 PLANCK_TIMES_LIGHT = 12398.419843320026
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 # Bytes: a thousand panels take one million.
-_LONGEST = 2**26
+_MOST_GEOMETRY_BYTES = 2**26
 # Bad regions times panels: a detector of 256 panels may have thousands.
 _MOST_MARKS = 2_000_000
 
@@ -38,7 +38,7 @@ def read_geometry(path: str | Path) -> Geometry:
     Raises:
         UserError: it is missing, or holds no panels that make sense.
     """
-    content = read_bounded(path, _LONGEST, "geometry file")
+    content = read_bounded(path, _MOST_GEOMETRY_BYTES, "geometry file")
     return parse_geometry(content.decode("utf-8-sig", errors="replace"), path)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sfxjax.data.geometry import COMPARISONS
+from sfxjax.text import first_few
 
 MASK_KEY = re.compile(r"mask(\d*)_(data|file|goodbits|badbits)|mask|mask_(file|good|bad)")
 REGION_KEYS = {f"{end}_{axis}" for end in ("min", "max") for axis in ("fs", "ss", "x", "y")} | {"panel"}
@@ -34,7 +35,7 @@ _PANEL_KEYS = {
     *_NOT_DONE,
 }
 _FREE_KEYS = re.compile(r"rigid_group.*|group_.*|dim\d+")
-_MOST_NAMED = 6
+_KEYS_NAMED = 6
 
 
 class GeometryLine(NamedTuple):
@@ -103,8 +104,8 @@ def without_effect(lines: list[GeometryLine], others: list[str], path: object) -
     late, between = _misplaced(lines)
     # Only of those that are named a likeness is looked for, which takes long.
     unknown = list(dict.fromkeys(line for line in lines if not _is_known(line)))
-    likely = [f"{line}{'' if line.is_region else meant(line.key)}" for line in unknown[:_MOST_NAMED]]
-    likely += map(str, unknown[_MOST_NAMED:])
+    likely = [f"{line}{'' if line.is_region else meant(line.key)}" for line in unknown[:_KEYS_NAMED]]
+    likely += map(str, unknown[_KEYS_NAMED:])
     not_done = [line.key for line in lines if line.key in _NOT_DONE]
     not_done += [f"badrow_direction {line.value}" for line in lines if _marks_rows(line)]
     found = [
@@ -160,6 +161,4 @@ def _bits_of_no_mask(lines: list[GeometryLine]) -> list[str]:
 
 
 def _some(names: Iterable[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    more = f" and {len(unique) - _MOST_NAMED} more" if len(unique) > _MOST_NAMED else ""
-    return ", ".join(unique[:_MOST_NAMED]) + more
+    return first_few(dict.fromkeys(names), _KEYS_NAMED)

@@ -19,6 +19,7 @@ from sfxjax.data.new_hdf5 import NewHDF5
 from sfxjax.data.opening import DAMAGE
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError
+from sfxjax.text import first_few
 
 DATA = "/entry_1/data_1/data"
 DETECTOR_DATA = "/entry_1/instrument_1/detector_1/data"
@@ -111,8 +112,7 @@ def write_hits(
 
 def line_of_lacking(names: list[str]) -> str:
     """Say what of the files `write_hits` left out."""
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"hits.cxi lacks {', '.join(names[:6])}{more}: too large, damaged, or not in all files"
+    return f"hits.cxi lacks {first_few(names)}: too large, damaged, or not in all files"
 
 
 def _copy_metadata(

@@ -19,7 +19,7 @@ from sfxjax.data.links import HDF5_SUFFIXES
 from sfxjax.data.repeats import OWN_HITS, OWN_MEANS, repeated
 from sfxjax.errors import UserError
 from sfxjax.files import is_file, not_a_file
-from sfxjax.text import counted
+from sfxjax.text import counted, first_few
 
 # What lies beside frames and holds none: other files in a folder that are not read are named.
 NO_FRAMES = (
@@ -71,8 +71,6 @@ NO_FRAMES = (
         ".sha256",
     ),
 )
-# Files left out that a line names.
-_MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,7 @@ def _listed(reasons: dict[str, str], names: list[str]) -> str:
     shown = [
         f"{name if alike[Path(name).name] > 1 else Path(name).name} ({why})" for name, why in reasons.items()
     ]
-    more = [f"and {len(shown) - _MOST_NAMED} more"] if len(shown) > _MOST_NAMED else []
-    return "; ".join([*shown[:_MOST_NAMED], *more])
+    return first_few(shown, between="; ")
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
@@ -198,9 +195,8 @@ def _in_folder(folder: Path, notes: list[str], apart: Collection[str]) -> list[s
         notes.append(f"{folder}: its subfolders, such as {shown[0].name}, are not looked into: name them")
     foreign = Counter("".join(Path(name).suffixes[-2:]) or "without a suffix" for name in others)
     if foreign:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in foreign.most_common(6))
-        more = f" and {len(foreign) - 6} more kinds" if len(foreign) > 6 else ""
-        notes.append(f"{folder}: left out files of formats that are not read: {kinds}{more}")
+        kinds = first_few((f"{count} {kind}" for kind, count in foreign.most_common()), things="kinds")
+        notes.append(f"{folder}: left out files of formats that are not read: {kinds}")
     return inside
 
 

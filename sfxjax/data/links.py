@@ -94,7 +94,7 @@ def frames_behind(path: Path) -> set[Shown]:
     found: set[Shown] = set()
     waiting, seen = [path], {identity(path)}
     while waiting and len(seen) < MOST_STEPS:
-        new = {shown for shown in shown_of(waiting.pop()) if _holds_frames(shown)}
+        new = {shown for shown in shown_of(waiting.pop()) if _shows_frames(shown)}
         new = {shown._replace(file=file) for shown in new for file in files_meant(shown.file)}
         found |= new
         for shown in new:
@@ -161,7 +161,7 @@ def _own_masters(part: Path) -> list[str]:
 
 
 def _shows(master: Path, part: Path) -> bool:
-    return any(shown.file == part and _holds_frames(shown) for shown in shown_of(master))
+    return any(shown.file == part and _shows_frames(shown) for shown in shown_of(master))
 
 
 def _begun_alike(one: str, other: str) -> int:
@@ -240,7 +240,7 @@ def _is_data(shown: Shown) -> bool:
     return _DATA.fullmatch(PurePosixPath(shown.dataset).name) is not None
 
 
-def _holds_frames(shown: Shown) -> bool:
+def _shows_frames(shown: Shown) -> bool:
     """Tell whether what is shown of a file is frames: what a beamline links may be anything."""
     if not shown.frames or _is_data(shown):
         return shown.frames

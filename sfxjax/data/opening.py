@@ -17,7 +17,7 @@ DAMAGE = (OSError, RuntimeError, ValueError, TypeError, KeyError, UnicodeError)
 
 # What the library says begins so; the rest names a place in its code.
 _OF_HDF5 = re.compile(r"^['\"]?(Unable to|Can't|Can not|Cannot|Couldn't) .*\(.*\)")
-_WORDS = (
+_PLAINER = (
     (re.compile("filter returned failure"), "the compressed values cannot be unpacked"),
     (re.compile("required filter"), "a filter that it was compressed by is missing; install hdf5plugin"),
     (re.compile("checksum"), "a checksum in it does not fit"),
@@ -86,7 +86,9 @@ def in_words(error: BaseException) -> str:
     text = first_line(error)
     if explained or not _OF_HDF5.search(text):
         return explained or text
-    return next((words for sign, words in _WORDS if sign.search(text)), "its inner structure makes no sense")
+    return next(
+        (words for sign, words in _PLAINER if sign.search(text)), "its inner structure makes no sense"
+    )
 
 
 def first_line(error: BaseException) -> str:

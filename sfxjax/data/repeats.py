@@ -148,7 +148,7 @@ def _preferred(names: Collection[str], parts: Collection[str] = ()) -> list[str]
 
 def _leave_out_like_others(shown: dict[str, set[Shown]], reasons: dict[str, str]) -> list[str]:
     """Leave out masters whose frames another master shows all; note those that share some."""
-    some = {_key(each) for found in shown.values() for each in found if each.range}
+    some = {_key_of_shown(each) for found in shown.values() for each in found if each.range}
     ranges = {name: _ranges(found, some) for name, found in shown.items()}
     kept: list[str] = []
     for name in _preferred([name for name in shown if ranges[name]]):
@@ -168,7 +168,7 @@ def _leave_out_like_others(shown: dict[str, set[Shown]], reasons: dict[str, str]
     ]
 
 
-def _key(shown: Shown) -> tuple[Identity, str]:
+def _key_of_shown(shown: Shown) -> tuple[Identity, str]:
     return identity(shown.file), shown.dataset
 
 
@@ -184,7 +184,7 @@ def _ranges(found: set[Shown], some: set[tuple[Identity, str]]) -> Ranges:
     for each in found:
         if each.file.stem.endswith("_meta"):
             continue
-        key, range_ = _key(each), each.range
+        key, range_ = _key_of_shown(each), each.range
         if range_ is None and key in some and (shape := shape_of(each)):
             range_ = 0, shape[0] - 1
         if range_ is None:

@@ -18,7 +18,7 @@ from sfxjax.errors import UserError
 # More chunks take longer than some seconds to list.
 MOST_LISTED_CHUNKS = 500_000
 # Virtual data sets may be sources of others.
-_DEEPEST = 4
+_MOST_SOURCES_DEEP = 4
 
 
 class UnwrittenFrames:
@@ -78,7 +78,7 @@ def is_unwritten(data: h5py.Dataset) -> bool:
 
 
 def unwritten_frames(
-    files: Files, data: h5py.Dataset, axis: int, stacked: bool, left: int = _DEEPEST
+    files: Files, data: h5py.Dataset, axis: int, stacked: bool, left: int = _MOST_SOURCES_DEEP
 ) -> np.ndarray | None:
     """Tell which frames were never written, those of virtual data sets and their sources included.
 

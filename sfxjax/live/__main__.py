@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     fitted = None if options.model is None else load_fitted(options.model)
     min_snr, min_spots = visible_spots(options, fitted)
-    _check_used(options)
+    _refuse_without_effect(options)
     alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(say)
     mask = None
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_used(options: argparse.Namespace) -> None:
+def _refuse_without_effect(options: argparse.Namespace) -> None:
     """Refuse options that have no effect with the others."""
     if any(map(is_address, options.source)):
         refuse_unused(options, ("dataset",), "on a stream")

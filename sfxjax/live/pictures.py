@@ -17,11 +17,11 @@ from sfxjax.spots.frame_pixels import frame_pixels
 
 EVERY_SECONDS = 1.0
 # Longest side of a picture, pixels, and rings of a profile.
-PICTURE_SIDE, RINGS = 640, 120
+JPEG_SIDE, RINGS = 640, 120
 
 
 @dataclass
-class Shown:
+class JpegPicture:
     """A picture.
 
     Attributes:
@@ -45,7 +45,7 @@ class Pictures:
     """
 
     def __init__(self) -> None:
-        self.hit, self.powder = Shown(), Shown()
+        self.hit, self.powder = JpegPicture(), JpegPicture()
         self.profile: dict[str, list[float]] = {"radius": [], "mean": []}
         self._new: dict[str, tuple[JudgedFrame, Looks]] = {}
         self._largest: np.ndarray | None = None
@@ -96,13 +96,15 @@ class Pictures:
             "score": round(spots.score, 3),
             "time": time.time(),
         }
-        self.hit = Shown(self.hit.version + 1, _jpeg(small), about)
+        self.hit = JpegPicture(self.hit.version + 1, _jpeg(small), about)
         if self._largest is None or self._largest.shape != small.shape:
             self._largest, count = small, 1
         else:
             self._largest, count = np.fmax(self._largest, small), self.powder.about["hits"] + 1
         shape = [small.shape[1] * shrink, small.shape[0] * shrink]
-        self.powder = Shown(self.powder.version + 1, _jpeg(self._largest), {"hits": count, "shape": shape})
+        self.powder = JpegPicture(
+            self.powder.version + 1, _jpeg(self._largest), {"hits": count, "shape": shape}
+        )
 
     def _measure_rings(self, judged: JudgedFrame, looks: Looks) -> None:
         # A quarter of the pixels tell as well.
@@ -134,7 +136,7 @@ def _floats(looks: Looks) -> np.ndarray:
 
 def _shrunk(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Make of blocks of pixels one, the largest of them, so that small spots stay; NaN where none tells anything."""
-    shrink = max(1, -(-max(values.shape) // PICTURE_SIDE))
+    shrink = max(1, -(-max(values.shape) // JPEG_SIDE))
     height, width = (length // shrink for length in values.shape)
     blocks = values[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink)
     filled = np.where(np.isnan(blocks), -np.inf, blocks).max((1, 3))

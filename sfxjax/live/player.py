@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in sources.lines():
             print(line, flush=True)
         frames = _Frames(sources)
-        series = MESSAGES[options.stream](options.series, _digest(sources))
+        series = MESSAGES[options.stream](options.series, _series_name(sources))
         print(f"{len(frames)} frames at {options.rate:g} a second to {options.to}", flush=True)
         mask = frames.mask()
         with zeromq().Context() as context, context.socket(zeromq().PUSH) as socket:
@@ -176,7 +176,7 @@ def _listen(socket: Any, address: str) -> None:
         raise UserError(f"{address}: cannot listen there ({error}); name another --to") from error
 
 
-def _digest(sources: Sources) -> str:
+def _series_name(sources: Sources) -> str:
     """Return a name of the series that is the same whenever the same files are played."""
     described = "\n".join(stack.describe() for stack in sources.run.stacks)
     return hashlib.sha256(described.encode("utf-8", "replace")).hexdigest()[:12]

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.data.bitshuffle import CHUNK_HEADER
 from sfxjax.errors import UserError
 from sfxjax.live.frames import MOST_FRAME_BYTES, MessageError
 
-# HDF5's framing of bitshuffle and LZ4: unpacked bytes, and bytes in a block.
-_HEADER = struct.Struct(">QI")
 # LZ4 makes at most 255 bytes of one.
 _LZ4_RATIO = 255
 
@@ -51,13 +50,13 @@ def unpacked(data: Any, algorithm: str, element: int, shape: tuple[int, ...], dt
 
 def _decompressed(view: memoryview, algorithm: str, element: int, size: int) -> bytes:
     if algorithm == "lz4 block":
-        view = memoryview(_HEADER.pack(size, size) + struct.pack(">I", view.nbytes) + bytes(view))
+        view = memoryview(CHUNK_HEADER.pack(size, size) + struct.pack(">I", view.nbytes) + bytes(view))
         algorithm = "lz4"
     if algorithm not in ("bslz4", "bszstd", "lz4"):
         raise MessageError("a compression that is not known", algorithm[:40])
-    if view.nbytes < _HEADER.size:
+    if view.nbytes < CHUNK_HEADER.size:
         raise MessageError("compressed pixels are damaged")
-    claimed, block = _HEADER.unpack_from(view)
+    claimed, block = CHUNK_HEADER.unpack_from(view)
     if claimed != size or (algorithm != "bszstd" and claimed > _LZ4_RATIO * view.nbytes):
         raise MessageError(
             "compressed pixels claim another size than the frame has", f"{claimed} bytes for {size}"

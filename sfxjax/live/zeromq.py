@@ -15,7 +15,7 @@ from sfxjax.live.sources import known_streams
 
 # Larger messages end the connection, and ZeroMQ makes a new one.
 MOST_MESSAGE_BYTES = 2**30
-MOST_PARTS = 1024
+MOST_MESSAGE_PARTS = 1024
 # Messages that ZeroMQ itself keeps: the buffer that counts is `sfxjax.live.sampling`.
 WAITING = 8
 RECEIVE_POLL_SECONDS = 0.2
@@ -135,11 +135,11 @@ def _message_parts(socket: Any) -> list[bytes]:
     parts: list[bytes] = []
     while True:
         part = socket.recv()
-        if len(parts) < MOST_PARTS:
+        if len(parts) < MOST_MESSAGE_PARTS:
             parts.append(part)
         if not socket.rcvmore:
             break
-    if len(parts) == MOST_PARTS:
+    if len(parts) == MOST_MESSAGE_PARTS:
         raise MessageError("a message of absurdly many parts")
     return parts
 

@@ -8,7 +8,7 @@ from sfxjax.errors import UserError
 from sfxjax.reductions.registry import BUILT_IN, ORIGINS, canonical_name, get_reduction, is_known, origin_of
 from sfxjax.reductions.user_code import load_reduction
 
-NAME, SOURCE = "reduction", "reduction_source"
+NAME_KEY, SOURCE_KEY = "reduction", "reduction_source"
 Provenance = dict[str, str]
 
 
@@ -19,7 +19,7 @@ def record(name: str | None) -> dict[str, Any]:
         name: of a loaded reduction, or None for whole frames.
     """
     origin = origin_of(name)
-    return {NAME: canonical_name(name) if name else None} | ({SOURCE: origin} if origin else {})
+    return {NAME_KEY: canonical_name(name) if name else None} | ({SOURCE_KEY: origin} if origin else {})
 
 
 def read_record(description: dict[str, Any]) -> tuple[str | None, Provenance | None]:
@@ -28,7 +28,7 @@ def read_record(description: dict[str, Any]) -> tuple[str | None, Provenance | N
     Raises:
         KeyError, ValueError: the description is damaged.
     """
-    name, origin = description[NAME], description.get(SOURCE)
+    name, origin = description[NAME_KEY], description.get(SOURCE_KEY)
     if name is None:
         return None, None
     kinds = {"function", "sha256"}, {"package", "version"}

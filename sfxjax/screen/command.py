@@ -91,7 +91,7 @@ def screen_run(options: argparse.Namespace) -> int:
     kept = keep_compiled(options.compilation_cache)
     model = load_model(options.model, reduction=options.reduction)
     say(device_line())
-    threshold, decided = _threshold(options, model)
+    threshold, decided = _chosen_threshold(options, model)
     chosen = ScreenOptions(
         inputs.files,
         options.out,
@@ -285,7 +285,7 @@ def write_everything(
     return EXIT_FRAMES_FAILED if counts[ERROR] or lost else 0
 
 
-def _threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
+def _chosen_threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
     """Return the threshold and how it was chosen, in words."""
     if options.recall is not None:
         found = threshold_for_recall(*validation_frames(model.trained_on), options.recall)

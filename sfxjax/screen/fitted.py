@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
 
 
-DAY_ONE = "the day-one model"
-AS_IT_IS = f"{DAY_ONE} as it is"
+DAY_ONE_MODEL = "the day-one model"
+AS_IT_IS = f"{DAY_ONE_MODEL} as it is"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FittedModel:
         model = self.recalibration
         changes = [] if self.pattern is None else ["adapted to a run's frames"]
         changes += [f"fitted to {counted(model.labels, 'labels')}"] if model.labels else []
-        what = AS_IT_IS if not changes else f"{DAY_ONE}, {', '.join(changes)}"
+        what = AS_IT_IS if not changes else f"{DAY_ONE_MODEL}, {', '.join(changes)}"
         return f"{what}; threshold {model.threshold:.3f}; read from {printable(self.folder)}"
 
     def decided_by(self) -> dict[str, Any]:

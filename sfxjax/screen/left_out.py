@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sfxjax.screen.pipeline import Screening
 
 # Frames tried until one can be judged, and values that a line names.
-_TRIED, _MOST_NAMED = 5, 4
+_TRIED, _VALUES_NAMED = 5, 4
 # Zeros of frames of integers that are darker than this count in any case; one photon is at least 1 of them.
 _DARK = 10.0
 # What a reader of crops makes one value of.
@@ -52,7 +52,7 @@ def line_of_frame(pixels: np.ndarray, mask: np.ndarray | None, limit: float) -> 
     if pixels.ndim > 2:
         tall = pixels.shape[-2] + separator(pixels.shape)
         kept = kept.reshape(-1, tall, pixels.shape[-1])[:, : pixels.shape[-2]]
-    return list(_line(pixels, mask, limit, kept.reshape(pixels.shape)))
+    return list(_lines_of_values(pixels, mask, limit, kept.reshape(pixels.shape)))
 
 
 def line_of_crops(screening: Screening) -> list[str]:
@@ -84,7 +84,7 @@ def line_of_crops(screening: Screening) -> list[str]:
                 shown = None if mask is None else jnp.asarray(mask)
                 valid = settle(jnp.asarray(crop), shown, limit, negatives)[0].valid()
                 kept = told if valid is None else np.asarray(valid)
-            lines = list(_line(crop, mask, limit, kept, _MARKED))
+            lines = list(_lines_of_values(crop, mask, limit, kept, _MARKED))
             return lines + line_of_limit(crop, mask, limit, frame[0].limit, frame[0].depths)
     return []
 
@@ -127,7 +127,7 @@ def line_of_limit(
     ]
 
 
-def _line(
+def _lines_of_values(
     pixels: np.ndarray, mask: np.ndarray | None, limit: float, kept: np.ndarray, nothing: str = ""
 ) -> Iterator[str]:
     """Name the values of the pixels that are not kept, those apart that a mask or the limit leaves out.
@@ -154,9 +154,9 @@ def _line(
             nothing if value != value or value == lowest_number(pixels.dtype) else name
             for value, name in zip(values, names, strict=True)
         ]
-    named = [f"{int(times[at]):,} of {names[at]}" for at in order[:_MOST_NAMED]]
-    others = count - int(times[order[:_MOST_NAMED]].sum())
-    named += [f"{others:,} of {len(values) - _MOST_NAMED} other values"] if others else []
+    named = [f"{int(times[at]):,} of {names[at]}" for at in order[:_VALUES_NAMED]]
+    others = count - int(times[order[:_VALUES_NAMED]].sum())
+    named += [f"{others:,} of {len(values) - _VALUES_NAMED} other values"] if others else []
     yield (
         f"in the first frame {count:,} of {pixels.size:,} pixels ({100 * count / pixels.size:.2g} %) were left out by "
         f"their values: {', '.join(named)}"

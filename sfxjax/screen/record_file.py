@@ -131,7 +131,7 @@ def _begun(path: Path) -> tuple[dict[str, Any] | None, int]:
     for line in _whole_lines(path):
         if made_by is None:
             made_by = _header(path, line)
-        length += len(line) + _AROUND
+        length += len(line) + _FRAMING_BYTES
     if made_by is None:
         with path.open("rb") as stream:
             if b"\n" in stream.read(2**20):
@@ -149,7 +149,7 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
     return header["made_by"] if header["format"] == FORMAT else {"format": header["format"]}
 
 
-_AROUND = len(b"01234567 " + b"\n")
+_FRAMING_BYTES = len(b"01234567 " + b"\n")
 
 
 def _line(value: Any) -> bytes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Frames averaged for a class, evenly spaced over the run; all of them in shorter runs.
 MEAN_FRAMES = 200
-PICTURES = 6
+MOST_PICTURES = 6
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,10 @@ def chosen_frames(findings: Findings) -> list[tuple[str, np.ndarray]]:
     scores = findings.scores
     scored = np.flatnonzero(~np.isnan(scores))
     hits = scored[findings.labels[scored] == HIT]
-    strongest = hits[np.argsort(-scores[hits], kind="stable")][:PICTURES]
+    strongest = hits[np.argsort(-scores[hits], kind="stable")][:MOST_PICTURES]
     # Doubt is measured in log odds: near 0 and 1 the score itself hardly moves.
     odds = _log_odds(scores[scored]) - _log_odds(np.array([findings.threshold]))
-    doubtful = scored[np.argsort(np.abs(odds), kind="stable")][:PICTURES]
+    doubtful = scored[np.argsort(np.abs(odds), kind="stable")][:MOST_PICTURES]
     return [("Strongest hits", strongest), ("Most doubtful frames, nearest to the threshold", doubtful)]
 
 

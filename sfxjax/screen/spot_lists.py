@@ -37,7 +37,7 @@ from sfxjax.text import say
 LISTS = ("frames.csv", "spots.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json")
 # CrystFEL's layout of peaks in a CXI file, places in pixels of the stored array.
 RESULT = "/entry_1/result_1"
-PEAKS = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity")
+PEAK_COLUMNS = ("peakXPosRaw", "peakYPosRaw", "peakTotalIntensity")
 
 
 def next_commands(out: Path, geometry: str | None) -> list[str]:
@@ -162,10 +162,10 @@ def write_spot_hits(reader: FrameReader, path: Path, frames: list[CountedFrame])
     scores = [0.0 if spots is None else spots.score for spots in found]
     most = max((len(spots.ss) for spots in found if spots is not None), default=0)
     # CrystFEL takes whole numbers for the middle of a pixel and adds half a pixel itself.
-    peaks = {name: np.zeros((len(found), most), np.float32) for name in PEAKS}
+    peaks = {name: np.zeros((len(found), most), np.float32) for name in PEAK_COLUMNS}
     for row, spots in enumerate(found):
         if spots is not None:
-            for name, values in zip(PEAKS, (spots.fs, spots.ss, spots.signal), strict=True):
+            for name, values in zip(PEAK_COLUMNS, (spots.fs, spots.ss, spots.signal), strict=True):
                 peaks[name][row, : len(values)] = values
     counts = [0 if spots is None else len(spots.ss) for spots in found]
     results = {f"{RESULT}/{name}": values for name, values in peaks.items()}

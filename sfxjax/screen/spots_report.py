@@ -14,7 +14,7 @@ from sfxjax.page import render_page
 from sfxjax.screen.doubtful import doubtful_spots
 from sfxjax.screen.lists import ERROR, HIT, MISS
 from sfxjax.screen.pictures import data_address, flattened, frame_picture, jpeg_of_pixels
-from sfxjax.screen.report import PICTURES, Plot, figure_axes, rate_plot
+from sfxjax.screen.report import MOST_PICTURES, Plot, figure_axes, rate_plot
 from sfxjax.screen.run import evenly
 from sfxjax.screen.sources import UNREADABLE
 from sfxjax.screen.spot_lists import hit_rate, hit_rate_line, next_commands, peaks_need
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sfxjax.screen.sources import Sources
 
 # Longest side of a picture, pixels.
-SIDE = 700
+LARGEST_PICTURE = 700
 # Frames of which the largest value of each pixel is shown.
 POWDER_FRAMES = 50
 
@@ -120,12 +120,12 @@ def _chosen(scores: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> lis
     doubtful = known[np.argsort(np.abs(scores[known] - 0.5), kind="stable")]
     doubtful = doubtful[np.abs(scores[doubtful] - 0.5) < 0.49]
     some = np.random.default_rng(0).permutation(misses)
-    strongest, weakest = ranked[:PICTURES], ranked[PICTURES:][::-1]
+    strongest, weakest = ranked[:MOST_PICTURES], ranked[MOST_PICTURES:][::-1]
     return [
         ("Hits with the most spots", strongest),
-        ("Hits with the fewest spots", weakest[:PICTURES]),
-        ("Most doubtful frames", doubtful[:PICTURES]),
-        ("Misses, drawn at random", np.sort(some[:PICTURES])),
+        ("Hits with the fewest spots", weakest[:MOST_PICTURES]),
+        ("Most doubtful frames", doubtful[:MOST_PICTURES]),
+        ("Misses, drawn at random", np.sort(some[:MOST_PICTURES])),
     ]
 
 
@@ -141,10 +141,10 @@ def _frame_pictures(
     for place in places:
         # A file that was screened may be gone or damaged by now.
         with suppress(*UNREADABLE):
-            yield _frame_picture(sources, frames[place], int(place))
+            yield _spots_picture(sources, frames[place], int(place))
 
 
-def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> CircledPicture:
+def _spots_picture(sources: Sources, frame: CountedFrame, place: int) -> CircledPicture:
     spots = frame.spots
     assert spots is not None
     where = f"frame {place}, {Path(frame.stack.file).name} {frame.stack.event(frame.number)}"
@@ -161,7 +161,7 @@ def _frame_picture(sources: Sources, frame: CountedFrame, place: int) -> Circled
 def _circled(values: np.ndarray, fs: Any, ss: Any, caption: str, data: dict[str, object]) -> CircledPicture:
     """Draw a frame with circles around places of its pixels."""
     height, width = values.shape
-    shrink = max(1, -(-max(height, width) // SIDE))
+    shrink = max(1, -(-max(height, width) // LARGEST_PICTURE))
     good = np.isfinite(values)
     colours = frame_picture(flattened(np.nan_to_num(values), good), good, shrink)
     circles = [((x + 0.5) / shrink, (y + 0.5) / shrink) for x, y in zip(fs, ss, strict=True)]

@@ -28,10 +28,10 @@ from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.progress import progress
 from sfxjax.screen.sources import Sources, opened_run
+from sfxjax.simulate.inserted import with_spots
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
-from sfxjax.spots.inserted import with_spots
 from sfxjax.spots.prepare import prepare_frame
 from sfxjax.spots.recalibration import Recalibration
 from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together

@@ -78,7 +78,7 @@ SHAPES = ((480, 480), (216, 264), (720, 600), (160, 208))
 SHAPE_SHARES = (0.62, 0.15, 0.15, 0.08)
 # Share of frames that show one condition alone, such as few photons, so that none is rare; of those with most artefacts of
 # light, of reading or of both at once; and of those with spots wider than others have.
-SINGLE, MANY, WIDE = 0.3, 0.12, 0.1
+SINGLE_SHARE, MANY_SHARE, WIDE_SHARE = 0.3, 0.12, 0.1
 MOST_ARTEFACTS = 0.6
 WIDE_SPOTS = (2.2, 3.4)
 
@@ -89,13 +89,13 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
         rng = np.random.default_rng(seed)
         condition: dict[str, Any] = {}
         kind = rng.random()
-        if kind < SINGLE:
+        if kind < SINGLE_SHARE:
             condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
-        elif kind < SINGLE + MANY:
+        elif kind < SINGLE_SHARE + MANY_SHARE:
             names = ((*LIGHT,), (*READING,), (*LIGHT, *READING))[rng.integers(3)]
             condition = {"parts": tuple(name for name in names if rng.random() < MOST_ARTEFACTS)}
         condition = {"shape": SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)], **condition}
-        if "spot_size" not in condition and rng.random() < WIDE:
+        if "spot_size" not in condition and rng.random() < WIDE_SHARE:
             condition["spot_size"] = float(rng.uniform(*WIDE_SPOTS))
         frames.append(draw_frame(rng, Condition(**condition)))
     return frames

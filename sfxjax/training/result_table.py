@@ -46,7 +46,7 @@ def show_results(
         for name in names:
             parts = [tested[name][key] for key in ("recall", "miss_accuracy")]
             cells.append(" / ".join(_interval(part) for part in parts))
-            cells.append(_shown(tested[name]["balanced_accuracy"]["percent"]))
+            cells.append(_percent_text(tested[name]["balanced_accuracy"]["percent"]))
         table.add_row(network, *cells)
     for row, figures in published:
         cells = []
@@ -61,7 +61,7 @@ def show_results(
     print_table(table)
 
 
-def _shown(value: float | None) -> str:
+def _percent_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 

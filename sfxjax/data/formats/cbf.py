@@ -31,7 +31,7 @@ _BINARY_START = b"\x0c\x1a\x04\xd5"
 _PACKED_BITS = (0, 4, 5, 6, 7, 8, 16, 65)
 _PACKED_2_BITS = (0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 65)
 _MOST_BYTES = 2**31
-_KINDS = {
+_ELEMENT_TYPES = {
     "unsigned 8-bit integer": "u1",
     "signed 8-bit integer": "i1",
     "unsigned 16-bit integer": "u2",
@@ -156,7 +156,7 @@ def _section(path: Path, header: bytes, start: int) -> BinarySection:
     try:
         kind = fields.get("x-binary-element-type", '"signed 32-bit integer"').strip('" ').lower()
         order = fields.get("x-binary-element-byte-order", "LITTLE_ENDIAN").upper()
-        if kind not in _KINDS or order not in ("LITTLE_ENDIAN", "BIG_ENDIAN"):
+        if kind not in _ELEMENT_TYPES or order not in ("LITTLE_ENDIAN", "BIG_ENDIAN"):
             raise UserError(f"{path}: pixels of type {kind}, {order} are not read")
         fast = int(fields["x-binary-size-fastest-dimension"])
         slow = int(fields["x-binary-size-second-dimension"])
@@ -172,7 +172,7 @@ def _section(path: Path, header: bytes, start: int) -> BinarySection:
         )
     if not 0 <= size <= _MOST_BYTES:
         raise UserError(f"{path}: an image of {size} bytes is beyond belief; is the file damaged?")
-    dtype = np.dtype(("<" if order == "LITTLE_ENDIAN" else ">") + _KINDS[kind])
+    dtype = np.dtype(("<" if order == "LITTLE_ENDIAN" else ">") + _ELEMENT_TYPES[kind])
     compression = conversions[1].lower() if conversions else ""
     flat, correlated = '"flat' in lines.lower(), "uncorrelated_sections" not in lines.lower()
     md5 = fields.get("content-md5", "")

@@ -14,12 +14,12 @@ from sfxjax.data.hdf5 import Files
 from sfxjax.data.masks import cxi_faults
 
 # Of frames that are named, which may be those of any entry and detector; those of the first are found.
-_PLACE = re.compile(r"(/entry_\d+)/(data|instrument_1/detector|image)_(\d+)/data")
+_FRAMES_PLACE = re.compile(r"(/entry_\d+)/(data|instrument_1/detector|image)_(\d+)/data")
 
 
 def is_place(name: str) -> bool:
     """Tell whether frames of this layout may be at a path."""
-    return _PLACE.fullmatch(name) is not None
+    return _FRAMES_PLACE.fullmatch(name) is not None
 
 
 def find(
@@ -34,7 +34,7 @@ def find(
         name: path of the frames; empty: they are looked for in the first entry, and of the first detector.
         event_path: path parts of CrystFEL's event.
     """
-    place = _PLACE.fullmatch(name)
+    place = _FRAMES_PLACE.fullmatch(name)
     entry, number = (place[1], place[3]) if place else ("/entry_1", "1")
     beside, detector = f"{entry}/data_{number}", f"{entry}/instrument_1/detector_{number}"
     image = f"{entry}/image_{number}"

@@ -36,7 +36,7 @@ from sfxjax.data.links import masters_of, unused_masters
 from sfxjax.data.masks import ZERO_IS_GOOD
 from sfxjax.errors import UserError
 
-_BELOW = ("", "/meta", "/detectorSpecific", "/detector_information")
+_GROUPS_BELOW = ("", "/meta", "/detectorSpecific", "/detector_information")
 _DEPTHS = ("bit_depth_image", "bit_depth_readout")
 _LIMITS = ("saturation_value", "countrate_correction_count_cutoff")
 # A saturation value below the largest number of 8 bits, less those for gaps and dead pixels, is a mistake.
@@ -59,13 +59,13 @@ def complete(
     described: dict[Any, _Detector] = {}
     counts = masks_counted(stacks)
     keys = [
-        None if stack.unreadable else _key(files, path, stack, count, len(stacks) == 1)
+        None if stack.unreadable else _in_common(files, path, stack, count, len(stacks) == 1)
         for stack, count in zip(stacks, counts, strict=True)
     ]
     for stack, count, key in zip(stacks, counts, keys, strict=True):
         if key is not None and key not in described:
             described[key] = _described(files, path, stack, count, len(stacks) == 1)
-    notes = _lines(files, path, stacks, counts, [described.get(key) for key in keys], named)
+    notes = _lines_of_settings(files, path, stacks, counts, [described.get(key) for key in keys], named)
     finished = []
     for stack, count, key in zip(stacks, counts, keys, strict=True):
         if key is not None:
@@ -127,7 +127,7 @@ def masks_counted(stacks: list[FrameStack]) -> list[MasksCounted]:
     return found
 
 
-def _key(files: Files, path: Path, stack: FrameStack, count: MasksCounted, alone: bool) -> Any:
+def _in_common(files: Files, path: Path, stack: FrameStack, count: MasksCounted, alone: bool) -> Any:
     """Return what stacks have in common that the file says the same of."""
     place = ""
     if alone:
@@ -153,7 +153,7 @@ def _described(files: Files, path: Path, stack: FrameStack, count: MasksCounted,
     return _Detector(masks, by_plugin, limit, depths, not_good, setup, (*notes, *said))
 
 
-def _lines(
+def _lines_of_settings(
     files: Files,
     path: Path,
     stacks: list[FrameStack],
@@ -211,7 +211,7 @@ def _groups(files: Files, path: Path, dataset: str) -> Iterator[str]:
     for file, name, prefix in places:
         with contextlib.suppress(UserError):
             for group in (*nearest_groups(files, file, name), "/metadata"):
-                for below in _BELOW:
+                for below in _GROUPS_BELOW:
                     full = f"{prefix}{group.rstrip('/')}{below}"
                     if full not in seen:
                         seen.add(full)
@@ -257,7 +257,9 @@ def _detector_masks(
 def _detector(path: Path, name: str) -> str:
     """Return the group of the detector that a data set belongs to, in whatever file."""
     group = str(PurePosixPath(located(path, name)[1]).parent)
-    return next((group.removesuffix(below) for below in _BELOW if below and group.endswith(below)), group)
+    return next(
+        (group.removesuffix(below) for below in _GROUPS_BELOW if below and group.endswith(below)), group
+    )
 
 
 def _unopened(files: Files, path: Path, groups: list[str]) -> list[str]:

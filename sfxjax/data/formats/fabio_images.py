@@ -37,7 +37,7 @@ class FabioImages:
         """Describe the image, or the stack of them."""
         found = tiff_pages(path)
         shown = next((number for number, page in enumerate(found.pages) if not page.cut), 0)
-        pixels = _pixels(path, shown)
+        pixels = _image_pixels(path, shown)
         layout = "Rayonix mccd" if {".mccd", ".marccd", ".sfrm"} & set(path.suffixes) else "TIFF"
         stack = single_image(path, layout, pixels.shape, pixels.dtype)
         listed = len(found.pages)
@@ -47,14 +47,14 @@ class FabioImages:
 
     def read(self, stack: FrameStack, frame: int) -> np.ndarray:
         """Return (ss, fs)."""
-        pixels = _pixels(Path(stack.file), frame)
+        pixels = _image_pixels(Path(stack.file), frame)
         if pixels.shape != stack.raw_shape:
             here, there = ("x".join(map(str, shape)) for shape in (pixels.shape, stack.raw_shape))
             raise UserError(f"an image of {here} pixels, where the file's first has {there}")
         return pixels
 
 
-def _pixels(path: Path, number: int) -> np.ndarray:
+def _image_pixels(path: Path, number: int) -> np.ndarray:
     """Return an image of a file."""
     try:
         from fabio.TiffIO import TiffIO

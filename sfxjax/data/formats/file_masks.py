@@ -22,6 +22,7 @@ from sfxjax.data.masks import ZERO_IS_GOOD, without_ones
 from sfxjax.data.opening import DAMAGE
 from sfxjax.data.unwritten import is_unwritten
 from sfxjax.errors import UserError
+from sfxjax.text import first_few
 
 # Names that only masks have; and those that look like one's.
 MASKS = ("mask", *ZERO_IS_GOOD)
@@ -31,7 +32,7 @@ _LIKE_A_MASK = re.compile(
 )
 # Looked at for masks, in one group and all in all.
 _MOST_IN_GROUP, _MOST_OBJECTS = 2000, 10_000
-_MOST_NAMED = 4
+_MASKS_NAMED = 4
 
 
 class Masks(NamedTuple):
@@ -82,7 +83,7 @@ def find_masks(
             continue
         if mask is None or object_identity(mask) in seen:
             continue
-        kind = _kind(mask, data, raw_shape, frames, located(path, name)[0] != path)
+        kind = _mask_kind(mask, data, raw_shape, frames, located(path, name)[0] != path)
         if kind == "shared":
             shared.append(name)
         elif kind == "single":
@@ -138,9 +139,9 @@ def unused_masks(
         line = _why_unused(files, path, name, data, raw_shape, frames, passed, masked, is_near)
         if line:
             lines.append(line)
-    more = len(lines) - _MOST_NAMED
+    more = len(lines) - _MASKS_NAMED
     if more > 1:
-        lines[_MOST_NAMED:] = [f"{path}: {more} more data sets called masks are not used"]
+        lines[_MASKS_NAMED:] = [f"{path}: {more} more data sets called masks are not used"]
     return lines
 
 
@@ -161,14 +162,13 @@ def masks_of_other_parts(path: Path, parts: Iterable[tuple[str, tuple[int, ...],
             if shape != other and name not in (*masks.shared, masks.single):
                 lacking.setdefault((name, shape), []).append(dataset)
     return [
-        f"{path}: the mask {name} is not used for {', '.join(datasets[:_MOST_NAMED])}"
-        f"{f' and {len(datasets) - _MOST_NAMED} more' if len(datasets) > _MOST_NAMED else ''}: the frames have "
+        f"{path}: the mask {name} is not used for {first_few(datasets, _MASKS_NAMED)}: the frames have "
         f"{'x'.join(map(str, shape))} pixels, the mask is for {'x'.join(map(str, used[name]))}"
         for (name, shape), datasets in lacking.items()
     ]
 
 
-def _kind(
+def _mask_kind(
     mask: h5py.Dataset, data: h5py.Dataset, raw_shape: tuple[int, ...] | None, frames: int | None, apart: bool
 ) -> str:
     """Return "shared", "single", or nothing for what does not fit.
@@ -233,7 +233,7 @@ def _why_unused(
     if item.size <= 1:
         return f"{where} is not used: it is a single value" if surely else ""
     here, there = ("x".join(map(str, shape)) for shape in (item.shape, raw_shape))
-    if not _kind(item, data, raw_shape, frames, located(path, name)[0] != path):
+    if not _mask_kind(item, data, raw_shape, frames, located(path, name)[0] != path):
         if masked and not is_near:
             return ""
         if item.shape[1:] == raw_shape and len(item) > 1:

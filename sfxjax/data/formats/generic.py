@@ -19,7 +19,7 @@ LEAST_SIDE = 64
 NO_FRAMES_BY_NAME = re.compile(
     r"mask|gain|pedestal|dark|bad|flat|error|variance|weight|background|mean|sum|average|map", re.I
 )
-_MOST_OBJECTS = 20_000
+_MOST_LOOKED_AT = 20_000
 _DEEPEST = 8
 
 
@@ -45,7 +45,7 @@ def image_sets(files: Files, path: Path, without: Collection[str] = ()) -> dict[
     found: dict[str, tuple[int, ...]] = {}
     seen: set[object] = set()
     groups: list[tuple[str, int]] = [("", 0)]
-    left = _MOST_OBJECTS
+    left = _MOST_LOOKED_AT
     while groups and left > 0:
         name, depth = groups.pop(0)
         try:

@@ -58,7 +58,7 @@ def _geometry(tables: dict[str, Loop], shapes: list[tuple[int, int, int]]) -> Ge
     planes = sum(shape[0] for shape in shapes)
     panels = []
     for name, array, steps in _panels(tables):
-        ranges = _ranges(tables, name, array, size[array])
+        ranges = _panel_ranges(tables, name, array, size[array])
         if ranges["3"][1] != 1:
             return None
         corner, fs_vector, ss_vector = _place(tables, steps)
@@ -86,7 +86,7 @@ def _panels(tables: dict[str, Loop]) -> Iterator[tuple[str, str, tuple[str, str]
         yield name, array, (own["1"], own["2"])
 
 
-def _ranges(
+def _panel_ranges(
     tables: dict[str, Loop], name: str, array: str, shape: tuple[int, int, int]
 ) -> dict[str, tuple[int, int]]:
     """Return first pixel, from 0, and length of a panel along its array's axes: 1 fast, 2 slow, 3 planes."""

@@ -18,6 +18,7 @@ from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.hdf5 import MAX_FRAMES, Files
 from sfxjax.data.links import identity, masters_of
 from sfxjax.errors import UserError
+from sfxjax.text import first_few
 
 NEXUS_DATA = "/entry/data"
 NEXUS_DETECTOR = "/entry/instrument/detector"
@@ -78,12 +79,11 @@ def _holes(path: Path, keys: list[str]) -> list[str]:
         return []
     width = max(map(len, counts))
     names = [
-        f"data_{low:0{width}d}" + (f" to data_{high:0{width}d}" if high > low else "")
-        for low, high in gaps[:4]
+        f"data_{low:0{width}d}" + (f" to data_{high:0{width}d}" if high > low else "") for low, high in gaps
     ]
-    more = [f"and {len(gaps) - 4} more gaps"] if len(gaps) > 4 else []
     return [
-        f"{path}: it lacks the parts {', '.join([*names, *more])} between others; their frames are not read: is the file whole?"
+        f"{path}: it lacks the parts {first_few(names, 4, things='gaps')} between others; their frames are not read: "
+        "is the file whole?"
     ]
 
 

@@ -26,9 +26,9 @@ TIFF = (b"II*\x00", b"MM\x00*", *BIG_TIFF)
 MOST_UNPACKED, MOST_IMAGES, MOST_ENTRIES, MOST_NUMBERS = 2**30, 200_000, 4096, 2**20
 # Images that are missing at the end are believed up to so many.
 MOST_LOST = 100_000
-_KIND, _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _SAMPLES = 254, 256, 257, 258, 270, 277
-_STARTS, _LENGTHS = (273, 324), (279, 325)
-_WANTED = {_KIND, _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _SAMPLES, *_STARTS, *_LENGTHS}
+_KIND, _IMAGE_COLUMNS, _IMAGE_ROWS, _BITS, _DESCRIPTION, _SAMPLES = 254, 256, 257, 258, 270, 277
+_STARTS, _BYTE_COUNTS = (273, 324), (279, 325)
+_WANTED = {_KIND, _IMAGE_COLUMNS, _IMAGE_ROWS, _BITS, _DESCRIPTION, _SAMPLES, *_STARTS, *_BYTE_COUNTS}
 _SMALLER_OR_MASK = 0b101
 _KINDS = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
 Tags = dict[int, tuple[int, ...]]
@@ -94,7 +94,7 @@ def open_page(path: Path, number: int) -> IO[bytes]:
         raise UserError(
             f"an image of {page.shape[0]}x{page.shape[1]} pixels is beyond belief; is the file damaged?"
         )
-    stream = _opened(path)
+    stream = _opened_tiff(path)
     order, wide = _order(stream), "Q" if found.big else "I"
     patches = {
         8 if found.big else 4: struct.pack(order + wide, page.at),
@@ -140,7 +140,7 @@ def _pages(path: Path, *changed: int) -> Pages:
     places: dict[int, int] = {}
     first: Tags = {}
     notes, why, smaller = [], "", 0
-    with _opened(path) as stream:
+    with _opened_tiff(path) as stream:
         size = stream.seek(0, io.SEEK_END)
         order = _order(stream)
         stream.seek(0)
@@ -172,7 +172,7 @@ def _pages(path: Path, *changed: int) -> Pages:
         raise UserError(f"{path}: {why or 'it lists no image'}")
     if smaller:
         notes.append(f"{path}: {smaller} images that it calls smaller copies or masks of others are left out")
-    said = _said(first)
+    said = _images_said(first)
     lost = min(max(said - len(pages), 1), MOST_LOST) if why else 0
     if why:
         known = "" if said > len(pages) else "; how many images are missing is not known"
@@ -187,7 +187,7 @@ def _pages(path: Path, *changed: int) -> Pages:
     return Pages(tuple(pages), big, lost, why, tuple(notes))
 
 
-def _said(tags: Tags) -> int:
+def _images_said(tags: Tags) -> int:
     """Return how many images ImageJ or tifffile say there are in a file, by its first directory; 0 where nobody says it."""
     text = bytes(tags.get(_DESCRIPTION, ())).decode("latin-1").rstrip("\0 \n")
     counted = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE) if text.startswith("ImageJ=") else None
@@ -196,7 +196,7 @@ def _said(tags: Tags) -> int:
     if not text.startswith('{"shape"'):
         return 0
     try:
-        each = math.prod(tags.get(tag, (1,))[0] for tag in (_WIDTH, _HEIGHT, _SAMPLES))
+        each = math.prod(tags.get(tag, (1,))[0] for tag in (_IMAGE_COLUMNS, _IMAGE_ROWS, _SAMPLES))
         return int(math.prod(map(int, json.loads(text)["shape"])) // each)
     except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError):
         return 0
@@ -208,11 +208,11 @@ def _page(tags: Tags, at: int, next_at: int, size: int) -> Page:
     Raises:
         ValueError: it is none.
     """
-    height, width = tags.get(_HEIGHT, ()), tags.get(_WIDTH, ())
+    height, width = tags.get(_IMAGE_ROWS, ()), tags.get(_IMAGE_COLUMNS, ())
     if not (len(height) == len(width) == 1 and height[0] > 0 and width[0] > 0):
         raise ValueError
     end = 0
-    for start, length in zip(_STARTS, _LENGTHS, strict=True):
+    for start, length in zip(_STARTS, _BYTE_COUNTS, strict=True):
         starts = tags.get(start, ())
         lengths = tags.get(length, (0,) * len(starts))
         end = max([end, *(a + b for a, b in zip(starts, lengths, strict=False))])
@@ -248,7 +248,7 @@ def _directory(stream: IO[bytes], order: str, big: bool, at: int, size: int) -> 
             tags[tag] = _read(stream, form, place)
         except EOFError:
             # It is not known where its pixels are: behind the end of the file, as what would say it.
-            tags[tag] = (size + 1,) if tag in (*_STARTS, *_LENGTHS) else ()
+            tags[tag] = (size + 1,) if tag in (*_STARTS, *_BYTE_COUNTS) else ()
     return tags, start + len(entries)
 
 
@@ -274,7 +274,7 @@ def _order(stream: IO[bytes]) -> str:
     return "<" if stream.read(2) == b"II" else ">"
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened_tiff(path: Path) -> IO[bytes]:
     with path.open("rb") as stream:
         if stream.read(4) in TIFF:
             return path.open("rb")

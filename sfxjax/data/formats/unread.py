@@ -14,9 +14,7 @@ from sfxjax.data.hdf5 import Files, located, object_identity
 from sfxjax.data.opening import DAMAGE, in_words
 from sfxjax.data.virtual_sets import virtual_sources
 from sfxjax.errors import UserError
-
-# Named in a line.
-_MOST_NAMED = 4
+from sfxjax.text import first_few
 
 
 def unread_stacks(files: Files, path: Path, stacks: list[FrameStack]) -> list[str]:
@@ -49,10 +47,9 @@ def unread_stacks(files: Files, path: Path, stacks: list[FrameStack]) -> list[st
     if not others:
         return []
     sizes = [f"{name} ({'x'.join(map(str, images[name]))})" for name in others]
-    more = [f"and {len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
     return [
         f"{path}: {len(others)} other stack{'s' * (len(others) > 1)} of images in it {'is' if len(others) == 1 else 'are'} not "
-        f"read: {', '.join([*sizes[:_MOST_NAMED], *more])}; give {_option(read, others, stacks, images)}"
+        f"read: {first_few(sizes, most=4)}; give {_option(read, others, stacks, images)}"
     ]
 
 

@@ -16,7 +16,7 @@ from sfxjax.data.label_sources.places import Places
 from sfxjax.errors import UserError
 from sfxjax.files import read_bounded
 
-NAME = b"dials::af::reflection_table"
+TABLE_NAME = b"dials::af::reflection_table"
 
 
 class DialsReflections:
@@ -24,7 +24,7 @@ class DialsReflections:
 
     def is_own(self, path: Path, start: bytes) -> bool:
         """Tell whether a file is a reflection table."""
-        return NAME in start[:64] or path.suffix == ".refl"
+        return TABLE_NAME in start[:64] or path.suffix == ".refl"
 
     def read(self, path: Path, places: Places) -> Known:
         """Count the spots of each frame; frames without a row have none.
@@ -59,7 +59,7 @@ def _table(path: Path) -> dict[str, Any]:
             strict_map_key=False,
             max_bin_len=2**31 - 1,
         )
-        if name != NAME.decode() or version != 1:
+        if name != TABLE_NAME.decode() or version != 1:
             raise ValueError(f"{name} of version {version}")
         return dict(content["data"])
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:

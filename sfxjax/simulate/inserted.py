@@ -17,7 +17,7 @@ SIZES = (0.7, 1.4)
 # Mean of the exponential tail that the logarithms of the spots' ratios have.
 TAIL = 0.5
 # Half the edge of what is measured around a place, and of what a spot's light reaches.
-_AROUND, _REACH = 12, 5
+_AROUND, _LIGHT_REACH = 12, 5
 
 
 def with_spots(
@@ -49,7 +49,7 @@ def with_spots(
     ready = cleaned_pixels(natural, 0)
     values = ready.floats()
     flat = frame.reshape(-1, frame.shape[-1]).astype(np.float64)
-    steps = np.arange(-_REACH, _REACH + 1)
+    steps = np.arange(-_LIGHT_REACH, _LIGHT_REACH + 1)
     size = rng.uniform(*SIZES)
     added = 0
     for _ in range(20 * SPOTS_INSERTED):
@@ -64,8 +64,8 @@ def with_spots(
         away_ss, away_fs = steps[:, None] - rng.uniform(-0.5, 0.5), steps - rng.uniform(-0.5, 0.5)
         shape = np.exp(-0.5 * (away_ss**2 + away_fs**2) / size**2)
         shape /= shape.sum()
-        middle = shape[_REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2].sum()
-        wide = shape[_REACH - 3 : _REACH + 4, _REACH - 3 : _REACH + 4].sum()
+        middle = shape[_LIGHT_REACH - 1 : _LIGHT_REACH + 2, _LIGHT_REACH - 1 : _LIGHT_REACH + 2].sum()
+        wide = shape[_LIGHT_REACH - 3 : _LIGHT_REACH + 4, _LIGHT_REACH - 3 : _LIGHT_REACH + 4].sum()
         response = (1 + RING_SHARE) * middle - RING_SHARE * wide
         ratio = MIN_SNR * strength * np.exp(rng.exponential(TAIL))
         if ready.counting:
@@ -77,7 +77,7 @@ def with_spots(
             light = ratio * noise / response * shape
             if ready.integers:
                 light = np.floor(light + rng.random(light.shape))
-        flat[ss - _REACH : ss + _REACH + 1, fs - _REACH : fs + _REACH + 1] += light
+        flat[ss - _LIGHT_REACH : ss + _LIGHT_REACH + 1, fs - _LIGHT_REACH : fs + _LIGHT_REACH + 1] += light
         added += 1
     if frame.dtype.kind in "iu":
         bounds = np.iinfo(frame.dtype)
