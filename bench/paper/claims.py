@@ -21,7 +21,6 @@ from sfxjax.text import counted
 from .findings import (
     BY_RATES,
     FAILS,
-    FINDINGS,
     HOLDS,
     NOT_TESTED,
     WORDS,
@@ -48,12 +47,15 @@ def claims(record: Mapping[str, Any], stored: Path = STORED) -> list[Finding]:
         stored: folder with the records of experiments and benchmarks; what is missing there is not tested.
     """
     read = records(record, stored)
-    found = {name: judged_by_rates(record["means"], name) for name in BY_RATES}
-    # Their figures were taken before the means of the record were rounded.
-    for name, kept in zip(FINDINGS, record["findings"], strict=True):
-        found[name] = Finding(**kept | {"reason": found[name].reason})
-    found |= {name: judged_by_records(name, read) for name in BY_RECORDS}
-    return [found.get(name) or untested(name, reason=words_of(name, "reason")) for name in WORDS]
+    return [_judged_claim(name, read) for name in WORDS]
+
+
+def _judged_claim(name: str, read: Records) -> Finding:
+    if name in BY_RATES:
+        return judged_by_rates(read("means"), name)
+    if name in BY_RECORDS:
+        return judged_by_records(name, read)
+    return untested(name, reason=words_of(name, "reason"))
 
 
 def count_verdicts(found: Sequence[Finding]) -> str:
@@ -201,25 +203,24 @@ def _gan(name: str, read: Records) -> Finding:
 
 def _ensemble(name: str, read: Records) -> Finding:
     record = read("ensemble")
-    *members, vote = dict.fromkeys(cell["network"] for cell in record["cells"])
-
-    def mean(figure: str, network: str) -> float:
-        return float(np.mean(_figures_of_cells(record, figure, network=network)))
-
-    best = max(members, key=lambda member: mean("balanced_accuracy", member))
+    balanced = _by_network(record, "balanced_accuracy")
+    *members, vote = balanced
+    best = max(members, key=lambda member: balanced[member])
+    error = _by_network(record, "calibration_error")
     voted, alone = (
-        {figure: mean(figure, network) for figure in ("balanced_accuracy", "calibration_error")}
+        {"balanced_accuracy": balanced[network], "calibration_error": error[network]}
         for network in (vote, best)
     )
     sets, seeds = (sorted({cell[key] for cell in record["cells"]}) for key in ("set", "seed"))
-    figures = {"vote": voted, "alone": alone, "best": best, "sets": ", ".join(sets)}
-    figures |= {key: mean(key, vote) for key in ("disagreement", "own_doubt")}
-    figures |= {"seeds": counted(len(seeds), "seeds")}
+    figures: dict[str, Any] = {"vote": voted, "alone": alone, "best": best, "sets": ", ".join(sets)}
+    for key in ("disagreement", "own_doubt"):
+        figures[key] = float(np.mean(_figures_of_cells(record, key, network=vote)))
+    figures["seeds"] = counted(len(seeds), "seeds")
     return judged(name, voted["balanced_accuracy"] > alone["balanced_accuracy"], figures)
 
 
 def _particles(name: str, read: Records) -> Finding:
-    balanced = _on_particles(read)
+    balanced = _by_network(read("particles"), "balanced_accuracy", labels=200)
     best = max(balanced, key=lambda network: balanced[network])
     rejected = _figures_of_cells(read("particles"), "rejected", labels=200, network=best)
     figures = {kind: np.mean([each[kind] for each in rejected]) for kind in ("multiple", "none")}
@@ -228,19 +229,17 @@ def _particles(name: str, read: Records) -> Finding:
 
 
 def _rwd_on_particles(name: str, read: Records) -> Finding:
-    balanced = _on_particles(read)
+    balanced = _by_network(read("particles"), "balanced_accuracy", labels=200)
     rows = next(value for network, value in balanced.items() if network.startswith("RWD"))
     best = max(balanced.values())
     return judged(name, rows < best, {"rows": rows, "best": best})
 
 
-def _on_particles(read: Records) -> dict[str, float]:
-    """Balanced accuracy of every network with 200 labels."""
-    record = read("particles")
-    networks = dict.fromkeys(cell["network"] for cell in record["cells"] if cell["labels"] == 200)
+def _by_network(record: Any, figure: str, **about: Any) -> dict[str, float]:
+    """Mean of a figure of every network's cells that have these values, in the order of the record."""
+    networks = dict.fromkeys(cell["network"] for cell in record["cells"] if about.items() <= cell.items())
     return {
-        name: float(np.mean(_figures_of_cells(record, "balanced_accuracy", labels=200, network=name)))
-        for name in networks
+        name: float(np.mean(_figures_of_cells(record, figure, network=name, **about))) for name in networks
     }
 
 

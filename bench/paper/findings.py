@@ -62,32 +62,41 @@ class Finding:
     reason: str = ""
 
 
-class Rates(NamedTuple):
-    """Mean rates of a method, per cent, and two of them with their deviation over seeds, as texts."""
+class Figure(float):
+    """A mean rate, per cent, written with its deviation over seeds if it has one; by a format such as `.1f` without it."""
 
-    recall: float
-    misses: float
-    balanced: float
-    recall_text: str
-    balanced_text: str
+    _text: str
+
+    def __new__(cls, value: float, deviation: float | None = None) -> Figure:
+        """Make one of a mean and its deviation."""
+        made = super().__new__(cls, value)
+        made._text = rate_text(value, deviation)
+        return made
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class Rates(NamedTuple):
+    """Mean rates of a method."""
+
+    recall: Figure
+    misses: Figure
+    balanced: Figure
 
 
 def published_rates(key: str) -> Rates:
     """Return the paper's rates of a method, NaN where it has none; with fewer labels than 200, those with 200 stand beside."""
     method = METHODS[{"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)]
     values = [published_mean(method, metric) for metric in METRICS]
-    recall, misses, balanced = (math.nan if value is None else value for value in values)
-    return Rates(recall, misses, balanced, rate_text(recall), rate_text(balanced))
+    return Rates(*(Figure(math.nan if value is None else value) for value in values))
 
 
 def _rates(means: Mapping[str, Any], sets: Sequence[str]) -> Rates:
     """Return a method's rates over some sets; the deviation is known over all of them alone."""
-    if len(sets) < len(SETS) or any(mean["value"] is None for mean in means.values()):
-        over = {metric: np.mean([mean["sets"][name] for name in sets]) for metric, mean in means.items()}
-        means = {metric: {"value": float(value), "deviation": None} for metric, value in over.items()}
-    recall, misses, balanced = (means[metric]["value"] for metric in METRICS)
-    recall_text, _, balanced_text = (rate_text(means[m]["value"], means[m]["deviation"]) for m in METRICS)
-    return Rates(recall, misses, balanced, recall_text, balanced_text)
+    if sets == SETS and all(means[metric]["value"] is not None for metric in METRICS):
+        return Rates(*(Figure(means[metric]["value"], means[metric]["deviation"]) for metric in METRICS))
+    return Rates(*(Figure(np.mean([means[metric]["sets"][name] for name in sets])) for metric in METRICS))
 
 
 def common_sets(means: Means, keys: Sequence[str]) -> tuple[str, ...]:
@@ -112,29 +121,18 @@ def _mostly_won_back(whole: Rates, less: Rates, more: Rates) -> bool:
     return _lost(whole, less) and _won_back(whole, less, more) > MOST_OF_A_LOSS
 
 
-# Whether a claim of `claims.toml` holds, by the rates of the methods it is of. The paper's five findings come first: two losses
-# of recall that are won back, and RWD beside the 2D CNN. The first two are judged a second time with an eighth of the labels,
-# since a network that needs fewer than the paper's has little to lose with as many; the last two on networks that read frames
-# in LCN units, as the paper's do.
-_OF_FINDINGS: dict[str, Callable[..., bool]] = {
-    "few": _lost,
-    "transfer": _mostly_won_back,
+# Whether a claim of `claims.toml` holds, by the rates of the methods it is of. Two losses of recall and how far they are won
+# back are judged a second time: with an eighth of the labels, since a network that needs fewer than the paper's has little to
+# lose with as many; and on networks that read frames in LCN units, as the paper's do.
+BY_RATES: dict[str, Callable[..., bool]] = {
+    **dict.fromkeys(("few", "fewer", "loss", "loss_normalised"), _lost),
+    **dict.fromkeys(("transfer", "transfer_fewer", "dann", "dann_normalised"), _mostly_won_back),
+    **dict.fromkeys(("carried", "carried_normalised"), lambda rows, frames: rows.recall > frames.recall),
     "reduced": lambda many, rwd: rwd.recall >= many.recall - NEAR,
-    "loss": _lost,
-    "dann": _mostly_won_back,
-    "fewer": _lost,
-    "transfer_fewer": _mostly_won_back,
-    "loss_normalised": _lost,
-    "dann_normalised": _mostly_won_back,
-}
-FINDINGS = tuple(_OF_FINDINGS)
-BY_RATES = _OF_FINDINGS | {
     "own_set": lambda many: many.balanced >= published_rates("supervised").balanced - ALIKE,
     "hit_finder": lambda many, spots: many.balanced > spots.balanced,
     "below_transfer": lambda dann, transfer: dann.recall < transfer.recall,
     "when_to_stop": lambda dann: dann.balanced >= published_rates("dann").balanced,
-    "carried": lambda rows, frames: rows.recall > frames.recall,
-    "carried_normalised": lambda rows, frames: rows.recall > frames.recall,
     "weakly_supervised": lambda many, *others: min(o.balanced for o in others) >= many.balanced - ALIKE,
 }
 
@@ -185,13 +183,8 @@ def _figures(keys: Sequence[str], rates: Sequence[Rates]) -> dict[str, Any]:
         told = "nothing was lost that could be won back"
         if _lost(whole, less):
             told = f"{100 * _won_back(whole, less, more):.0f} % of the loss"
-        figures["gain"] = f"{more.recall_text}, between {less.recall_text} and {whole.recall_text}: {told}"
+        figures["gain"] = f"{more.recall}, between {less.recall} and {whole.recall}: {told}"
     return figures
-
-
-def findings(means: Means) -> list[Finding]:
-    """Judge the paper's five findings and the four second judgements of them, in the order of `FINDINGS`, without reasons."""
-    return [replace(judged_by_rates(means, name), reason="") for name in FINDINGS]
 
 
 def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
@@ -207,7 +200,7 @@ def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
         found = mean_of(runs, METHODS[key], "balanced_accuracy", frames=frames)
         verdict = NOT_TESTED if found is None else HOLDS if found.value >= least else FAILS
         ours = "" if found is None else str(found)
-        reached.append(Finding(claim, published_rates(key).balanced_text, ours, verdict))
+        reached.append(Finding(claim, str(published_rates(key).balanced), ours, verdict))
     return reached
 
 

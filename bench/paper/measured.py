@@ -17,29 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from scipy.special import expit
 
 from sfxjax.data.batches import CropBatch
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
-from sfxjax.models.checkpoint import TrainedModel
+from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model
 from sfxjax.pixel_values import type_limit
-from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
-from sfxjax.training.data import PreparedSet, prepare
-from sfxjax.training.evaluation import map_logits, summarize
-from sfxjax.training.published import frame_range
-from sfxjax.training.run import total_steps, train, train_and_test
+from sfxjax.training.command import run
+from sfxjax.training.data import prepare
 
+from ..experiments.record import last_fifth
 from ..throughput.timing import Timed, peak_memory, time_calls
 from .methods import MEASURED_METHODS
 from .plans import Comparison, planned
 from .runs import RWD
 from .table_layout import PAGE_WORDS
 
-PAIR = BASE_SET, TESTED_SET = "LN83", "LO19"
+TESTED_SET = "LO19"
+PAIR = ("LN83", TESTED_SET)
 MOST_SCORED = 512
 SECONDS = 5.0
 
@@ -80,40 +77,29 @@ def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
     for name in PAIR if reduction is None else (TESTED_SET,):
         with open_set(data, name) as frame_set:
             sets[name] = prepare(frame_set, [reduction])
-    trained = time.perf_counter()
-    model = _trained(method, sets, quick)
-    end = time.perf_counter()
+    seconds = time.perf_counter() - start
     few = split("few", len(sets[TESTED_SET]))
     device = jax.local_devices()[0]
-    return {
-        "labels": 0 if method == "dann" else len(few.train) + len(few.validation),
-        "preprocessing_seconds": round(trained - start, 2),
-        "training_seconds": round(end - trained, 2),
-        "recall": _recall(model, sets[TESTED_SET]),
-        "frames_per_second": _speed(model, data),
-        "peak_memory_mib": round((peak_memory(device) or 0) / 2**20) or None,
-        "device": device.device_kind,
-        "simulated": any(each.simulated for each in sets.values()),
-    }
-
-
-def _trained(method: str, sets: dict[str, PreparedSet], quick: bool) -> TrainedModel:
-    """Train as the tables' network of the first seed, its base too."""
     with tempfile.TemporaryDirectory() as scratch:
+        # As the tables' network of the first seed, its base too.
         plans = planned(Comparison(pairs=(PAIR,), frames=len(sets[TESTED_SET]), quick=quick), Path(scratch))
-        plan = next(p for p in plans.values() if p.method == method and (p.target or p.source) == TESTED_SET)
-        if plan.base is not None:
-            base = plans[Path(plan.base)]
-            with progress("training the base", total_steps(base), "steps") as advance:
-                train_and_test(base, {BASE_SET: sets[BASE_SET]}, Path(plan.base), advance)
-        with progress(f"training {plan.title()}", total_steps(plan), "steps") as advance:
-            return train(plan, sets, advance=advance).models[TESTED_SET]
-
-
-def _recall(model: TrainedModel, prepared: PreparedSet) -> float | None:
-    chosen = np.asarray(frame_range("last", len(prepared)))
-    scores = expit(map_logits(model, prepared.masked[model.reduction][chosen]))
-    return summarize(prepared.positives[chosen], scores, model.threshold)["recall"]["percent"]
+        out = next(
+            folder
+            for folder, plan in plans.items()
+            if plan.method == method and (plan.target or plan.source) == TESTED_SET
+        )
+        both = [Path(folder) for folder in (plans[out].base, out) if folder]
+        trained = [run(plans[each], lambda: sets, each)["training_seconds"] for each in both]
+        return {
+            "labels": 0 if method == "dann" else len(few.train) + len(few.validation),
+            "preprocessing_seconds": round(seconds, 2),
+            "training_seconds": round(sum(trained), 2),
+            "recall": last_fifth(out, TESTED_SET)["recall"]["percent"],
+            "frames_per_second": _speed(load_model(out / MODEL_FOLDER), data),
+            "peak_memory_mib": round((peak_memory(device) or 0) / 2**20) or None,
+            "device": device.device_kind,
+            "simulated": any(each.simulated for each in sets.values()),
+        }
 
 
 def _speed(model: TrainedModel, data: Path) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,7 @@ import numpy as np
 from sfxjax.toml_files import read_toml
 from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
-from .runs import (
-    AS_PUBLISHED,
-    FEWER,
-    METRICS,
-    TrainedRun,
-    cell_records,
-    labelled_set,
-    runs_of,
-    spread,
-)
+from .runs import AS_PUBLISHED, FEWER, METRICS, TrainedRun, cell_records, labelled_set, runs_of, spread
 
 # Tables of trained networks; Table 6 is of three methods, measured apart.
 TABLES = (1, 2, 3, 4, 5, 7)
@@ -159,14 +151,13 @@ def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
         the values of the `sets`, per cent.
     """
     means: dict[str, dict[str, Any]] = {key: {} for key in METHODS}
-    for key, method in METHODS.items():
-        for metric in METRICS:
-            by_set = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
-            sets = {name: each.value for name, each in by_set.items() if each is not None}
-            mean = mean_of(runs, method, metric)
-            if sets:
-                about = {"value": mean and mean.value, "deviation": mean and mean.deviation}
-                means[key][metric] = about | {"sets": sets}
+    for (key, method), metric in product(METHODS.items(), METRICS):
+        by_set = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
+        sets = {name: each.value for name, each in by_set.items() if each is not None}
+        mean = mean_of(runs, method, metric)
+        if sets:
+            about = {"value": mean and mean.value, "deviation": mean and mean.deviation}
+            means[key][metric] = about | {"sets": sets}
     return means
 
 

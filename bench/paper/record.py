@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,18 +14,11 @@ from typing import Any
 from sfxjax.errors import UserError
 from sfxjax.json_files import read_json
 
-from .findings import findings, goals, spot_counter_line
+from .findings import goals, spot_counter_line
 from .methods import MEASURED_TABLE, TABLES, means_of_methods
 from .runs import TrainedRun, check_runs
 from .table_layout import NOT_RUN, Table
-from .tables import (
-    describe_runs,
-    measured_table,
-    paper_table,
-    recall_table,
-    summary_table,
-    table_rows,
-)
+from .tables import describe_runs, measured_table, paper_table, recall_table, summary_table, table_rows
 
 RECORD = "cells.json"
 
@@ -40,9 +34,9 @@ def record_of(
         notes: lines on how they were made: the command, the time it took.
 
     Returns:
-        JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `findings` and `goals` of
-        `bench.paper.findings`; `counter`, a line; `means` of `bench.paper.methods.means_of_methods`; `layout`, the tables as
-        they are shown; `tables`, a record for every cell and seed; `table6`, what was measured.
+        JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `goals` of `bench.paper.findings`; `counter`, a
+        line; `means` of `bench.paper.methods.means_of_methods`; `layout`, the tables as they are shown; `tables`, a record for
+        every cell and seed; `table6`, what was measured.
 
     Raises:
         UserError: the runs cannot stand in one table.
@@ -52,17 +46,15 @@ def record_of(
     made = _made(runs, numbered)
     numbered[MEASURED_TABLE] = measured_table(measured or {}, runs)
     layout = [summary_table(runs), *(numbered[number] for number in sorted(numbered)), recall_table(runs)]
-    means = means_of_methods(runs)
     return {
         "data": describe_runs(runs),
         "simulated": any(run.simulated for run in runs),
         "quick": any(run.quick for run in runs),
         "seeds": len({run.seed for run in runs if run.method != "spot_counter"}),
         "notes": [*notes, *made],
-        "findings": [asdict(finding) for finding in findings(means)],
         "goals": [asdict(goal) for goal in goals(runs)],
         "counter": spot_counter_line(runs),
-        "means": means,
+        "means": means_of_methods(runs),
         "layout": [asdict(table) for table in layout],
         "tables": {f"table{number}": table_rows(number, runs) for number in TABLES},
         "table6": measured,
@@ -87,17 +79,16 @@ def read_comparison(path: Path) -> dict[str, Any]:
 def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
     """Say which runs there are, on what they were made, and which cells are empty."""
     made = []
-    for method in dict.fromkeys(run.method for run in runs):
-        seeds = [run.seed for run in runs if run.method == method]
-        made.append(f"{len(seeds)} of {method}, seeds {', '.join(map(str, sorted(set(seeds))))}")
+    for method, number in Counter(run.method for run in runs).items():
+        seeds = sorted({run.seed for run in runs if run.method == method})
+        made.append(f"{number} of {method}, seeds {', '.join(map(str, seeds))}")
     devices, versions = (
         sorted({str(run.record[key]) for run in runs if run.record.get(key)}) for key in ("device", "jax")
     )
-    empty = [
-        f"{count} of Table {number}"
-        for number, table in tables.items()
-        if (count := sum(row[4] == NOT_RUN for row in table.single_rows))
-    ]
+    lacking = {
+        number: sum(row[4] == NOT_RUN for row in table.single_rows) for number, table in tables.items()
+    }
+    empty = [f"{count} of Table {number}" for number, count in lacking.items() if count]
     return [
         f"Runs: {'; '.join(made) or 'none'}.",
         *([f"Devices: {', '.join(devices)}; jax {', '.join(versions)}."] if devices else []),

@@ -30,15 +30,7 @@ from sfxjax.training.scores import read_scores, write_scores
 AS_PUBLISHED, NORMALISED, FEWER, OTHER_INPUT = "", "normalised", "fewer", "other_input"
 RWD = "row_wise_decomposition"
 METRICS = ("recall", "miss_accuracy", "balanced_accuracy")
-_NEEDED = {
-    "method": str,
-    "source": str,
-    "labels": int,
-    "seed": int,
-    "simulated": bool,
-    "frames": dict,
-    "recipe": dict,
-}
+_NEEDED = dict(method=str, source=str, labels=int, seed=int, simulated=bool, frames=dict, recipe=dict)
 
 
 @dataclass(frozen=True)
@@ -52,11 +44,7 @@ class TrainedRun:
         variant: what it differs in from the paper's network: `AS_PUBLISHED`, `NORMALISED`, `FEWER` or `OTHER_INPUT`.
         scores: set -> (frames,) float32, NaN where a frame was not scored.
         classes: set -> (frames,) int8, MISS, MAYBE or HIT.
-        method: `supervised`, `transfer`, `reduced`, `dann` or `spot_counter`.
-        source: the set that gives the labels, or, of `transfer`, the base.
-        target: the second set trained on, or None.
-        seed: of the training.
-        simulated: whether any of the frames were simulated.
+        method, source, target, seed, simulated: as its record tells.
         quick: whether it was trained with fewer frames or epochs than the full comparison.
     """
 
@@ -106,33 +94,31 @@ def read_run(folder: str | Path, *, quick: bool | None = None) -> TrainedRun:
         raise UserError(explain_os_error(error, path) or f"{path}: {error}") from error
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); delete the run to train it again") from error
-    found = read_scores(folder / SCORES_FILE) if isinstance(record, dict) else {}
     try:
-        part, published = _check_record(record)
-        for name, each in found.items():
-            _check_scores(name, each.scores, each.labels)
-            if record["frames"].get(name) != len(each.scores):
-                raise UserError(
-                    f"{SCORES_FILE} has {len(each.scores)} frames of {name}, {RESULTS} {record['frames'].get(name)}"
-                )
+        part, variant = _check_record(record)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    variant = AS_PUBLISHED
-    if record.get("reduction") != (RWD if record["method"] == "reduced" else None):
-        variant = OTHER_INPUT
-    elif not published:
-        variant = FEWER
-    elif not record["recipe"].get("base", {}).get("noise_normalised", True):
-        variant = NORMALISED
-    about = {key: record.get(key) for key in ("method", "source", "target", "seed", "simulated")}
-    quick = bool(record.get("quick", False) if quick is None else quick)
-    scores = {name: each.scores for name, each in found.items()}
-    classes = {name: each.labels for name, each in found.items()}
-    return TrainedRun(folder, record, part, variant, scores, classes, quick=quick, **about)
+    found = read_scores(folder / SCORES_FILE)
+    for name, each in found.items():
+        _check_scores(f"{folder}: {name}", each.scores, each.labels)
+        if (told := record["frames"].get(name)) != len(each.scores):
+            raise UserError(
+                f"{folder}: {SCORES_FILE} has {len(each.scores)} frames of {name}, {RESULTS} {told}"
+            )
+    return TrainedRun(
+        folder,
+        record,
+        part,
+        variant,
+        scores={name: each.scores for name, each in found.items()},
+        classes={name: each.labels for name, each in found.items()},
+        quick=bool(record.get("quick", False) if quick is None else quick),
+        **{key: record.get(key) for key in ("method", "source", "target", "seed", "simulated")},
+    )
 
 
-def _check_record(record: Any) -> tuple[str, bool]:
-    """Check a record; return the name of its split, and whether it was given as many labels as the paper's networks."""
+def _check_record(record: Any) -> tuple[str, str]:
+    """Check a record; return the names of its split and its variant."""
     if not isinstance(record, dict):
         raise UserError("not a run's record; delete the run to train it again")
     for key, kind in _NEEDED.items():
@@ -147,19 +133,27 @@ def _check_record(record: Any) -> tuple[str, bool]:
         raise UserError(f"no such pair of sets: {source!r}, {target!r}")
     if method in ("transfer", "dann") and target is None:
         raise UserError(f"{method} needs a target")
-    if "split" in record:
-        if record["split"] not in SPLIT_NAMES:
-            raise UserError(f"`split` is one of {', '.join(SPLIT_NAMES)}, not {record['split']!r}")
-        return record["split"], True
     labels, labelled = record["labels"], labelled_set(method, source, target)
     frames = record["frames"].get(labelled)
-    if not isinstance(frames, int):
+    part = record.get("split")
+    if part is not None and part not in SPLIT_NAMES:
+        raise UserError(f"`split` is one of {', '.join(SPLIT_NAMES)}, not {part!r}")
+    if part is None and not isinstance(frames, int):
         raise UserError(f"`frames` does not tell the length of {labelled}")
-    try:
-        part = labelled_split(labels, frames).name
-    except UserError as error:
-        raise UserError(f"{labels} labels are more than the paper's training frames, or none") from error
-    return part, labels == len(split(part, frames).train)
+    published = part is not None
+    if part is None:
+        try:
+            part = labelled_split(labels, frames).name
+        except UserError as error:
+            raise UserError(f"{labels} labels are more than the paper's training frames, or none") from error
+        published = labels == len(split(part, frames).train)
+    if record.get("reduction") != (RWD if method == "reduced" else None):
+        return part, OTHER_INPUT
+    if not published:
+        return part, FEWER
+    return part, AS_PUBLISHED if record["recipe"].get("base", {}).get(
+        "noise_normalised", True
+    ) else NORMALISED
 
 
 def write_test_scores(

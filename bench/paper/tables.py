@@ -72,16 +72,15 @@ def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
         # The spot counter whose threshold was chosen on the labels that the cell's method may use for validation.
         labelled = labelled_set(cell.method, cell.source, cell.target)
         counter = runs_of(runs, method="spot_counter", split=cell.split, source=labelled)
-        row = cell._asdict() | {
-            "published": cell.published._asdict(),
-            "ours": cell_records(ours, cell.tested, cell.frames) or None,
-            "same_frames": cell_records(ours, cell.tested, SAME_FRAMES.get(number)) or None,
-            "spot counter": cell_records(counter, cell.tested, cell.frames) or None,
+        shown = {
+            "ours": (ours, cell.frames),
+            "same_frames": (ours, SAME_FRAMES.get(number)),
+            "spot counter": (counter, cell.frames),
         }
         if cell.method == "dann":
-            alone = runs_of(runs, method="supervised", split="full", **like)
-            row["source-only CNN"] = cell_records(alone, cell.tested, cell.frames) or None
-        rows.append(row)
+            shown["source-only CNN"] = runs_of(runs, method="supervised", split="full", **like), cell.frames
+        records = {title: cell_records(some, cell.tested, of) or None for title, (some, of) in shown.items()}
+        rows.append(cell._asdict() | {"published": cell.published._asdict()} | records)
     return rows
 
 
@@ -93,15 +92,20 @@ def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
     """
     lengths = {name: len(scores) for run in runs for name, scores in run.scores.items()}
     frames = lengths[min(lengths)] if len(set(lengths.values())) == 1 else PAPER_FRAMES
-    columns = ["trained on", "tested on, frames", "paper: recall / misses", "balanced"]
-    columns += ["ours", "balanced", "seeds"]
-    titles = ["spot counter"] + ["source-only CNN"] * (number == 5)
-    shown = {title: title for title in titles}
+    shown = {title: title for title in ("spot counter", *["source-only CNN"] * (number == 5))}
     if number in SAME_FRAMES:
         span = _span(frame_range(SAME_FRAMES[number], frames))
         shown = {"same_frames": f"ours, frames {span}"} | shown
-    for title in shown.values():
-        columns += [title, "balanced"]
+    columns = [
+        "trained on",
+        "tested on, frames",
+        "paper: recall / misses",
+        "balanced",
+        "ours",
+        "balanced",
+        "seeds",
+    ]
+    columns += [text for title in shown.values() for text in (title, "balanced")]
 
     def line(rows: Sequence[dict[str, Any]]) -> list[str]:
         recall, misses = np.mean([list(row["published"].values()) for row in rows], axis=0)
@@ -170,9 +174,8 @@ def measured_table(measured: Mapping[str, Any], runs: Sequence[TrainedRun] = ())
         for found, judged in zip(filled.values(), TABLE_6[words], strict=True):
             value = found.get(key)
             rows[-1] += [judged, NOT_RUN if value is None else layout.format(value)]
-    columns = [""]
-    for title in ("transfer", "RWD and 1D CNN", "DANN"):
-        columns += [f"{title}: paper", "measured"]
+    titles = ("transfer", "RWD and 1D CNN", "DANN")
+    columns = ["", *(text for title in titles for text in (f"{title}: paper", "measured"))]
     notes = [f"Measured on {measured['device']}."] if measured.get("device") else []
     notes += measured.get("notes", ())
     about = describe_runs(runs)
@@ -189,21 +192,18 @@ def _table_of_methods(
 
 
 def _trained_on(cell: PublishedCell) -> str:
-    if cell.method == "transfer":
-        return f"{cell.source}, then {cell.target}"
-    if cell.method == "dann":
-        return f"{cell.source} -> {cell.target}"
-    return f"{cell.source}, {_group_of(cell)}" if cell.table == 7 else cell.source
+    further = {3: f", then {cell.target}", 5: f" -> {cell.target}", 7: f", {_group_of(cell)}"}
+    return cell.source + further.get(cell.table, "")
 
 
 def _group_of(cell: PublishedCell) -> str:
-    if cell.table == 5:
-        return "on the target" if cell.tested == cell.target else "on the source"
-    if cell.table == 7:
-        return "1D" if cell.method == "reduced" else "2D"
-    if cell.table == 1:
-        return "own set" if cell.tested == cell.source else "other sets"
-    return "all rows"
+    """Say what rows of a table have in common, that are summed up together."""
+    groups = {
+        1: "own set" if cell.tested == cell.source else "other sets",
+        5: "on the target" if cell.tested == cell.target else "on the source",
+        7: "1D" if cell.method == "reduced" else "2D",
+    }
+    return groups.get(cell.table, "all rows")
 
 
 def _span(frames: range) -> str:
@@ -243,9 +243,9 @@ def interval(records: Sequence[dict[str, Any]], metric: str) -> tuple[float, flo
 def _from_runs(method: Method, runs: Sequence[TrainedRun]) -> dict[str, float]:
     recall = mean_of(runs, method, "recall")
     own = runs_of(runs, method=method.method, split=method.split, variant=AS_PUBLISHED)
-    times = [run.record["training_seconds"] for run in own if "training_seconds" in run.record]
-    found = {} if recall is None else {"recall": recall.value}
-    return found | ({"training_seconds": float(np.mean(times))} if times else {})
+    times = spread([run.record["training_seconds"] for run in own if "training_seconds" in run.record])
+    found = {"recall": None if recall is None else recall.value, "training_seconds": times.mean}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _notes(number: int, frames: int) -> list[str]:
