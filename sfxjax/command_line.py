@@ -106,7 +106,7 @@ def screen_call(options: argparse.Namespace, files: Iterable[str], model: Path) 
         model: folder of the model.
     """
     words = [*files, "--model", str(model)]
-    for name in ("dataset", "mask", "mask_good"):
+    for name in ("dataset", "mask", "mask_good", "good_bits", "bad_bits", "geometry"):
         value = getattr(options, name, None)
         words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     words += ["--allow-links"] if getattr(options, "allow_links", False) else []

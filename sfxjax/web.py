@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from sfxjax.errors import UserError
+from sfxjax.extensions import optional
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -141,9 +142,6 @@ def uvicorn_of(extra: str) -> Any:
     Raises:
         UserError: one of the two is not installed.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise UserError(f"the page needs starlette and uvicorn: pip install 'sfxjax[{extra}]'") from error
-    return uvicorn
+    for name in ("starlette", "uvicorn"):
+        module = optional(name, "the page needs starlette and uvicorn", extra)
+    return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 import sfxjax
 from sfxjax import cli, errors
+from sfxjax.data.frames import ReadOptions
+from sfxjax.screen.options import FRAME_OPTIONS, add_frame_arguments, options_of_frames
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -76,6 +79,26 @@ def test_help_shows_every_default(name: str, capsys: pytest.CaptureFixture[str])
     if name in cli.COMMANDS and name.startswith("train") and name != "train day_one":
         for option, default in (("--frames", 2000), ("--batch", 32), ("--seed", 0)):
             assert f"(default: {default})" in text.partition(f" {option} ")[2]
+
+
+@pytest.mark.parametrize("name", ["screen", "spots", "live", "play"])
+def test_commands_that_read_frames_are_told_the_same_of_them(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([name, "--help"]) == 0
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert shown >= {f"--{option.replace('_', '-')}" for option in FRAME_OPTIONS}
+
+
+def test_what_is_said_of_frames_is_what_they_are_read_by() -> None:
+    parser = argparse.ArgumentParser()
+    add_frame_arguments(parser)
+    words = "--dataset /d --mask m.h5:/m --good-bits 0x4 --bad-bits 3 --geometry g.geom --allow-links"
+    found = options_of_frames(parser.parse_args(words.split()), growing=True)
+    expected = {"dataset": "/d", "mask": "m.h5:/m", "good_bits": 4, "bad_bits": 3, "geometry": "g.geom"}
+    assert found == ReadOptions(**expected, allow_links=True, growing=True)
+    assert options_of_frames(parser.parse_args(["--mask-good", "0"])) == ReadOptions(mask_good=0)
+    assert options_of_frames(parser.parse_args([])) == ReadOptions()
 
 
 def same_value(one: str, other: str) -> bool:

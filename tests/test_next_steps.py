@@ -138,6 +138,10 @@ def test_what_was_read_and_how_is_in_the_line_that_screens_it() -> None:
     assert line.startswith(command_line.call_of("screen"))
     words = ["a 1.h5", "runs/*.cxi", "--model", "my labels", "--mask", "my mask.h5:/m", "--mask-good", "0"]
     assert shlex.split(line)[-10:] == [*words, "--out", "DIR"]
+    given = argparse.Namespace(mask_good=None, good_bits=4, bad_bits=3, geometry="a b.geom", allow_links=True)
+    line = command_line.screen_call(given, ["a.h5"], Path("m"))
+    words = ["--good-bits", "4", "--bad-bits", "3", "--geometry", "a b.geom", "--allow-links"]
+    assert shlex.split(line)[-9:] == [*words, "--out", "DIR"]
 
 
 def test_a_model_is_said_to_be_what_it_is(tmp_path: Path) -> None:

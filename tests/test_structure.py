@@ -36,7 +36,6 @@ COMMON_NAMES = {
     "RECIPE",  # the settings of a training method
     "STAGES",  # of the throughput benchmark
     "FRAMES_COMPARED",
-    "GROUP",  # of entry points: formats, lists of labels, streams
     "find",  # the frames of a format
     "_identity",  # of a stream's series
     "_forward",  # of a function with a gradient of its own

@@ -78,6 +78,12 @@ def refusal(module: str, words: str, capsys: pytest.CaptureFixture[str]) -> str:
             "--port has no effect with --no-page",
         ),
         ("sfxjax.live.__main__", "tcp://h:1 --out o --dataset /d", "--dataset has no effect on a stream"),
+        ("sfxjax.live.__main__", "tcp://h:1 --out o --geometry g", "--geometry has no effect on a stream"),
+        (
+            "sfxjax.live.__main__",
+            "tcp://h:1 --out o --bad-bits 1",
+            "--bad-bits has no effect on a stream without",
+        ),
         (
             "sfxjax.live.__main__",
             "tcp://h:1 --out o --mask-good 1",

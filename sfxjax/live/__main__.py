@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sfxjax.command_line import new_parser, read_port, refuse_unused
 from sfxjax.data.formats import read_image
-from sfxjax.data.frames import ReadOptions
 from sfxjax.data.masks import load_mask
 from sfxjax.errors import UserError, run_main
 from sfxjax.interrupts import ctrl_c_is_the_usual_end
@@ -25,7 +24,7 @@ from sfxjax.live.server import monitor_application, serve_page
 from sfxjax.live.sources.files import FileSource
 from sfxjax.live.zeromq import ZeroMQSource, is_address
 from sfxjax.screen.fitted import load_fitted, visible_spots
-from sfxjax.screen.options import add_spot_arguments
+from sfxjax.screen.options import add_frame_arguments, add_spot_arguments, options_of_frames
 from sfxjax.text import say
 from sfxjax.web import LOOPBACK, listen, uvicorn_of
 
@@ -67,10 +66,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="file that a series is written to, such as /data/run_{series}.h5, for hits.lst",
     )
     read = parser.add_argument_group("frames")
-    read.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
-    read.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels, of the frames' shape")
-    read.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
-    read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    add_frame_arguments(read)
     decide = parser.add_argument_group("decision")
     decide.add_argument(
         "--model", metavar="DIR", help="folder of `sfxjax label` or of `sfxjax train adapt --model day-one`"
@@ -111,10 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(say)
     mask = None
-    if options.mask is not None:
-        mask = load_mask(
-            options.mask, options.mask_good, allow_links=options.allow_links, read_image=read_image
-        ).good
+    streamed = any(map(is_address, options.source))
+    # Of files their reader takes it.
+    if options.mask is not None and streamed:
+        bits = options.mask_good, options.good_bits, options.bad_bits
+        mask = load_mask(options.mask, *bits, allow_links=options.allow_links, read_image=read_image).good
     settings = {
         "source": options.source,
         "min_snr": min_snr,
@@ -123,13 +120,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "mask_good": options.mask_good,
         "dataset": options.dataset,
     }
+    # Only what was said, so that lists of before these options are gone on with.
+    more = {name: getattr(options, name) for name in ("good_bits", "bad_bits", "geometry")}
+    settings |= {name: value for name, value in more.items() if value is not None}
     if fitted is not None:
         settings |= fitted.settings()
         say(fitted.line())
     if not options.no_page:
         uvicorn_of("live")
     keeper = Keeper(options.out, settings, options.overwrite, options.written_as, say)
-    going_on(keeper, errors_again=not any(map(is_address, options.source)))
+    going_on(keeper, errors_again=not streamed)
     source = _frame_source(options, faults, keeper)
     from sfxjax.compilation import keep_compiled
     from sfxjax.devices import device_line
@@ -157,9 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refuse_without_effect(options: argparse.Namespace) -> None:
     """Refuse options that have no effect with the others."""
     if any(map(is_address, options.source)):
-        refuse_unused(options, ("dataset",), "on a stream")
+        refuse_unused(options, ("dataset", "geometry"), "on a stream")
         if options.mask is None:
-            refuse_unused(options, ("mask_good",), "on a stream without --mask")
+            refuse_unused(options, ("mask_good", "good_bits", "bad_bits"), "on a stream without --mask")
     else:
         refuse_unused(
             options, ("stream", "socket", "subscribe", "request", "shared", "written_as"), "on files"
@@ -185,14 +185,7 @@ def _frame_source(options: argparse.Namespace, faults: Faults, keeper: Keeper) -
         return ZeroMQSource(
             addresses[0], options.stream, faults, options.socket, options.subscribe, options.request
         )
-    read = ReadOptions(
-        options.dataset,
-        options.mask,
-        options.mask_good,
-        allow_links=options.allow_links,
-        growing=True,
-        panels_apart=True,
-    )
+    read = options_of_frames(options, growing=True, panels_apart=True)
     return FileSource(
         options.source, read, faults, lambda file, event: (file, event) in keeper.seen, say, keeper.files
     )

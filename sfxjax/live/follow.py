@@ -35,6 +35,7 @@ from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, lost_lines, selected, write_for_dials
+from sfxjax.screen.options import options_of_frames
 from sfxjax.screen.run import unreadable
 from sfxjax.screen.sources import Sources, without_names
 from sfxjax.screen.spot_lists import next_lines
@@ -72,17 +73,7 @@ def follow_run(
             "--write-hits does not go with --follow without a model; screen the files once they are written"
         )
     refuse_unused(options, ("readers",), "with --follow without a model, which reads in this process")
-    read = ReadOptions(
-        options.dataset,
-        options.mask,
-        options.mask_good,
-        good_bits=options.good_bits,
-        bad_bits=options.bad_bits,
-        geometry=options.geometry,
-        allow_links=options.allow_links,
-        growing=True,
-        panels_apart=True,
-    )
+    read = options_of_frames(options, growing=True, panels_apart=True)
     said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
     said |= {"good bits": options.good_bits, "bad bits": options.bad_bits}
     settings = {"files": options.files, "data set": options.dataset, **said}

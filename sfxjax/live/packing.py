@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.errors import UserError
+from sfxjax.extensions import optional
 from sfxjax.live.sources.stream2 import COMPRESSED, ROW_MAJOR, TYPED
 
 _TAGS = {name: tag for tag, name in TYPED.items() if name[0] == "<"} | {"|u1": 64, "|i1": 72}
@@ -22,10 +22,7 @@ def compressed(frame: np.ndarray) -> bytes:
     Raises:
         UserError: hdf5plugin is not installed.
     """
-    try:
-        import hdf5plugin
-    except ImportError as error:
-        raise UserError("compressing frames needs hdf5plugin: pip install 'sfxjax[live]'") from error
+    hdf5plugin = optional("hdf5plugin", "compressing frames needs hdf5plugin", "live")
     with h5py.File(io.BytesIO(), "w") as file:
         stored = file.create_dataset(
             "frame", frame.shape, frame.dtype, chunks=frame.shape, **hdf5plugin.Bitshuffle()

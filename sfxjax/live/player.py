@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from sfxjax.command_line import between, new_parser, whole_in
-from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
 from sfxjax.errors import UserError, run_main
 from sfxjax.live.packing import MESSAGES, compressed, sendable
 from sfxjax.live.zeromq import is_address, zeromq
+from sfxjax.screen.options import add_frame_arguments, options_of_frames
 from sfxjax.screen.sources import Sources
 
 # Packed frames kept, so that a file played again and again is read and compressed once.
@@ -58,15 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="leave out frames that nobody takes in time, as detectors do, instead of waiting",
     )
-    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
-    parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels, sent with the series")
-    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
+    add_frame_arguments(parser.add_argument_group("frames; their mask is sent with the series"))
     options = parser.parse_args(arguments)
     if not is_address(options.to):
         raise UserError(f"{options.to} is no address such as tcp://127.0.0.1:5555")
     zeromq()
-    read = ReadOptions(options.dataset, options.mask, options.mask_good, panels_apart=True)
-    with FrameReader(read) as reader:
+    with FrameReader(options_of_frames(options, panels_apart=True)) as reader:
         sources = Sources(reader)
         sources.open(find_files(options.files))
         for line in sources.lines():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfxjax.data.bitshuffle import CHUNK_HEADER
-from sfxjax.errors import UserError
+from sfxjax.extensions import optional
 from sfxjax.live.frames import MOST_FRAME_BYTES, MessageError
 
 # LZ4 makes at most 255 bytes of one.
@@ -79,8 +79,4 @@ def decompress() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        from dectris.compression import decompress as function
-    except ImportError as error:
-        raise UserError("compressed frames need dectris-compression: pip install 'sfxjax[live]'") from error
-    return function
+    return optional("dectris.compression", "compressed frames need dectris-compression", "live").decompress

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sfxjax.errors import UserError
+from sfxjax.extensions import optional
 from sfxjax.live.frames import Faults, LiveFrame, MessageError
 from sfxjax.live.sources import known_streams
 
@@ -150,8 +151,4 @@ def zeromq() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        import zmq
-    except ImportError as error:
-        raise UserError("streams need pyzmq: pip install 'sfxjax[live]'") from error
-    return zmq
+    return optional("zmq", "streams need pyzmq", "live")

@@ -10,7 +10,7 @@ from pathlib import Path
 from sfxjax.command_line import new_parser, refuse_unused, whole_in
 from sfxjax.errors import run_main
 from sfxjax.processes import add_join_arguments, check_alone
-from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
+from sfxjax.screen.options import add_frame_arguments, add_overwrite, add_readers, add_spot_arguments
 from sfxjax.spots.recalibration import FILE
 
 # Options that mean nothing when a model is given, and when none is.
@@ -45,24 +45,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for everything written")
     read = parser.add_argument_group("frames")
-    read.add_argument(
-        "--dataset", metavar="PATH", help="path of the frames in HDF5 files; %% stands for any name"
-    )
-    read.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
-    read.add_argument(
-        "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
-    )
-    read.add_argument(
-        "--good-bits", type=_bit_field, metavar="BITS", help="bits that good pixels have set, as 0x1"
-    )
-    read.add_argument(
-        "--bad-bits", type=_bit_field, metavar="BITS", help="bits that bad pixels have set, as 0x8005"
-    )
-    read.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry: its masks, and places of panels")
+    add_frame_arguments(read)
     read.add_argument(
         "--beam-centre", type=_beam_centre, metavar="X,Y", help="pixel on which the crop is centred"
     )
-    read.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
     decide = parser.add_argument_group("decision")
     either = decide.add_mutually_exclusive_group()
     either.add_argument(
@@ -140,16 +126,6 @@ def _seconds(text: str) -> float:
         value = math.nan
     if not 0 < value < 1e7:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return value
-
-
-def _bit_field(text: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = 0
-    if not 0 < value < 2**64:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x8005")
     return value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.crop import CROP
-from sfxjax.data.frames import ReadOptions, describe_all
+from sfxjax.data.frames import describe_all
 from sfxjax.data.geometry_file import read_geometry
 from sfxjax.data.hits_file import line_of_lacking
 from sfxjax.data.inputs import Inputs, find_files
@@ -39,7 +39,7 @@ from sfxjax.screen.lists import (
     remove_outputs,
     write_lists,
 )
-from sfxjax.screen.options import ScreenOptions
+from sfxjax.screen.options import ScreenOptions, options_of_frames
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
@@ -71,17 +71,7 @@ def screen_run(options: argparse.Namespace) -> int:
         UserError: nothing can be screened.
     """
     inputs = _first_files(options)
-    read = ReadOptions(
-        dataset=options.dataset,
-        mask=options.mask,
-        mask_good=options.mask_good,
-        good_bits=options.good_bits,
-        bad_bits=options.bad_bits,
-        geometry=options.geometry,
-        centre=options.beam_centre,
-        allow_links=options.allow_links,
-        growing=options.follow is not None,
-    )
+    read = options_of_frames(options, centre=options.beam_centre, growing=options.follow is not None)
     check_memory(options.batch_size, options.readers, free_memory())
     if options.geometry is not None:
         read_geometry(options.geometry)  # Its mistakes are told here, not by a reader.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sfxjax.command_line import between, whole_in
 from sfxjax.data.frames import ReadOptions
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+
+# Of the command line, by their names in `ReadOptions`.
+FRAME_OPTIONS = ("dataset", "mask", "mask_good", "good_bits", "bad_bits", "geometry", "allow_links")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,39 @@ def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         metavar="N",
         help=f"visible spots a frame is a hit from ({MIN_SPOTS})",
     )
+
+
+def add_frame_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add what a user says about frames in files; `options_of_frames` reads it."""
+    add = parser.add_argument
+    add("--dataset", metavar="PATH", help="path of the frames in HDF5 files; %% stands for any name")
+    add("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
+    add(
+        "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
+    )
+    add("--good-bits", type=_bit_field, metavar="BITS", help="bits that good pixels have set, as 0x1")
+    add("--bad-bits", type=_bit_field, metavar="BITS", help="bits that bad pixels have set, as 0x8005")
+    add("--geometry", metavar="FILE", help="CrystFEL geometry: its masks, and places of panels")
+    add("--allow-links", action="store_true", help="follow links out of the run's folder")
+
+
+def options_of_frames(options: argparse.Namespace, **more: Any) -> ReadOptions:
+    """Return what `add_frame_arguments` was told, with other fields of `ReadOptions`.
+
+    Raises:
+        UserError: two of the options answer one question, or a name is empty.
+    """
+    return ReadOptions(**{name: getattr(options, name) for name in FRAME_OPTIONS}, **more)
+
+
+def _bit_field(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0x8005")
+    return value
 
 
 def add_readers(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.data.file_states import file_states
-from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.workers import default_readers
 from sfxjax.devices import device_line
@@ -31,7 +30,13 @@ from sfxjax.screen.journal import JOURNAL, Journal
 from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, HIT, HITS_CXI_LIST, existing, remove_outputs
 from sfxjax.screen.made_by import file_digest, read_by
-from sfxjax.screen.options import add_overwrite, add_readers, add_spot_arguments
+from sfxjax.screen.options import (
+    add_frame_arguments,
+    add_overwrite,
+    add_readers,
+    add_spot_arguments,
+    options_of_frames,
+)
 from sfxjax.screen.prepared_frames import ReadFrame, Wanted, prepared_frames
 from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.screen.spot_lists import (
@@ -61,20 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for everything written"
     )
-    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
-    parser.add_argument(
-        "--mask", metavar="FILE[:PATH]", help="mask of bad pixels, of the stored frames' shape"
-    )
-    parser.add_argument(
-        "--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask, or in the files' own"
-    )
-    parser.add_argument("--geometry", metavar="FILE", help="CrystFEL geometry, for its masks and bad regions")
-    parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    add_frame_arguments(parser)
     add_readers(parser)
     add_spot_arguments(parser)
     add_overwrite(parser)
     parser.add_argument("--write-hits", action="store_true", help="also write hits.cxi, with the spots")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
+    # What `sfxjax.screen` can be told besides.
+    parser.set_defaults(model=None, follow=None, compilation_cache=False)
     return count_run(parser.parse_args(arguments))
 
 
@@ -90,29 +89,20 @@ def count_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a number makes no sense, the folder holds other lists, or there are no frames.
     """
-    fitted = load_fitted(options.model) if getattr(options, "model", None) else None
+    fitted = load_fitted(options.model) if options.model else None
     if fitted is not None:
         print(fitted.line())
     min_snr, min_spots = visible_spots(options, fitted)
-    if getattr(options, "follow", None) is not None:
+    if options.follow is not None:
         # Imported late: what is there imports this module.
         from sfxjax.live.follow import follow_run
 
         return follow_run(options, min_snr, min_spots, fitted)
     out: Path = options.out
-    read = ReadOptions(
-        options.dataset,
-        options.mask,
-        options.mask_good,
-        good_bits=getattr(options, "good_bits", None),
-        bad_bits=getattr(options, "bad_bits", None),
-        geometry=getattr(options, "geometry", None),
-        allow_links=options.allow_links,
-        panels_apart=True,
-    )
+    read = options_of_frames(options, panels_apart=True)
     inputs = find_files(options.files)
     processes = reading_processes(options.readers)
-    kept = keep_compiled(getattr(options, "compilation_cache", False))
+    kept = keep_compiled(options.compilation_cache)
     print(device_line())
     with (
         opened_run(read, inputs) as sources,

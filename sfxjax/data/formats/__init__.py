@@ -10,7 +10,6 @@ Those of this library are listed here; a package of your own adds one by an entr
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +18,7 @@ import numpy as np
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.geometry import Geometry
 from sfxjax.errors import UserError
-
-GROUP = "sfxjax.formats"
+from sfxjax.extensions import offered
 
 
 class Format(Protocol):
@@ -62,16 +60,7 @@ def known_formats() -> dict[str, Format]:
     from sfxjax.data.formats.cbf_images import CbfImages
     from sfxjax.data.formats.fabio_images import FabioImages
 
-    formats: dict[str, Format] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            formats[entry.name] = entry.load()()
-        except Exception as error:
-            raise UserError(
-                f"the file format {entry.name} of the package {entry.value} cannot be used ({error}); mend or remove it"
-            ) from error
-    formats["cbf"], formats["fabio"] = CbfImages(), FabioImages()
-    return formats
+    return offered("sfxjax.formats", "file format") | {"cbf": CbfImages(), "fabio": FabioImages()}
 
 
 def format_name(path: Path) -> str:

@@ -12,14 +12,13 @@ How each kind becomes labels, and what a training makes of them, is told in `doc
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from sfxjax.data.label_sources.places import Places
-from sfxjax.errors import UserError
+from sfxjax.extensions import offered
 from sfxjax.files import read_bounded
 
 # Of a file of labels but a stream, which is read line by line.
@@ -36,7 +35,6 @@ def text_of_labels(path: Path) -> str:
     return content.decode("utf-8-sig", errors="surrogateescape")
 
 
-GROUP = "sfxjax.label_sources"
 # What is read of a file to tell its kind, bytes.
 START = 4096
 
@@ -86,15 +84,7 @@ def known_sources() -> dict[str, LabelSource]:
     from sfxjax.data.label_sources.hit_list import HitList
     from sfxjax.data.label_sources.om_frames import OmFrames
 
-    sources: dict[str, LabelSource] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            sources[entry.name] = entry.load()()
-        except Exception as error:
-            raise UserError(
-                f"the label source {entry.name} of the package {entry.value} cannot be used ({error}); mend or remove it"
-            ) from error
-    return sources | {
+    return offered("sfxjax.label_sources", "label source") | {
         "crystfel_stream": CrystfelStream(),
         "dials_reflections": DialsReflections(),
         "cxi_peaks": CxiPeaks(),

@@ -9,13 +9,10 @@ Those of this library are listed here; a package of your own adds one by an entr
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Protocol
 
-from sfxjax.errors import UserError
+from sfxjax.extensions import offered
 from sfxjax.live.frames import LiveFrame
-
-GROUP = "sfxjax.streams"
 
 
 class Stream(Protocol):
@@ -54,18 +51,9 @@ def known_streams() -> dict[str, type[Stream]]:
     from sfxjax.live.sources.stream1 import Stream1
     from sfxjax.live.sources.stream2 import Stream2
 
-    streams: dict[str, type[Stream]] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            streams[entry.name] = entry.load()
-        except Exception as error:
-            raise UserError(
-                f"the stream {entry.name} of the package {entry.value} cannot be used ({error}); mend or remove it"
-            ) from error
-    own: dict[str, type[Stream]] = {
+    return offered("sfxjax.streams", "stream", made=False) | {
         "stream2": Stream2,
         "stream1": Stream1,
         "msgpack": MessagePackStream,
         "karabo": KaraboStream,
     }
-    return streams | own

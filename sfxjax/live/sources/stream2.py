@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sfxjax.errors import UserError
+from sfxjax.extensions import optional
 from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked_shape, series_name
 from sfxjax.live.unpacking import unpacked
 
@@ -119,10 +119,7 @@ def decoded(content: bytes) -> dict[str, Any]:
         MessageError: it is no such map.
         UserError: cbor2 is not installed.
     """
-    try:
-        import cbor2
-    except ImportError as error:
-        raise UserError("Stream 2 needs cbor2: pip install 'sfxjax[live]'") from error
+    cbor2 = optional("cbor2", "Stream 2 needs cbor2", "live")
     try:
         message = cbor2.loads(
             content,
