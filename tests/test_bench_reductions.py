@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ from sfxjax.screen.__main__ import main as screen
 from sfxjax.simulate.write import simulated_data
 from sfxjax.training import reduced, transfer
 from sfxjax.training.adaptation import ADAPTATIONS
+from sfxjax.training.command import prepared_set
 from sfxjax.training.config import TrainingConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.step import new_state
@@ -183,6 +185,58 @@ def test_a_file_goes_through_the_benchmark(tmp_path: Path, capsys, monkeypatch) 
     assert again["cells"] == found["cells"]
     assert run_main(lambda: bench.main([*command, "--frames", "101"])) == 2
     assert "other frames" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> list[str]:
+    """Frames of one's own, rows of which are the brighter the more of a hit they are, and their labels."""
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        frames = np.random.default_rng(0).poisson(20, (40, 724, 724)).astype(np.float32)
+        frames[::2, ::9, ::9] += 500
+        file["frames"] = frames
+    rows = "".join(f"run.h5,//{i},{'miss' if i % 2 else 'hit'}\n" for i in range(40))
+    (tmp_path / "labels.csv").write_text(f"file,event,label\n{rows}")
+    return [f"mine={tmp_path}/run.h5", "dataset=/frames", f"labels={tmp_path}/labels.csv"]
+
+
+def test_reductions_are_compared_on_frames_of_ones_own(
+    own: list[str], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(reduction_cells, "RECIPE", TrainingConfig(epochs=2, steps_per_epoch=4, batch=8))
+    monkeypatch.setattr(bench, "speeds", lambda names: {name: {"median": 1.0} for name in names})
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    command = ["--reduction", "block_maxima", "--labels", "6", "--seeds", "1", *folders, "--set", *own]
+    bench.main(command)
+    found = json.loads((tmp_path / "reductions.json").read_text())
+    assert found["sets"] == ["mine"] and found["simulated"] is False and found["frames"] == {"mine": 40}
+    assert {(c["source"], c["target"], c["labels"]) for c in found["cells"]} == {("mine", "mine", 6)}
+    assert {c["reduction"] for c in found["cells"]} == {"row_wise_decomposition", "block_maxima"}
+    printed = capsys.readouterr().out
+    assert "computing on" in printed and "(mine of 40 frames" in printed and "Carried over" not in printed
+    assert f"--dataset mine --set {' '.join(own)} --reduction block_maxima --labels 50" in printed
+    # Other labels are other data.
+    labels = tmp_path / "labels.csv"
+    labels.write_text(labels.read_text().replace("//1,miss", "//1,hit"))
+    assert run_main(lambda: bench.main(command)) == 2
+    assert "other frames" in capsys.readouterr().err
+    labels.write_text(labels.read_text().replace("run.h5,//1,hit\n", ""))
+    prepared_set.cache_clear()
+    assert run_main(lambda: bench.main([*command, "--runs", str(tmp_path / "others")])) == 2
+    assert "mine: 1 frame without a label" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sets", "LN83"], "--set mine is not used"),
+        (["--sets", "mine,LN99"], "no set named 'LN99'; choose one of LN83, LN84, LO19"),
+        (["--frames", "100"], "--frames has no effect on sets of your own"),
+    ],
+)
+def test_sets_that_are_named_wrongly_are_one_line(more, message, own: list[str], capsys) -> None:
+    assert run_main(lambda: bench.main(["--set", *own, *more])) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sfxjax.command_line import new_parser
+from sfxjax.devices import device_line
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.frames < 1 or chosen.processes < 1:
         raise UserError("--frames and --processes must be at least 1")
+    print(device_line())
     weights = load_weights(chosen.weights)
     mark = f"{sha256(chosen.weights.read_bytes()).hexdigest()[:12]}-{chosen.frames}"
     kept = chosen.results / f".day-one-{mark}.json"

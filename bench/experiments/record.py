@@ -12,6 +12,7 @@ import numpy as np
 
 from sfxjax.command_line import new_parser
 from sfxjax.data.labels import MISS
+from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.training.evaluation import summarize
@@ -44,7 +45,7 @@ def experiment_parser(
 
 
 def read(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read a command line.
+    """Read a command line, and name the device.
 
     Raises:
         UserError: a number is below 1.
@@ -52,6 +53,7 @@ def read(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> ar
     chosen = parser.parse_args(arguments)
     if min(chosen.seeds, chosen.frames) < 1:
         raise UserError("--seeds and --frames must be at least 1")
+    print(device_line())
     return chosen
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from sfxjax.command_line import call_of, new_parser, refuse_unused
 from sfxjax.data.set_description import sets_in
 from sfxjax.data.sets import open_set
-from sfxjax.devices import trainings_at_once
+from sfxjax.devices import device_line, trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json
 from sfxjax.json_files import read_json
@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_answer(read_comparison(results / RECORD), results)
         print(f"{results}: report.html and tables.md")
         return
+    print(device_line())
     folder = Path(chosen.data) if chosen.data else simulated_data(SETS, chosen.frames)
     frames = length_of_sets(folder)
     pairs = QUICK_PAIRS if quick else PAIRS

@@ -2,6 +2,7 @@
 
     python -m bench.reductions                                    # the library's, and ways to adapt without labels
     python -m bench.reductions --reduction mine.py:my_reduction   # yours beside the row-wise decomposition
+    python -m bench.reductions --set run12=run12/*.h5 labels=labels.csv   # on frames of your own, each with a label
 
 writes `reductions.json`, `.md` and `.png` under `--results`. Every trained network is a cell, kept as soon as it is done: a
 killed benchmark goes on with the same command.
@@ -23,16 +24,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from sfxjax.command_line import call_of, new_parser
-from sfxjax.data.set_description import cxidb76_name, sets_in
-from sfxjax.devices import trainings_at_once
+from sfxjax.command_line import call_of, new_parser, refuse_unused
+from sfxjax.data.set_description import SetDescription, cxidb76_name, sets_in, sets_of_options
+from sfxjax.devices import device_line, trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
 from sfxjax.reductions.reduce import preprocess_and_reduce
 from sfxjax.reductions.registry import BUILT_IN, get_reduction, origin_of, reduced_shape
+from sfxjax.text import counted
 from sfxjax.training.adaptation import ADAPTATIONS
-from sfxjax.training.command import prepared_sets, read_reduction
+from sfxjax.training.command import add_own_sets, data_of, prepared_sets, read_reduction
 
 from ..throughput.timing import Timed, time_calls
 from .cells import TRANSPOSED, UNTOUCHED, append_cell, planned_cells, read_cells, run_cell
@@ -58,7 +60,10 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         f"{BASELINE} comes along",
     )
     parser.add_argument("--labels", default=LABELS, help=f"(default: {LABELS})")
-    parser.add_argument("--sets", default=DEFAULT_SETS, help=f"(default: {DEFAULT_SETS})")
+    parser.add_argument(
+        "--sets", metavar="NAMES", help=f"with commas (default: those of --set, else {DEFAULT_SETS})"
+    )
+    add_own_sets(parser)
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
     parser.add_argument("--frames", type=int, default=2000, help="of each simulated set (default: 2000)")
     parser.add_argument("--simulation-seed", type=int, default=0, help="of the simulation (default: 0)")
@@ -82,6 +87,24 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--name", default="reductions", help="of the record (default: reductions)")
     return parser.parse_args(arguments)
+
+
+def chosen_sets(chosen: argparse.Namespace) -> tuple[list[str], dict[str, SetDescription]]:
+    """Return the names of the sets to compare on, and those that are described; the others are simulated.
+
+    Raises:
+        UserError: there is no such set, or one is described and not named.
+    """
+    own = sets_of_options(chosen.set)
+    wanted = chosen.sets.split(",") if chosen.sets else list(own) or DEFAULT_SETS.split(",")
+    names = list(dict.fromkeys(name if name in own else cxidb76_name(name, tuple(own)) for name in wanted))
+    for name in own:
+        if name not in names:
+            raise UserError(f"--set {name} is not used: the sets named are {', '.join(names)}")
+    others = [name for name in names if name not in own]
+    if not others:
+        refuse_unused(chosen, ("data", "frames", "simulation_seed"), "on sets of your own")
+    return names, own | sets_in(chosen.data, others)
 
 
 def numbers(text: str) -> list[int]:
@@ -121,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     chosen = read_options(arguments)
     labels = numbers(chosen.labels)
-    names = list(dict.fromkeys(cxidb76_name(name) for name in chosen.sets.split(",")))
+    names, described = chosen_sets(chosen)
     if chosen.seeds < 1 or chosen.workers < 1:
         raise UserError("--seeds and --workers must be at least 1")
     reductions = (
@@ -139,11 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "frames": chosen.frames,
         "simulation_seed": chosen.simulation_seed,
         "data": chosen.data,
+        "own": json.loads(json.dumps(data_of(sets_of_options(chosen.set)))),
         "sources": {name: digest_of(name) for name in reductions if ":" in name},
     }
     path = chosen.runs / CELLS
     check_same(chosen.runs, about)
-    sets = prepared_sets(names, inputs, sets_in(chosen.data, names), chosen.frames, chosen.simulation_seed)
+    print(device_line())
+    sets = prepared_sets(names, inputs, described, chosen.frames, chosen.simulation_seed)
+    for name, each in sets.items():
+        if lacking := len(each) - len(each.labelled):
+            raise UserError(
+                f"{name}: {counted(lacking, 'frames')} without a label; here every frame needs one"
+            )
     atomic_write_json(chosen.runs / "settings.json", about)
     cells = planned_cells(
         reductions, adapted, methods, names, labels, chosen.seeds, min(map(len, sets.values()))
@@ -186,7 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     print(f"{chosen.name}.json, .md and .png are in {chosen.results} ({record['seconds']} s)")
     reduction = shlex.quote(reductions[-1])
-    print(f"next: {call_of('train reduced')} --dataset {names[0]} --reduction {reduction} --labels 50")
+    own = [shlex.join(["--set", *values]) for values in chosen.set if values[0].startswith(f"{names[0]}=")]
+    words = " ".join(["--dataset", names[0], *own, "--reduction", reduction, "--labels 50"])
+    print(f"next: {call_of('train reduced')} {words}")
 
 
 def slim(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +244,7 @@ def check_same(runs: Path, about: Mapping[str, Any]) -> None:
         raise UserError(
             f"{runs / 'settings.json'} is damaged ({error}); name another folder with --runs"
         ) from error
-    same = all(earlier.get(key) == about[key] for key in ("frames", "simulation_seed", "data"))
+    same = all(earlier.get(key) == about[key] for key in ("frames", "simulation_seed", "data", "own"))
     shared = set(earlier.get("sources", {})) & set(about["sources"])
     if not same or any(earlier["sources"][name] != about["sources"][name] for name in shared):
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.data.set_description import CXIDB76
 from sfxjax.files import atomic_write
 from sfxjax.training.adaptation import ADAPTATIONS
 
@@ -85,18 +86,24 @@ def with_deviation(value: Mapping[str, float | None]) -> str:
 
 def tables(record: Mapping[str, Any]) -> str:
     """Lay a record out as Markdown."""
-    what = "simulated sets" if record["simulated"] else "CXIDB 76"
     frames = "/".join(str(count) for count in record["frames"].values())
-    note = (
-        f"{what} of {frames} frames, {record['seeds']} seeds; per cent, ± the standard deviation over seeds"
-    )
-    parts = [_few_labels_row(record, note), _carried_over(record, note)]
+    note = f"{_sets(record)} of {frames} frames, {record['seeds']} seeds; per cent, ± the standard deviation over seeds"
+    parts = [_few_labels_row(record, note)]
+    # Of one set alone nothing is carried over.
+    parts += [_carried_over(record, note)] * bool(record["adaptation"])
     parts += [
         _adaptation_row(record, reduction, note)
         for reduction in record["adaptation"]
         if _is_adapted(record, reduction)
     ]
     return "\n".join(parts)
+
+
+def _sets(record: Mapping[str, Any]) -> str:
+    """Say what the frames are of: simulated sets, CXIDB 76, or sets of the user's own by their names."""
+    if record["simulated"]:
+        return "simulated sets"
+    return "CXIDB 76" if set(record["sets"]) <= CXIDB76.keys() else ", ".join(record["sets"])
 
 
 def _is_adapted(record: Mapping[str, Any], reduction: str) -> bool:
@@ -175,7 +182,6 @@ def draw_figure(record: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    what = "simulated sets" if record["simulated"] else "CXIDB 76"
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -228,6 +234,6 @@ def draw_figure(record: Mapping[str, Any], path: Path) -> None:
         "without labels of the set\ngrey: pairs of sets; red: their mean, spread over seeds", fontsize=10
     )
     right.grid(alpha=0.3)
-    figure.suptitle(f"Reductions on {what}, {record['seeds']} seeds")
+    figure.suptitle(f"Reductions on {_sets(record)}, {record['seeds']} seeds")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

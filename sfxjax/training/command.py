@@ -64,14 +64,7 @@ def parser_for(
     parser.add_argument(
         "--data", metavar="DIR", help="folder of CXIDB 76; without it, its sets are simulated"
     )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar="NAME=FILES",
-        help="frames of your own: NAME=FILE, more files, labels=FILE, mask=FILE[:PATH], dataset=PATH, geometry=FILE",
-    )
+    add_own_sets(parser)
     parser.add_argument(
         "--task",
         choices=("sfx", "spi"),
@@ -129,6 +122,18 @@ def parser_for(
         together, "train one network with the other processes of jax.distributed, started by the same command"
     )
     return parser
+
+
+def add_own_sets(parser: argparse.ArgumentParser) -> None:
+    """Add the option for frames of one's own, whose values `sfxjax.data.set_description.sets_of_options` reads."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="NAME=FILES",
+        help="frames of your own: NAME=FILE, more files, labels=FILE, mask=FILE[:PATH], dataset=PATH, geometry=FILE",
+    )
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

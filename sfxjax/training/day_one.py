@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from sfxjax.command_line import new_parser, read_seed
+from sfxjax.devices import device_line
 from sfxjax.files import atomic_write_bytes
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
@@ -226,6 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=read_seed, default=0, help="(default: 0)")
     chosen = parser.parse_args(arguments)
+    print(device_line())
     found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
     print(
         f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots",
