@@ -35,6 +35,11 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def plus_minus(mean: float, deviation: float | None = None, digits: int = 1) -> str:
+    """Return a mean with its standard deviation, such as "98.0 ± 0.5"; alone where it has none."""
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
+
+
 def first_few(names: Iterable[str], most: int = 6, *, between: str = ", ", things: str = "") -> str:
     """Return names as a list in words, such as "a, b and 3 more" where there are more than so many.
 

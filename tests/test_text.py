@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sfxjax.text import counted, first_few, per_cent
+from sfxjax.text import counted, first_few, per_cent, plus_minus
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_of_many_names_the_first_are_named() -> None:
     assert first_few("abcde", 2) == "a, b and 3 more"
     assert first_few("abc", 1, between="; ", things="gaps") == "a and 2 more gaps"
     assert first_few([]) == ""
+
+
+def test_a_mean_stands_with_its_deviation_if_it_has_one() -> None:
+    assert (plus_minus(97.96, 0.04), plus_minus(3), plus_minus(0.12345, 0.01, 3)) == (
+        "98.0 ± 0.0",
+        "3.0",
+        "0.123 ± 0.010",
+    )

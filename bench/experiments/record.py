@@ -15,6 +15,7 @@ from sfxjax.data.labels import MISS
 from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_json, atomic_write_text
+from sfxjax.text import plus_minus
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import frame_range
 from sfxjax.training.run_folder import SCORES_FILE
@@ -69,7 +70,7 @@ def mean_and_deviation(values: Iterable[float], digits: int = 1) -> str:
     known = np.asarray(list(values), float)
     if not len(known):
         return "-"
-    return f"{known.mean():.{digits}f}" + (f" ± {known.std(ddof=1):.{digits}f}" if len(known) > 1 else "")
+    return plus_minus(known.mean(), known.std(ddof=1) if len(known) > 1 else None, digits)
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sfxjax.text import plus_minus
 from sfxjax.toml_files import read_toml
 from sfxjax.training.published import FRAMES_PER_SECOND_2D, SETS, VECTORS_PER_SECOND_1D, FrameRange
 
-from .methods import METHODS, mean_of, published_mean, rate_text
+from .methods import METHODS, mean_of, published_mean
 from .runs import METRICS, TrainedRun
 
 HOLDS, FAILS, NOT_TESTED = "holds", "does not hold", "not tested"
@@ -70,7 +71,7 @@ class Figure(float):
     def __new__(cls, value: float, deviation: float | None = None) -> Figure:
         """Make one of a mean and its deviation."""
         made = super().__new__(cls, value)
-        made._text = rate_text(value, deviation)
+        made._text = plus_minus(value, deviation)
         return made
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sfxjax.text import plus_minus
 from sfxjax.toml_files import read_toml
 from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
@@ -87,9 +88,7 @@ class Mean:
 
 def rate_text(value: float | None, deviation: float | None = None) -> str:
     """Write a rate, per cent, with its deviation over seeds if there is one."""
-    if value is None:
-        return "no frames"
-    return f"{value:.1f}" if deviation is None else f"{value:.1f} ± {deviation:.1f}"
+    return "no frames" if value is None else plus_minus(value, deviation)
 
 
 def figure_of(record: dict[str, Any], metric: str) -> float | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sfxjax.data.set_description import CXIDB76
 from sfxjax.files import atomic_write
+from sfxjax.text import plus_minus
 from sfxjax.training.adaptation import ADAPTATIONS
 
 from ..paper.runs import METRICS
@@ -78,10 +79,9 @@ def summarize_cells(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def with_deviation(value: Mapping[str, float | None]) -> str:
+def with_deviation(value: Mapping[str, Any]) -> str:
     """Write a mean, with its standard deviation over seeds where there is one."""
-    deviation = value["standard_deviation"]
-    return f"{value['mean']:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+    return plus_minus(value["mean"], value["standard_deviation"])
 
 
 def tables(record: Mapping[str, Any]) -> str:
