@@ -26,8 +26,6 @@ from .page import draw, labels_table
 from .recorded import DAY_ONE, NETWORK, RANDOM, RECORDED_SETS, TAUGHT, earlier
 
 COUNTS = (0, 5, 10, 25, 50, 100, 200)
-# Frames of LN83, LN84 and LO19 whose spots are counted; networks are tested on all.
-MOST_COUNTED = 1200
 
 
 def planned_answers(
@@ -75,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "--seeds must be at least 1, --network-seeds and --taught-seeds 0, --frames and --run-frames 400"
         )
     chosen.runs.mkdir(parents=True, exist_ok=True)
-    kept = chosen.runs / f"curves-{chosen.frames}-{chosen.run_frames}.json"
+    kept = chosen.runs / f"labels-{chosen.frames}-{chosen.run_frames}.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     plans = planned_answers(chosen.seeds, chosen.network_seeds, chosen.taught_seeds)
     with progress("curves", len(plans), "curves") as advance:
@@ -84,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if key not in done:
                 frames = chosen.run_frames if name in RUNS else chosen.frames
                 described = describe_frames(name, chosen.run_frames, chosen.frames, chosen.runs)
-                counted = min(frames, MOST_COUNTED)
                 if method in (DAY_ONE, TAUGHT):
-                    answers = answers_of(described, counted, chosen.runs / f"{name}-{counted}.npz")
+                    answers = answers_of(described, frames, chosen.runs / f"{name}-{frames}.npz")
                 if method == DAY_ONE:
                     done[key] = day_one_curve(answers, counts, choice, seed)
                 elif method == TAUGHT:
