@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from sfxjax.live.frames import LiveFrame, MessageError
+from sfxjax.live.frames import LiveFrame, MessageError, said_of_series
 from sfxjax.live.packing import SENT, Stream1Messages, Stream2Messages, compressed, sendable
 from sfxjax.live.sources import known_streams
 from sfxjax.live.sources.stream1 import Stream1
@@ -55,6 +55,21 @@ def test_a_series_of_a_detector_with_its_mask(kind: str) -> None:
     for number, frame in enumerate(frames):
         np.testing.assert_array_equal(frame.unpack(), cases.pixels(number))
         assert frame.mask is not None and not frame.mask[5].any() and frame.mask.sum() == 63 * 64
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"high": 90, "beam_center_x": 3.5, "beam_center_y": 4}, {"saturation": 90.0, "centre": (3.5, 4)}),
+        # JSON's `true` is no number, and 0 stands for a centre that was never set.
+        ({"high": True, "beam_center_x": 0, "beam_center_y": 4.0}, {}),
+        ({"high": float("nan"), "beam_center_x": float("inf"), "beam_center_y": 4.0}, {}),
+        ({"high": -1, "beam_center_x": "7", "beam_center_y": 4.0}, {}),
+        ({}, {}),
+    ],
+)
+def test_what_a_header_says_of_all_frames_counts_where_it_is_a_number(header, said) -> None:
+    assert said_of_series(header, "high") == said
 
 
 def test_the_trains_of_the_karabo_bridge_and_messages_of_om() -> None:

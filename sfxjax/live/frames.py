@@ -6,9 +6,10 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,26 @@ class Faults:
     def total(self) -> int:
         """How many there were."""
         return sum(self.counts.values())
+
+
+def said_of_series(header: Mapping[str, Any], saturation: str) -> dict[str, Any]:
+    """Return what a DECTRIS header says of all frames of a series, as fields of `LiveFrame`: `saturation` and `centre`.
+
+    Args:
+        header: as it was sent; its values may be anything.
+        saturation: name of the highest valid value in it.
+    """
+
+    def number(name: str) -> float | None:
+        value = header.get(name)
+        counts = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return value if counts and value else None
+
+    about: dict[str, Any] = {}
+    if (highest := number(saturation)) is not None and highest > 0:
+        about["saturation"] = float(highest)
+    x, y = number("beam_center_x"), number("beam_center_y")
+    return about if x is None or y is None else about | {"centre": (x, y)}
 
 
 def series_name(*parts: object) -> str:

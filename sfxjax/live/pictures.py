@@ -12,7 +12,7 @@ import numpy as np
 from sfxjax.live.judge import Looks
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.screen.lists import HIT
-from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels
+from sfxjax.screen.pictures import flattened, frame_picture, jpeg_of_pixels, largest_of_blocks
 from sfxjax.spots.frame_pixels import frame_pixels
 
 EVERY_SECONDS = 1.0
@@ -137,9 +137,7 @@ def _floats(looks: Looks) -> np.ndarray:
 def _shrunk(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Make of blocks of pixels one, the largest of them, so that small spots stay; NaN where none tells anything."""
     shrink = max(1, -(-max(values.shape) // JPEG_SIDE))
-    height, width = (length // shrink for length in values.shape)
-    blocks = values[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink)
-    filled = np.where(np.isnan(blocks), -np.inf, blocks).max((1, 3))
+    filled = largest_of_blocks(np.where(np.isnan(values), -np.inf, values), shrink)
     return np.where(np.isinf(filled), np.nan, filled), shrink
 
 

@@ -38,6 +38,12 @@ def flattened(crop: np.ndarray, good: np.ndarray) -> np.ndarray:
     return np.where(usable, values - background, 0)
 
 
+def largest_of_blocks(values: np.ndarray, side: int) -> np.ndarray:
+    """Return the largest of each block of (side, side) of (height, width) values; what fills no block is left out."""
+    height, width = (length // side for length in values.shape)
+    return values[: height * side, : width * side].reshape(height, side, width, side).max((1, 3))
+
+
 def frame_picture(frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> np.ndarray:
     """Draw a frame dark on light: the brighter the darker, bad pixels in blue.
 
@@ -50,9 +56,7 @@ def frame_picture(frame: np.ndarray, good: np.ndarray, shrink: int = 2) -> np.nd
         (height // shrink, width // shrink, 3) uint8.
     """
     values = np.where(good & np.isfinite(frame), frame.astype(np.float64), -np.inf)
-    height, width = (length // shrink for length in values.shape)
-    blocks = values[: height * shrink, : width * shrink].reshape(height, shrink, width, shrink)
-    small = blocks.max((1, 3))
+    small = largest_of_blocks(values, shrink)
     shown = np.isfinite(small)
     low, high = np.percentile(small[shown], [1, 99.7]) if shown.any() else (0.0, 1.0)
     if shown.any():

@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked_shape, series_name
+from sfxjax.live.frames import (
+    LiveFrame,
+    MessageError,
+    checked_integer,
+    checked_shape,
+    said_of_series,
+    series_name,
+)
 from sfxjax.live.unpacking import unpacked
 
 _ENCODING = re.compile(r"(?:bs(8|16|32|64)-)?(lz4)?([<>])")
@@ -72,12 +79,7 @@ class Stream1:
         self._series, self._mask, self._about = _identity(first), None, {}
         if first.get("header_detail") in ("basic", "all") and len(parts) > 1:
             settings = _json(parts[1])
-            cutoff = settings.get("countrate_correction_count_cutoff")
-            if isinstance(cutoff, (int, float)) and cutoff > 0:
-                self._about["saturation"] = float(cutoff)
-            place = settings.get("beam_center_x"), settings.get("beam_center_y")
-            if all(isinstance(value, (int, float)) and math.isfinite(value) and value for value in place):
-                self._about["centre"] = place
+            self._about = said_of_series(settings, "countrate_correction_count_cutoff")
         for described, data in pairwise(parts[2:]):
             if described[:1] == b"{" and b"dpixelmask-" in described[:200] and len(data):
                 about = _json(described)

@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sfxjax.extensions import optional
-from sfxjax.live.frames import LiveFrame, MessageError, checked_integer, checked_shape, series_name
+from sfxjax.live.frames import (
+    LiveFrame,
+    MessageError,
+    checked_integer,
+    checked_shape,
+    said_of_series,
+    series_name,
+)
 from sfxjax.live.unpacking import unpacked
 
 TYPED = {
@@ -97,13 +104,7 @@ class Stream2:
 
     def _start(self, message: dict[str, Any]) -> None:
         self._series = _identity(message)
-        self._about = {}
-        saturation = message.get("saturation_value")
-        if isinstance(saturation, (int, float)) and not isinstance(saturation, bool) and saturation > 0:
-            self._about["saturation"] = float(saturation)
-        place = message.get("beam_center_x"), message.get("beam_center_y")
-        if all(isinstance(value, (int, float)) and math.isfinite(value) and value for value in place):
-            self._about["centre"] = place
+        self._about = said_of_series(message, "saturation_value")
         masks = message.get("pixel_mask")
         if isinstance(masks, dict) and masks:
             packed = next(iter(masks.values()))
