@@ -134,7 +134,7 @@ def chosen_stages(only: str | None, quick: bool = False) -> list[Any]:
 
 def run_stages(stages: Sequence[Any], setting: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Measure the ceilings and every stage; returns the record."""
-    from .stages import WrongAnswer
+    from .stages import NotHere, WrongAnswer
     from .timing import bus_bandwidth, copy_bandwidth, peak_memory
 
     seconds = options.seconds or (0.3 if options.quick else 2.0)
@@ -159,6 +159,9 @@ def run_stages(stages: Sequence[Any], setting: Any, options: argparse.Namespace)
         print(f"{time.monotonic() - began:5.0f} s  {stage.name}", file=sys.stderr, flush=True)
         try:
             found = measure_stage(stage, setting, record, seconds)
+        except NotHere as reason:
+            record["left_out"].append(f"{stage.name}: {reason}")
+            continue
         except WrongAnswer as error:
             # The others may be right, and a GPU may not be at hand again.
             record["wrong_answers"].append(f"{stage.name}: {error}")

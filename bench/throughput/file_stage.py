@@ -8,8 +8,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import h5py
 import numpy as np
@@ -144,19 +146,13 @@ def _compare_with_memory(screening: Screening, kept: list[Batch]) -> None:
     compare("scores in the lists", found[: len(expected)], expected, atol=1e-6)
 
 
-def file_to_spots(setting: Setting) -> Work:
-    """Count the spots of whole frames in a file of compressed ones, as `sfxjax screen` does without a model."""
+def file_to_spots(compressed: bool, setting: Setting) -> Work:
+    """Count the spots of whole frames in a file, as `sfxjax screen` does without a model."""
     frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
     count = 32 if setting.quick else 120 if setting.on_cpu else 720
     processes = reading_processes(None)
     folder = Path(tempfile.mkdtemp(dir=setting.folder))
-    name, codec = "bitshuffle-LZ4", None
-    try:
-        import hdf5plugin
-
-        codec = dict(hdf5plugin.Bitshuffle())
-    except ImportError:
-        name, codec = "LZF", {"compression": "lzf", "shuffle": True}
+    name, codec = _codec() if compressed else ("uncompressed", {})
     with h5py.File(folder / "run.h5", "w") as run:
         shape = DETECTOR, DETECTOR
         stored = run.create_dataset(
@@ -206,6 +202,14 @@ def file_to_spots(setting: Setting) -> Work:
     )
 
 
+def _codec() -> tuple[str, dict[str, Any]]:
+    try:
+        import hdf5plugin
+    except ImportError:
+        return "LZF", {"compression": "lzf", "shuffle": True}
+    return "bitshuffle-LZ4", dict(hdf5plugin.Bitshuffle())
+
+
 def _counted(sources: Sources, processes: int) -> Iterator[CountedFrame]:
     return counted_frames(sources, MIN_SNR, MIN_SPOTS, processes=processes)
 
@@ -219,5 +223,6 @@ def _prepare_alone(sources: Sources, processes: int) -> None:
 
 STAGES = [
     Stage("file-2d", "file", file_to_lists, quick=False),
-    Stage("file-day-one", "file", file_to_spots),
+    Stage("file-day-one", "file", partial(file_to_spots, True)),
+    Stage("file-day-one-uncompressed", "file", partial(file_to_spots, False), quick=False),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -21,10 +20,10 @@ from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
 from sfxjax.screen.spots import BATCHES_AT_ONCE
-from sfxjax.spots.day_one import find_spots
-from sfxjax.spots.definition import MIN_SPOTS
-from sfxjax.spots.many_frames import find_spots_of, frames_at_once
-from sfxjax.spots.prepare import prepare_frame
+from sfxjax.spots.day_one import find_spots, load_weights
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+from sfxjax.spots.many_frames import find_spots_of_stored, frames_at_once, judge_stored
+from sfxjax.spots.prepare import separator
 
 from .frame_stages import (
     FRAMES_COMPARED,
@@ -48,6 +47,9 @@ from .stages import (
     compare,
 )
 
+# Pieces of memory that crops are scored from, more than are on their way at a time.
+LOCKED = 8
+
 
 def screening(dimensions: int, setting: Setting) -> Work:
     """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
@@ -57,7 +59,7 @@ def screening(dimensions: int, setting: Setting) -> Work:
     check_screener(screener, setting)
 
     def call(crops: jax.Array) -> Any:
-        return screener.start(CropBatch(crops, None, limit)).results()
+        return screener.start(screener.send(CropBatch(crops, None, limit))).results()
 
     rivals = [partial(_pyfai, setting)] if dimensions == 2 else []
     return Work(
@@ -104,28 +106,51 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
     )
 
 
+def from_locked(dimensions: int, setting: Setting) -> Work:
+    """Score crops that lie in the memory an accelerator copies from by itself, as a program that reads into it has them."""
+    if setting.on_cpu:
+        raise NotHere("a processor needs no such memory")
+    model = setting.model_2d if dimensions == 2 else setting.model_1d
+    screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
+    limit = type_limit(np.uint16)
+    memories = [screener.memory(np.uint16) for _ in range(LOCKED)]
+    for place, memory in enumerate(memories):
+        memory.array[:] = setting.crops[place % len(setting.crops)]
+    rounds = 16
+
+    def call(first: int) -> list[np.ndarray]:
+        order = [memories[(first + step) % LOCKED] for step in range(rounds)]
+        batches = (CropBatch(memory, None, limit) for memory in order)
+        return [scores.scores for _, scores in screener.score_batches(batches)]
+
+    expected = [screener.score_crops(crops, None, limit).scores for crops in setting.crops]
+    for place, scores in enumerate(call(0)):
+        compare("scores from locked memory", scores, expected[place % LOCKED % len(expected)], atol=1e-6)
+    return Work(
+        call,
+        list(range(LOCKED)),
+        rounds * setting.batch,
+        f"{CROP}x{CROP} uint16",
+        moved=RAW,
+        over_bus=RAW,
+        operations=decision_operations(model),
+        program=screener.program(np.uint16),
+    )
+
+
 def day_one(setting: Setting) -> Work:
     """Find the spots of whole frames in the host's memory with the shipped model, as many at a time as `sfxjax screen` does."""
     shape = (DETECTOR, DETECTOR)
     frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
-    found = [find_spots(frame) for frame in frames[: len(SPOTS)]]
-    for planted, spots in zip(SPOTS, found, strict=True):
-        if (spots.score > 0.5) != (planted >= MIN_SPOTS):
-            raise WrongAnswer(f"day one gives {spots.score:.3g} to a frame with {planted} spots")
     group, threads = frames_at_once(shape), cores() if setting.on_cpu else BATCHES_AT_ONCE
     rounds = 4 * threads
-    preparing = ThreadPoolExecutor(cores())
     groups = [[frames[(first + place) % len(frames)] for place in range(group)] for first in range(rounds)]
-    many = find_spots_of([prepare_frame(frame) for frame in frames[: min(group, len(SPOTS))]])
-    compare(
-        "expected spots of frames together and alone",
-        np.array([spots.expected for spots in many]),
-        np.array([spots.expected for spots in found[: len(many)]]),
-        atol=1e-6 if setting.on_cpu else SCORES_TF32 * max(SPOTS),
-    )
+    some = frames[: len(SPOTS)]
+    many = [find_spots_of_stored(some[begin : begin + group])[0] for begin in range(0, len(some), group)]
+    _check_spots(setting, [getattr(spots, "expected", np.nan) for found in many for spots in found], some)
 
     def work(group: list[np.ndarray]) -> list[Any]:
-        return find_spots_of(list(preparing.map(prepare_frame, group)))
+        return find_spots_of_stored(group)[0]
 
     def call(first: int) -> list[Any]:
         return list(thread_pool(threads).map(work, groups[first:] + groups[:first]))
@@ -137,6 +162,45 @@ def day_one(setting: Setting) -> Work:
         f"{DETECTOR}x{DETECTOR} uint16",
         moved=2 * DETECTOR**2,
         over_bus=2 * DETECTOR**2,
+    )
+
+
+def day_one_there(setting: Setting) -> Work:
+    """Find the spots of whole frames on an accelerator, which makes them ready as well."""
+    if setting.on_cpu:
+        raise NotHere("a processor makes frames ready one by one")
+    shape = (DETECTOR, DETECTOR)
+    group = frames_at_once(shape)
+    frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
+    batches = [
+        jax.device_put(np.stack([frames[(first + place) % len(frames)] for place in range(group)]))
+        for first in (0, 5, 10)
+    ]
+    weights, least = load_weights(), jax.device_put(np.float32(MIN_SNR))
+
+    def call(batch: jax.Array) -> Any:
+        return judge_stored(batch, weights, None, least, separator(shape))
+
+    ordinary, judged = jax.device_get(call(batches[0]))
+    if not ordinary.all():
+        raise WrongAnswer(
+            f"{np.count_nonzero(~ordinary)} of {group} frames cannot be made ready on the device"
+        )
+    _check_spots(setting, judged.expected[: len(SPOTS)].tolist(), frames[: len(SPOTS)])
+    return Work(call, batches, group, f"{DETECTOR}x{DETECTOR} uint16", moved=2 * DETECTOR**2)
+
+
+def _check_spots(setting: Setting, expected: list[float], frames: list[np.ndarray]) -> None:
+    """Compare numbers of spots with those of each frame alone, and these with what was planted."""
+    alone = [find_spots(frame) for frame in frames]
+    for planted, spots in zip(SPOTS, alone, strict=False):
+        if (spots.score > 0.5) != (planted >= MIN_SPOTS):
+            raise WrongAnswer(f"day one gives {spots.score:.3g} to a frame with {planted} spots")
+    compare(
+        "expected spots of frames together and alone",
+        np.array(expected),
+        np.array([spots.expected for spots in alone]),
+        atol=1e-6 if setting.on_cpu else SCORES_TF32 * max(SPOTS),
     )
 
 
@@ -203,6 +267,9 @@ STAGES = [
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
     Stage("host-724-2d", "host memory", partial(from_host, CROP, 2), quick=False),
     Stage("day-one-1920", "host memory", day_one, quick=False),
+    Stage("day-one-there", "frames on the device", day_one_there, quick=False),
+    Stage("host-locked-724-2d", "host memory", partial(from_locked, 2), quick=False),
+    Stage("host-locked-724-1d", "host memory", partial(from_locked, 1), quick=False),
     Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
     Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
 ]

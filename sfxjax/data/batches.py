@@ -20,7 +20,7 @@ from sfxjax.data.frames import FrameStack
 READ_BATCH = 16
 
 # More threads do not copy faster.
-MOST_THREADS = 8
+MOST_THREADS = 16
 
 Item = TypeVar("Item")
 Started = TypeVar("Started")
@@ -32,7 +32,8 @@ class CropBatch:
     """Crops to be scored together; see `sfxjax.screen.scorer.Screener.score_crops`.
 
     Attributes:
-        crops: (n, 724, 724), on the host, not to be changed until they are scored; or a full batch on the devices.
+        crops: (n, 724, 724), on the host, not to be changed until they are scored; or a full batch on the devices, or in
+            `Screener.memory`, which the screener takes back.
         mask: bool (724, 724) or (n, 724, 724), False where a pixel does not count; or None.
         limits: value from which a pixel tells nothing, one or (n,).
         negatives_invalid: whether negative pixels mean "no value", one or (n,).
@@ -81,6 +82,7 @@ def overlapped(
     start: Callable[[Item], Started],
     finish: Callable[[Started], Result],
     ahead: int,
+    sent: int = 0,
 ) -> Iterator[tuple[Item, Result]]:
     """Start work on items ahead of the one whose result is waited for.
 
@@ -89,19 +91,24 @@ def overlapped(
         start: begins the work on an item without waiting for it.
         finish: waits for its result.
         ahead: how many later items are started before an item is waited for.
+        sent: how many later items are taken before the work on an item is started, see `sfxjax.devices.CopiesFirst`.
 
     Yields:
         Each item and its result, in order.
     """
+    taken: deque[Item] = deque()
     waiting: deque[tuple[Item, Started]] = deque()
     for item in items:
-        waiting.append((item, start(item)))
+        taken.append(item)
+        if len(taken) > sent:
+            first = taken.popleft()
+            waiting.append((first, start(first)))
         if len(waiting) > ahead:
-            first, started = waiting.popleft()
-            yield first, finish(started)
-    while waiting:
-        first, started = waiting.popleft()
-        yield first, finish(started)
+            done, started = waiting.popleft()
+            yield done, finish(started)
+    waiting.extend((item, start(item)) for item in taken)
+    for item, started in waiting:
+        yield item, finish(started)
 
 
 def filled(

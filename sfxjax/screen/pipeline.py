@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfxjax.data.bad_pixels import BAD_PIXEL_FRAMES
-from sfxjax.data.batches import CropBatch, crop_batch, in_background, overlapped
+from sfxjax.data.batches import CropBatch, crop_batch, in_background
 from sfxjax.data.file_states import State, states_again
 from sfxjax.data.frames import FrameStack, pixel_type
 from sfxjax.data.inputs import Inputs
@@ -194,11 +194,7 @@ class Screening:
         readable = [stack for stack in self.run.stacks if self._reason_without_reading(stack) == ""]
         dtype = pixel_type([stack.dtype for stack in readable] or ["<u2"])
         read = in_background(self.readers.batches(self._plan(), self.screener.batch_size, dtype))
-        screener = self.screener
-        results = overlapped(
-            read, lambda batch: screener.start(self.crop_batch(batch)), screener.finish, screener.ahead
-        )
-        for batch, found in results:
+        for batch, found in self.screener.score_batches(read, self.crop_batch):
             reasons = [a or b for a, b in zip(batch.reasons, found.reasons, strict=True)]
             scores = np.where([bool(reason) for reason in reasons], np.float32(np.nan), found.scores)
             kept = [place for place, reason in enumerate(reasons) if final or not reason]

@@ -25,8 +25,8 @@ from sfxjax.devices import free_memory
 from sfxjax.errors import UserError
 from sfxjax.pixel_values import type_limit
 from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin
-from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
-from sfxjax.spots.stored_type import stored_type
+from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator, settle_frame
+from sfxjax.spots.stored_type import is_integer_of_jax, stored_type
 
 if TYPE_CHECKING:
     from sfxjax.screen.sources import Sources
@@ -54,10 +54,11 @@ class ReadFrame:
     Attributes:
         stack: that holds it.
         number: in the stack.
-        prepared: in memory that is used again after `release`; None where it cannot be judged.
-        reason: why not.
+        prepared: in memory that is used again after `release`; None where it cannot be judged, or is `stored`.
+        reason: why it cannot.
         limit: value from which on its pixels were left out; None: that of its type, or it was not read.
-        release: is to be called once `prepared` is no longer needed; it may be, in any thread.
+        release: is to be called once the frame is no longer needed; it may be, in any thread.
+        stored: the frame for an accelerator to make ready, see `sfxjax.spots.prepare.settle_frame`, in such memory; or None.
     """
 
     stack: FrameStack
@@ -66,6 +67,7 @@ class ReadFrame:
     reason: str = ""
     limit: float | None = None
     release: Callable[[], object] = lambda: None
+    stored: np.ndarray | None = None
 
 
 @dataclass
@@ -82,13 +84,19 @@ class Preparation:
     pattern: FixedPattern | None = None
     stack: FrameStack | None = None
 
-    def of(self, stack: FrameStack, frame: WholeFrame, into: np.ndarray | None = None) -> PreparedFrame:
+    def of(
+        self, stack: FrameStack, frame: WholeFrame, into: np.ndarray | None = None, *, as_stored: bool = False
+    ) -> PreparedFrame | np.ndarray:
         """Make a frame ready.
 
         Args:
             stack: that holds it.
             frame: as it was read.
             into: uint8, memory for its values; None: new memory.
+            as_stored: leave that to an accelerator, if the frame is one that it may be able to make ready.
+
+        Returns:
+            The frame made ready; or what `settle_frame` gives.
 
         Raises:
             UserError: it cannot be judged.
@@ -96,13 +104,16 @@ class Preparation:
         pixels, mask, limit = frame.without(self.bad.get(stack.raw_shape))
         if self.pattern is not None:
             pixels, mask, limit = self.pattern.taken_out(pixels, mask, limit)
+        as_stored = as_stored and self.pattern is None and is_integer_of_jax(pixels.dtype)
+        make = settle_frame if as_stored else prepare_frame
         if into is None:
-            return prepare_frame(pixels, mask, limit)
-        shape, dtype = shape_with_margin(pixels.shape, separator(pixels.shape)), stored_type(pixels.dtype)
+            return make(pixels, mask, limit)
+        shape = pixels.shape if as_stored else shape_with_margin(pixels.shape, separator(pixels.shape))
+        dtype = stored_type(pixels.dtype)
         size = math.prod(shape) * dtype.itemsize
         if size > into.size:
             raise UserError("the image has changed its shape or its type")
-        return prepare_frame(pixels, mask, limit, into[:size].view(dtype).reshape(shape))
+        return make(pixels, mask, limit, into[:size].view(dtype).reshape(shape))
 
     def __call__(self, reader: FrameReader, request: dict[str, Any], memory: np.ndarray) -> tuple[Any, bytes]:
         """Answer a request in a process that reads: read a frame, and make it ready in a part of the memory."""
@@ -112,9 +123,12 @@ class Preparation:
         whole = reader.whole(self.stack, request["number"])
         limit = _limit_of(whole)
         try:
-            prepared = self.of(self.stack, whole, memory[request["begin"] : request["end"]])
+            place = memory[request["begin"] : request["end"]]
+            prepared = self.of(self.stack, whole, place, as_stored=request["as_stored"])
         except UserError as error:
             return {"reason": str(error), "limit": limit}, b""
+        if isinstance(prepared, np.ndarray):
+            return {"limit": limit, "stored": (prepared.shape, prepared.dtype.str), "rest": None}, b""
         pixels = prepared.pixels
         value = {
             "limit": limit,
@@ -133,6 +147,7 @@ def prepared_frames(
     pattern: FixedPattern | None = None,
     processes: int = 0,
     kept: int = 1,
+    as_stored: Callable[[], bool] = lambda: False,
 ) -> Iterator[Callable[[Iterable[Wanted | Other]], Iterator[ReadFrame | Other]]]:
     """Start to make frames ready.
 
@@ -141,6 +156,7 @@ def prepared_frames(
         pattern: taken out of every frame; None: nothing is.
         processes: that read; 0: this one does.
         kept: frames that are not released while others are asked for.
+        as_stored: asked before each frame: whether an accelerator is to make it ready.
 
     Yields:
         What reads frames: it takes an iterator and gives, in its order, a `ReadFrame` for each `Wanted`, and all else as it is.
@@ -150,7 +166,10 @@ def prepared_frames(
 
         def read_here(plan: Iterable[Wanted | Other]) -> Iterator[ReadFrame | Other]:
             for item in plan:
-                yield _read_here(sources.reader, preparation, item) if isinstance(item, Wanted) else item
+                if isinstance(item, Wanted):
+                    yield _read_here(sources.reader, preparation, item, as_stored())
+                else:
+                    yield item
 
         yield read_here
         return
@@ -159,7 +178,10 @@ def prepared_frames(
     most = MOST_SHARED if free is None else min(MOST_SHARED, int(SHARE_OF_FREE * free))
     processes = max(1, min(processes, (most // max(size, 1) - kept) // _OWN_PLACES))
     places = -(-kept // processes) + _OWN_PLACES
-    readers = [_PreparingReader(sources.reader.options, preparation, size, places) for _ in range(processes)]
+    readers = [
+        _PreparingReader(sources.reader.options, preparation, size, places, as_stored)
+        for _ in range(processes)
+    ]
     try:
         yield lambda plan: _ahead(readers, plan)
     finally:
@@ -169,12 +191,15 @@ def prepared_frames(
             reader.stop()
 
 
-def _read_here(reader: FrameReader, preparation: Preparation, item: Wanted) -> ReadFrame:
+def _read_here(reader: FrameReader, preparation: Preparation, item: Wanted, as_stored: bool) -> ReadFrame:
     limit = None
     try:
         whole = reader.whole(*item)
         limit = _limit_of(whole)
-        return ReadFrame(*item, preparation.of(item.stack, whole), limit=limit)
+        ready = preparation.of(item.stack, whole, as_stored=as_stored)
+        if isinstance(ready, np.ndarray):
+            return ReadFrame(*item, None, limit=limit, stored=ready)
+        return ReadFrame(*item, ready, limit=limit)
     except (UserError, OSError, RuntimeError, ValueError) as error:
         return ReadFrame(*item, None, " ".join(str(error).split()), limit)
 
@@ -193,7 +218,14 @@ def _place_size(stack: FrameStack, as_floats: bool) -> int:
 class _PreparingReader(ReaderProcess):
     """A process that makes frames ready, each in a place of the memory, which it does not touch again before it is released."""
 
-    def __init__(self, options: ReadOptions, preparation: Preparation, size: int, places: int) -> None:
+    def __init__(
+        self,
+        options: ReadOptions,
+        preparation: Preparation,
+        size: int,
+        places: int,
+        as_stored: Callable[[], bool],
+    ) -> None:
         super().__init__(partial(FrameReader, options), preparation, size * places + ALIGNMENT)
         # JAX reads memory where it is, on a CPU.
         first = -self.memory.ctypes.data % ALIGNMENT
@@ -202,6 +234,7 @@ class _PreparingReader(ReaderProcess):
             self.free.put((first + place * size, first + (place + 1) * size))
         self._asked: deque[tuple[Wanted, tuple[int, int]]] = deque()
         self._stack: FrameStack | None = None
+        self._as_stored = as_stored
 
     def ask(self, item: Wanted, place: tuple[int, int]) -> None:
         """Ask for a frame."""
@@ -221,11 +254,18 @@ class _PreparingReader(ReaderProcess):
             return ReadFrame(*item, None, " ".join(reason.split()), value.get("limit"))
         shape, dtype = value["stored"]
         values = self.memory[slice(*place)][: math.prod(shape) * np.dtype(dtype).itemsize]
-        pixels = FramePixels(
-            values.view(dtype).reshape(shape), np.array(value["invalid"], np.float32), *value["rest"]
+        values = values.view(dtype).reshape(shape)
+        prepared = None
+        if value["rest"] is not None:
+            pixels = FramePixels(values, np.array(value["invalid"], np.float32), *value["rest"])
+            prepared = PreparedFrame(pixels, value["factor"], tuple(value["shape"]))
+        return ReadFrame(
+            *item,
+            prepared,
+            limit=value["limit"],
+            release=lambda: self.free.put(place),
+            stored=values if prepared is None else None,
         )
-        prepared = PreparedFrame(pixels, value["factor"], tuple(value["shape"]))
-        return ReadFrame(*item, prepared, limit=value["limit"], release=lambda: self.free.put(place))
 
     def _first_reply(self) -> dict[str, Any]:
         reply: dict[str, Any] = {}
@@ -246,7 +286,12 @@ class _PreparingReader(ReaderProcess):
         return reply
 
     def _send_request(self, item: Wanted, place: tuple[int, int]) -> None:
-        request: dict[str, Any] = {"number": item.number, "begin": place[0], "end": place[1]}
+        request: dict[str, Any] = {
+            "number": item.number,
+            "begin": place[0],
+            "end": place[1],
+            "as_stored": self._as_stored(),
+        }
         # The words of a stack may be as long as it has frames.
         if item.stack is not self._stack:
             self._stack = item.stack

@@ -10,10 +10,10 @@ In a notebook:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from sfxjax.crop import CROP, crop_window, padded_crop
 from sfxjax.data.bad_pixels import find_bad_pixels
-from sfxjax.data.batches import CropBatch, filled, is_whole, overlapped
+from sfxjax.data.batches import CropBatch, filled, in_background, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
 from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
@@ -36,10 +36,8 @@ from sfxjax.text import per_cent
 LEAST_VALID = 0.1
 # A frame is saturated, or empty, where at least this fraction of the usable pixels has the one highest value.
 MOST_AT_LARGEST = 0.5
-# Batches sent ahead of the one that is waited for. A thread of its own copies each to an accelerator, and one alone is
-# slower than the bus.
-AHEAD = 4
-AHEAD_ON_CPU = 1
+# Batches whose work is started before the one that is waited for is there.
+AHEAD = 1
 # What 512 crops, those ahead of them among them, take of an accelerator's memory with room to spare, bytes.
 LARGE_MEMORY = 30e9
 
@@ -60,6 +58,16 @@ class Scores:
 
 
 BatchResults = tuple[jax.Array, ...]
+Item = TypeVar("Item")
+
+
+class SentBatch(NamedTuple):
+    """A batch on its way to the devices: arguments of the program, how many frames count, and the host's memory that is used."""
+
+    arguments: tuple[Any, ...]
+    own_masks: bool
+    frames: int
+    memory: HostBuffer | None
 
 
 class StartedBatch(NamedTuple):
@@ -72,6 +80,10 @@ class StartedBatch(NamedTuple):
     def results(self) -> list[BatchResults]:
         """Return the results as the devices have them, waiting for threads only."""
         return [piece.result() if isinstance(piece, Future) else piece for piece in self.pieces]
+
+
+def _itself(batch: Any) -> CropBatch:
+    return cast(CropBatch, batch)
 
 
 class Screener:
@@ -100,7 +112,6 @@ class Screener:
         self._pieces = min(cores(), batch_size) if on_cpu and len(devices) == 1 else 1
         multiple = len(devices) * self._pieces
         self.batch_size = -(-batch_size // multiple) * multiple
-        self.ahead = AHEAD_ON_CPU if on_cpu else AHEAD
         self._devices = tuple(devices)
         mesh = frame_mesh(self._devices)
         self._split = NamedSharding(mesh, PartitionSpec("frames"))
@@ -195,23 +206,44 @@ class Screener:
         batch = CropBatch(crops, good, limits, negatives_bad, count)
         return next(scores for _, scores in self.score_batches([batch]))
 
-    def score_batches(self, batches: Iterable[CropBatch]) -> Iterator[tuple[CropBatch, Scores]]:
+    def score_batches(
+        self, items: Iterable[Item], batch_of: Callable[[Item], CropBatch] = _itself
+    ) -> Iterator[tuple[Item, Scores]]:
         """Score batches one after the other, and send the next ones to the devices meanwhile.
 
         Args:
-            batches: each of at most `batch_size` crops.
+            items: batches, each of at most `batch_size` crops, or what `batch_of` makes one of.
+            batch_of: called once with each item.
 
         Yields:
-            Each batch, with its scores.
+            Each item, with its scores.
         """
-        yield from overlapped(batches, self.start, self.finish, self.ahead)
+        sent: Iterator[tuple[Item, SentBatch]] = ((item, self.send(batch_of(item))) for item in items)
+        if not self._on_cpu:
+            # Crops are copied in a thread of its own, as fast as memory allows.
+            sent = in_background(sent)
+        pairs = overlapped(sent, lambda pair: self.start(pair[1]), self.finish, AHEAD, int(not self._on_cpu))
+        for (item, _), scores in pairs:
+            yield item, scores
 
-    def start(self, batch: CropBatch) -> StartedBatch:
-        """Send a batch to the devices and have them score it, without waiting; `finish` waits."""
-        count = len(batch.crops) if batch.count is None else batch.count
-        crops, memory = batch.crops, None
-        if not isinstance(crops, jax.Array) and not (self._on_cpu and is_whole(crops, self.batch_size)):
-            memory = self._buffers.take((self.batch_size, CROP, CROP), crops.dtype)
+    def memory(self, dtype: np.dtype | type) -> HostBuffer:
+        """Return memory for a batch of crops, whose `array` is to be filled; an accelerator copies from it by itself.
+
+        Args:
+            dtype: of the crops.
+        """
+        return self._buffers.take((self.batch_size, CROP, CROP), np.dtype(dtype))
+
+    def send(self, batch: CropBatch) -> SentBatch:
+        """Send a batch to the devices, without waiting."""
+        crops = batch.crops
+        memory: HostBuffer | None = crops if isinstance(crops, HostBuffer) else None
+        if memory is not None:
+            crops = memory.array
+        count = len(crops) if batch.count is None else batch.count
+        held = isinstance(crops, jax.Array) or (self._on_cpu and is_whole(crops, self.batch_size))
+        if memory is None and not held:
+            memory = self.memory(crops.dtype)
             crops = filled(crops, self.batch_size, into=memory.array, copied=True)
         good = self._on_devices(batch.mask)
         if memory is not None and self._pieces == len(self._devices) == 1:
@@ -222,28 +254,33 @@ class Screener:
             _for_each_frame(batch.limits, self.batch_size, np.float32),
             _for_each_frame(batch.negatives_invalid, self.batch_size, np.bool_),
         )
-        own_masks = good.ndim == 3
-        program = self.program(crops.dtype, own_masks)
+        if self._pieces == 1:
+            # All of them: what is sent later waits for the batch behind.
+            arguments = tuple(
+                array if place == 1 and good.ndim == 2 else jax.device_put(array, self._split)
+                for place, array in enumerate(arguments)
+            )
+        return SentBatch(arguments, good.ndim == 3, count, memory)
 
-        def score(first: int, size: int) -> BatchResults:
+    def start(self, batch: SentBatch) -> StartedBatch:
+        """Have the devices score a batch that `send` sent, without waiting; `finish` waits."""
+        arguments, own_masks, count, memory = batch
+        program = self.program(arguments[0].dtype, own_masks)
+        if self._pieces == 1:
+            return StartedBatch([program(self._variables, *arguments)], count, memory)
+
+        def score(first: int) -> BatchResults:
             pieces = (
                 array
                 if place == 1 and not own_masks
-                else jax.device_put(
-                    array if size == self.batch_size else array[first : first + size], self._split
-                )
+                else jax.device_put(array[first : first + size], self._split)
                 for place, array in enumerate(arguments)
             )
-            return program(self._variables, *pieces)
+            return jax.block_until_ready(program(self._variables, *pieces))
 
         size = self.batch_size // self._pieces
-        if self._pieces == 1:
-            return StartedBatch([score(0, size)], count, memory)
         pool = thread_pool(self._pieces)
-        pieces = [
-            pool.submit(lambda first: jax.block_until_ready(score(first, size)), first)
-            for first in range(0, self.batch_size, size)
-        ]
+        pieces = [pool.submit(score, first) for first in range(0, self.batch_size, size)]
         return StartedBatch([*pieces], count, memory)
 
     def finish(self, started: StartedBatch) -> Scores:

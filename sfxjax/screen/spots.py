@@ -21,6 +21,7 @@ from sfxjax.data.file_states import file_states
 from sfxjax.data.inputs import find_files
 from sfxjax.data.workers import default_readers
 from sfxjax.devices import device_line
+from sfxjax.errors import UserError
 from sfxjax.files import make_folder
 from sfxjax.progress import progress
 from sfxjax.screen.doubtful import doubtful_spots
@@ -50,11 +51,15 @@ from sfxjax.screen.spot_lists import (
 from sfxjax.text import counted, say
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sfxjax.spots.day_one import FrameSpots
     from sfxjax.spots.fixed_pattern import FixedPattern
-    from sfxjax.spots.prepare import PreparedFrame
 
 # Of an accelerator: while one is judged, others are copied there, and written down.
 BATCHES_AT_ONCE = 4
+# Frames of a batch that it cannot make ready by itself, for it to go on.
+MOST_OTHERS = 0.5
 # Of a processor: one process reads and prepares some 80 large frames a second, and a core judges 25.
 CORES_A_READER = 4
 
@@ -210,22 +215,36 @@ def counted_frames(
             `FrameStack`.
     """
     from sfxjax.mapping import cores, on_cpu, thread_pool
-    from sfxjax.spots.many_frames import find_spots_of, frames_at_once
+    from sfxjax.spots.many_frames import find_spots_of, find_spots_of_stored, frames_at_once
 
     if not processes:
         processes = int(any(stack.by_plugin for stack in sources.run.readable()))
     threads = cores() if on_cpu() else BATCHES_AT_ONCE
     most_waiting = 2 * threads
 
-    def count(group: list[tuple[ReadFrame, PreparedFrame]]) -> list[CountedFrame]:
+    # An accelerator makes frames ready by itself, unless it turns out that it cannot do so with most of them.
+    by_accelerator = not on_cpu()
+
+    def count(group: list[ReadFrame]) -> list[CountedFrame]:
+        nonlocal by_accelerator
         try:
-            found = find_spots_of([ready for _, ready in group], min_snr=min_snr, min_spots=min_spots)
+            ready = [frame.prepared for frame in group if frame.prepared is not None]
+            stored = [frame.stored for frame in group if frame.stored is not None]
+            found: Sequence[FrameSpots | UserError]
+            found = find_spots_of(ready, min_snr=min_snr, min_spots=min_spots)
+            if stored:
+                found, others = find_spots_of_stored(
+                    stored, settled=True, min_snr=min_snr, min_spots=min_spots
+                )
+                by_accelerator = by_accelerator and others <= MOST_OTHERS * len(stored)
         finally:
-            for frame, _ in group:
+            for frame in group:
                 frame.release()
         return [
-            CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
-            for (frame, _), spots in zip(group, found, strict=True)
+            CountedFrame(frame.stack, frame.number, None, str(spots), frame.limit)
+            if isinstance(spots, UserError)
+            else CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
+            for frame, spots in zip(group, found, strict=True)
         ]
 
     def done(waiting: list[CountedFrame] | Future[list[CountedFrame]]) -> Iterator[CountedFrame]:
@@ -248,7 +267,7 @@ def counted_frames(
                 yield Wanted(stack, number) if given is None else given
 
     waiting: deque[list[CountedFrame] | Future[list[CountedFrame]]] = deque()
-    group: list[tuple[ReadFrame, PreparedFrame]] = []
+    group: list[ReadFrame] = []
 
     def start_group() -> None:
         if group:
@@ -257,19 +276,19 @@ def counted_frames(
 
     at_once = max((frames_at_once(stack.raw_shape) for stack in sources.run.readable()), default=1)
     kept = at_once * (1 + (threads if processes else 0))
-    with prepared_frames(sources, pattern, processes, kept) as prepared:
+    with prepared_frames(sources, pattern, processes, kept, lambda: by_accelerator) as prepared:
         for item in prepared(plan()):
             if isinstance(item, CountedFrame):
                 start_group()
                 waiting.append([item])
-            elif item.prepared is None:
+            elif item.prepared is None and item.stored is None:
                 start_group()
                 waiting.append([CountedFrame(item.stack, item.number, None, item.reason, item.limit)])
             else:
-                if group and not _alike(group[0][1], item.prepared):
+                if group and _kind(group[0]) != _kind(item):
                     start_group()
-                group.append((item, item.prepared))
-                if len(group) >= frames_at_once(item.prepared.shape):
+                group.append(item)
+                if len(group) >= frames_at_once(_kind(item)[0]):
                     start_group()
             if len(waiting) > most_waiting:
                 yield from done(waiting.popleft())
@@ -278,6 +297,9 @@ def counted_frames(
             yield from done(waiting.popleft())
 
 
-def _alike(first: PreparedFrame, second: PreparedFrame) -> bool:
-    one, other = first.pixels.values, second.pixels.values
-    return first.shape == second.shape and one.dtype == other.dtype
+def _kind(frame: ReadFrame) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Return the shape of a frame, its stored type, and whether it is to be made ready yet: those of a batch are alike."""
+    if frame.stored is not None:
+        return frame.stored.shape, frame.stored.dtype, True
+    assert frame.prepared is not None
+    return frame.prepared.shape, frame.prepared.pixels.values.dtype, False

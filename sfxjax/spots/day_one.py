@@ -220,7 +220,8 @@ def spots_of(
     frame: PreparedFrame, weights: Weights, min_snr: float = MIN_SNR, min_spots: int = MIN_SPOTS
 ) -> FrameSpots:
     """Find the spots of a frame that is made ready; see `find_spots`."""
-    return finish(jax.device_get(_judge_one(weights, frame.pixels, min_snr)), frame, min_spots)
+    judged = jax.device_get(_judge_one(weights, frame.pixels, min_snr))
+    return finish(judged, frame.shape, frame.factor, min_spots)
 
 
 def check_min_spots(min_spots: int) -> None:
@@ -233,23 +234,24 @@ def check_min_spots(min_spots: int) -> None:
         raise UserError(f"min_spots of {min_spots} makes no sense: give 1 to {_COUNTED}")
 
 
-def finish(judged: Judged, frame: PreparedFrame, min_spots: int) -> FrameSpots:
+def finish(judged: Judged, shape: tuple[int, ...], factor: float, min_spots: int) -> FrameSpots:
     """Say what a frame shows.
 
     Args:
         judged: of `judge`, as NumPy arrays.
-        frame: that it is of.
+        shape: of the frame, (ss, fs) or (panel, ss, fs).
+        factor: by which its values were scaled.
         min_spots: visible spots from which a frame is a hit.
     """
     counts, expected, *candidates = judged
     use = candidates[2] > 0
     ss, fs, ratio, probability, signal = (part[use] for part in candidates)
-    if len(frame.shape) > 2:
-        between = separator(frame.shape)
-        ss = ss - np.floor((ss + 0.5) / (frame.shape[-2] + between)) * between
+    if len(shape) > 2:
+        between = separator(shape)
+        ss = ss - np.floor((ss + 0.5) / (shape[-2] + between)) * between
     ratios = ratio[probability >= SPOT_PROBABILITY]
     with np.errstate(over="ignore", under="ignore"):
-        in_detector_units = (signal.astype(np.float64) / frame.factor).astype(np.float32)
+        in_detector_units = (signal.astype(np.float64) / factor).astype(np.float32)
     return FrameSpots(
         # Rounding may lift a sum of probabilities above 1.
         min(float(counts[min_spots:].sum()), 1.0),

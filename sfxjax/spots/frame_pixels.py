@@ -15,20 +15,12 @@ import numpy as np
 
 from sfxjax.pixel_values import is_below, without_low_values
 from sfxjax.spots.gaps import gap_value, in_runs
-from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, compared, first_row, in_natural_units
+from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, first_row, in_natural_units
+from sfxjax.spots.noise_kind import noise_kind
 from sfxjax.spots.stored_type import never, stored_type
 
 # A frame in which so many pixels are negative, sentinels apart, has noise around 0 there.
 NEGATIVE_FRACTION = 0.005
-# Zeros are gaps where the typical pixel is at so many standard deviations of Poisson noise from 0.
-FAR_FROM_ZERO = 16.0
-# Of a dark frame's pixels this share is 0, and of the others between two zeros this share is 1; of fewer nothing is told.
-MOSTLY_ZERO, MOSTLY_ONE, FEWEST_LONE = 0.5, 0.6, 16
-# Or this share, and so many times that of those that are 2, beside areas that count by themselves.
-MANY_ONES, MORE_ONES = 0.25, 3
-# So many zeros where nothing is negative and no photons are counted are values cut off, such as of a background taken away.
-CLIPPED = 0.1
-SAMPLED_PIXELS = 17
 LISTED = (2, 5)
 # Factors of frames whose values float32 holds.
 HELD = (1e-30, 1e30)
@@ -112,23 +104,18 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
         into: memory for the values, of `shape_with_margin` and `stored_type`; None: new memory.
     """
     frame, mask, limit, _, unit = natural
-    rows = slice(first_row(frame.size // max(frame.shape[-1], 1)), None, SAMPLED_ROWS)
-    sample = frame.reshape(-1, frame.shape[-1])[rows]
     integers = frame.dtype.kind in "ui"
     # The highest number of a type is told by the limit.
     bad: list[float] = [np.iinfo(frame.dtype).min] if frame.dtype.kind == "i" else []
-    known = np.isfinite(sample) if frame.dtype.kind == "f" else np.ones(sample.shape, bool)
     # NaN where one value is.
     bounds: tuple[Any, Any] = (np.nan, np.nan)
     if frame.size:
         bounds = (0 if frame.dtype.kind == "u" else frame.min()), frame.max()
     if np.isfinite(limit) and not bounds[1] < limit:
         below = is_below(frame, limit)
-        known &= below.reshape(-1, frame.shape[-1])[rows]
         mask = below if mask is None else mask & below
     bad = _possible(bad, bounds)
-    for value in bad:
-        known &= sample != value
+    sample, known = _sampled(frame, mask, bad)
     good = sample.reshape(-1) if known.all() else sample[known]
     # Numbers beyond those of float32 become infinite, which tells nothing.
     with np.errstate(over="ignore"):
@@ -147,29 +134,42 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
         negative = _share((good < 0) & ~sentinel)
         if integers and negative <= NEGATIVE_FRACTION:
             bad += [-1, -2]
-            good = good[~sentinel]
+            known = known & (sample != -1) & (sample != -2)
     noisy = negative > NEGATIVE_FRACTION
-    # Fewer tell as well; a prime step takes all columns in turn.
-    some = good[::SAMPLED_PIXELS]
-    positive = some[some != 0]
-    typical = float(np.median(positive)) if positive.size else 0.0
-    far_from_zero = FAR_FROM_ZERO * unit
-    single = bool(integers and not noisy and _single_photons(sample, known))
-    if not noisy and typical >= far_from_zero and not single:
+    kind = noise_kind(sample, known, whole=integers, noisy=noisy, unit=unit)
+    if kind.zeros_tell_nothing:
         bad.append(0)
     bad = _possible(bad, bounds)
-    counting = single or bool(integers and not noisy and _counts_photons(sample, known, bad))
-    clipped = CLIPPED < _share(good == 0) < 1
-    if clipped and not counting and not noisy and 0 not in bad and not (good < 0).any():
-        bad.append(0)
-    gap = gap_value(sample, bad, typical >= far_from_zero and not single)
+    gap = gap_value(sample, known, bad, bool(kind.zeros_fill))
     if gap is not None:
         with np.errstate(over="ignore"):
             held = values == np.asarray(gap).astype(values.dtype)
         np.copyto(values, nothing, where=in_runs(held))
     if mask is not None:
         np.copyto(panels, nothing, where=~mask.astype(bool, copy=False).reshape(panels.shape))
-    return ready._replace(invalid=_invalid_values(bad, values.dtype), counting=counting, integers=integers)
+    return ready._replace(
+        invalid=_invalid_values(bad, values.dtype), counting=bool(kind.counting), integers=integers
+    )
+
+
+def _sampled(frame: np.ndarray, mask: np.ndarray | None, bad: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return some rows of a frame, (n, fs), and which of their pixels tell something: all rows where those tell nothing."""
+    for step in (SAMPLED_ROWS, 1):
+        rows = sampled_rows(frame, step)
+        known = np.isfinite(rows) if rows.dtype.kind == "f" else np.ones(rows.shape, bool)
+        if mask is not None:
+            known &= sampled_rows(mask, step)
+        for value in bad:
+            known &= rows != value
+        if known.any():
+            break
+    return rows, known
+
+
+def sampled_rows(frame: Any, step: int = SAMPLED_ROWS) -> Any:
+    """Return every so manyth row of a frame or of its mask, of (ss, fs) or (panel, ss, fs), as (n, fs)."""
+    rows = frame.reshape(-1, frame.shape[-1])
+    return rows[first_row(len(rows)) if step > 1 else 0 :: step]
 
 
 def _invalid_values(values: list[float], dtype: np.dtype) -> np.ndarray:
@@ -189,49 +189,6 @@ def _possible(values: list[float], bounds: tuple[Any, Any]) -> list[float]:
 def _share(which: np.ndarray) -> float:
     """Return the share of True; many times as fast as the mean of bools."""
     return np.count_nonzero(which) / max(which.size, 1)
-
-
-def _single_photons(sample: np.ndarray, known: np.ndarray) -> bool:
-    """Tell a dark frame, most of whose pixels are 0 and most of whose lone other ones are 1: photons one by one.
-
-    Hot pixels and noisy areas may then hold most of what is counted, and tell nothing of the rest.
-    """
-    zero = known & (sample == 0)
-    if np.count_nonzero(zero) < MOSTLY_ZERO * np.count_nonzero(known):
-        return False
-    lone = known[:, 1:-1] & ~zero[:, 1:-1] & zero[:, :-2] & zero[:, 2:]
-    enough = np.count_nonzero(lone) >= FEWEST_LONE
-    ones, twos = (_share(sample[:, 1:-1][lone] == value) for value in (1, 2))
-    return bool(enough and (ones > MOSTLY_ONE or (ones > MANY_ONES and ones > MORE_ONES * twos)))
-
-
-def _counts_photons(sample: np.ndarray, known: np.ndarray, bad: list[float]) -> bool:
-    """Tell photon counts, whose variance is their mean, by the differences of neighbouring pixels."""
-    step = max(2, compared(len(sample)))
-    values, fine = sample[::step], known[::step].copy()
-    for value in bad:
-        fine &= values != value
-    values = np.where(fine, values, 0).astype(np.float32)
-    width = 64
-    columns = (values.shape[1] - 1) // width * width
-    pair = (fine[:, 1:] & fine[:, :-1])[:, :columns]
-    if not pair.any():
-        return False
-    shape = (pair.shape[0], columns // width, width)
-    own, before = values[:, 1 : columns + 1], values[:, :columns]
-    difference = np.where(pair, own - before, 0).reshape(shape)
-    total = np.where(pair, own, 0).reshape(shape)
-    use = np.count_nonzero(pair.reshape(shape), axis=-1) > width // 2
-    variance = 0.5 * np.einsum("rbw,rbw->rb", difference, difference)[use]
-    mean = total.sum(-1)[use]
-    lit = mean > 0
-    if lit.sum() < 4:
-        return True
-    # Of dim places and bright ones alike: elsewhere one may come by chance.
-    mean, ratio = mean[lit], variance[lit] / mean[lit]
-    low, high = np.quantile(mean, [1 / 3, 2 / 3])
-    parts = [part for part in (ratio[mean <= low], ratio[mean >= high]) if part.size]
-    return all(0.6 < float(np.median(part)) < 1.6 for part in parts)
 
 
 def shape_with_margin(shape: tuple[int, ...], separator: int) -> tuple[int, int]:

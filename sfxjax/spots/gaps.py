@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # A value is a gap's if runs of it make up this share of the places where they are looked for, and are at least so many.
@@ -9,34 +11,55 @@ GAP_FRACTION, FEWEST_RUNS = 0.004, 10
 # Of photons with a mean of 1.4 each a quarter as many as the commonest value have its neighbour.
 CLOSE_RARER = 8
 RUN = 12
+# What is alike in a run is looked at so far into it.
+_RUN_PARTS = (0, RUN // 4, RUN // 2, RUN)
 
 
-def gap_value(sample: np.ndarray, bad: list[float], with_zero: bool) -> float | None:
+def gap_value(sample: np.ndarray, known: np.ndarray, bad: list[float], with_zero: bool) -> float | None:
     """Return the value that fills areas, if there is one besides those known to be bad.
 
     Args:
         sample: (n, fs) rows of a frame.
+        known: bool of that shape, True where a pixel tells something.
         bad: values known to tell nothing.
         with_zero: whether it may be 0.
     """
-    if sample.shape[1] < 2 * RUN:
-        return None
-    ends = sample[:, : -RUN : RUN // 2]
-    same = ends == sample[:, RUN :: RUN // 2][:, : ends.shape[1]]
-    middle = sample[:, RUN // 2 :: RUN // 2][:, : ends.shape[1]]
-    same &= ends == middle
-    quarter = sample[:, RUN // 4 :: RUN // 2][:, : ends.shape[1]]
-    same &= ends == quarter
-    values, counts = np.unique(ends[same & np.isfinite(ends)], return_counts=True)
+    ends, same = runs(sample, known)
+    values, counts = np.unique(ends[same], return_counts=True)
     allowed = np.ones(len(values), bool) if with_zero else values != 0
     if not allowed.any():
         return None
     best = int(np.where(allowed, counts, 0).argmax())
-    if counts[best] < max(GAP_FRACTION * ends.size, FEWEST_RUNS) or float(values[best]) in bad:
+    if counts[best] < least_runs(ends.size) or float(values[best]) in bad:
         return None
     # Neighbouring values make runs too where the noise is below a unit, and of dim frames 0 does.
     close = counts[np.abs(values.astype(float) - float(values[best])) == 1]
     return float(values[best]) if close.size == 0 or counts[best] > CLOSE_RARER * close.max() else None
+
+
+def runs(sample: Any, known: Any) -> tuple[Any, Any]:
+    """Look for runs of one value along fs.
+
+    Args:
+        sample: (n, fs) rows of a frame, of NumPy or JAX.
+        known: bool of that shape, True where a pixel tells something.
+
+    Returns:
+        The values at the places that are looked at, (n, places), and whether a run begins there.
+    """
+    width = sample.shape[1]
+    count = (width - RUN - 1) // (RUN // 2) + 1 if width >= 2 * RUN else 0
+    parts = [slice(part, part + count * (RUN // 2), RUN // 2) for part in _RUN_PARTS]
+    ends = sample[:, parts[0]]
+    same = known[:, parts[0]]
+    for part in parts[1:]:
+        same = same & known[:, part] & (sample[:, part] == ends)
+    return ends, same
+
+
+def least_runs(places: int) -> float:
+    """Return how many runs of a value are a gap's, of so many places that are looked at."""
+    return max(GAP_FRACTION * places, FEWEST_RUNS)
 
 
 def in_runs(same: np.ndarray) -> np.ndarray:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sfxjax.pixel_values import is_below, lowest_number, with_limit
+from sfxjax.spots.noise_kind import compared
 from sfxjax.spots.stored_type import never, stored_type
 from sfxjax.units import are_photons, dim_photon, log2_unit, natural_factor, quantum
 
-# Every so many rows are looked at, and of these some hundred are compared with their neighbours.
+# Every so many rows are looked at.
 SAMPLED_ROWS = 5
-COMPARED_ROWS = 100
 # Rows that the quantum is sought in; integers of which so many pixels differ from their neighbour by 1 have that of 1.
 QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
 # The quantum of floats differs from a whole number by so much through rounding.
@@ -56,17 +56,13 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     if frame.dtype.kind not in "iuf" or frame.size == 0:
         return NaturalFrame(frame, mask, limit)
 
-    def some_rows(array: np.ndarray) -> np.ndarray:
-        rows = array[..., first_row(frame.shape[-2]) :: SAMPLED_ROWS, :].reshape(-1, frame.shape[-1])
-        return rows[:: compared(len(rows))]
-
-    stored = some_rows(frame)
+    stored = compared_rows(frame)
     known = is_below(stored, limit)
     if frame.dtype.kind == "f":
         known &= np.isfinite(stored)
     if mask is not None:
-        known &= some_rows(mask)
-    if frame.dtype.kind != "f" and _count_by_one(stored, known):
+        known &= compared_rows(mask)
+    if frame.dtype.kind != "f" and count_by_one(stored, known):
         return NaturalFrame(frame, mask, limit)
     rows = stored.astype(np.float64)
     step = _quantum(rows, known & (stored >= 0))
@@ -92,24 +88,34 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     return natural._replace(frame=scaled, limit=limit, factor=natural.factor * factor)
 
 
+def compared_rows(frame: Any) -> Any:
+    """Return the rows of a frame, or of its mask, that its units are told from, (n, fs)."""
+    rows = frame[..., first_row(frame.shape[-2]) :: SAMPLED_ROWS, :].reshape(-1, frame.shape[-1])
+    return rows[:: compared(len(rows))]
+
+
 def first_row(rows: int) -> int:
     """Return the first of the rows that are looked at: not at a frame's edge, unless it has few."""
     return min(2, rows - 1)
 
 
-def _count_by_one(stored: np.ndarray, known: np.ndarray) -> bool:
+def count_by_one(stored: Any, known: Any, xp: Any = np) -> Any:
     """Tell whether integers have a quantum of 1, as most frames do.
 
     Many pixels differ from their neighbour by 1, and where pixels are 0 some are 1: photons times a factor, rounded, are not.
+
+    Args:
+        stored: (n, fs), of `compared_rows`.
+        known: bool of that shape, True where a pixel tells something.
+        xp: `numpy` or `jax.numpy`.
     """
     thin = max(1, len(stored) // QUANTUM_ROWS)
     some, known = stored[::thin], known[::thin] & (stored[::thin] >= 0)
-    zeros, ones = (np.count_nonzero(known & (some == value)) for value in (0, 1))
-    if zeros >= DIM_ZEROS * known.size and ones < ONES_BESIDE_ZEROS * zeros:
-        return False
-    steps = np.diff(some.astype(np.float64))
-    alike = (np.abs(steps) == 1) & known[:, 1:] & known[:, :-1]
-    return bool(np.count_nonzero(alike) > COMMON_STEPS * known.size)
+    zeros, ones = (xp.count_nonzero(known & (some == value)) for value in (0, 1))
+    steps = xp.diff(some.astype(float))
+    alike = xp.count_nonzero((xp.abs(steps) == 1) & known[:, 1:] & known[:, :-1])
+    without_ones = (zeros >= DIM_ZEROS * known.size) & (ones < ONES_BESIDE_ZEROS * zeros)
+    return (alike > COMMON_STEPS * known.size) & ~xp.asarray(without_ones)
 
 
 def _quantum(rows: np.ndarray, known: np.ndarray) -> float:
@@ -149,8 +155,3 @@ def _in_quanta(natural: NaturalFrame, step: float, nearest: bool = False) -> Nat
         told &= frame != lowest_number(frame.dtype)
     scaled[~told] = never(scaled.dtype)
     return natural._replace(frame=scaled, limit=np.inf, factor=1 / step)
-
-
-def compared(rows: int) -> int:
-    """Return of how many rows one is compared with its neighbours: some hundred tell what noise there is."""
-    return max(1, rows // COMPARED_ROWS)

@@ -22,3 +22,8 @@ def stored_type(dtype: np.dtype) -> np.dtype:
     if dtype.kind in "ui" and dtype.itemsize < 8:
         return dtype.newbyteorder("=")
     return np.dtype(np.float32)
+
+
+def is_integer_of_jax(dtype: np.dtype) -> bool:
+    """Tell whether frames of a type are of integers that JAX holds as they are."""
+    return dtype.kind in "iu" and dtype.itemsize <= 4
