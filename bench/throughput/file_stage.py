@@ -21,6 +21,7 @@ from sfxjax.data.frames import ReadOptions, pixel_type
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import FrameReader
 from sfxjax.data.workers import Batch
+from sfxjax.mapping import on_cpu
 from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.lists import write_lists
 from sfxjax.screen.options import ScreenOptions
@@ -216,7 +217,7 @@ def _counted(sources: Sources, processes: int) -> Iterator[CountedFrame]:
 
 def _prepare_alone(sources: Sources, processes: int) -> None:
     plan = (Wanted(stack, number) for stack in sources.run.stacks for number in range(stack.frames))
-    with prepared_frames(sources, processes=processes) as prepared:
+    with prepared_frames(sources, processes=processes, as_stored=lambda: not on_cpu()) as prepared:
         for frame in prepared(plan):
             frame.release()
 
