@@ -22,7 +22,7 @@ from sfxjax.screen.scorer import Screener
 from sfxjax.screen.spots import BATCHES_AT_ONCE
 from sfxjax.spots.day_one import find_spots, load_weights
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
-from sfxjax.spots.many_frames import find_spots_of_stored, frames_at_once, judge_stored
+from sfxjax.spots.many_frames import find_spots_of_stored, frames_at_once, judge_stored, memory_at_once
 from sfxjax.spots.prepare import separator
 
 from .frame_stages import (
@@ -138,19 +138,35 @@ def from_locked(dimensions: int, setting: Setting) -> Work:
     )
 
 
-def day_one(setting: Setting) -> Work:
-    """Find the spots of whole frames in the host's memory with the shipped model, as many at a time as `sfxjax screen` does."""
+def day_one(locked: bool, setting: Setting) -> Work:
+    """Find the spots of whole frames in the host's memory with the shipped model, as many at a time as `sfxjax screen` does.
+
+    Args:
+        locked: whether they lie in the memory an accelerator copies from by itself, as a program that reads into it has them.
+        setting: of the measurement.
+    """
+    if locked and setting.on_cpu:
+        raise NotHere("a processor needs no such memory")
     shape = (DETECTOR, DETECTOR)
     frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
     group, threads = frames_at_once(shape), cores() if setting.on_cpu else BATCHES_AT_ONCE
     rounds = 4 * threads
     groups = [[frames[(first + place) % len(frames)] for place in range(group)] for first in range(rounds)]
     some = frames[: len(SPOTS)]
-    many = [find_spots_of_stored(some[begin : begin + group])[0] for begin in range(0, len(some), group)]
-    _check_spots(setting, [getattr(spots, "expected", np.nan) for found in many for spots in found], some)
+    if locked:
+        # All that is to be had, so that none holds anything else.
+        memories = [memory_at_once(shape, np.uint16) for _ in range(3 * threads)]
+        for memory in memories:
+            memory.array[:] = groups[0]
+        many = [find_spots_of_stored(memory)[0] for memory in memories][0][: len(some)]
+    else:
+        parts = [some[begin : begin + group] for begin in range(0, len(some), group)]
+        many = [spots for part in parts for spots in find_spots_of_stored(part)[0]]
+    _check_spots(setting, [getattr(spots, "expected", np.nan) for spots in many], some)
 
     def work(group: list[np.ndarray]) -> list[Any]:
-        return find_spots_of_stored(group)[0]
+        # Memory that was taken back is filled yet.
+        return find_spots_of_stored(memory_at_once(shape, np.uint16) if locked else group)[0]
 
     def call(first: int) -> list[Any]:
         return list(thread_pool(threads).map(work, groups[first:] + groups[:first]))
@@ -266,7 +282,8 @@ STAGES = [
     Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
     Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
     Stage("host-724-2d", "host memory", partial(from_host, CROP, 2), quick=False),
-    Stage("day-one-1920", "host memory", day_one, quick=False),
+    Stage("day-one-1920", "host memory", partial(day_one, False), quick=False),
+    Stage("day-one-locked-1920", "host memory", partial(day_one, True), quick=False),
     Stage("day-one-there", "frames on the device", day_one_there, quick=False),
     Stage("host-locked-724-2d", "host memory", partial(from_locked, 2), quick=False),
     Stage("host-locked-724-1d", "host memory", partial(from_locked, 1), quick=False),

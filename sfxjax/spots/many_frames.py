@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sfxjax.devices import CopiesFirst, HostBuffers
+from sfxjax.devices import CopiesFirst, HostBuffer, HostBuffers
 from sfxjax.errors import UserError
 from sfxjax.mapping import cores, on_cpu
 from sfxjax.pixel_values import type_limit
@@ -83,8 +83,18 @@ def find_spots_of(
     ]
 
 
+def memory_at_once(shape: tuple[int, ...], dtype: np.dtype | type) -> HostBuffer:
+    """Return memory for the frames that `find_spots_of_stored` is given at a time; an accelerator copies from it by itself.
+
+    Args:
+        shape: of a frame.
+        dtype: of the frames.
+    """
+    return _buffers().take((frames_at_once(shape), *shape), np.dtype(dtype))
+
+
 def find_spots_of_stored(
-    frames: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray] | HostBuffer,
     mask: np.ndarray | None = None,
     *,
     settled: bool = False,
@@ -95,7 +105,8 @@ def find_spots_of_stored(
     """Find the spots of frames as they are stored, as `sfxjax.spots.day_one.find_spots` does of each.
 
     Args:
-        frames: of one shape, (ss, fs) or (panel, ss, fs), and one type; on an accelerator at most `frames_at_once`.
+        frames: of one shape, (ss, fs) or (panel, ss, fs), and one type; on an accelerator at most `frames_at_once`. Or
+            `memory_at_once` full of them, which is taken back.
         mask: bool of that shape, True where a pixel counts; or None.
         settled: whether what tells nothing in them by its value holds what `sfxjax.spots.stored_type.never` gives.
         weights: of the network; by default those shipped.
@@ -111,11 +122,20 @@ def find_spots_of_stored(
     """
     check_min_spots(min_spots)
     weights = load_weights() if weights is None else weights
+    memory = frames if isinstance(frames, HostBuffer) else None
+    frames = list(frames.array) if isinstance(frames, HostBuffer) else frames
     for frame in frames:
         check_mask(frame, mask)
     found: list[Any] = [None] * len(frames)
     if not on_cpu() and frames and is_integer_of_jax(frames[0].dtype):
-        found = _spots_of_ordinary(frames, mask, settled, weights, min_snr, min_spots)
+        program = partial(judge_stored, between=separator(frames[0].shape), settled=settled)
+        there = None if mask is None else _on_device(mask)
+        count = frames_at_once(frames[0].shape)
+        ordinary, judged = _on_accelerator(frames, count, program, weights, there, min_snr, memory=memory)
+        found = [
+            finish(_at(judged, place), frame.shape, 1.0, min_spots) if ordinary[place] else None
+            for place, frame in enumerate(frames)
+        ]
     others = [place for place, spots in enumerate(found) if spots is None]
 
     def prepare(place: int) -> PreparedFrame | UserError:
@@ -140,26 +160,9 @@ def find_spots_of_stored(
         )
         for (place, _), spots in zip(group, spots_of_group, strict=True):
             found[place] = spots
+    if memory is not None:
+        _buffers().give_back(memory)
     return found, len(others)
-
-
-def _spots_of_ordinary(
-    frames: Sequence[np.ndarray],
-    mask: np.ndarray | None,
-    settled: bool,
-    weights: Weights,
-    min_snr: float,
-    min_spots: int,
-) -> list[FrameSpots | None]:
-    """Return the spots of those frames that an accelerator makes ready by itself, None for others."""
-    shape = frames[0].shape
-    program = partial(judge_stored, between=separator(shape), settled=settled)
-    there = None if mask is None else _on_device(mask)
-    ordinary, judged = _on_accelerator(frames, frames_at_once(shape), program, weights, there, min_snr)
-    return [
-        finish(_at(judged, place), shape, 1.0, min_spots) if ordinary[place] else None
-        for place in range(len(frames))
-    ]
 
 
 @partial(jax.jit, static_argnames=("between", "settled"))
@@ -195,23 +198,29 @@ def judge_stored(
 
 
 def _on_accelerator(
-    frames: Sequence[np.ndarray], count: int, program: Callable[..., Any], *arguments: Any
+    frames: Sequence[np.ndarray],
+    count: int,
+    program: Callable[..., Any],
+    *arguments: Any,
+    memory: HostBuffer | None = None,
 ) -> Any:
     """Return what a program gives of a batch of frames, (count, ...), and of other arguments, as NumPy arrays.
 
-    Threads may share it.
+    Threads may share it. The frames may lie in `memory` already.
     """
     first = frames[0]
-    buffer = _buffers().take((count, *first.shape), first.dtype.newbyteorder("="))
+    buffer = memory or _buffers().take((count, *first.shape), first.dtype.newbyteorder("="))
     with _copies().sending():
-        for _ in _copying().map(np.copyto, buffer.array, frames):
-            pass
+        if memory is None:
+            for _ in _copying().map(np.copyto, buffer.array, frames):
+                pass
         # Before the frames: what is sent later waits for the next batch as well.
         others = jax.device_put(arguments)
         values = buffer.put(jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
     _copies().wait()
     results = jax.device_get(program(values, *others))
-    _buffers().give_back(buffer)
+    if memory is None:
+        _buffers().give_back(buffer)
     return results
 
 

@@ -60,7 +60,8 @@ def noise_kind(
         counting = counting | _counts_photons(sample, known & ~(bad & zero), xp)
     zeros, pixels = xp.count_nonzero(zero), xp.count_nonzero(known)
     clipped = (zeros > CLIPPED * pixels) & (zeros < pixels) & ~counting & (not noisy)
-    clipped &= ~xp.any(known & (sample < 0))
+    if sample.dtype.kind != "u":
+        clipped &= ~xp.any(known & (sample < 0))
     return NoiseKind(counting, bad | clipped, fill)
 
 
