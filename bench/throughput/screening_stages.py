@@ -158,7 +158,8 @@ def day_one(locked: bool, setting: Setting) -> Work:
         memories = [memory_at_once(shape, np.uint16) for _ in range(3 * threads)]
         for memory in memories:
             memory.array[:] = groups[0]
-        many = [find_spots_of_stored(memory)[0] for memory in memories][0][: len(some)]
+        found = [find_spots_of_stored(memory)[0] for memory in memories]
+        many = found[-1][: len(some)]
     else:
         parts = [some[begin : begin + group] for begin in range(0, len(some), group)]
         many = [spots for part in parts for spots in find_spots_of_stored(part)[0]]
