@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,36 +160,3 @@ class HostBuffers:
         """Take back a buffer that may be written to again."""
         with self._lock:
             self._free.append(buffer)
-
-
-class CopiesFirst:
-    """Lets threads send batches to an accelerator one after the other, and work on each once the next is on its way.
-
-    A copy to an accelerator waits for all work that was started there before it. If a batch's work is started before the next
-    batch is sent, bus and accelerator wait for each other, and half of what both can do is lost.
-    """
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._changed = threading.Condition()
-        self._coming = self._sent = 0
-
-    @contextlib.contextmanager
-    def sending(self) -> Iterator[None]:
-        """Send a batch inside, one thread at a time."""
-        with self._changed:
-            self._coming += 1
-        try:
-            with self._turn:
-                yield
-        finally:
-            with self._changed:
-                self._coming -= 1
-                self._sent += 1
-                self._changed.notify_all()
-
-    def wait(self) -> None:
-        """Wait until another batch has been sent, or none is coming."""
-        with self._changed:
-            before = self._sent
-            self._changed.wait_for(lambda: self._sent > before or self._coming == 0)

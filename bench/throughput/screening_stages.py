@@ -11,7 +11,6 @@ import numpy as np
 
 from sfxjax.crop import CROP, central_crop, padded_crop
 from sfxjax.data.batches import CropBatch
-from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.stem import BaseConfig
 from sfxjax.pixel_values import type_limit
@@ -19,10 +18,9 @@ from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction
 from sfxjax.screen.scorer import Screener
-from sfxjax.screen.spots import BATCHES_AT_ONCE
 from sfxjax.spots.day_one import find_spots, load_weights
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
-from sfxjax.spots.many_frames import find_spots_of_stored, frames_at_once, judge_stored, memory_at_once
+from sfxjax.spots.many_frames import BatchFinder, frames_at_once, judge_stored, memory_at_once
 from sfxjax.spots.prepare import separator
 
 from .frame_stages import (
@@ -149,28 +147,27 @@ def day_one(locked: bool, setting: Setting) -> Work:
         raise NotHere("a processor needs no such memory")
     shape = (DETECTOR, DETECTOR)
     frames = [frame for batch in setting.detector_frames for frame in batch[:ONE_BY_ONE]]
-    group, threads = frames_at_once(shape), cores() if setting.on_cpu else BATCHES_AT_ONCE
-    rounds = 4 * threads
+    group, finder = frames_at_once(shape), BatchFinder()
+    rounds = 8 if setting.on_cpu else 16
     groups = [[frames[(first + place) % len(frames)] for place in range(group)] for first in range(rounds)]
     some = frames[: len(SPOTS)]
     if locked:
         # All that is to be had, so that none holds anything else.
-        memories = [memory_at_once(shape, np.uint16) for _ in range(3 * threads)]
+        memories = [memory_at_once(shape, np.uint16) for _ in range(rounds)]
         for memory in memories:
             memory.array[:] = groups[0]
-        found = [find_spots_of_stored(memory)[0] for memory in memories]
-        many = found[-1][: len(some)]
+        checked: list[Any] = [*memories]
     else:
-        parts = [some[begin : begin + group] for begin in range(0, len(some), group)]
-        many = [spots for part in parts for spots in find_spots_of_stored(part)[0]]
-    _check_spots(setting, [getattr(spots, "expected", np.nan) for spots in many], some)
+        checked = [some[begin : begin + group] for begin in range(0, len(some), group)]
+    many = [spots for _, found in finder.each(checked, lambda batch: batch) for spots in found.spots()]
+    _check_spots(setting, [spots.expected for spots in many[: len(some)]], some)
 
-    def work(group: list[np.ndarray]) -> list[Any]:
+    def batch_of(frames: list[np.ndarray]) -> Any:
         # Memory that was taken back is filled yet.
-        return find_spots_of_stored(memory_at_once(shape, np.uint16) if locked else group)[0]
+        return memory_at_once(shape, np.uint16) if locked else frames
 
     def call(first: int) -> list[Any]:
-        return list(thread_pool(threads).map(work, groups[first:] + groups[:first]))
+        return [found for _, found in finder.each(groups[first:] + groups[:first], batch_of)]
 
     return Work(
         call,
@@ -196,7 +193,7 @@ def day_one_there(setting: Setting) -> Work:
     weights, least = load_weights(), jax.device_put(np.float32(MIN_SNR))
 
     def call(batch: jax.Array) -> Any:
-        return judge_stored(batch, weights, None, least, separator(shape))
+        return judge_stored(batch, weights, least, None, separator(shape))
 
     ordinary, judged = jax.device_get(call(batches[0]))
     if not ordinary.all():

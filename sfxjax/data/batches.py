@@ -91,7 +91,8 @@ def overlapped(
         start: begins the work on an item without waiting for it.
         finish: waits for its result.
         ahead: how many later items are started before an item is waited for.
-        sent: how many later items are taken before the work on an item is started, see `sfxjax.devices.CopiesFirst`.
+        sent: how many later items are taken before the work on an item is started. An accelerator's copies wait for all work
+            that was started before them: where items are on their way there, one later item has both go on at a time.
 
     Yields:
         Each item and its result, in order.

@@ -8,12 +8,10 @@ surroundings (`sfxjax.spots.day_one`). A frame is a hit where it probably shows 
 from __future__ import annotations
 
 import argparse
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfxjax.command_line import new_parser
 from sfxjax.compilation import keep_compiled, said_compiling
@@ -56,8 +54,8 @@ if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
     from sfxjax.spots.fixed_pattern import FixedPattern
 
-# Of an accelerator: while one is judged, others are copied there, and written down.
-BATCHES_AT_ONCE = 4
+# Of an accelerator: while one is judged, others are read, copied, on their way there, and written down.
+BATCHES_HELD = 7
 # Frames of a batch that it cannot make ready by itself, for it to go on.
 MOST_OTHERS = 0.5
 # Of a processor: one process reads and prepares some 80 large frames a second, and a core judges 25.
@@ -214,47 +212,13 @@ def counted_frames(
         processes: that read and make ready; 0: this one does, unless frames are to be read in a process of its own, see
             `FrameStack`.
     """
-    from sfxjax.mapping import cores, on_cpu, thread_pool
-    from sfxjax.spots.many_frames import find_spots_of, find_spots_of_stored, frames_at_once
+    from sfxjax.mapping import cores, on_cpu
+    from sfxjax.spots.many_frames import BatchFinder, frames_at_once
 
     if not processes:
         processes = int(any(stack.by_plugin for stack in sources.run.readable()))
-    threads = cores() if on_cpu() else BATCHES_AT_ONCE
-    most_waiting = 2 * threads
-
     # An accelerator makes frames ready by itself, unless it turns out that it cannot do so with most of them.
     by_accelerator = not on_cpu()
-
-    def count(group: list[ReadFrame]) -> list[CountedFrame]:
-        nonlocal by_accelerator
-        try:
-            ready = [frame.prepared for frame in group if frame.prepared is not None]
-            stored = [frame.stored for frame in group if frame.stored is not None]
-            found: Sequence[FrameSpots | UserError]
-            found = find_spots_of(ready, min_snr=min_snr, min_spots=min_spots)
-            if stored:
-                found, others = find_spots_of_stored(
-                    stored, settled=True, min_snr=min_snr, min_spots=min_spots
-                )
-                by_accelerator = by_accelerator and others <= MOST_OTHERS * len(stored)
-        finally:
-            for frame in group:
-                frame.release()
-        return [
-            CountedFrame(frame.stack, frame.number, None, str(spots), frame.limit)
-            if isinstance(spots, UserError)
-            else CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
-            for frame, spots in zip(group, found, strict=True)
-        ]
-
-    def done(waiting: list[CountedFrame] | Future[list[CountedFrame]]) -> Iterator[CountedFrame]:
-        for frame in waiting if isinstance(waiting, list) else waiting.result():
-            # Of what needed no counting, a frame that has spots was known, and any other could not be read.
-            if journal is not None and (not isinstance(waiting, list) or frame.spots is None):
-                journal.add(frame.record())
-            if frame.limit is not None:
-                sources.run.limited[frame.limit] += 1
-            yield frame
 
     def plan() -> Iterator[Wanted | CountedFrame]:
         known = None if journal is None else journal.known
@@ -266,35 +230,56 @@ def counted_frames(
                     given = CountedFrame(stack, number, None, " ".join(reason.split()))
                 yield Wanted(stack, number) if given is None else given
 
-    waiting: deque[list[CountedFrame] | Future[list[CountedFrame]]] = deque()
-    group: list[ReadFrame] = []
-
-    def start_group() -> None:
-        if group:
-            waiting.append(thread_pool(threads).submit(count, group.copy()))
-            group.clear()
-
-    at_once = max((frames_at_once(stack.raw_shape) for stack in sources.run.readable()), default=1)
-    kept = at_once * (1 + (threads if processes else 0))
-    with prepared_frames(sources, pattern, processes, kept, lambda: by_accelerator) as prepared:
-        for item in prepared(plan()):
+    def batches(items: Iterable[ReadFrame | CountedFrame]) -> Iterator[list[ReadFrame] | CountedFrame]:
+        group: list[ReadFrame] = []
+        for item in items:
+            if isinstance(item, ReadFrame) and item.prepared is None and item.stored is None:
+                item = CountedFrame(item.stack, item.number, None, item.reason, item.limit)
+            if group and (isinstance(item, CountedFrame) or _kind(group[0]) != _kind(item)):
+                yield group
+                group = []
             if isinstance(item, CountedFrame):
-                start_group()
-                waiting.append([item])
-            elif item.prepared is None and item.stored is None:
-                start_group()
-                waiting.append([CountedFrame(item.stack, item.number, None, item.reason, item.limit)])
+                yield item
+                continue
+            group.append(item)
+            if len(group) >= frames_at_once(_kind(item)[0]):
+                yield group
+                group = []
+        if group:
+            yield group
+
+    finder = BatchFinder(settled=True, min_snr=min_snr, min_spots=min_spots)
+    at_once = max((frames_at_once(stack.raw_shape) for stack in sources.run.readable()), default=1)
+    held = 2 * cores() + 2 if on_cpu() else BATCHES_HELD
+    with prepared_frames(sources, pattern, processes, at_once * held, lambda: by_accelerator) as prepared:
+        for batch, found in finder.each(batches(prepared(plan())), _frames_of):
+            if isinstance(batch, CountedFrame):
+                counted = [batch]
             else:
-                if group and _kind(group[0]) != _kind(item):
-                    start_group()
-                group.append(item)
-                if len(group) >= frames_at_once(_kind(item)[0]):
-                    start_group()
-            if len(waiting) > most_waiting:
-                yield from done(waiting.popleft())
-        start_group()
-        while waiting:
-            yield from done(waiting.popleft())
+                by_accelerator = by_accelerator and found.others <= MOST_OTHERS * len(batch)
+                for frame in batch:
+                    frame.release()
+                counted = [_counted(*pair, min_snr) for pair in zip(batch, found.each, strict=True)]
+            for one in counted:
+                # Of what needed no counting, a frame that has spots was known, and any other could not be read.
+                if journal is not None and (not isinstance(batch, CountedFrame) or one.spots is None):
+                    journal.add(one.record())
+                if one.limit is not None:
+                    sources.run.limited[one.limit] += 1
+                yield one
+
+
+def _frames_of(batch: list[ReadFrame] | CountedFrame) -> Any:
+    """Return the frames of a batch, none of one that is known."""
+    if isinstance(batch, CountedFrame):
+        return []
+    return [frame.prepared if frame.stored is None else frame.stored for frame in batch]
+
+
+def _counted(frame: ReadFrame, spots: FrameSpots | UserError, min_snr: float) -> CountedFrame:
+    if isinstance(spots, UserError):
+        return CountedFrame(frame.stack, frame.number, None, str(spots), frame.limit)
+    return CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
 
 
 def _kind(frame: ReadFrame) -> tuple[tuple[int, ...], np.dtype, bool]:
