@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sfxjax.errors import UserError
 from sfxjax.spots import many_frames, together
 from sfxjax.spots.day_one import FrameSpots, find_spots, load_weights, spots_of
-from sfxjax.spots.many_frames import find_spots_of, frames_at_once
-from sfxjax.spots.prepare import PreparedFrame, prepare_frame
+from sfxjax.spots.many_frames import BatchFinder, find_spots_of, frames_at_once, memory_at_once
+from sfxjax.spots.prepare import PreparedFrame, prepare_frame, settle_frame
 from sfxjax.spots.together import SpotFinder
 
 
@@ -45,6 +46,54 @@ def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype)
         for found, expected in zip(together, (alone[place] for place in order), strict=True):
             for name, one, other in zip(found._fields, found, expected, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_an_accelerator_makes_frames_ready_or_they_are_made_ready_for_it(monkeypatch):
+    frames = [one[0] for seed in (0, 1) for one in _frames("uint16", seed)]
+    saturated = frames[2].copy()
+    saturated[10:14, 20:24] = 65535
+    frames += [3 * frames[0], saturated, np.zeros_like(frames[0])]
+    mask = np.random.default_rng(0).random(frames[0].shape) > 0.2
+    mask[:, 5:9] = False
+    for own, settled in ((None, False), (mask, False), (mask, True)):
+        alone = [find_spots(frame, own) for frame in frames]
+        given = [settle_frame(frame, own) if settled else frame for frame in frames]
+        with monkeypatch.context() as patch:
+            patch.setattr(many_frames, "on_cpu", lambda: False)
+            patch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
+            finder = BatchFinder(None if settled else own, settled=settled)
+            batches = [[], *(given[first : first + 4] for first in range(0, len(given), 4))] * 2
+            found = list(finder.each(enumerate(batches), lambda item: item[1]))
+        assert [place for (place, _), _ in found] == list(range(len(batches)))
+        # What the values themselves say of a saturated spot's heart, or of zeros alone, is settled where frames are read.
+        assert [batch.others for _, batch in found[:5]] == [0, 0, 1, 3 - settled, 1 - settled]
+        each = [spots for _, batch in found for spots in batch.spots()]
+        for spots, expected in zip(each, alone * 2, strict=True):
+            # Those that are as strong as each other may come in any order.
+            for name, one, other in zip(
+                spots._fields, spots.visible(6.0), expected.visible(6.0), strict=True
+            ):
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_memory_that_is_filled_by_the_caller_and_a_frame_that_cannot_be_judged(monkeypatch):
+    frames = [one[0] for one in _frames("uint16")][:4]
+    alone = [find_spots(frame) for frame in frames[:3]]
+    frames[3] = np.full_like(frames[3], 65535)
+    monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
+    monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
+    for _ in range(2):
+        memory = memory_at_once(frames[0].shape, "uint16")
+        memory.array[:] = frames
+        ((_, found),) = BatchFinder().each([memory], lambda batch: batch)
+        np.testing.assert_allclose(
+            [spots.expected for spots in found.each[:3]], [spots.expected for spots in alone], rtol=1e-4
+        )
+        assert str(found.each[3]) == "no pixel has a value that counts" and found.others == 1
+        with pytest.raises(UserError, match="no pixel"):
+            found.spots()
+    with pytest.raises(UserError, match="mask has the shape"):
+        BatchFinder(np.ones((3, 3), bool)).send(frames)
 
 
 def test_of_no_frames_there_is_nothing_to_find(monkeypatch):

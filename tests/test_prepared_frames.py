@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from sfxjax import mapping
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
-from sfxjax.screen.prepared_frames import ReadFrame, Wanted, prepared_frames
+from sfxjax.screen.prepared_frames import Preparation, ReadFrame, Wanted, prepared_frames
 from sfxjax.screen.sources import opened_run
 from sfxjax.screen.spots import counted_frames
 from sfxjax.spots import many_frames
@@ -94,15 +95,45 @@ def test_a_frame_that_ends_a_process_is_named_and_costs_no_other(file: str) -> N
             np.testing.assert_allclose(frame.spots.signal_to_noise, expected.spots.signal_to_noise, rtol=1e-5)
 
 
-def test_an_accelerators_batches_are_of_frames_that_processes_make_ready(file: str, monkeypatch) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_accelerators_batches_are_of_frames_that_processes_read(
+    file: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with opened_run(ReadOptions(panels_apart=True), find_files([file])) as sources:
         alone = [frame.spots for frame in counted_frames(sources, 6.0, 4)]
         for module in (many_frames, mapping):
             monkeypatch.setattr(module, "on_cpu", lambda: False)
         monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
-        together = [frame.spots for frame in counted_frames(sources, 6.0, 4, processes=2)]
+        together = [frame.spots for frame in counted_frames(sources, 6.0, 4, processes=processes)]
     for found, expected in zip(together, alone, strict=True):
         assert found is not None and expected is not None
         np.testing.assert_allclose(
             [found.score, found.expected], [expected.score, expected.expected], atol=1e-4
         )
+
+
+def test_frames_that_an_accelerator_cannot_make_ready_are_made_ready_for_it(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(file, "r+") as run:
+        run["/entry/data/data"][:, :, 60:80] = 7
+    asked: list[bool] = []
+    of = Preparation.of
+
+    def noted(self: Preparation, *arguments: Any, as_stored: bool = False) -> Any:
+        asked.append(as_stored)
+        return of(self, *arguments, as_stored=as_stored)
+
+    monkeypatch.setattr(Preparation, "of", noted)
+    with opened_run(ReadOptions(panels_apart=True), find_files([file])) as sources:
+        alone = [frame.spots for frame in counted_frames(sources, 6.0, 4)]
+        for module in (many_frames, mapping):
+            monkeypatch.setattr(module, "on_cpu", lambda: False)
+        monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 1)
+        together = [frame.spots for frame in counted_frames(sources, 6.0, 4)]
+    assert asked[:FRAMES] == [False] * FRAMES
+    assert asked[FRAMES] and not asked[-1], "the first one tells that it is no use"
+    for found, expected in zip(together, alone, strict=True):
+        assert found is not None and expected is not None
+        # Which of two places as strong counts as the spot is a matter of rounding.
+        np.testing.assert_allclose(found.expected, expected.expected, rtol=0.01, atol=1e-4)

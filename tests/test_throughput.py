@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -91,6 +92,29 @@ def test_the_next_item_is_started_before_a_result_is_waited_for() -> None:
     assert list(overlapped([1, 2, 3], start, finish, ahead=1)) == [(1, 11), (2, 21), (3, 31)]
     assert said == ["start 1", "start 2", "finish 1", "start 3", "finish 2", "finish 3"]
     assert list(overlapped([], start, finish, ahead=4)) == []
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(0, 40.0), (1, 21.0)])
+def test_copies_and_work_go_on_at_a_time_where_the_next_item_is_sent_first(
+    sent: int, expected: float
+) -> None:
+    """A model of an accelerator: a copy, which takes 1, waits for all work that was started before, and work for its copy."""
+    copied = worked = 0.0
+
+    def items() -> Iterator[float]:
+        nonlocal copied
+        for _ in range(20):
+            copied = max(copied, worked) + 1
+            yield copied
+
+    def start(there: float) -> float:
+        nonlocal worked
+        worked = max(worked, there) + 1
+        return worked
+
+    for _ in overlapped(items(), start, lambda done: done, ahead=1, sent=sent):
+        pass
+    assert worked == expected
 
 
 def test_frames_are_copied_only_where_they_must_be() -> None:

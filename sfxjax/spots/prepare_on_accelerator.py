@@ -16,10 +16,10 @@ import numpy as np
 from sfxjax.pixel_values import DEPTHS, MANY_ALIKE, RARER, type_limit
 from sfxjax.spots.frame_pixels import LISTED, MARGIN, FramePixels, sampled_rows, shape_with_margin
 from sfxjax.spots.gaps import CLOSE_RARER, least_runs, runs
-from sfxjax.spots.natural_units import DIM_ZEROS, QUANTUM_ROWS, compared_rows, count_by_one
+from sfxjax.spots.natural_units import DIM_ZEROS, IS_PHOTON, QUANTUM_ROWS, compared_rows, count_by_one
 from sfxjax.spots.noise_kind import noise_kind
 from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import quantum
+from sfxjax.units import dim_photon, quantum
 
 # float32 tells whole numbers below apart.
 _EXACT = 2**24
@@ -108,9 +108,11 @@ def _has_no_limit(values: jax.Array, told: jax.Array) -> jax.Array:
 def _has_no_quantum(rows: jax.Array, known: jax.Array) -> jax.Array:
     """Tell whether `sfxjax.spots.natural_units.in_natural_units` leaves integers as they are, for want of a quantum."""
     thin = max(1, len(rows) // QUANTUM_ROWS)
-    step = quantum(rows[::thin].astype(jnp.float32), known[::thin], jnp)
+    values = rows.astype(jnp.float32)
+    step = quantum(values[::thin], known[::thin], jnp)
+    photon = dim_photon(values, known, jnp)
     lit = jnp.count_nonzero(rows == 0) < DIM_ZEROS * rows.size
-    return lit & (jnp.isnan(step) | (step < _SURELY_ONE))
+    return (lit | jnp.isnan(photon) | (step > IS_PHOTON * photon)) & (jnp.isnan(step) | (step < _SURELY_ONE))
 
 
 def _has_no_gap(sample: jax.Array, known: jax.Array, zeros_fill: jax.Array) -> jax.Array:
