@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from sfxjax.crop import CROP, crop_window, padded_crop
 from sfxjax.data.bad_pixels import find_bad_pixels
-from sfxjax.data.batches import CropBatch, filled, in_background, is_whole, overlapped
+from sfxjax.data.batches import CropBatch, Item, filled, in_background, is_whole, overlapped
 from sfxjax.data.frames import pixel_type
 from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
@@ -58,7 +58,6 @@ class Scores:
 
 
 BatchResults = tuple[jax.Array, ...]
-Item = TypeVar("Item")
 
 
 class SentBatch(NamedTuple):

@@ -235,14 +235,14 @@ def counted_frames(
         for item in items:
             if isinstance(item, ReadFrame) and item.prepared is None and item.stored is None:
                 item = CountedFrame(item.stack, item.number, None, item.reason, item.limit)
-            if group and (isinstance(item, CountedFrame) or _kind(group[0]) != _kind(item)):
+            if group and (isinstance(item, CountedFrame) or _alike_by(group[0]) != _alike_by(item)):
                 yield group
                 group = []
             if isinstance(item, CountedFrame):
                 yield item
                 continue
             group.append(item)
-            if len(group) >= frames_at_once(_kind(item)[0]):
+            if len(group) >= frames_at_once(_alike_by(item)[0]):
                 yield group
                 group = []
         if group:
@@ -259,7 +259,7 @@ def counted_frames(
                 by_accelerator = by_accelerator and found.others <= MOST_OTHERS * len(batch)
                 for frame in batch:
                     frame.release()
-                counted = [_counted(*pair, min_snr) for pair in zip(batch, found.each, strict=True)]
+                counted = [_found_in(*pair, min_snr) for pair in zip(batch, found.each, strict=True)]
             for one in counted:
                 # Of what needed no counting, a frame that has spots was known, and any other could not be read.
                 if journal is not None and (not isinstance(batch, CountedFrame) or one.spots is None):
@@ -276,13 +276,13 @@ def _frames_of(batch: list[ReadFrame] | CountedFrame) -> Any:
     return [frame.prepared if frame.stored is None else frame.stored for frame in batch]
 
 
-def _counted(frame: ReadFrame, spots: FrameSpots | UserError, min_snr: float) -> CountedFrame:
+def _found_in(frame: ReadFrame, spots: FrameSpots | UserError, min_snr: float) -> CountedFrame:
     if isinstance(spots, UserError):
         return CountedFrame(frame.stack, frame.number, None, str(spots), frame.limit)
     return CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
 
 
-def _kind(frame: ReadFrame) -> tuple[tuple[int, ...], np.dtype, bool]:
+def _alike_by(frame: ReadFrame) -> tuple[tuple[int, ...], np.dtype, bool]:
     """Return the shape of a frame, its stored type, and whether it is to be made ready yet: those of a batch are alike."""
     if frame.stored is not None:
         return frame.stored.shape, frame.stored.dtype, True

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.data.batches import in_background, overlapped
+from sfxjax.data.batches import Item, in_background, overlapped
 from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
 from sfxjax.mapping import cores, on_cpu, thread_pool
@@ -41,9 +41,7 @@ from sfxjax.spots.stored_type import is_integer_of_jax, never
 MOST_PIXELS_AT_ONCE = 2**26
 MOST_FRAMES_AT_ONCE = 32
 # Where it has so many bytes, several batches of twice as many pixels leave room to spare.
-LARGE_MEMORY = 60e9
-
-Item = TypeVar("Item")
+MEMORY_FOR_TWICE = 60e9
 
 
 def frames_at_once(shape: tuple[int, ...]) -> int:
@@ -86,7 +84,7 @@ def find_spots_of(
     return finder.finish(finder.start(finder.send(frames))).spots()
 
 
-Batch = Sequence[np.ndarray] | Sequence[PreparedFrame] | HostBuffer
+Frames = Sequence[np.ndarray] | Sequence[PreparedFrame] | HostBuffer
 
 
 class SentFrames(NamedTuple):
@@ -159,7 +157,7 @@ class BatchFinder:
         self._there = None if mask is None or on_cpu() else jax.device_put(mask)
 
     def each(
-        self, items: Iterable[Item], batch_of: Callable[[Item], Batch]
+        self, items: Iterable[Item], batch_of: Callable[[Item], Frames]
     ) -> Iterator[tuple[Item, FoundBatch]]:
         """Find the spots of batch after batch: each is sent to an accelerator while it works on those before.
 
@@ -184,7 +182,7 @@ class BatchFinder:
         for (item, _), found in overlapped(sent, lambda pair: self.start(pair[1]), self.finish, 1, sent=1):
             yield item, found
 
-    def send(self, batch: Batch) -> SentFrames:
+    def send(self, batch: Frames) -> SentFrames:
         """Send a batch to an accelerator, without waiting.
 
         Raises:
@@ -342,4 +340,4 @@ def _buffers() -> HostBuffers:
 
 @cache
 def _has_large_memory() -> bool:
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0) > LARGE_MEMORY
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0) > MEMORY_FOR_TWICE
