@@ -15,26 +15,21 @@ fits the day-one model to a run instead, see `sfxjax.training.adapt_day_one`.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.training.adaptation import ADAPTATIONS
 from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
-    check_before_reading,
     data_of,
-    named_sets,
     parse,
     parser_for,
-    print_next_step,
     read_recipe,
     read_reduction,
-    run,
+    train_one,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
-from sfxjax.training.published import TABLE_5
-from sfxjax.training.result_table import heading, show_results
+from sfxjax.training.result_table import published_dann
 
 RECIPE = TrainingConfig(epochs=8)
 REDUCTION = "soft_spot_counts"
@@ -49,7 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from sfxjax.training.adapt_day_one import adapt_day_one
 
         return adapt_day_one(given)
-    began = time.monotonic()
     parser = parser_for(
         "train.adapt",
         "Train for a set without labels, by the recipe that did best. --model day-one fits the day-one model to a run "
@@ -82,14 +76,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     suffix = "" if reduction == REDUCTION else f"-{folder_name(reduction)}"
     out = chosen.out or Path("runs") / f"adapt-{source}-{target}{suffix}"
-    check_before_reading({out: plan})
-    results = run(plan, named_sets(plan, described), out)
-    pair = TABLE_5.get((source, target))
-    show_results(
-        heading(plan, results),
-        [(f"{ADAPTATIONS[chosen.method].title} on {reduction}, no target label", results["tested"])],
-        []
-        if pair is None
-        else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
-    )
-    print_next_step(out, plan, results, began)
+    title = f"{ADAPTATIONS[chosen.method].title} on {reduction}, no target label"
+    train_one(plan, described, out, lambda _: title, published_dann(plan))

@@ -21,7 +21,6 @@ from sfxjax.data.set_description import SetDescription, cxidb76_set
 from sfxjax.data.sets import FrameSet
 from sfxjax.data.splits import labelled_split
 from sfxjax.devices import device_line
-from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.models.stem import BaseConfig, plain_base
 from sfxjax.processes import add_join_arguments, join_processes
 from sfxjax.progress import progress
@@ -31,7 +30,8 @@ from sfxjax.simulate.write import simulated_data
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, prepare, title
 from sfxjax.training.loop import check_batch
-from sfxjax.training.result_table import kind_of_sets, next_steps
+from sfxjax.training.published import Pair
+from sfxjax.training.result_table import heading, kind_of_sets, print_next_step, show_results
 from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import check_folder, finished
 
@@ -296,6 +296,29 @@ def run(plan: RunConfig, prepared: Callable[[], Mapping[str, PreparedSet]], out:
         return train_and_test(plan, sets, out, advance)
 
 
+def train_one(
+    plan: RunConfig,
+    described: Mapping[str, SetDescription],
+    out: Path,
+    network: Callable[[Mapping[str, Any]], str],
+    published: Sequence[tuple[str, Mapping[str, Pair]]] = (),
+) -> None:
+    """Do the only run of a command: train, show the results beside the paper's figures, and say the next step.
+
+    Args:
+        plan: of the run.
+        described: the sets that are not simulated.
+        out: the run's folder.
+        network: names it by the results.
+        published: title of a row of the paper's, and its figures by set.
+    """
+    began = time.monotonic()
+    check_before_reading({out: plan})
+    results = run(plan, named_sets(plan, described), out)
+    show_results(heading(plan, results), [(network(results), results["tested"])], published)
+    print_next_step(out, plan, results, began)
+
+
 def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
     """Refuse what can be refused before any frame is read.
 
@@ -311,19 +334,3 @@ def check_before_reading(plans: Mapping[Path, RunConfig]) -> None:
         # The length of a set that is to be simulated is known.
         if plan.labelled not in (plan.data or {}):
             labelled_split(plan.labels, plan.frames)
-
-
-def print_next_step(out: Path, plan: RunConfig, results: Mapping[str, Any], began: float) -> None:
-    """Say what a run has left and what to do next; a network that learnt nothing is not recommended.
-
-    Args:
-        out: the run's folder.
-        plan: of the run.
-        results: of the run.
-        began: `time.monotonic` of the command's beginning.
-    """
-    print(
-        f"{MODEL_FOLDER}, scores.h5, log.jsonl and results.json are in {out} ({time.monotonic() - began:.0f} s)"
-    )
-    for line in next_steps(out, plan, results["tested"]):
-        print(line)

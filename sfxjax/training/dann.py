@@ -26,7 +26,6 @@ from sfxjax.training.command import (
     network_suffix,
     parse,
     parser_for,
-    print_next_step,
     read_recipe,
     read_reduction,
     run,
@@ -34,8 +33,7 @@ from sfxjax.training.command import (
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.distributed import writes
 from sfxjax.training.figures import plot_learning_curves
-from sfxjax.training.published import TABLE_5
-from sfxjax.training.result_table import heading, kind_of_sets, show_results
+from sfxjax.training.result_table import heading, kind_of_sets, print_next_step, published_dann, show_results
 from sfxjax.training.scores import read_log
 from sfxjax.training.step import LossConfig
 
@@ -95,16 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if writes():
         plot_learning_curves(read_log(out), results["epoch_kept"], title, out / LEARNING_CURVES)
     before = run(alone, sets, alone_out)
-    pair = TABLE_5.get((plan.source, str(plan.target)))
     show_results(
         heading(plan, results),
         [
             ("DANN, no target label", results["tested"]),
             ("source-only network, same recipe", before["tested"]),
         ],
-        []
-        if pair is None
-        else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))],
+        published_dann(plan),
     )
     print(f"the label and domain classifiers by epoch: {out / LEARNING_CURVES}")
     print_next_step(out, plan, results, began)

@@ -8,27 +8,22 @@ FILE --model runs/reduced-LN83-row_wise_decomposition-200 --out DIR` applies. A 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.models.stem import BaseConfig
 from sfxjax.training.chosen_sets import read_sets
 from sfxjax.training.command import (
-    check_before_reading,
     data_of,
-    named_sets,
     network_suffix,
     parse,
     parser_for,
-    print_next_step,
     read_recipe,
     read_reduction,
-    run,
+    train_one,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig, folder_name
 from sfxjax.training.published import TABLE_4
-from sfxjax.training.result_table import heading, show_results
 
 # Wider than the default base: a network on vectors costs next to nothing.
 RECIPE = TrainingConfig(base=BaseConfig(dimensions=1, channels=(16, 32)))
@@ -36,7 +31,6 @@ RECIPE = TrainingConfig(base=BaseConfig(dimensions=1, channels=(16, 32)))
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    began = time.monotonic()
     parser = parser_for(
         "train.reduced", "Train the 1D CNN on reduced frames of one set.", RECIPE, two_sets=False
     )
@@ -55,12 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen.out
         or Path("runs") / f"reduced-{name}-{folder_name(reduction)}-{chosen.labels}{network_suffix(recipe)}"
     )
-    check_before_reading({out: plan})
-    results = run(plan, named_sets(plan, described), out)
     published = (
         [("paper, Table 4: RWD, 200 labels, real set", {name: TABLE_4[name]})] if name in TABLE_4 else []
     )
-    show_results(
-        heading(plan, results), [(f"{reduction}, {chosen.labels} labels", results["tested"])], published
-    )
-    print_next_step(out, plan, results, began)
+    train_one(plan, described, out, lambda _: f"{reduction}, {chosen.labels} labels", published)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sfxjax.command_line import call_of
+from sfxjax.models.checkpoint import MODEL_FOLDER
 from sfxjax.progress import print_table
 from sfxjax.training.config import RunConfig
 from sfxjax.training.evaluation import at_chance
-from sfxjax.training.published import Pair
+from sfxjax.training.published import TABLE_5, Pair
 
 METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 
@@ -19,7 +21,7 @@ METRIC = "recall on hits and maybes / accuracy on misses, % (95 % interval)"
 def show_results(
     heading: str,
     rows: list[tuple[str, dict[str, dict[str, Any]]]],
-    published: list[tuple[str, dict[str, Pair]]] = (),  # type: ignore[assignment]
+    published: Sequence[tuple[str, Mapping[str, Pair]]] = (),
 ) -> None:
     """Print a table of results, ours beside the paper's.
 
@@ -59,6 +61,14 @@ def show_results(
             )
         table.add_row(row, *cells)
     print_table(table)
+
+
+def published_dann(plan: RunConfig) -> list[tuple[str, Mapping[str, Pair]]]:
+    """Return the row of Table 5 for a run's source and target, as `show_results` takes it; none for other sets."""
+    pair = TABLE_5.get((plan.source, str(plan.target)))
+    return (
+        [] if pair is None else [("paper, Table 5: DANN, real sets", dict(zip(plan.sets, pair, strict=True)))]
+    )
 
 
 def _percent_text(value: float | None) -> str:
@@ -108,3 +118,19 @@ def next_steps(out: Path, plan: RunConfig, tested: Mapping[str, Mapping[str, Any
     own = plan.reduction is not None and ":" in plan.reduction
     code = f" --reduction {shlex.quote(str(plan.reduction))}" if own else ""
     return [f"next: {call_of('screen')} FILE --model {shlex.quote(str(out))}{code} --out DIR"]
+
+
+def print_next_step(out: Path, plan: RunConfig, results: Mapping[str, Any], began: float) -> None:
+    """Say what a run has left and what to do next; a network that learnt nothing is not recommended.
+
+    Args:
+        out: the run's folder.
+        plan: of the run.
+        results: of the run.
+        began: `time.monotonic` of the command's beginning.
+    """
+    print(
+        f"{MODEL_FOLDER}, scores.h5, log.jsonl and results.json are in {out} ({time.monotonic() - began:.0f} s)"
+    )
+    for line in next_steps(out, plan, results["tested"]):
+        print(line)

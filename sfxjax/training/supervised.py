@@ -8,32 +8,19 @@ trains on the first frames of the set, tests on the frames that the paper's spli
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.training.chosen_sets import read_sets
-from sfxjax.training.command import (
-    check_before_reading,
-    data_of,
-    named_sets,
-    network_suffix,
-    parse,
-    parser_for,
-    print_next_step,
-    read_recipe,
-    run,
-)
+from sfxjax.training.command import data_of, network_suffix, parse, parser_for, read_recipe, train_one
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.published import TABLE_1, TABLE_2
-from sfxjax.training.result_table import heading, show_results
 
 RECIPE = TrainingConfig()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    began = time.monotonic()
     parser = parser_for(
         "train.supervised", "Train the 2D CNN on labelled frames of one set.", RECIPE, two_sets=False
     )
@@ -47,14 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = read_recipe(chosen, RECIPE, None)
     plan = RunConfig("supervised", name, None, chosen.labels, None, recipe, data_of(described), chosen.frames)
     out = chosen.out or Path("runs") / f"supervised-{name}-{chosen.labels or 'all'}{network_suffix(recipe)}"
-    check_before_reading({out: plan})
-    results = run(plan, named_sets(plan, described), out)
-    published = {
-        f"paper, Table {number}: {labels} labels, real set": {name: figures}
+    published = [
+        (f"paper, Table {number}: {labels} labels, real set", {name: figures})
         for number, labels, figures in ((1, 1200, TABLE_1.get((name, name))), (2, 200, TABLE_2.get(name)))
         if figures is not None
-    }
-    show_results(
-        heading(plan, results), [(f"{results['labels']} labels", results["tested"])], list(published.items())
-    )
-    print_next_step(out, plan, results, began)
+    ]
+    train_one(plan, described, out, lambda results: f"{results['labels']} labels", published)

@@ -22,14 +22,13 @@ from sfxjax.training.command import (
     network_suffix,
     parse,
     parser_for,
-    print_next_step,
     read_recipe,
     run,
 )
 from sfxjax.training.config import RunConfig, TrainingConfig
 from sfxjax.training.evaluation import summarize
 from sfxjax.training.published import TABLE_3
-from sfxjax.training.result_table import heading, show_results
+from sfxjax.training.result_table import heading, print_next_step, show_results
 from sfxjax.training.run import base_variables
 from sfxjax.training.run_folder import SCORES_FILE
 from sfxjax.training.scores import read_scores
