@@ -63,6 +63,31 @@ def test_batches_under_way_together_score_as_single_frames(crops: np.ndarray) ->
     np.testing.assert_allclose(there, expected[:4], atol=1e-6)
 
 
+def test_an_accelerator_is_sent_batches_by_a_thread_and_from_memory_that_is_filled_for_it(
+    crops: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screener = Screener(tiny_model(), batch_size=2, devices=jax.local_devices()[:1])
+    good = np.ones(crops.shape[1:], bool)
+    good[200:500] = False
+    batches = [CropBatch(crops[begin : begin + 2], good if begin else None) for begin in (0, 2, 4)]
+    expected = [screener.score_crops(batch.crops, batch.mask).scores for batch in batches]
+    monkeypatch.setattr(screener, "_on_cpu", False)
+    monkeypatch.setattr(screener, "_pieces", 1)
+    found = list(screener.score_batches(enumerate(batches), lambda item: item[1]))
+    assert [place for (place, _), _ in found] == [0, 1, 2]
+    memories = []
+    for batch in batches:
+        memory = screener.memory(crops.dtype)
+        memory.array[:] = batch.crops
+        memories.append(CropBatch(memory, batch.mask))
+    from_memory = list(screener.score_batches(memories))
+    for ours in (found, from_memory):
+        for (_, scores), wanted in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(scores.scores, wanted, atol=1e-6)
+    # It is taken back.
+    assert any(screener.memory(crops.dtype) is batch.crops for batch in memories)
+
+
 def test_a_mask_that_is_kept_on_the_device_is_noticed_when_it_changes(crops: np.ndarray) -> None:
     screener = Screener(tiny_model(), batch_size=2, devices=jax.local_devices()[:1])
     good = np.ones(crops.shape[1:], bool)
