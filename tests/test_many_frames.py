@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 
 from sfxjax.errors import UserError
 from sfxjax.spots import many_frames, together
-from sfxjax.spots.day_one import FrameSpots, find_spots, load_weights, spots_of
+from sfxjax.spots.day_one import find_spots
 from sfxjax.spots.many_frames import BatchFinder, find_spots_of, frames_at_once, memory_at_once
-from sfxjax.spots.prepare import PreparedFrame, prepare_frame, settle_frame
+from sfxjax.spots.prepare import prepare_frame, settle_frame
 from sfxjax.spots.together import SpotFinder
 
 
@@ -103,27 +102,30 @@ def test_of_no_frames_there_is_nothing_to_find(monkeypatch):
 
 
 def test_frames_that_threads_bring_are_judged_together_each_with_its_own_result(monkeypatch):
-    frames = [prepare_frame(*one) for one in (*_frames("uint16"), *_frames("uint16", 1))] * 3
-    alone = [spots_of(frame, load_weights()) for frame in frames[:10]] * 3
+    frames = [(*one, None, None)[:3] for one in (*_frames("uint16"), *_frames("float32", 1))] * 3
+    alone = [find_spots(frame, mask, limit=limit) for frame, mask, limit in frames[:10]] * 3
     sizes: list[int] = []
+    find = BatchFinder.find
 
-    def find(batch: Sequence[PreparedFrame], **options: Any) -> list[FrameSpots]:
+    def noted(self: BatchFinder, batch: Any) -> Any:
         sizes.append(len(batch))
-        return find_spots_of(batch, **options)
+        return find(self, batch)
 
     for module in (many_frames, together):
         monkeypatch.setattr(module, "on_cpu", lambda: False)
     monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
-    monkeypatch.setattr(together, "find_spots_of", find)
+    monkeypatch.setattr(BatchFinder, "find", noted)
     finder = SpotFinder(6.0, 4)
     with ThreadPoolExecutor(len(frames)) as pool:
-        found = list(pool.map(finder.find, frames))
+        found = list(pool.map(lambda one: finder.find(*one), frames))
     for one, other in zip(found, alone, strict=True):
         np.testing.assert_allclose([one.score, one.expected], [other.score, other.expected], atol=1e-4)
-    assert sum(sizes) == len(frames) and 1 < max(sizes) <= 4
+    assert 1 < max(sizes) <= 4
+    with pytest.raises(UserError, match="no pixel"):
+        finder.find(np.full((96, 144), 65535, np.uint16), None, None)
     # What goes wrong reaches each thread that waits, and the next frame is judged again.
-    monkeypatch.setattr(together, "find_spots_of", lambda *_, **__: [][1])
+    monkeypatch.setattr(BatchFinder, "find", lambda *_: [][1])
     with pytest.raises(IndexError):
-        finder.find(frames[0])
-    monkeypatch.setattr(together, "find_spots_of", find)
-    assert finder.find(frames[0]).score > 0.9
+        finder.find(*frames[0])
+    monkeypatch.setattr(BatchFinder, "find", noted)
+    assert finder.find(*frames[0]).score > 0.9

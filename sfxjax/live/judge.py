@@ -12,7 +12,6 @@ from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
 from sfxjax.pixel_values import with_limit
 from sfxjax.screen.fitted import FittedModel, model_line
-from sfxjax.spots.prepare import prepare_frame
 
 if TYPE_CHECKING:
     from sfxjax.spots.day_one import FrameSpots
@@ -86,7 +85,7 @@ class Judge:
             judged = pixels, mask, limit
             if fitted is not None and fitted.pattern is not None:
                 judged = fitted.pattern.taken_out(*judged)
-            found = self._finder.find(prepare_frame(*judged))
+            found = self._finder.find(*judged)
         except (UserError, MessageError) as error:
             return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
         spots: FrameSpots = found.visible(self.min_snr)

@@ -80,11 +80,10 @@ def find_spots_of(
     Raises:
         UserError: as `find_spots`.
     """
-    finder = BatchFinder(weights=weights, min_snr=min_snr, min_spots=min_spots)
-    return finder.finish(finder.start(finder.send(frames))).spots()
+    return BatchFinder(weights=weights, min_snr=min_snr, min_spots=min_spots).find(frames).spots()
 
 
-Frames = Sequence[np.ndarray] | Sequence[PreparedFrame] | HostBuffer
+Frames = Sequence[np.ndarray | PreparedFrame] | Sequence[np.ndarray] | Sequence[PreparedFrame] | HostBuffer
 
 
 class SentFrames(NamedTuple):
@@ -174,13 +173,21 @@ class BatchFinder:
             pool = thread_pool(cores())
 
             def submit(item: Item) -> Future[FoundBatch]:
-                return pool.submit(lambda batch: self.finish(self.send(batch)), batch_of(item))
+                return pool.submit(self.find, batch_of(item))
 
             yield from overlapped(items, submit, Future.result, 2 * cores())
             return
         sent = in_background((item, self.send(batch_of(item))) for item in items)
         for (item, _), found in overlapped(sent, lambda pair: self.start(pair[1]), self.finish, 1, sent=1):
             yield item, found
+
+    def find(self, batch: Frames) -> FoundBatch:
+        """Find the spots of one batch; waits for them.
+
+        Raises:
+            UserError: the mask does not fit.
+        """
+        return self.finish(self.start(self.send(batch)))
 
     def send(self, batch: Frames) -> SentFrames:
         """Send a batch to an accelerator, without waiting.
@@ -266,7 +273,7 @@ class BatchFinder:
     def _judge(self, frames: list[PreparedFrame]) -> list[FrameSpots]:
         if on_cpu():
             return [spots_of(frame, self._weights, self._min_snr, self._min_spots) for frame in frames]
-        return self.finish(self.start(self.send(frames))).spots()
+        return self.find(frames).spots()
 
 
 @partial(jax.jit, static_argnames=("between", "settled"))
