@@ -20,15 +20,20 @@ if TYPE_CHECKING:
     from sfxjax.reductions.reduce import preprocess_and_reduce
     from sfxjax.reductions.row_wise import row_wise_decomposition
     from sfxjax.screen.scorer import Screener
+    from sfxjax.spots.day_one import FrameSpots, find_spots
+    from sfxjax.spots.many_frames import BatchFinder
 
 # Loaded when first used: `import sfxjax.errors` should not start JAX. The function `preprocess` is imported from
 # `sfxjax.preprocess`: the package would hide it here.
 _EXPORTS = {
+    "BatchFinder": "spots.many_frames",
     "DomainAdversarialNetwork": "models.networks",
+    "FrameSpots": "spots.day_one",
     "HitClassifier": "models.networks",
     "Screener": "screen.scorer",
     "TrainedModel": "models.checkpoint",
     "central_crop": "crop",
+    "find_spots": "spots.day_one",
     "global_contrast_normalize": "preprocess.contrast",
     "load_model": "models.checkpoint",
     "local_contrast_normalize": "preprocess.contrast",
@@ -40,11 +45,14 @@ _EXPORTS = {
 
 __all__ = [  # noqa: RUF022
     "__version__",
+    "BatchFinder",
     "DomainAdversarialNetwork",
+    "FrameSpots",
     "HitClassifier",
     "Screener",
     "TrainedModel",
     "central_crop",
+    "find_spots",
     "global_contrast_normalize",
     "load_model",
     "local_contrast_normalize",

@@ -208,6 +208,9 @@ def find_spots(
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit, at most 24.
 
+    Returns:
+        Score and spots; places are in pixels, rows of stacks counted from the first panel's, and sums in detector units.
+
     Raises:
         UserError: a number makes no sense, the mask does not fit, or no pixel has a value that counts.
     """
