@@ -116,20 +116,21 @@ def cleaned_pixels(natural: NaturalFrame, separator: int, into: np.ndarray | Non
         mask = below if mask is None else mask & below
     bad = _possible(bad, bounds)
     sample, known = _sampled(frame, mask, bad)
-    good = sample.reshape(-1) if known.all() else sample[known]
     # Numbers beyond those of float32 become infinite, which tells nothing.
     with np.errstate(over="ignore"):
         stored = frame.astype(stored_type(frame.dtype), copy=False)
     nothing = never(stored.dtype)
     values, panels, height = _with_margin(stored, nothing, separator, into)
     ready = FramePixels(values, _invalid_values(bad, values.dtype), False, integers, height, frame.shape[-1])
-    if good.size == 0:
+    if not known.any():
         values[:] = nothing
         return ready
+    negative = 0.0
+    if frame.dtype.kind != "u":
+        good = sample.reshape(-1) if known.all() else sample[known]
     if not integers:
         integers = bool(np.all(good[:4096] == np.round(good[:4096])) and np.all(good == np.round(good)))
-    negative = 0.0
-    if frame.dtype.kind != "u" and not bounds[0] >= 0:
+    if not bounds[0] >= 0:
         sentinel = (good == -1) | (good == -2)
         negative = _share((good < 0) & ~sentinel)
         if integers and negative <= NEGATIVE_FRACTION:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sfxjax.pixel_values import is_below
+
 # Zeros are gaps where the typical pixel is at so many standard deviations of Poisson noise from 0.
 FAR_FROM_ZERO = 16.0
 # Of a dark frame's pixels this share is 0, and of the others between two zeros this share is 1; of fewer nothing is told.
@@ -48,17 +50,16 @@ def noise_kind(
         xp: `numpy` or `jax.numpy`.
     """
     zero = known & (sample == 0)
-    others = known & ~zero
-    below = others & (sample < FAR_FROM_ZERO * unit)
-    far = 2 * xp.count_nonzero(below) <= xp.count_nonzero(others)
-    far &= xp.any(others)
+    zeros, pixels = xp.count_nonzero(zero), xp.count_nonzero(known)
+    # Of those that are not 0 at most half.
+    below = xp.count_nonzero(known & is_below(sample, FAR_FROM_ZERO * unit, xp)) - zeros
+    far = (2 * below <= pixels - zeros) & (zeros < pixels)
     single = whole and not noisy and _single_photons(sample, known, zero, xp)
     fill = far & ~xp.asarray(single)
     bad = fill & (not noisy)
     counting = xp.asarray(single)
     if whole and not noisy:
-        counting = counting | _counts_photons(sample, known & ~(bad & zero), xp)
-    zeros, pixels = xp.count_nonzero(zero), xp.count_nonzero(known)
+        counting = counting | _counts_photons(sample, known, bad, xp)
     clipped = (zeros > CLIPPED * pixels) & (zeros < pixels) & ~counting & (not noisy)
     if sample.dtype.kind != "u":
         clipped &= ~xp.any(known & (sample < 0))
@@ -86,11 +87,12 @@ def compared(rows: int) -> int:
     return max(1, rows // COMPARED_ROWS)
 
 
-def _counts_photons(sample: Any, known: Any, xp: Any) -> Any:
+def _counts_photons(sample: Any, known: Any, without_zeros: Any, xp: Any) -> Any:
     """Tell photon counts, whose variance is their mean, by the differences of neighbouring pixels."""
     step = max(2, compared(len(sample)))
-    fine = known[::step]
-    values = xp.where(fine, sample[::step], 0).astype(xp.float32)
+    rows, fine = sample[::step], known[::step]
+    fine = xp.where(without_zeros, fine & (rows != 0), fine)
+    values = xp.where(fine, rows, xp.asarray(0, rows.dtype)).astype(xp.float32)
     columns = (values.shape[1] - 1) // _PIECE * _PIECE
     pair = (fine[:, 1:] & fine[:, :-1])[:, :columns]
     shape = (pair.shape[0], columns // _PIECE, _PIECE)
