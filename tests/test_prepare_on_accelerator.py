@@ -129,3 +129,29 @@ def _spotted(frame: np.ndarray, heart: int) -> np.ndarray:
 )  # fmt: skip
 def test_of_no_other_frame_it_is_said_that_it_is_ordinary(why, frame):
     assert not _ready(frame, None, separator(SHAPE), False)[1], why
+
+
+def _any_frame(rng: np.random.Generator) -> np.ndarray:
+    """A frame with whatever a frame may have: counts or noise, areas and single pixels of any value, spots, a factor."""
+    mean = np.exp(rng.uniform(np.log(0.01), np.log(500)))
+    frame = rng.poisson(mean, SHAPE) + np.round(rng.normal(0, rng.choice([0, 0.5, 3, 15]), SHAPE))
+    if rng.random() < 0.8:
+        frame = np.maximum(frame, 0)
+    for _ in range(rng.integers(4)):
+        ss, fs = rng.integers(0, 90), rng.integers(0, 140)
+        value = rng.choice([0, -1, -2, 1, 5, 1000, 4095, 65534, 65535, 2**31 - 1, 2**32 - 1, -9999])
+        frame[ss : ss + rng.integers(1, 40), fs : fs + rng.integers(1, 60)] = value
+    if rng.random() < 0.3:
+        frame[rng.random(SHAPE) < rng.choice([0.001, 0.1])] = rng.choice([0, 1, -1, 300, 65535])
+    for ss, fs in rng.integers(3, 90, (rng.integers(6), 2)):
+        frame[ss : ss + 2, fs : fs + 2] += rng.choice([20, 200, 60000])
+    dtype = np.dtype(rng.choice(["uint8", "uint16", "int16", "uint32", "int32"]))
+    factor = rng.choice([1, 1, 1, 1, 3])
+    return (factor * frame).clip(np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+
+
+def test_frames_of_any_kind_are_made_ready_alike_or_are_no_ordinary_ones():
+    rng = np.random.default_rng(0)
+    masks = [None, rng.random(SHAPE) > 0.3, np.broadcast_to(np.arange(SHAPE[1]) > 20, SHAPE).copy()]
+    ordinary = [_compare(_any_frame(rng), masks[number % 3]) for number in range(600)]
+    assert 0.2 < np.mean(ordinary) < 0.8
