@@ -20,6 +20,10 @@ _NOISE_OF_PHOTONS = 2.0
 # as many as by chance. So few of them are below the range of one photon, and so many in it.
 _BESIDE_ZEROS, _FEWEST_LONE, _OF_CHANCE = 0.1, 16, 0.5
 _MOST_SMALLER, _FEWEST_SINGLE, _SPREAD = 0.02, 0.3, 0.4
+# Of so many rows integers are told to have a quantum of 1, if so many pixels differ from their neighbour by 1.
+QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
+# Frames with fewer zeros are not dim. Of frames counted one by one at least so many pixels are 1 for each that is 0.
+DIM_ZEROS, ONES_BESIDE_ZEROS = 0.03, 0.01
 # Of the unit of floats the exponents of 2 that are taken as they are.
 NATURAL_UNITS = (-2, 8)
 
@@ -52,6 +56,25 @@ def quantum(rows: Any, known: Any, xp: Any = np) -> Any:
     whole = (taken & (off < _NEARLY_WHOLE)).sum() >= _WHOLE_STEPS * taken.sum()
     whole &= (known & (away < _NEARLY_WHOLE)).sum() >= _WHOLE_VALUES * known.sum()
     return xp.where(whole & (taken.sum() >= _FEWEST_STEPS), xp.ldexp(step, exponent), xp.nan)
+
+
+def count_by_one(stored: Any, known: Any, xp: Any = np) -> Any:
+    """Tell whether integers have a quantum of 1, as most frames do.
+
+    Many pixels differ from their neighbour by 1, and where pixels are 0 some are 1: photons times a factor, rounded, are not.
+
+    Args:
+        stored: integers (n, fs) of a frame, none beside one another.
+        known: bool of that shape, True where a pixel tells something.
+        xp: `numpy` or `jax.numpy`.
+    """
+    thin = max(1, len(stored) // QUANTUM_ROWS)
+    some, known = stored[::thin], known[::thin] & (stored[::thin] >= 0)
+    zeros, ones = (xp.count_nonzero(known & (some == value)) for value in (0, 1))
+    steps = xp.diff(some.astype(float))
+    alike = xp.count_nonzero((xp.abs(steps) == 1) & known[:, 1:] & known[:, :-1])
+    without_ones = (zeros >= DIM_ZEROS * known.size) & (ones < ONES_BESIDE_ZEROS * zeros)
+    return (alike > COMMON_STEPS * known.size) & ~xp.asarray(without_ones)
 
 
 def dim_photon(rows: Any, known: Any, xp: Any = np) -> Any:

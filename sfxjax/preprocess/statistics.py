@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import on_cpu
 
 # Gives so many rows from a place on: (rows, width) values; and bool of that shape, True where a pixel counts, or None:
@@ -94,13 +93,10 @@ def measure(
         return _measure_at_once(*read(0, height), *read_present(0, height), origin)
 
     def terms(start: Any, rows: int) -> tuple[list[jax.Array], jax.Array]:
-        def numbers() -> tuple[jax.Array, jax.Array]:
-            values, valid = read(start, rows)
-            kinds = jnp.where(values == 0, _ZERO, 1)
-            kinds = kinds if valid is None else jnp.where(valid, kinds, 0)
-            return jnp.where(kinds == 1, subtract(values, origin), 0), kinds.astype(jnp.int32)
-
-        deviation, kinds = fusion_barrier(origin.scale > 0 if on_cpu() else None, numbers)
+        values, valid = read(start, rows)
+        kinds = jnp.where(values == 0, _ZERO, 1)
+        kinds = (kinds if valid is None else jnp.where(valid, kinds, 0)).astype(jnp.int32)
+        deviation = jnp.where(kinds == 1, subtract(values, origin), 0)
         numbers_present, present = read_present(start, rows)
         candidates = numbers_present
         if numbers_present.dtype.itemsize > 2:

@@ -34,7 +34,7 @@ import numpy as np
 
 from sfxjax.pixel_values import is_below
 from sfxjax.preprocess.statistics import ValueOrigin, count_pixels, find_origin, measure
-from sfxjax.units import are_photons, dim_photon, log2_unit, natural_factor, quantum
+from sfxjax.units import are_photons, count_by_one, dim_photon, log2_unit, natural_factor, quantum
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05
@@ -189,8 +189,14 @@ def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array 
     known = known if mask is None else known & mask[::_UNIT_ROWS]
     if jnp.issubdtype(crop.dtype, jnp.integer):
         floats = rows.astype(jnp.float32)
-        step = jnp.fmax(quantum(floats, known & (rows >= 0), jnp), dim_photon(floats, known, jnp))
-        return _Units(crop, limit, 1.0, LEAST_MEAN_WITHOUT_ZEROS * jnp.fmax(step, 1))
+
+        def told() -> jax.Array:
+            step = jnp.fmax(quantum(floats, known & (rows >= 0), jnp), dim_photon(floats, known, jnp))
+            return jnp.fmax(step, 1)
+
+        # Most frames count by one, and the others' photon takes as long as all the rest.
+        unit = jax.lax.cond(count_by_one(rows, known, jnp), lambda: jnp.float32(1), told)
+        return _Units(crop, limit, 1.0, LEAST_MEAN_WITHOUT_ZEROS * unit)
     if crop.dtype != jnp.float32:
         return _Units(crop, limit)
     known &= jnp.isfinite(rows)

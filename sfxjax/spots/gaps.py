@@ -37,24 +37,28 @@ def gap_value(sample: np.ndarray, known: np.ndarray, bad: list[float], with_zero
     return float(values[best]) if close.size == 0 or counts[best] > CLOSE_RARER * close.max() else None
 
 
-def runs(sample: Any, known: Any) -> tuple[Any, Any]:
+def runs(sample: Any, known: Any, xp: Any = np) -> tuple[Any, Any]:
     """Look for runs of one value along fs.
 
     Args:
-        sample: (n, fs) rows of a frame, of NumPy or JAX.
+        sample: (n, fs) rows of a frame.
         known: bool of that shape, True where a pixel tells something.
+        xp: `numpy` or `jax.numpy`.
 
     Returns:
-        The values at the places that are looked at, (n, places), and whether a run begins there.
+        The values at the places that are looked at, (n, places), and whether a run begins there: of its pixels that are looked
+        at all but one tell something at least, and those that do are alike.
     """
     width = sample.shape[1]
     count = (width - RUN - 1) // (RUN // 2) + 1 if width >= 2 * RUN else 0
     parts = [slice(part, part + count * (RUN // 2), RUN // 2) for part in _RUN_PARTS]
-    ends = sample[:, parts[0]]
-    same = known[:, parts[0]]
-    for part in parts[1:]:
-        same = same & known[:, part] & (sample[:, part] == ends)
-    return ends, same
+    first, second = ((sample[:, part], known[:, part]) for part in parts[:2])
+    values = xp.where(first[1], first[0], second[0])
+    untold = sum((~known[:, part]).astype(xp.int8) for part in parts)
+    same = untold <= 1
+    for part in parts:
+        same = same & (~known[:, part] | (sample[:, part] == values))
+    return values, same
 
 
 def least_runs(places: int) -> float:

@@ -10,18 +10,23 @@ import numpy as np
 from sfxjax.pixel_values import is_below, lowest_number, with_limit
 from sfxjax.spots.noise_kind import compared
 from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import are_photons, dim_photon, log2_unit, natural_factor, quantum
+from sfxjax.units import (
+    DIM_ZEROS,
+    QUANTUM_ROWS,
+    are_photons,
+    count_by_one,
+    dim_photon,
+    log2_unit,
+    natural_factor,
+    quantum,
+)
 
 # Every so many rows are looked at.
 SAMPLED_ROWS = 5
-# Rows that the quantum is sought in; integers of which so many pixels differ from their neighbour by 1 have that of 1.
-QUANTUM_ROWS, COMMON_STEPS = 32, 0.02
 # The quantum of floats differs from a whole number by so much through rounding.
 NO_DIFFERENCE = 1e-6
-# Frames with fewer zeros are not dim; a quantum of so much of a photon is one.
-DIM_ZEROS, IS_PHOTON = 0.03, 0.6
-# Of frames counted one by one at least so many pixels are 1 for each that is 0.
-ONES_BESIDE_ZEROS = 0.01
+# A quantum of so much of a photon is one.
+IS_PHOTON = 0.6
 # Powers of 2 that float64 holds.
 MOST_DOUBLINGS = 1000
 
@@ -97,25 +102,6 @@ def compared_rows(frame: Any) -> Any:
 def first_row(rows: int) -> int:
     """Return the first of the rows that are looked at: not at a frame's edge, unless it has few."""
     return min(2, rows - 1)
-
-
-def count_by_one(stored: Any, known: Any, xp: Any = np) -> Any:
-    """Tell whether integers have a quantum of 1, as most frames do.
-
-    Many pixels differ from their neighbour by 1, and where pixels are 0 some are 1: photons times a factor, rounded, are not.
-
-    Args:
-        stored: (n, fs), of `compared_rows`.
-        known: bool of that shape, True where a pixel tells something.
-        xp: `numpy` or `jax.numpy`.
-    """
-    thin = max(1, len(stored) // QUANTUM_ROWS)
-    some, known = stored[::thin], known[::thin] & (stored[::thin] >= 0)
-    zeros, ones = (xp.count_nonzero(known & (some == value)) for value in (0, 1))
-    steps = xp.diff(some.astype(float))
-    alike = xp.count_nonzero((xp.abs(steps) == 1) & known[:, 1:] & known[:, :-1])
-    without_ones = (zeros >= DIM_ZEROS * known.size) & (ones < ONES_BESIDE_ZEROS * zeros)
-    return (alike > COMMON_STEPS * known.size) & ~xp.asarray(without_ones)
 
 
 def _quantum(rows: np.ndarray, known: np.ndarray) -> float:

@@ -16,15 +16,15 @@ import numpy as np
 from sfxjax.pixel_values import DEPTHS, MANY_ALIKE, RARER, type_limit
 from sfxjax.spots.frame_pixels import LISTED, MARGIN, FramePixels, sampled_rows, shape_with_margin
 from sfxjax.spots.gaps import CLOSE_RARER, least_runs, runs
-from sfxjax.spots.natural_units import DIM_ZEROS, IS_PHOTON, QUANTUM_ROWS, compared_rows, count_by_one
+from sfxjax.spots.natural_units import IS_PHOTON, compared_rows
 from sfxjax.spots.noise_kind import noise_kind
 from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import dim_photon, quantum
+from sfxjax.units import DIM_ZEROS, QUANTUM_ROWS, count_by_one, dim_photon, quantum
 
 # float32 tells whole numbers below apart.
 _EXACT = 2**24
 # Lower values are no sentinels of integers.
-LOWEST_SENTINEL = -2
+_LOWEST_SENTINEL = -2
 # Values that a gap may have, about as many as noise of a few units has, and a step that is surely not 2.
 _VALUES, _SURELY_ONE = 64, 1.5
 
@@ -53,7 +53,7 @@ def make_ready(
     shown = told if mask is None else told & mask
     ordinary = jnp.any(shown)
     if dtype.kind == "i":
-        low = values < LOWEST_SENTINEL
+        low = values < _LOWEST_SENTINEL
         ordinary &= ~jnp.any(low & (values != nothing) if settled else low)
     if not settled:
         # The heart of a saturated spot, it may be.
@@ -117,7 +117,7 @@ def _has_no_quantum(rows: jax.Array, known: jax.Array) -> jax.Array:
 
 def _has_no_gap(sample: jax.Array, known: jax.Array, zeros_fill: jax.Array) -> jax.Array:
     """Tell whether `sfxjax.spots.gaps.gap_value` finds none, or none but zeros that tell nothing."""
-    ends, same = runs(sample, known)
+    ends, same = runs(sample, known, jnp)
     least = least_runs(ends.size)
     zeros, others = (jnp.count_nonzero(same & part) for part in (ends == 0, ends != 0))
     # They lie near one another, or no one value has so many.
