@@ -431,3 +431,15 @@ def test_a_saturation_value_that_leaves_next_to_nothing_is_refused(saturation: f
     with FrameReader(ReadOptions()) as reader:
         (stack,) = reader.stacks(str(path))
         check_declared_limit(stack, reader.whole)
+
+
+def test_masked_gaps_of_zeros_do_not_tell_what_zeros_elsewhere_are():
+    frame = np.random.default_rng(0).normal(9, 5, (96, 144)).round().clip(0).astype(np.uint16)
+    mask = np.ones(frame.shape, bool)
+    mask[:, 40:70] = False
+    frame[~mask] = 0
+    zeros = mask & (frame == 0)
+    assert zeros.sum() > 100
+    # A fifth of all pixels is 0, as where a background was taken away and cut off; of those that count next to none.
+    assert np.isnan(frame_pixels(frame).floats()[zeros]).all()
+    assert (frame_pixels(frame, mask).floats()[zeros] == 0).all()

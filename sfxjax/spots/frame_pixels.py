@@ -4,7 +4,7 @@ A mask is often not at hand. So a pixel is left out where the mask says so; wher
 the limit of `sfxjax.pixel_values` on, the smallest of a signed type, or one of the few values far below all others, or further
 below them than is measured; where it is -1 or -2 in a frame of integers with no other negative values to speak of; where it is
 0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds the one value that fills whole areas, as
-the gaps of assembled panels do.
+the gaps of assembled panels do. What a mask leaves out takes no part in telling the others.
 """
 
 from __future__ import annotations
