@@ -11,7 +11,16 @@ from scipy import stats
 from sfxjax.errors import UserError
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, draw_frame
-from sfxjax.spots.candidates import _median_of_nine, find_candidates, significance
+from sfxjax.simulate.visibility import ratio_of, responses
+from sfxjax.spots.block_noise import (
+    REACH,
+    RESPONSE_VARIANCE,
+    Cells,
+    median_of_nine,
+    significance,
+    without_spots,
+)
+from sfxjax.spots.candidates import find_candidates
 from sfxjax.spots.day_one import WEIGHTS, count_distribution, find_spots, model_card
 from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, frame_pixels
 
@@ -224,7 +233,36 @@ def test_the_median_of_neighbouring_blocks_is_that_of_those_known():
     around = np.lib.stride_tricks.sliding_window_view(wide, (3, 3)).reshape(9, 11, 9)
     with warnings.catch_warnings(action="ignore"):
         expected = np.nanmedian(around, -1)
-    np.testing.assert_allclose(_median_of_nine(values), expected, rtol=1e-6)
+    np.testing.assert_allclose(median_of_nine(values), expected, rtol=1e-6)
+
+
+def test_spots_that_crowd_do_not_raise_the_noise_that_they_are_seen_in():
+    level, shape = 30.0, (216, 192)
+    ss, fs = np.indices(shape)
+    places = [(y, x) for y in range(12, 210, 17) for x in range(12, 186, 17)]
+    light = sum(70.0 * np.exp(-0.5 * ((ss - y) ** 2 + (fs - x) ** 2) / 0.8**2) for y, x in places)
+    frame = np.random.default_rng(1).poisson(level + light).astype(np.uint16)
+    expected = float(ratio_of(responses(light)[places[50]], RESPONSE_VARIANCE * level, 1.0))
+    found = find_spots(frame).visible()
+    assert len(found.ss) >= 0.95 * len(places)
+    assert np.median(found.signal_to_noise) == pytest.approx(expected, rel=0.07)
+    with_their_light = np.asarray(find_candidates(frame_pixels(frame)).signal_to_noise)[: len(places)]
+    assert np.median(with_their_light) < 0.8 * expected
+
+
+def test_cells_that_a_spot_reaches_are_left_out():
+    cells = Cells(*np.random.default_rng(2).random((3, 12, 18)).astype(np.float32))
+    # The third is no spot, the fourth lies on the rim.
+    ss, fs = np.array([20.4, 21.0, 33.0, -0.4]), np.array([30.2, 36.0, 12.0, 71.2])
+    spots = np.array([True, True, False, True])
+    rows, columns = np.indices((48, 72))
+    near = np.zeros((48, 72), bool)
+    for y, x in zip(ss[spots], fs[spots], strict=True):
+        near |= (np.abs(rows - y) < REACH) & (np.abs(columns - x) < REACH)
+    reached = near.reshape(12, 4, 18, 4).any((1, 3))
+    assert 10 < reached.sum() < 40
+    for before, after in zip(cells, without_spots(cells, ss, fs, spots), strict=True):
+        np.testing.assert_array_equal(after, np.where(reached, 0, before))
 
 
 def test_zeros_of_a_dark_frame_count_beside_hot_pixels_and_noisy_areas() -> None:

@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 from sfxjax.simulate.artefacts import LIGHT, MOVING, READING, Reading, Scene
 from sfxjax.simulate.readout import read_out, stored
 from sfxjax.simulate.visibility import noise_of, ratio_of, response_variance, responses, strength_of
-from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
+from sfxjax.spots.block_noise import LEAST_COUNTS, RESPONSE_VARIANCE
+from sfxjax.spots.candidates import RING_SHARE
 
 DETECTORS = ("counting", "integrating", "photons", "analogue", "eight_bit")
 GAPS = ("none", "zero", "minus_one", "largest", "constant")

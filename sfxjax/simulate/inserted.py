@@ -6,7 +6,8 @@ import numpy as np
 
 from sfxjax.pixel_values import without_low_values
 from sfxjax.simulate.visibility import strength_of
-from sfxjax.spots.candidates import LEAST_COUNTS, RESPONSE_VARIANCE, RING_SHARE
+from sfxjax.spots.block_noise import LEAST_COUNTS, RESPONSE_VARIANCE
+from sfxjax.spots.candidates import RING_SHARE
 from sfxjax.spots.definition import MIN_SNR
 from sfxjax.spots.frame_pixels import cleaned_pixels
 from sfxjax.spots.natural_units import in_natural_units

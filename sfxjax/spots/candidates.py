@@ -10,6 +10,8 @@
    sqrt(2 ((l + s) ln(1 + s / l) - s)), the significance of l + s counts where l are expected (Li & Ma, Astrophys. J.
    272:317 (1983), with a background known well). It is response / noise where there is much background, and less where
    few photons are counted, by as much as chance gives more there.
+5. Where spots crowd, they make most of that noise. So, once it is known which places are spots, noise, mean and g are measured
+   again without the pixels that these reach, and with them the ratios, which then count.
 """
 
 from __future__ import annotations
@@ -24,9 +26,19 @@ import numpy as np
 
 from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import map_leading, on_cpu
-from sfxjax.order import highest_of_each, median_of_known
+from sfxjax.order import highest_of_each
+from sfxjax.spots.block_noise import (
+    RESPONSE_VARIANCE,
+    SUM_CELL,
+    Cells,
+    block_levels,
+    in_blocks,
+    noise_of_blocks,
+    significance,
+    without_spots,
+)
 from sfxjax.spots.frame_pixels import MARGIN, NOISE_BLOCK, FramePixels
-from sfxjax.spots.signal_to_noise import OVER_MEAN_DEVIATION, windows
+from sfxjax.spots.signal_to_noise import windows
 from sfxjax.spots.stored_type import never
 
 BLOCK = 8
@@ -41,13 +53,25 @@ CENTROID_WINDOW = 1.3
 WINDOW_STEPS = 4
 _REACH = 3
 RING_SHARE = 9 / 40
-# Variance of the response over that of a pixel, of pixels that vary independently.
-RESPONSE_VARIANCE = 9 + 81 / 40
 _PLACE = (np.arange(NOISE_BLOCK + 2 * _REACH) - _REACH + 0.5) / NOISE_BLOCK - 0.5
 # Weights of the levels of the block before, a block and the one after, at its rows and those within reach of them.
 _BETWEEN_ROWS = np.stack([-_PLACE.clip(None, 0), 1 - np.abs(_PLACE), _PLACE.clip(0)], 1).astype(np.float32)
-# Least background counted with, photons in 3 x 3 pixels.
-LEAST_COUNTS = 0.1
+
+
+class Measured(NamedTuple):
+    """What the ratios of candidates come from.
+
+    Attributes:
+        response: (n,) of the candidates, in their order, detector units.
+        row: (n,) of the block of 24 x 24 pixels that each is in.
+        column: (n,) likewise.
+        cells: sums over the frame's pixels.
+    """
+
+    response: jax.Array
+    row: jax.Array
+    column: jax.Array
+    cells: Cells
 
 
 class Candidates(NamedTuple):
@@ -77,25 +101,31 @@ class Candidates(NamedTuple):
     scalars: jax.Array
 
 
-def significance(signal: jax.Array, noise: jax.Array, photon: jax.Array | float) -> jax.Array:
-    """Return the signal-to-noise ratio of a response; see the module's text.
-
-    Args:
-        signal: response, detector units.
-        noise: its standard deviation, above 0.
-        photon: detector units of one photon, above 0.
-    """
-    counts = (noise / photon) ** 2
-    ratio = jnp.maximum(signal, 0) * photon / noise**2
-    # The exact form loses all digits at small ratios.
-    large = 2 * counts * ((1 + ratio) * jnp.log1p(ratio) - ratio)
-    small = counts * ratio**2 * (1 - ratio / 3)
-    return jnp.sqrt(jnp.maximum(jnp.where(ratio < 1e-2, small, large), 0))
-
-
 @jax.jit
 def find_candidates(pixels: FramePixels) -> Candidates:
     """Find the places of a frame that may be spots: `CANDIDATES`, or as many as it has blocks."""
+    return candidates_and_noise(pixels)[0]
+
+
+def ratio_without_spots(
+    found: Candidates, measured: Measured, spots: jax.Array, pixels: FramePixels
+) -> jax.Array:
+    """Return the candidates' signal-to-noise ratios in the noise that is left without the light of spots, (n,).
+
+    Args:
+        found: of `candidates_and_noise`.
+        measured: likewise.
+        spots: bool (n,), which candidates are spots.
+        pixels: of the frame.
+    """
+    left = without_spots(measured.cells, found.ss, found.fs, spots & (found.signal_to_noise > 0))
+    again = noise_of_blocks(left, pixels.counting, pixels.integers)
+    ratio = significance(measured.response, again.noise[measured.row, measured.column], again.photon)
+    return jnp.where(found.signal_to_noise > 0, ratio, 0)
+
+
+def candidates_and_noise(pixels: FramePixels) -> tuple[Candidates, Measured]:
+    """Find candidates as `find_candidates` does, and tell what their ratios come from."""
     rows, columns = ((length - 2 * MARGIN) // NOISE_BLOCK for length in pixels.values.shape)
     width = columns * NOISE_BLOCK
     count = min(CANDIDATES, rows * columns * (NOISE_BLOCK // BLOCK) ** 2)
@@ -117,20 +147,19 @@ def find_candidates(pixels: FramePixels) -> Candidates:
 
     def moments(place: jax.Array) -> jax.Array:
         x, live = strip(place, 0)
-        return jnp.stack([in_blocks(live.astype(jnp.float32)), in_blocks(jnp.where(live, x, 0))])
+        return jnp.stack([in_cells(live.astype(jnp.float32)), in_cells(jnp.where(live, x, 0))])
 
-    def in_blocks(strip: jax.Array) -> jax.Array:
+    def in_cells(strip: jax.Array) -> jax.Array:
         # Row by row: a CPU adds many columns at a time.
-        return _over_rows(jnp.add, strip).reshape(columns, NOISE_BLOCK).sum(1)
+        of_rows = [_over_rows(jnp.add, strip[k : k + SUM_CELL]) for k in range(0, NOISE_BLOCK, SUM_CELL)]
+        return jnp.stack(of_rows).reshape(len(of_rows), width // SUM_CELL, SUM_CELL).sum(2)
 
     sums = map_leading(moments, jnp.arange(rows))
-    live, total = sums[:, 0], sums[:, 1]
-    mean, around = _filled_mean(total, live)
-    share = live / NOISE_BLOCK**2
+    live_cells, total_cells = (sums[:, k].reshape(-1, width // SUM_CELL) for k in (0, 1))
+    live, total = in_blocks(live_cells), in_blocks(total_cells)
+    mean, level, around = block_levels(total, live)
     usual = total.sum() / jnp.maximum(live.sum(), 1)
-    level = _median_of_nine(jnp.where(share > 0.1, mean, jnp.nan))
     levels = _between_columns(jnp.where(jnp.isnan(level), mean, level) - usual)
-    least = jnp.where(integers, 0.29, 1e-6)
     # Not known to the compiler to hold.
     true = jnp.isfinite(total[0, 0]) if on_cpu() else None
 
@@ -160,33 +189,24 @@ def find_candidates(pixels: FramePixels) -> Candidates:
 
         def gather(response: jax.Array) -> tuple[jax.Array, jax.Array]:
             blocks = [_over_rows(jnp.maximum, response[BLOCK * k : BLOCK * (k + 1)]) for k in range(n)]
-            return jnp.stack(blocks), _over_rows(jnp.add, jnp.abs(response))
+            size = [
+                _over_rows(jnp.add, jnp.abs(response[k : k + SUM_CELL]))
+                for k in range(0, NOISE_BLOCK, SUM_CELL)
+            ]
+            return jnp.stack(blocks), jnp.stack(size)
 
         rows_highest, rows_size = fusion_barrier(true, gather, response)
         highest = rows_highest.reshape(n, width // BLOCK, BLOCK).max(2)
-        size = rows_size.reshape(columns, NOISE_BLOCK).sum(1)
+        size = rows_size.reshape(NOISE_BLOCK // SUM_CELL, width // SUM_CELL, SUM_CELL).sum(2)
         return highest, size
 
     def in_fine(blocks: jax.Array) -> jax.Array:
         return jnp.repeat(jnp.repeat(blocks, NOISE_BLOCK // BLOCK, 0), NOISE_BLOCK // BLOCK, 1)
 
-    highest, size = map_leading(respond, jnp.arange(rows))
+    highest, size_cells = map_leading(respond, jnp.arange(rows))
+    cells = Cells(live_cells, total_cells, size_cells.reshape(-1, width // SUM_CELL))
     highest = jnp.where(in_fine(live) > 0, highest.reshape(rows * 3, columns * 3), 0)
-    own = jnp.where(share > 0.1, OVER_MEAN_DEVIATION * size / jnp.maximum(live, 1), jnp.nan)
-    noise = _median_of_nine(own)
-    typical = jnp.nan_to_num(median_of_known(own), nan=1.0)
-    pixel = noise / jnp.sqrt(RESPONSE_VARIANCE)
-    photon = median_of_known(
-        jnp.where((share > 0.1) & (mean > 0), pixel**2 / jnp.maximum(mean, 1e-9), jnp.nan)
-    )
-    photon = jnp.clip(jnp.nan_to_num(photon, nan=1e-3), 1e-3, jnp.maximum(typical / 3.3, 1e-3))
-    photon = jnp.where(counting, 1.0, photon)
-    noise = jnp.where(jnp.isnan(noise), typical, noise)
-    poisson = jnp.sqrt(RESPONSE_VARIANCE * photon * jnp.maximum(jnp.nan_to_num(level), 0))
-    floor = jnp.where(
-        counting, jnp.maximum(poisson, jnp.sqrt(LEAST_COUNTS)), jnp.maximum(0.3 * typical, 3.3 * least)
-    )
-    noise = jnp.maximum(noise, floor)
+    mean, own, noise, photon = noise_of_blocks(cells, counting, integers)
     ratio = significance(highest, in_fine(noise), photon)
     best, block = jax.lax.top_k(ratio.reshape(-1), count)
     bs, bf = block // (columns * 3), block % (columns * 3)
@@ -245,23 +265,13 @@ def find_candidates(pixels: FramePixels) -> Candidates:
         highest_around,
         scalars,
     )
-    return jax.tree.map(lambda part: part[order], found)
+    measured = Measured(highest.reshape(-1)[block[order]], bs[order] // 3, bf[order] // 3, cells)
+    return jax.tree.map(lambda part: part[order], found), measured
 
 
 def _over_rows(combine: Callable[..., jax.Array], rows: jax.Array) -> jax.Array:
     """Combine the rows of (n, width) to one, in a single loop over the columns."""
     return reduce(combine, list(rows))
-
-
-def _filled_mean(total: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean of each block's live pixels, of its neighbours' where it has few; and the live share of the nine blocks."""
-    both = jnp.pad(jnp.stack([total, live]), ((0, 0), (1, 1), (1, 1)))
-    rows, columns = live.shape
-    nine: Any = sum(both[:, i : i + rows, j : j + columns] for i in range(3) for j in range(3))
-    frame = total.sum() / jnp.maximum(live.sum(), 1)
-    wide = jnp.where(nine[1] > 0, nine[0] / jnp.maximum(nine[1], 1), frame)
-    own = total / jnp.maximum(live, 1)
-    return jnp.where(live >= 0.25 * NOISE_BLOCK**2, own, wide), nine[1] / (9 * NOISE_BLOCK**2)
 
 
 def _between_columns(level: jax.Array) -> jax.Array:
@@ -276,22 +286,6 @@ def _between_columns(level: jax.Array) -> jax.Array:
     before = np.floor(place).astype(int)
     part = (place - before).astype(np.float32)
     return wide[:, before] * (1 - part) + wide[:, before + 1] * part
-
-
-def _median_of_nine(values: jax.Array) -> jax.Array:
-    """Median over each block's 3 x 3 neighbourhood of what is known; NaN where nothing is."""
-    rows, columns = values.shape
-    padded = jnp.pad(jnp.where(jnp.isnan(values), jnp.inf, values), 1, constant_values=jnp.inf)
-    nine = [padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
-    known: Any = sum(jnp.isfinite(part).astype(jnp.int32) for part in nine)
-    # Sorted by exchanges of neighbours (odd-even transposition), which is many times as fast as a general sort.
-    for turn in range(9):
-        for k in range(turn % 2, 8, 2):
-            nine[k], nine[k + 1] = jnp.minimum(nine[k], nine[k + 1]), jnp.maximum(nine[k], nine[k + 1])
-    ordered = jnp.stack(nine)
-    places = jnp.stack([jnp.maximum(known - 1, 0) // 2, known // 2])
-    middle = jnp.take_along_axis(ordered, places, 0).mean(0)
-    return jnp.where(known > 0, middle, jnp.nan)
 
 
 def _centroids(patch: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.spots.candidates import Candidates, find_candidates
+from sfxjax.spots.candidates import Candidates, candidates_and_noise, ratio_without_spots
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.frame_pixels import FramePixels
 from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
@@ -31,7 +31,7 @@ SPOT_PROBABILITY = 0.5
 # A measured ratio differs from the true one by noise of 1, by its definition, and is on average so much too high, since weak
 # spots are more common than strong ones. Chosen on simulated frames, for the smallest calibration error.
 RATIO_NOISE = 1.0
-RATIO_BIAS = 0.2
+RATIO_BIAS = 0.25
 WEIGHTS = Path(__file__).with_name("day_one.npz")
 _COUNTED = 24
 
@@ -178,8 +178,13 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
         pixels: of `prepare_frame`.
         min_snr: signal-to-noise ratio from which a spot is visible.
     """
-    found = find_candidates(pixels)
+    found, measured = candidates_and_noise(pixels)
     probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
+    # Where spots crowd, they hide each other in the noise that they make themselves.
+    ratio = ratio_without_spots(found, measured, probability >= SPOT_PROBABILITY, pixels)
+    order = jnp.argsort(-ratio)
+    found = found._replace(signal_to_noise=ratio)
+    found, probability = jax.tree.map(lambda part: part[order], (found, probability))
     above = found.signal_to_noise - RATIO_BIAS - min_snr
     visible = probability * jax.scipy.stats.norm.cdf(above / RATIO_NOISE) * (found.signal_to_noise > 0)
     counts = count_distribution(visible)
