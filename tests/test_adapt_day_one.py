@@ -14,15 +14,17 @@ from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError, run_main
 from sfxjax.screen.spots import main as screen_spots
 from sfxjax.simulate.conditions import Condition, draw_run
-from sfxjax.simulate.inserted import with_spots
+from sfxjax.simulate.inserted import moving_noise, with_spots
+from sfxjax.spots.binning import binned_frame, binned_shape, unbinned_spots
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, load_pattern, mean_pattern
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.recalibration import load
 from sfxjax.spots.recurrence import recurring_places, shown_together
-from sfxjax.training import adapt_day_one
+from sfxjax.spots.spot_size import spot_size
 from sfxjax.training.adapt import main as adapt
-from sfxjax.training.adapt_day_one import Adapted, Check, adapt_to_run
+from sfxjax.training.adapt_day_one import adapt_to_run
+from sfxjax.training.adaptation_check import CHECKED, Check, CheckFrames, drawn_ratios
 
 
 def seen(places: list[tuple[float, float]]) -> FrameSpots:
@@ -105,56 +107,108 @@ def test_pixels_that_most_frames_cut_off_keep_their_values() -> None:
 def test_inserted_spots_are_found_and_leave_the_type_and_the_gaps() -> None:
     rng = np.random.default_rng(3)
     for dtype, level in ((np.uint16, 3.0), (np.int32, 0.1), (np.float32, 200.0)):
-        frame = rng.poisson(level, (240, 240)).astype(dtype)
+        frame, other = rng.poisson(level, (2, 240, 240)).astype(dtype)
         if dtype == np.float32:
-            frame = (frame + rng.normal(0, 3, frame.shape)).astype(dtype)
-        hit = with_spots(rng, frame, None)
+            frame, other = (each + rng.normal(0, 3, each.shape).astype(dtype) for each in (frame, other))
+        noise = moving_noise(frame.astype(np.float32), other.astype(np.float32))
+        hit = with_spots(rng, frame, None, None, [12.0] * 12, 1.0, noise)
         assert hit.dtype == frame.dtype and hit.shape == frame.shape and (hit >= frame).all()
-        assert find_spots(hit).score > 0.9 and find_spots(frame).score < 0.1
-    stacked = with_spots(rng, frame.reshape(2, 120, 240), np.ones((2, 120, 240), bool))
+        found = find_spots(hit)
+        assert found.score > 0.9 and find_spots(frame).score < 0.1
+        # As strong as was asked for.
+        strong = np.sort(found.signal_to_noise[found.probability > 0.5])[::-1][:12]
+        assert len(strong) == 12 and 10 < np.median(strong) < 14
+    stacked = with_spots(
+        rng, frame.reshape(2, 120, 240), np.ones((2, 120, 240), bool), None, [9.0], 1.0, noise
+    )
     assert stacked.shape == (2, 120, 240)
 
 
-def test_a_check_keeps_only_what_is_clearly_better() -> None:
-    assert Check(25, 30).better(Check(16, 31)) and not Check(23, 31).better(Check(16, 31))
-    assert not Check(32, 20).better(Check(20, 30)) and not Check(16, 31).better(Check(16, 31))
-    assert Check(20, 30).may_lose_hits(Check(20, 22)) and not Check(29, 30).may_lose_hits(Check(20, 23))
+def test_noise_that_moves_knows_nothing_of_what_stays_put() -> None:
+    rng = np.random.default_rng(9)
+    pattern = rng.normal(0, 40, (96, 96))
+    one, other = (pattern + rng.normal(0, 5, (2, 96, 96))).astype(np.float32)
+    one[:, 40:] = np.nan
+    # Of white noise the response has the variance 9 + 81 / 40.
+    assert moving_noise(one, other) == pytest.approx(np.full((96, 96), 5 * (9 + 81 / 40) ** 0.5), rel=0.12)
 
 
-def held_hits_lost(monkeypatch: pytest.MonkeyPatch, blanks_right_before: int) -> Adapted:
-    """Adapt where the check is better afterwards by far, and half of the hits held out are lost."""
-    frames = [WholeFrame(np.full((64, 64), number, np.float32), None, np.inf) for number in range(40)]
-
-    def spots(pixels: np.ndarray, mask: np.ndarray | None, *, limit: float) -> FrameSpots:
-        number, subtracted = float(pixels[0, 0]), mask is not None
-        if number >= 200:
-            hit = number - 200 >= (32 if subtracted else blanks_right_before)
-        elif number >= 100:
-            hit = subtracted or number < 110
-        else:
-            hit = number < (10 if subtracted else 20)
-        return seen([])._replace(score=float(hit))
-
-    def subtract(pattern: FixedPattern, pixels: np.ndarray, mask: None, limit: float) -> tuple:
-        return pixels, np.ones(pixels.shape, bool), limit
-
-    def check_frames(*_: object) -> tuple[list[WholeFrame], list[WholeFrame]]:
-        return tuple(  # type: ignore[return-value]
-            [WholeFrame(np.full((64, 64), start + number, np.float32), None, np.inf) for number in range(32)]
-            for start in (200, 100)
-        )
-
-    monkeypatch.setattr(adapt_day_one, "find_spots", spots)
-    monkeypatch.setattr(adapt_day_one, "_check_frames", check_frames)
-    monkeypatch.setattr(FixedPattern, "taken_out", subtract)
-    return adapt_to_run(frames)
+def test_simulated_frames_are_clear_hits_and_clear_misses_of_the_run_itself() -> None:
+    rng = np.random.default_rng(10)
+    frames = [WholeFrame(rng.poisson(2.0, (240, 240)).astype(np.uint16), None, 65535.0) for _ in range(16)]
+    made = CheckFrames(frames, [0.0] * 16, 1.0, 0)
+    numbers = [*range(10), *range(CHECKED, CHECKED + 10)]
+    scores = [find_spots(made.frame(number).pixels).score for number in numbers]
+    assert sum(score >= 0.5 for score in scores[:10]) >= 9 and sum(score < 0.5 for score in scores[10:]) >= 9
+    assert (made.frame(3).pixels == made.frame(3).pixels).all()
+    for hit in (True, False):
+        for _ in range(50):
+            ratios = drawn_ratios(rng, hit)
+            deciding = np.sort(ratios)[-4] if len(ratios) > 3 else 0.0
+            assert 7.5 <= deciding < 15 if hit else deciding < 4.8
 
 
-def test_hits_of_the_run_itself_are_not_lost_for_simulated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = held_hits_lost(monkeypatch, blanks_right_before=31)
-    assert refused.pattern is None and "5 hits where the model as it is finds 10" in refused.why
-    # Where blank frames were called hits, those that are lost may have been false.
-    assert held_hits_lost(monkeypatch, blanks_right_before=20).pattern is not None
+def check(hits: int, misses: int, called: int) -> Check:
+    right = np.zeros(2 * CHECKED, bool)
+    right[:hits], right[CHECKED : CHECKED + misses] = True, True
+    return Check(right, np.arange(50) < called)
+
+
+def test_a_check_keeps_only_what_is_better_beyond_chance() -> None:
+    before = check(40, 60, 20)
+    gain = check(56, 60, 24).gain(before)
+    # By hand: recall 16 of 64 on simulated hits and 4 of 24 on the run's own, their mean halved.
+    assert gain.balanced == pytest.approx((16 / 64 + 4 / 24) / 4) and gain.sure
+    assert gain.error == pytest.approx((16 / 128**2 + 4 / 48**2) ** 0.5 / 2)
+    assert not check(42, 60, 21).gain(before).sure
+    # False hits among the misses, as many as the run's own frames gain hits.
+    more = check(56, 52, 25).gain(before)
+    assert (
+        more.own_recall == pytest.approx(5 / 25 - 8 / 64 * 25 / 25)
+        and not check(56, 40, 30).gain(before).sure
+    )
+    # Hits of the run itself are not lost for simulated ones, but where false ones account for them.
+    assert not check(64, 60, 15).gain(before).sure
+    assert check(40, 64, 19).gain(check(40, 40, 20)).sure
+    assert not check(30, 64, 22).gain(before).sure and not before.gain(before).sure
+
+
+def test_pixels_are_summed_and_spots_come_back_to_their_places() -> None:
+    frame = np.arange(2 * 7 * 9).reshape(2, 7, 9).astype(np.int32) + 1
+    mask = np.ones(frame.shape, bool)
+    mask[1, 2, 3] = False
+    sums, known, limit = binned_frame(frame, mask, 1000.0, 2)
+    assert (
+        sums.shape == binned_shape(frame.shape, 2) == (2, 3, 4) and sums.dtype == np.int32 and limit == np.inf
+    )
+    assert sums[0, 1, 2] == frame[0, 2:4, 4:6].sum() and not known[1, 1, 1] and known.sum() == known.size - 1
+    spots = seen([(0.0, 1.0), (2.0, 3.0), (4.0, 1.5)])
+    back = unbinned_spots(spots, frame.shape, 2)
+    # The third lies in the second panel's second row of sums, which is rows 2 and 3 of its 7.
+    assert back.ss.tolist() == [0.5, 4.5, 7 + 2.5] and back.fs.tolist() == [2.5, 6.5, 3.5]
+    assert unbinned_spots(spots, frame.shape[1:], 2).ss.tolist() == [0.5, 4.5, 8.5]
+
+
+def test_the_size_of_spots_is_told_by_the_strong_ones() -> None:
+    rng = np.random.default_rng(11)
+    ss, fs = np.indices((120, 120))
+    for size in (0.9, 2.0, 4.5):
+        frames, found = [], []
+        for _ in range(8):
+            places = rng.uniform(20, 100, (4, 2))
+            light = sum(300 * np.exp(-((ss - y) ** 2 + (fs - x) ** 2) / (2 * size**2)) for y, x in places)
+            frames.append(rng.normal(50 + light, 5).astype(np.float32))
+            found.append(seen([(y, x) for y, x in places])._replace(signal_to_noise=np.full(4, 20.0)))
+        assert spot_size(frames, found) == (pytest.approx(size, rel=0.15), 32)
+    assert spot_size(frames[:3], found[:3]) == (None, 12)
+
+
+def test_a_frame_without_a_value_ends_no_adaptation() -> None:
+    rng = np.random.default_rng(13)
+    frames = [WholeFrame(rng.poisson(2.0, (240, 240)).astype(np.uint16), None, 65535.0) for _ in range(32)]
+    frames[5] = WholeFrame(np.full((240, 240), 65535, np.uint16), None, 65535.0)
+    adapted = adapt_to_run(frames)
+    assert adapted.pattern is None and adapted.threshold == 0.5 and not adapted.before.called.any()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +228,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with h5py.File(path, "w") as file:
         file["entry/data/data"] = np.array(frames, np.float32)
     return path
+
+
+@pytest.mark.slow
+def test_wide_spots_are_found_in_sums_of_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(12)
+    ss, fs = np.indices((216, 216))
+    frames = []
+    for number in range(80):
+        light = np.full((216, 216), 20.0)
+        if number % 3 == 0:
+            for y, x in rng.uniform(25, 190, (8, 2)):
+                light += rng.uniform(12, 25) * np.exp(-0.5 * ((ss - y) ** 2 + (fs - x) ** 2) / 4.5**2)
+        frames.append(rng.poisson(light).astype(np.uint16))
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry/data/data"] = np.array(frames)
+    model = tmp_path / "model"
+    adapt(["--model", "day-one", "--frames", str(tmp_path / "run.h5"), "--out", str(model)])
+    assert "looked for in sums of 2 x 2 pixels" in capsys.readouterr().out
+    pattern = load_pattern(model)
+    assert pattern is not None and pattern.binned == 2 and not pattern.places.any()
+    found = [find_spots(frame).score >= 0.5 for frame in frames[:60:3]]
+    summed = [find_spots(*pattern.taken_out(frame, None, 65535.0)[:2]).score >= 0.5 for frame in frames[:60]]
+    assert sum(found) < 5 and sum(summed[::3]) > 17 and sum(summed) - sum(summed[::3]) <= 1
 
 
 def labels(folder: Path) -> list[str]:
@@ -235,4 +312,12 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, capsys: pytest.Capture
         pattern.taken_out(np.zeros((5, 6)), None, np.inf)
     pattern.save(tmp_path)
     again = load_pattern(tmp_path)
-    assert again is not None and again.pattern is None and not again.places.any()
+    assert again is not None and again.pattern is None and not again.places.any() and again.binned == 1
+    # As earlier versions wrote it, and with a number that no frame has.
+    kept = {"places": pattern.places, "pattern": np.zeros((0, 0), np.float32), "level": np.float64(0)}
+    np.savez(tmp_path / PATTERN_FILE, **kept)
+    earlier = load_pattern(tmp_path)
+    assert earlier is not None and earlier.binned == 1
+    np.savez(tmp_path / PATTERN_FILE, **kept, binned=np.int64(9))
+    with pytest.raises(UserError, match="sums of 9 pixels"):
+        load_pattern(tmp_path)

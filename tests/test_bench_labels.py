@@ -98,10 +98,17 @@ def test_the_table_says_first_what_does_not_hold(tmp_path: Path) -> None:
 
 
 def test_a_run_made_worse_stands_above_the_table() -> None:
-    rates = {"recall": 90.0, "accuracy_on_misses": 90.0, "balanced": 90.0}
-    run = {"condition": "noisy areas", "detector": "counting", "kept": True, "why": "w", "before": rates}
-    text = adapted_table([{**run, "after": {**rates, "balanced": 88.0}}, {**run, "after": rates}], 80)
+    before = {"recall": 90.0, "accuracy_on_misses": 90.0, "hidden_found": 0}
+    run = {"condition": "noisy areas", "detector": "counting", "kept": True, "why": "w", "before": before}
+    run |= {"hits": 30, "hidden": 10}
+    after = {"recall": 90.0, "accuracy_on_misses": 86.0, "hidden_found": 4}
+    text = adapted_table([{**run, "after": after}, {**run, "kept": False, "after": before}], 80, 240)
+    # Of 40 hits 27 are found before and 31 after.
     assert (
-        "Worse by more than 0.5 points: noisy areas (-2.0). Adapted: 2 of 2 runs; on average of all -1.0"
+        "- Balanced accuracy: worse by more than 0.5 points: none; on average of all +1.50, of those adapted +3.0."
         in text
     )
+    assert (
+        "as it is alone: worse by more than 0.5 points: noisy areas (-2.0); on average of all -1.00" in text
+    )
+    assert "| 67.5 / 90.0 | 77.5 / 86.0 | +3.0 (-2.0) | w |" in text

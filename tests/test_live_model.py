@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_day_one import crystal_frame
+from test_day_one import PLACES, crystal_frame
 
 from sfxjax.errors import run_main
 from sfxjax.live.__main__ import main as live
@@ -72,6 +72,27 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     again = [run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]
     assert run_main(lambda: live(again)) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_spots_found_in_sums_of_pixels_lie_where_they_are_in_the_frame(tmp_path: Path) -> None:
+    frames = np.stack([crystal_frame(20.0, 120.0, seed=number) for number in range(3)])
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        # Two panels of an odd number of rows, which fill no whole number of sums.
+        file["/entry/data/data"] = frames[:, :210].reshape(3, 2, 105, -1)
+    model = tmp_path / "model"
+    model.mkdir()
+    FixedPattern(np.zeros((210, frames.shape[2]), bool), binned=2).save(model)
+    Recalibration().save(model)
+    given = [str(tmp_path / "run.h5"), "--model", str(model)]
+    assert screen([*given, "--out", str(tmp_path / "files"), "--no-report"]) == 0
+    assert live([*given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]) == 0
+    # Those that no edge of a panel cuts.
+    wanted = np.array([place for place in PLACES if 4 < place[0] % 105 < 100 and place[0] < 210])
+    for name in ("files", "live"):
+        with (tmp_path / name / "spots.csv").open() as stream:
+            found = np.array([[float(row["ss"]), float(row["fs"])] for row in csv.DictReader(stream)])
+        away = np.hypot(*(wanted[:, None] - found).T).T
+        assert len(wanted) == 5 and away.min(1).max() < 0.8, name
 
 
 def test_numbers_of_ones_own_do_not_go_with_a_model(

@@ -19,6 +19,7 @@ from sfxjax.screen.prepared_frames import Preparation, ReadFrame, Wanted, prepar
 from sfxjax.screen.sources import opened_run
 from sfxjax.screen.spots import counted_frames
 from sfxjax.spots import many_frames
+from sfxjax.spots.fixed_pattern import FixedPattern
 from sfxjax.spots.prepare import prepare_frame
 
 FRAMES, SHAPE = 11, (96, 144)
@@ -26,7 +27,7 @@ FATAL, UNFIT = 4, 6
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(FixedPattern):
     """Takes nothing out; ends the process at a frame, and gives another a mask that does not fit."""
 
     def taken_out(self, pixels, mask, limit):
@@ -81,7 +82,7 @@ def test_frames_are_ready_in_order_wherever_they_are_made_so(file: str, processe
 
 def test_a_frame_that_ends_a_process_is_named_and_costs_no_other(file: str) -> None:
     with opened_run(ReadOptions(panels_apart=True), find_files([file])) as sources:
-        counted = list(counted_frames(sources, 6.0, 4, pattern=Pattern(), processes=2))  # type: ignore[arg-type]
+        counted = list(counted_frames(sources, 6.0, 4, pattern=Pattern(np.zeros(SHAPE, bool)), processes=2))
         alone = list(counted_frames(sources, 6.0, 4))
     assert [frame.number for frame in counted] == list(range(FRAMES))
     for frame, expected in zip(counted, alone, strict=True):

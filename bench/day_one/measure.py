@@ -89,6 +89,11 @@ def is_clear_miss(frame: SimulatedFrame) -> bool:
     return deciding(frame.among_photons) < MIN_SNR / CLEAR
 
 
+def is_shown_by_photons(frame: SimulatedFrame) -> bool:
+    """Tell whether a frame is clearly a hit to one who has taken away what stays put in its run."""
+    return deciding(np.where(frame.signal_to_noise > 0, frame.among_photons, 0)) >= CLEAR * MIN_SNR
+
+
 def _matched(frame: SimulatedFrame, found: FrameSpots) -> dict[str, Any]:
     visible = found.visible()
     near = NEAR_PIXELS + 0.5 * float(frame.condition.spot_size or 1)

@@ -29,6 +29,7 @@ from sfxjax.evaluation.metrics import Counts
 from sfxjax.files import atomic_write_json
 from sfxjax.json_files import read_json
 from sfxjax.models.checkpoint import MODEL_FOLDER, load_model
+from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.sources import Sources
 from sfxjax.screen.spots import counted_frames
 from sfxjax.simulate.write import simulated_data
@@ -86,14 +87,14 @@ def day_one_answers(described: SetDescription) -> dict[str, dict[str, Any]]:
         sources.open(find_files(list(described.files)))
         adapted = adapt_to_run(frames_to_fit(sources, MOST_FITTED_FRAMES))
 
-        def judged(pattern: Any) -> dict[str, Any]:
+        def judged(pattern: Any, threshold: float) -> dict[str, Any]:
             found = list(counted_frames(sources, MIN_SNR, MIN_SPOTS, pattern=pattern))
             # What cannot be judged is no hit.
             scores = [0.0 if frame.spots is None else frame.spots.score for frame in found]
-            return summarize(positive, np.array(scores, np.float32))
+            return summarize(positive, np.array(scores), threshold)
 
-        as_it_is = judged(None)
-        fitted = as_it_is if adapted.pattern is None else judged(adapted.pattern)
+        as_it_is = judged(None, THRESHOLD)
+        fitted = as_it_is if adapted.pattern is None else judged(adapted.pattern, adapted.threshold)
     return {DAY_ONE_ROW: as_it_is, FITTED: fitted | {"why": adapted.why}}
 
 

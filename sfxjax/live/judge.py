@@ -82,10 +82,11 @@ class Judge:
             pixels = frame.unpack()
             mask = self._mask_of(frame, pixels)
             pixels, limit = with_limit(pixels, frame.limit, mask=mask)
-            judged = pixels, mask, limit
-            if fitted is not None and fitted.pattern is not None:
-                judged = fitted.pattern.taken_out(*judged)
-            found = self._finder.find(*judged)
+            if fitted is None or fitted.pattern is None:
+                found = self._finder.find(pixels, mask, limit)
+            else:
+                treated = fitted.pattern.taken_out(pixels, mask, limit)
+                found = fitted.pattern.in_frame(self._finder.find(*treated), pixels.shape)
         except (UserError, MessageError) as error:
             return JudgedFrame(frame, weight, None, " ".join(str(error).split())), None
         spots: FrameSpots = found.visible(self.min_snr)

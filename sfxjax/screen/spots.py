@@ -249,7 +249,11 @@ def counted_frames(
             yield group
 
     finder = BatchFinder(settled=True, min_snr=min_snr, min_spots=min_spots)
-    at_once = max((frames_at_once(stack.raw_shape) for stack in sources.run.readable()), default=1)
+    shapes = [stack.raw_shape for stack in sources.run.readable()]
+    if pattern is not None:
+        # Of smaller frames more are counted at a time.
+        shapes = [pattern.shape_of(shape) for shape in shapes]
+    at_once = max(map(frames_at_once, shapes), default=1)
     held = 2 * cores() + 2 if on_cpu() else BATCHES_HELD
     with prepared_frames(sources, pattern, processes, at_once * held, lambda: by_accelerator) as prepared:
         for batch, found in finder.each(batches(prepared(plan())), _frames_of):
@@ -259,7 +263,7 @@ def counted_frames(
                 by_accelerator = by_accelerator and found.others <= MOST_OTHERS * len(batch)
                 for frame in batch:
                     frame.release()
-                counted = [_found_in(*pair, min_snr) for pair in zip(batch, found.each, strict=True)]
+                counted = [_found_in(*pair, min_snr, pattern) for pair in zip(batch, found.each, strict=True)]
             for one in counted:
                 # Of what needed no counting, a frame that has spots was known, and any other could not be read.
                 if journal is not None and (not isinstance(batch, CountedFrame) or one.spots is None):
@@ -276,9 +280,13 @@ def _frames_of(batch: list[ReadFrame] | CountedFrame) -> Any:
     return [frame.prepared if frame.stored is None else frame.stored for frame in batch]
 
 
-def _found_in(frame: ReadFrame, spots: FrameSpots | UserError, min_snr: float) -> CountedFrame:
+def _found_in(
+    frame: ReadFrame, spots: FrameSpots | UserError, min_snr: float, pattern: FixedPattern | None
+) -> CountedFrame:
     if isinstance(spots, UserError):
         return CountedFrame(frame.stack, frame.number, None, str(spots), frame.limit)
+    if pattern is not None:
+        spots = pattern.in_frame(spots, frame.stack.raw_shape)
     return CountedFrame(frame.stack, frame.number, spots.visible(min_snr), limit=frame.limit)
 
 

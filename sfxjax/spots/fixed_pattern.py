@@ -11,13 +11,18 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import uniform_filter
 
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_bytes
+from sfxjax.spots.binning import binned_frame, binned_shape, unbinned_spots
 from sfxjax.spots.frame_pixels import frame_pixels
+
+if TYPE_CHECKING:
+    from sfxjax.spots.day_one import FrameSpots
 
 PATTERN_FILE = "fixed_pattern.npz"
 # Edge of the square over which a pixel's surroundings are averaged.
@@ -32,22 +37,24 @@ LEVELS_ALIKE = 5.0
 
 @dataclass(frozen=True)
 class FixedPattern:
-    """What is taken out of each frame of a run.
+    """What is done to each frame of a run before its spots are counted: what stays put is taken out, pixels may be summed.
 
     Attributes:
         places: bool (ss, fs), panels below one another, True where pixels are left out.
         pattern: float32 of that shape, detector units, NaN where nothing is known or subtracted; None: it is nowhere.
         level: typical value of a frame that the pattern suits, and scales with; 0: it does not scale.
+        binned: edge of the squares of pixels that are summed in the end; 1: none are.
     """
 
     places: np.ndarray
     pattern: np.ndarray | None = None
     level: float = 0.0
+    binned: int = 1
 
     def taken_out(
         self, pixels: np.ndarray, mask: np.ndarray | None, limit: float
     ) -> tuple[np.ndarray, np.ndarray | None, float]:
-        """Return a frame without it: pixels, mask and limit as `sfxjax.spots.day_one.find_spots` takes them.
+        """Return a frame so treated: pixels, mask and limit as `sfxjax.spots.day_one.find_spots` takes them.
 
         Args:
             pixels: (ss, fs) or (panel, ss, fs).
@@ -62,6 +69,20 @@ class FixedPattern:
         if self.places.any():
             good = ~self.places.reshape(pixels.shape)
             mask = good if mask is None else mask & good
+        without = self._subtracted(pixels, mask, limit)
+        return without if self.binned == 1 else binned_frame(*without, self.binned)
+
+    def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that `taken_out` gives a frame of `shape`."""
+        return shape if self.binned == 1 else binned_shape(shape, self.binned)
+
+    def in_frame(self, spots: FrameSpots, shape: tuple[int, ...]) -> FrameSpots:
+        """Return the spots of what `taken_out` gave with their places in the frame, of `shape`, that it was given."""
+        return spots if self.binned == 1 else unbinned_spots(spots, shape, self.binned)
+
+    def _subtracted(
+        self, pixels: np.ndarray, mask: np.ndarray | None, limit: float
+    ) -> tuple[np.ndarray, np.ndarray | None, float]:
         if self.pattern is None:
             return pixels, mask, limit
         values = frame_pixels(pixels, mask, 0, limit).floats()
@@ -74,7 +95,13 @@ class FixedPattern:
         """Write it into a folder."""
         pattern = np.zeros((0, 0), np.float32) if self.pattern is None else self.pattern
         content = io.BytesIO()
-        np.savez_compressed(content, places=self.places, pattern=pattern, level=np.float64(self.level))
+        np.savez_compressed(
+            content,
+            places=self.places,
+            pattern=pattern,
+            level=np.float64(self.level),
+            binned=np.int64(self.binned),
+        )
         atomic_write_bytes(folder / PATTERN_FILE, content.getvalue())
 
 
@@ -90,12 +117,16 @@ def load_pattern(folder: Path) -> FixedPattern | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             places, pattern, level = stored["places"], stored["pattern"], float(stored["level"])
+            # Folders of earlier versions do not say it.
+            binned = int(stored["binned"]) if "binned" in stored.files else 1
         fits = places.dtype == bool and places.ndim == 2 and pattern.dtype == np.float32
         if not fits or (pattern.size and pattern.shape != places.shape) or not np.isfinite(level):
             raise ValueError("its arrays do not belong together")
+        if not 1 <= binned <= min(places.shape):
+            raise ValueError(f"sums of {binned} pixels")
     except Exception as error:  # Archives and headings that are damaged raise many kinds.
         raise UserError(f"{path}: damaged ({error}); adapt again with the same --out") from error
-    return FixedPattern(places, pattern if pattern.size else None, level)
+    return FixedPattern(places, pattern if pattern.size else None, level, binned)
 
 
 def mean_pattern(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:

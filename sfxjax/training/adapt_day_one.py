@@ -1,11 +1,8 @@
 """Fit the day-one model to a run's frames, none of which is labelled: `train.adapt --model day-one --frames FILES --out DIR`.
 
 What the detector shows in every frame is learnt from half of the frames looked at (`sfxjax.spots.fixed_pattern`,
-`sfxjax.spots.recurrence`). The other half decides whether it is taken out: of their pixels blank frames are put together, each
-pixel from another frame, and simulated spots are put into as many. Ways that tell these better than the model as it is, by
-`LEAST_GAIN` frames, and neither class worse by more than `MOST_LOSS`, are kept; else nothing is changed. Simulated spots are not
-the crystals' own, so the frames as they came have a say too: a way that calls fewer of them hits is kept only where it tells
-blank frames better, so that those may have been false hits.
+`sfxjax.spots.recurrence`), and how wide spots are (`sfxjax.spots.spot_size`): of wide ones pixels may be summed. The other half
+decides which of these ways is kept, if any: see `sfxjax.training.adaptation_check`.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,50 +24,25 @@ from sfxjax.files import make_folder
 from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.progress import progress
+from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.screen.sources import Sources, opened_run
-from sfxjax.simulate.inserted import with_spots
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
-from sfxjax.spots.frame_pixels import frame_pixels
+from sfxjax.spots.frame_pixels import FramePixels, frame_pixels
 from sfxjax.spots.prepare import prepare_frame
 from sfxjax.spots.recalibration import Recalibration
 from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
+from sfxjax.spots.spot_size import spot_size
 from sfxjax.text import say
+from sfxjax.training.adaptation_check import CHECKED, MOST_THRESHOLD, Check, CheckFrames, cautious_threshold
 
 MOST_FITTED_FRAMES = 200
 # Pixels of all frames held at once.
 MOST_PIXELS_HELD = 2**28
-# Frames of either class in the check, and of how many frames a blank one is put together.
-CHECKED, MIXED = 32, 8
-# Of the simulated spots, in units of the threshold of sight; from where none is seen to where all are.
-STRENGTHS = (0.15, 1.5)
-# A quarter of either class: the blank frames show no rings or streaks, so that they do not tell all that a way costs.
-LEAST_GAIN, MOST_LOSS = 8, 1
 # A larger part of a detector is not left out.
 MOST_LEFT_OUT = 0.05
-
-
-@dataclass(frozen=True)
-class Check:
-    """How many of `CHECKED` frames of either class are told right.
-
-    Attributes:
-        hits: with simulated spots.
-        misses: without.
-    """
-
-    hits: int
-    misses: int
-
-    def better(self, other: Check) -> bool:
-        """Tell whether this is enough better than the other."""
-        gain = self.hits + self.misses - other.hits - other.misses
-        worse = max(other.hits - self.hits, other.misses - self.misses)
-        return gain >= LEAST_GAIN and worse <= MOST_LOSS
-
-    def may_lose_hits(self, other: Check) -> bool:
-        """Tell whether frames that the other way calls hits may be blank, as far as this check tells."""
-        return self.misses - other.misses >= LEAST_GAIN
+# Spots wider than this, pixels, may be looked for in sums of `SUMMED` x `SUMMED` pixels.
+WIDE_FROM, SUMMED = 2.5, 2
 
 
 @dataclass(frozen=True)
@@ -79,12 +51,14 @@ class Adapted:
 
     Attributes:
         pattern: what is to be taken out; None: nothing.
+        threshold: probability from which a frame so treated is a hit.
         before: the check of the model as it is.
         after: of the way kept.
         why: a word on what was done, or why nothing was.
     """
 
     pattern: FixedPattern | None
+    threshold: float
     before: Check
     after: Check
     why: str
@@ -106,10 +80,19 @@ def adapt_to_run(
     if len(frames) < 2 * FEWEST:
         raise UserError(f"{len(frames)} frames tell too little; {2 * FEWEST} are needed")
 
+    def spots_in(frame: WholeFrame, pattern: FixedPattern | None) -> FrameSpots:
+        try:
+            if pattern is None:
+                return find_spots(*frame[:2], limit=frame.limit)
+            pixels, mask, limit = pattern.taken_out(*frame)
+            return pattern.in_frame(find_spots(pixels, mask, limit=limit), frame.pixels.shape)
+        except UserError:
+            # Nothing of it counts, or nothing is left of it: it shows nothing.
+            return FrameSpots(0.0, 0.0, 0.0, 0.0, *np.zeros((5, 0)))
+
     def count(some: Sequence[WholeFrame], pattern: FixedPattern | None = None) -> list[FrameSpots]:
         def one(frame: WholeFrame) -> FrameSpots:
-            pixels, mask, limit = frame if pattern is None else pattern.taken_out(*frame)
-            found = find_spots(pixels, mask, limit=limit)
+            found = spots_in(frame, pattern)
             advance(1)
             return found
 
@@ -119,25 +102,85 @@ def adapt_to_run(
     ready = [frame_pixels(frame.pixels, frame.mask, 0, frame.limit) for frame in fitted]
     shape = ready[0].height, ready[0].width
     nothing = FixedPattern(np.zeros(shape, bool))
-    as_it_is = count(fitted)
-    held = count(held_out)
-    blanks, hits = _check_frames(held_out, [spots.expected for spots in held], np.random.default_rng(seed))
+    as_it_is, held = count(fitted), count(held_out)
+    summed = replace(nothing, binned=SUMMED)
+    size = _size_of(ready, as_it_is, count(fitted, summed))
+    ways, words = _patterns(ready, as_it_is, nothing, lambda way: count(fitted, way))
+    if size is not None and size >= WIDE_FROM:
+        wide = f"spots of {size:.1f} pixels looked for in sums of {SUMMED} x {SUMMED} pixels"
+        ways += [(wide, summed)] + [
+            (f"{word}, {wide}", replace(way, binned=SUMMED)) for word, way in ways if not way.places.any()
+        ]
+    check_frames = CheckFrames(held_out, [spots.expected for spots in held], size, seed)
 
-    def checked(pattern: FixedPattern | None) -> Check:
-        return Check(_called_hits(count(hits, pattern)), len(blanks) - _called_hits(count(blanks, pattern)))
+    def scored(number: int) -> list[float]:
+        frame = check_frames.frame(number)
+        scores = [spots_in(frame, way).score for way in (None, *(way for _, way in ways))]
+        advance(1)
+        return scores
 
-    before = checked(None)
+    scores = np.array(list(thread_pool(cores()).map(scored, range(2 * CHECKED)))).T
+    hit = np.arange(2 * CHECKED) < CHECKED
+    before = Check((scores[0] >= THRESHOLD) == hit, called_hits(held, THRESHOLD))
+    best = Adapted(None, THRESHOLD, before, before, "")
+    most = 0.0
+    for (word, way), treated in zip(ways, scores[1:], strict=True):
+        threshold = cautious_threshold(treated, CHECKED - before.misses)
+        if threshold > MOST_THRESHOLD:
+            continue
+        after = Check((treated >= threshold) == hit, called_hits(count(held_out, way), threshold))
+        gain = after.gain(before)
+        if gain.sure and gain.balanced > most:
+            best, most = Adapted(way, threshold, before, after, word), gain.balanced
+        elif gain.recall > 0 > gain.own_recall:
+            words.append(
+                f"{word}: {after.called.sum()} hits where the model as it is finds {before.called.sum()}"
+            )
+    if best.pattern is not None:
+        return best
+    words = words or (["what was learnt tells frames no better"] if ways else ["nothing stays put"])
+    return replace(best, why="; ".join(words))
+
+
+def called_hits(found: Sequence[FrameSpots], threshold: float) -> np.ndarray:
+    """Tell which frames are called hits, bool (n,)."""
+    return np.array([spots.score >= threshold for spots in found])
+
+
+def _size_of(
+    ready: Sequence[FramePixels], found: Sequence[FrameSpots], in_sums: Sequence[FrameSpots]
+) -> float | None:
+    """Return how wide spots are, by those found in frames as they are or in sums of pixels, whichever are more."""
+    values = [each.floats() for each in ready]
+    size, _ = max((spot_size(values, spots) for spots in (found, in_sums)), key=lambda told: told[1])
+    return size
+
+
+def _patterns(
+    ready: Sequence[FramePixels],
+    as_it_is: Sequence[FrameSpots],
+    nothing: FixedPattern,
+    count: Callable[[FixedPattern], list[FrameSpots]],
+) -> tuple[list[tuple[str, FixedPattern]], list[str]]:
+    """Learn what stays put.
+
+    Args:
+        ready: the frames that are learnt from.
+        as_it_is: their spots.
+        nothing: what takes nothing out of them.
+        count: counts their spots when something is taken out.
+
+    Returns:
+        What may be taken out, with a word on it; and words on what may not.
+    """
     ways: list[tuple[str, FixedPattern]] = []
     words = []
-    subtracted = []
     if np.mean([each.counting for each in ready]) < 0.5:
         values, level = mean_pattern([each.floats() for each in ready])
-        subtracted = [("the detector's pattern subtracted", FixedPattern(nothing.places, values, level))]
-    for word, start in [("", nothing), *subtracted]:
-        found = as_it_is if start is nothing else count(fitted, start)
-        if word:
-            ways.append((word, start))
-        places = recurring_places(found, shape)
+        ways.append(("the detector's pattern subtracted", replace(nothing, pattern=values, level=level)))
+    for word, start in [("", nothing), *ways]:
+        found = as_it_is if start is nothing else count(start)
+        places = recurring_places(found, nothing.places.shape)
         left_out = f"{int(places.sum())} pixels left out where frames show spots again and again"
         if not places.any():
             continue
@@ -146,62 +189,8 @@ def adapt_to_run(
         elif shown_together(found, places):
             words.append("spots that recur come and go together, as those of a crystal that stays")
         else:
-            new = FixedPattern(places, start.pattern, start.level)
-            ways.append((f"{word}, {left_out}" if word else left_out, new))
-    best: tuple[str, FixedPattern | None, Check] = ("", None, before)
-    hits_before = _called_hits(held)
-    for word, way in ways:
-        after = checked(way)
-        if not after.better(before) or (best[1] is not None and sum_of(after) <= sum_of(best[2])):
-            continue
-        hits_after = _called_hits(count(held_out, way))
-        if hits_after < hits_before and not after.may_lose_hits(before):
-            words.append(f"{word}: {hits_after} hits where the model as it is finds {hits_before}")
-        else:
-            best = (word, way, after)
-    if best[1] is not None:
-        return Adapted(best[1], before, best[2], best[0])
-    words = words or (["what was learnt tells frames no better"] if ways else ["nothing stays put"])
-    return Adapted(None, before, before, "; ".join(words))
-
-
-def _called_hits(found: Sequence[FrameSpots]) -> int:
-    return sum(spots.score >= 0.5 for spots in found)
-
-
-def sum_of(check: Check) -> int:
-    """Return how many frames of a check are told right."""
-    return check.hits + check.misses
-
-
-def _check_frames(
-    frames: Sequence[WholeFrame], spots: Sequence[float], rng: np.random.Generator
-) -> tuple[list[WholeFrame], list[WholeFrame]]:
-    """Put blank frames together, and hits out of such and simulated spots."""
-    quiet = np.argsort(spots)[: max(len(frames) // 2, MIXED)]
-    levels = np.array(
-        [np.median(frames[place].pixels.reshape(-1)[::7].astype(np.float64)) for place in quiet]
-    )
-    by_level = quiet[np.argsort(levels)]
-    blanks: list[WholeFrame] = []
-    for number in range(2 * CHECKED):
-        # Frames of about the same light: pixels of others would not fit.
-        start = int(rng.integers(0, max(len(by_level) - MIXED, 0) + 1))
-        some = [frames[place] for place in by_level[start : start + MIXED]]
-        which = rng.integers(0, len(some), some[0].pixels.shape)
-        pixels = some[0].pixels.copy()
-        mask = None if some[0].mask is None else some[0].mask.copy()
-        for place, frame in enumerate(some):
-            own = which == place
-            pixels[own] = frame.pixels[own]
-            if mask is not None and frame.mask is not None:
-                mask[own] = frame.mask[own]
-        limit = some[0].limit
-        if number % 2:
-            # A pattern that is taken out lays bare spots that were lost in it.
-            pixels = with_spots(rng, pixels, mask, limit, float(np.exp(rng.uniform(*np.log(STRENGTHS)))))
-        blanks.append(WholeFrame(pixels, mask, limit))
-    return blanks[::2], blanks[1::2]
+            ways.append((f"{word}, {left_out}" if word else left_out, replace(start, places=places)))
+    return ways, words
 
 
 def parser_for_runs() -> argparse.ArgumentParser:
@@ -253,23 +242,26 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     with progress("adapting", looked_at) as advance:
         adapted = adapt_to_run(frames, chosen.seed, advance)
     before, after = adapted.before, adapted.after
-    as_it_is = f"{before.hits} of {CHECKED} simulated hits and {before.misses} of {CHECKED} blanks told right"
+    as_it_is = f"{before.hits} of {CHECKED} simulated hits and {before.misses} of {CHECKED} simulated misses told right"
     if adapted.pattern is None:
         print(f"not adapted: {adapted.why} ({as_it_is} by the model as it is)")
     else:
-        print(f"adapted: {adapted.why}; {as_it_is} before, {after.hits} and {after.misses} after")
-    save_adapted(adapted.pattern, chosen.out)
+        print(
+            f"adapted: {adapted.why}; {as_it_is} before, {after.hits} and {after.misses} after, a frame being a hit from a"
+            f" probability of {adapted.threshold:.3f}"
+        )
+    save_adapted(adapted, chosen.out)
     print(f"written to {chosen.out}, from {len(frames)} frames ({time.monotonic() - began:.0f} s)")
     say(f"next: {screen_call(chosen, chosen.frames, chosen.out)}")
 
 
-def save_adapted(pattern: FixedPattern | None, folder: Path) -> None:
+def save_adapted(adapted: Adapted, folder: Path) -> None:
     """Write a model that `sfxjax screen --model` takes: the day-one model, and what is taken out of its frames."""
     make_folder(folder)
     (folder / PATTERN_FILE).unlink(missing_ok=True)
-    if pattern is not None:
-        pattern.save(folder)
-    Recalibration().save(folder)
+    if adapted.pattern is not None:
+        adapted.pattern.save(folder)
+    Recalibration(threshold=adapted.threshold).save(folder)
 
 
 def frames_to_fit(sources: Sources, most: int) -> list[WholeFrame]:
