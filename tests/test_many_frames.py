@@ -11,7 +11,7 @@ import pytest
 from sfxjax.errors import UserError
 from sfxjax.spots import many_frames, together
 from sfxjax.spots.day_one import FrameSpots, find_spots
-from sfxjax.spots.many_frames import BatchFinder, find_spots_of, frames_at_once, memory_at_once
+from sfxjax.spots.many_frames import BatchFinder, frames_at_once, memory_at_once
 from sfxjax.spots.prepare import prepare_frame, settle_frame
 from sfxjax.spots.together import SpotFinder
 
@@ -48,7 +48,7 @@ def test_an_accelerators_batch_gives_the_spots_of_each_frame(monkeypatch, dtype)
     monkeypatch.setattr(many_frames, "MOST_FRAMES_AT_ONCE", 4)
     # A second time in memory that holds other frames.
     for order in (range(4), (4, 1, 0)):
-        together = find_spots_of([prepare_frame(*frames[place]) for place in order])
+        together = BatchFinder().find([prepare_frame(*frames[place]) for place in order]).spots()
         for found, expected in zip(together, (alone[place] for place in order), strict=True):
             for name, one, other in zip(found._fields, _by_place(found), _by_place(expected), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=name)
@@ -103,9 +103,9 @@ def test_memory_that_is_filled_by_the_caller_and_a_frame_that_cannot_be_judged(m
 
 
 def test_of_no_frames_there_is_nothing_to_find(monkeypatch):
-    assert find_spots_of([]) == []
+    assert BatchFinder().find([]).spots() == []
     monkeypatch.setattr(many_frames, "on_cpu", lambda: False)
-    assert find_spots_of([]) == []
+    assert BatchFinder().find([]).spots() == []
 
 
 def test_frames_that_threads_bring_are_judged_together_each_with_its_own_result(monkeypatch):

@@ -45,7 +45,7 @@ MEMORY_FOR_TWICE = 60e9
 
 
 def frames_at_once(shape: tuple[int, ...]) -> int:
-    """Return how many frames of a shape `find_spots_of` should be given at a time: one on a processor."""
+    """Return how many frames of a shape `BatchFinder` should be given at a time: one on a processor."""
     if on_cpu():
         return 1
     most = MOST_PIXELS_AT_ONCE * (1 + _has_large_memory())
@@ -60,27 +60,6 @@ def memory_at_once(shape: tuple[int, ...], dtype: np.dtype | type) -> HostBuffer
         dtype: of the frames.
     """
     return _buffers().take((frames_at_once(shape), *shape), np.dtype(dtype))
-
-
-def find_spots_of(
-    frames: Sequence[PreparedFrame],
-    *,
-    weights: Weights | None = None,
-    min_snr: float = MIN_SNR,
-    min_spots: int = MIN_SPOTS,
-) -> list[FrameSpots]:
-    """Find the spots of frames of one shape and stored type, as `sfxjax.spots.day_one.find_spots` does of each.
-
-    Args:
-        frames: made ready; on an accelerator at most `frames_at_once`.
-        weights: of the network; by default those shipped.
-        min_snr: signal-to-noise ratio from which a spot is visible.
-        min_spots: visible spots from which a frame is a hit, at most 24.
-
-    Raises:
-        UserError: as `find_spots`.
-    """
-    return BatchFinder(weights=weights, min_snr=min_snr, min_spots=min_spots).find(frames).spots()
 
 
 Frames = Sequence[np.ndarray | PreparedFrame] | Sequence[np.ndarray] | Sequence[PreparedFrame] | HostBuffer
