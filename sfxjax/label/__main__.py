@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfxjax.command_line import between, new_parser, read_port, screen_call, whole_in
-from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
+from sfxjax.devices import device_line
 from sfxjax.errors import UserError, run_main
 from sfxjax.interrupts import ctrl_c_is_the_usual_end
 from sfxjax.progress import progress
+from sfxjax.screen.options import add_frame_arguments, options_of_frames
 from sfxjax.text import say
 from sfxjax.web import listen, uvicorn_of
 
@@ -45,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=read_port, default=0, help="of the page; 0: as the last time, or a free one"
     )
-    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
-    parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
-    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
-    parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    add_frame_arguments(parser)
     options = parser.parse_args(arguments)
     uvicorn = uvicorn_of("label")
     from sfxjax.label.server import application
@@ -57,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sfxjax.screen.spots import counted_frames, reading_processes
     from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 
-    read = ReadOptions(
-        options.dataset, options.mask, options.mask_good, allow_links=options.allow_links, panels_apart=True
-    )
+    read = options_of_frames(options, panels_apart=True)
+    print(device_line(), flush=True)
     with opened_run(read, find_files(options.files)) as sources:
         counted = []
         with progress("counting spots", len(sources.run)) as advance:

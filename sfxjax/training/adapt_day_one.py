@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from sfxjax.command_line import new_parser, read_seed, screen_call, whole_in
-from sfxjax.data.frames import FrameStack, ReadOptions
+from sfxjax.data.frames import FrameStack
 from sfxjax.data.inputs import find_files
 from sfxjax.data.read import WholeFrame
+from sfxjax.devices import device_line
 from sfxjax.errors import UserError
 from sfxjax.files import make_folder
 from sfxjax.label.store import SUFFIX
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.progress import progress
 from sfxjax.screen.found_spots import THRESHOLD
+from sfxjax.screen.options import add_frame_arguments, options_of_frames
 from sfxjax.screen.sources import Sources, opened_run
 from sfxjax.spots.day_one import FrameSpots, find_spots
 from sfxjax.spots.fixed_pattern import PATTERN_FILE, FixedPattern, mean_pattern
@@ -215,10 +217,7 @@ def parser_for_runs() -> argparse.ArgumentParser:
         help="frames looked at",
     )
     parser.add_argument("--seed", type=read_seed, default=0, help="of the frames simulated for the check")
-    parser.add_argument("--dataset", metavar="PATH", help="path of the frames in HDF5 files")
-    parser.add_argument("--mask", metavar="FILE[:PATH]", help="mask of bad pixels")
-    parser.add_argument("--mask-good", type=int, choices=(0, 1), help="value of good pixels in the mask")
-    parser.add_argument("--allow-links", action="store_true", help="follow links out of the run's folder")
+    add_frame_arguments(parser)
     return parser
 
 
@@ -232,9 +231,8 @@ def adapt_day_one(arguments: Sequence[str] | None = None) -> None:
     chosen = parser_for_runs().parse_args(arguments)
     if any(chosen.out.glob(f"*{SUFFIX}")):
         raise UserError(f"{chosen.out} holds labels; name another --out")
-    read = ReadOptions(
-        chosen.dataset, chosen.mask, chosen.mask_good, allow_links=chosen.allow_links, panels_apart=True
-    )
+    read = options_of_frames(chosen, panels_apart=True)
+    print(device_line())
     with opened_run(read, find_files(chosen.frames)) as sources:
         frames = frames_to_fit(sources, chosen.most)
     looked_at = len(frames) + 2 * CHECKED
