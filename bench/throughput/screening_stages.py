@@ -45,9 +45,6 @@ from .stages import (
     compare,
 )
 
-# Pieces of memory that crops are scored from, more than are on their way at a time.
-LOCKED = 8
-
 
 def screening(dimensions: int, setting: Setting) -> Work:
     """Score crops on the device as `sfxjax.screen` does: checks of every pixel, statistics and score."""
@@ -73,8 +70,17 @@ def screening(dimensions: int, setting: Setting) -> Work:
     )
 
 
-def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
-    """Score frames in the host's memory: cropped there, sent in their own type, decisions back on the host."""
+def from_host(edge: int, dimensions: int, locked: bool, setting: Setting) -> Work:
+    """Score frames in the host's memory: cropped there, sent in their own type, decisions back on the host.
+
+    Args:
+        edge: of the frames, pixels; that of a crop where they are locked.
+        dimensions: of the network.
+        locked: whether they lie in the memory an accelerator copies from by itself, as a program that reads into it has them.
+        setting: of the measurement.
+    """
+    if locked and setting.on_cpu:
+        raise NotHere("a processor needs no such memory")
     model = setting.model_2d if dimensions == 2 else setting.model_1d
     screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
     frames = setting.crops if edge == CROP else setting.detector_frames
@@ -82,14 +88,28 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
     check_screener(screener, setting)
     # As many batches in a call as make filling and draining the queue small.
     rounds = 2 if setting.on_cpu else 16
+    if locked:
+        # All that is to be had, so that none holds anything else.
+        memories = [screener.memory(frames[0].dtype) for _ in range(rounds)]
+        for memory in memories:
+            memory.array[:] = frames[0]
+        for _ in screener.score_batches(CropBatch(memory, None, limit) for memory in memories):
+            pass
+
+    def batch_of(frames: np.ndarray) -> CropBatch:
+        # Memory that was taken back is filled yet.
+        crops = screener.memory(frames.dtype) if locked else padded_crop(frames, frames.dtype)
+        return CropBatch(crops, None, limit)
 
     def call(first: int) -> list[np.ndarray]:
         order = [frames[(first + step) % len(frames)] for step in range(rounds)]
-        batches = (CropBatch(padded_crop(batch, batch.dtype), None, limit) for batch in order)
-        return [scores.scores for _, scores in screener.score_batches(batches)]
+        return [scores.scores for _, scores in screener.score_batches(order, batch_of)]
 
     expected = call(0)[0]
-    whole = screener.score_crops(np.ascontiguousarray(central_crop(frames[0])), None, limit)
+    # In memory of its own, and after all that is locked was filled.
+    whole = Screener(model, batch_size=setting.batch, devices=[setting.device]).score_crops(
+        np.ascontiguousarray(central_crop(frames[0])), None, limit
+    )
     compare(f"scores from {edge}x{edge}", expected, whole.scores, atol=1e-6)
     return Work(
         call,
@@ -101,38 +121,6 @@ def from_host(edge: int, dimensions: int, setting: Setting) -> Work:
         operations=decision_operations(model),
         program=screener.program(np.uint16),
         published=PAPER_2D if dimensions == 2 and edge == DETECTOR else None,
-    )
-
-
-def from_locked(dimensions: int, setting: Setting) -> Work:
-    """Score crops that lie in the memory an accelerator copies from by itself, as a program that reads into it has them."""
-    if setting.on_cpu:
-        raise NotHere("a processor needs no such memory")
-    model = setting.model_2d if dimensions == 2 else setting.model_1d
-    screener = Screener(model, batch_size=setting.batch, devices=[setting.device])
-    limit = type_limit(np.uint16)
-    memories = [screener.memory(np.uint16) for _ in range(LOCKED)]
-    for place, memory in enumerate(memories):
-        memory.array[:] = setting.crops[place % len(setting.crops)]
-    rounds = 16
-
-    def call(first: int) -> list[np.ndarray]:
-        order = [memories[(first + step) % LOCKED] for step in range(rounds)]
-        batches = (CropBatch(memory, None, limit) for memory in order)
-        return [scores.scores for _, scores in screener.score_batches(batches)]
-
-    expected = [screener.score_crops(crops, None, limit).scores for crops in setting.crops]
-    for place, scores in enumerate(call(0)):
-        compare("scores from locked memory", scores, expected[place % LOCKED % len(expected)], atol=1e-6)
-    return Work(
-        call,
-        list(range(LOCKED)),
-        rounds * setting.batch,
-        f"{CROP}x{CROP} uint16",
-        moved=RAW,
-        over_bus=RAW,
-        operations=decision_operations(model),
-        program=screener.program(np.uint16),
     )
 
 
@@ -278,13 +266,13 @@ def _pyfai(setting: Setting) -> Rival:
 STAGES = [
     Stage("screening-2d", "frames on the device", partial(screening, 2)),
     Stage("screening-1d", "frames on the device", partial(screening, 1), quick=False),
-    Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2)),
-    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2), quick=False),
+    Stage("host-1920-2d", "host memory", partial(from_host, DETECTOR, 2, False)),
+    Stage("host-724-2d", "host memory", partial(from_host, CROP, 2, False), quick=False),
     Stage("day-one-1920", "host memory", partial(day_one, False), quick=False),
     Stage("day-one-locked-1920", "host memory", partial(day_one, True), quick=False),
     Stage("day-one-there", "frames on the device", day_one_there, quick=False),
-    Stage("host-locked-724-2d", "host memory", partial(from_locked, 2), quick=False),
-    Stage("host-locked-724-1d", "host memory", partial(from_locked, 1), quick=False),
-    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1), quick=False),
-    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1), quick=False),
+    Stage("host-locked-724-2d", "host memory", partial(from_host, CROP, 2, True), quick=False),
+    Stage("host-locked-724-1d", "host memory", partial(from_host, CROP, 1, True), quick=False),
+    Stage("host-1920-1d", "host memory", partial(from_host, DETECTOR, 1, False), quick=False),
+    Stage("host-724-1d", "host memory", partial(from_host, CROP, 1, False), quick=False),
 ]
