@@ -161,7 +161,7 @@ def median_of_nine(values: jax.Array) -> jax.Array:
 
 
 def significance(signal: jax.Array, noise: jax.Array, photon: jax.Array | float) -> jax.Array:
-    """Return the signal-to-noise ratio of a response; see the module's text.
+    """Return the signal-to-noise ratio of a response; `sfxjax.spots.candidates` has the equation.
 
     Args:
         signal: response, detector units.
