@@ -16,9 +16,10 @@ from bench.day_one.measure import MATRIX
 from bench.day_one.runs import run_set
 from bench.experiments import adaptation, ensemble, gan, particles
 from bench.experiments.batch_statistics import with_batch_statistics_of
-from bench.paper.claims import BY_RECORDS, judged_by_records, records
-from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding
-from bench.paper.methods import METHODS
+from bench.paper import claims
+from bench.paper.claim_figures import records
+from bench.paper.claims import FAILS, HOLDS, NOT_TESTED, Finding
+from bench.paper.methods import METHODS, means_of_methods
 from bench.paper.table_layout import NOT_RUN
 from sfxjax.data.sets import FrameSet
 from sfxjax.models.checkpoint import TrainedModel
@@ -128,16 +129,17 @@ def test_a_regression_is_fitted_to_the_first_labels_alone() -> None:
 
 def judged(*names: str, stored: Path = Path("nowhere"), **parts: Any) -> list[Finding]:
     """These claims, judged by parts of a comparison's record and by records in a folder."""
-    return [judged_by_records(name, records(parts, stored)) for name in names]
+    return [claims.judged(name, records(parts, stored)) for name in names]
 
 
 def test_what_was_not_measured_is_not_tested(tmp_path: Path) -> None:
     found = judged(
-        *BY_RECORDS,
+        *claims.CLAIMS,
         stored=tmp_path,
         layout=[{"key": "recalls", "rows": [[METHODS["reduced"].title, NOT_RUN]]}],
         shown=None,
         table6=None,
+        means=means_of_methods([]),
     )
     assert {finding.verdict for finding in found} == {NOT_TESTED}
     assert {finding.ours for finding in found} == {""}
@@ -319,11 +321,14 @@ def test_areas_tell_a_threshold_that_moves_from_an_order_that_is_lost(tmp_path: 
 
     finding = {"ours": "1", "ours_balanced": "2", "paper": "3", "paper_balanced": "4", "verdict": HOLDS}
     found = cells("many", 0.96, 0.98) + cells("source_only", 0.94, 0.95) + cells("dann", 0.7, 0.9)
+    found += cells("statistics", 0.93, 0.95)
     record = {"binning": 4, "findings": [finding] * 4, "cells": found}
     (tmp_path / "plain.json").write_text(json.dumps(record))
     plain = judged("plain_few", "plain_transfer", "plain_loss", "plain_dann", stored=tmp_path)
     reasons = [each.reason for each in plain]
-    assert reasons[2].endswith("Area under ROC, whatever the threshold: own set 0.970, the other set 0.945.")
+    assert reasons[2].endswith(
+        "Area under ROC, whatever the threshold: own set 0.970, the other set 0.945, with that set's batch statistics 0.940."
+    )
     assert reasons[3].endswith("Area under ROC, whatever the threshold: before 0.945, after DANN 0.800.")
     assert all(reason.startswith("2 seeds, frames binned 4x4. ") for reason in reasons)
     assert "Area" not in reasons[0] + reasons[1]

@@ -12,10 +12,10 @@ import pytest
 from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters, to_html
 
 from bench.paper import __main__ as paper
-from bench.paper.claims import claims, count_verdicts
-from bench.paper.findings import FAILS, HOLDS, NOT_TESTED, Finding, goals, judged_by_rates, spot_counter_line
+from bench.paper.claim_figures import records
+from bench.paper.claims import FAILS, HOLDS, NOT_TESTED, Finding, claims, count_verdicts, judged
 from bench.paper.methods import TABLES, means_of_methods
-from bench.paper.record import RECORD, read_comparison, record_of
+from bench.paper.record import RECORD, goals, read_comparison, record_of, spot_counter_line
 from bench.paper.report import EXPERIMENTS, FIGURES, PICTURES, write_page
 from bench.paper.runs import read_run
 from bench.paper.table_layout import from_markdown
@@ -29,8 +29,8 @@ FINDINGS += ("fewer", "transfer_fewer", "loss_normalised", "dann_normalised")
 
 def findings(runs: list) -> list[Finding]:
     """The paper's five findings, and four of them judged a second time, by the means of runs."""
-    means = means_of_methods(runs)
-    return [judged_by_rates(means, name) for name in FINDINGS]
+    read = records({"means": means_of_methods(runs)}, Path("nowhere"))
+    return [judged(name, read) for name in FINDINGS]
 
 
 def recall(lost: float) -> float:
@@ -96,14 +96,8 @@ def test_missing_runs_are_not_judged(tmp_path: Path) -> None:
     assert {finding.verdict for finding in findings([]) + goals([])} == {NOT_TESTED}
     assert {finding.ours for finding in findings([])} == {""}
     assert spot_counter_line([]) == ""
-    few = [
-        make_run(tmp_path, "supervised", "LN83", skill=9),
-        make_run(tmp_path, "supervised", "LN83", labels=200, skill=0),
-    ]
-    found = findings([read_run(folder) for folder in few])
-    assert found[0].verdict == HOLDS
-    assert found[0].ours.endswith("(on LN83 alone)")
-    assert [finding.verdict for finding in found[1:]] == [NOT_TESTED] * 8
+    alone = read_run(make_run(tmp_path, "supervised", "LN83", skill=9))
+    assert {finding.verdict for finding in findings([alone])} == {NOT_TESTED}, "two sets are missing"
 
 
 def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Path) -> None:
@@ -295,21 +289,21 @@ def test_every_finding_has_a_verdict_and_its_figures(runs) -> None:
 
 
 def test_verdicts_follow_the_figures_of_the_record(tmp_path: Path) -> None:
-    def judged(record: dict) -> dict[str, str]:
+    def verdicts(record: dict) -> dict[str, str]:
         return {finding.claim: finding.verdict for finding in claims(record, tmp_path)}
 
     record = record_of(exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.4, 0.2))
     below = "DANN, without a label of the target, stays below transfer with 200, in recall"
-    assert judged(record)[below] == HOLDS
+    assert verdicts(record)[below] == HOLDS
     record["means"]["dann"]["recall"]["value"] = record["means"]["transfer"]["recall"]["value"] + 1
-    assert judged(record)[below] == FAILS
+    assert verdicts(record)[below] == FAILS
     speed = "Table 6, speed of prediction: transfer Slow, RWD Fast, DANN Slow"
     record["table6"] = {
         name: {"frames_per_second": rate} for name, rate in (("transfer", 1), ("reduced", 9), ("dann", 2))
     }
-    assert judged(record)[speed] == HOLDS
+    assert verdicts(record)[speed] == HOLDS
     record["table6"]["dann"]["frames_per_second"] = 10
-    assert judged(record)[speed] == FAILS
+    assert verdicts(record)[speed] == FAILS
 
 
 def test_committed_pages_are_what_their_records_give(tmp_path: Path) -> None:

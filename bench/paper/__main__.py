@@ -39,8 +39,8 @@ from sfxjax.training.published import PAIRS, SETS
 from sfxjax.training.run import total_steps, train_and_test
 from sfxjax.training.run_folder import RESULTS, check_folder, finished
 
+from .claims import Finding
 from .feature_figures import draw_runs
-from .findings import Finding
 from .frame_figures import draw_frames
 from .measured import measure_methods
 from .method_figures import draw_overview, draw_precision_recall

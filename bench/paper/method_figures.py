@@ -125,9 +125,8 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
             if mean is not None:
                 of_sets = list(mean["sets"].values())
                 axis.plot(of_sets, [place] * len(of_sets), ".", color=colour, alpha=0.55, markersize=7)
-                if mean["value"] is not None:
-                    look = {"color": colour, "markersize": 8, "capsize": 3, "zorder": 3}
-                    axis.errorbar(mean["value"], place, xerr=mean["deviation"], fmt="o", **look)
+                look = {"color": colour, "markersize": 8, "capsize": 3, "zorder": 3}
+                axis.errorbar(mean["value"], place, xerr=mean["deviation"], fmt="o", **look)
                 lowest = min([lowest, *of_sets])
             if paper is not None:
                 look = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 6, "zorder": 4}

@@ -146,17 +146,15 @@ def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
     """Take the means of every method and metric, JSON-ready.
 
     Returns:
-        By method and metric, without those that no set has: `value` and `deviation`, both None unless every set has runs, and
-        the values of the `sets`, per cent.
+        By method and metric, where every set has runs: `value`, `deviation` and the values of the `sets`, per cent.
     """
     means: dict[str, dict[str, Any]] = {key: {} for key in METHODS}
     for (key, method), metric in product(METHODS.items(), METRICS):
-        by_set = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
-        sets = {name: each.value for name, each in by_set.items() if each is not None}
         mean = mean_of(runs, method, metric)
-        if sets:
-            about = {"value": mean and mean.value, "deviation": mean and mean.deviation}
-            means[key][metric] = about | {"sets": sets}
+        of_sets = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
+        if mean is not None:
+            sets = {name: each.value for name, each in of_sets.items() if each is not None}
+            means[key][metric] = {"value": mean.value, "deviation": mean.deviation, "sets": sets}
     return means
 
 

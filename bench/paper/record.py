@@ -14,10 +14,11 @@ from typing import Any
 from sfxjax.errors import UserError
 from sfxjax.json_files import read_json
 
-from .findings import goals, spot_counter_line
-from .methods import MEASURED_TABLE, TABLES, means_of_methods
+from .claim_figures import published_rates
+from .claims import FAILS, HOLDS, NOT_TESTED, Finding
+from .methods import MEASURED_TABLE, METHODS, TABLES, mean_of, means_of_methods
 from .runs import TrainedRun, check_runs
-from .table_layout import NOT_RUN, Table
+from .table_layout import NOT_RUN, PAGE_WORDS, Table
 from .tables import describe_runs, measured_table, paper_table, recall_table, summary_table, table_rows
 
 RECORD = "cells.json"
@@ -34,9 +35,9 @@ def record_of(
         notes: lines on how they were made: the command, the time it took.
 
     Returns:
-        JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `goals` of `bench.paper.findings`; `counter`, a
-        line; `means` of `bench.paper.methods.means_of_methods`; `layout`, the tables as they are shown; `tables`, a record for
-        every cell and seed; `table6`, what was measured.
+        JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `goals`, findings; `counter`, a line; `means` of
+        `bench.paper.methods.means_of_methods`; `layout`, the tables as they are shown; `tables`, a record for every cell and
+        seed; `table6`, what was measured.
 
     Raises:
         UserError: the runs cannot stand in one table.
@@ -94,3 +95,23 @@ def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
         *([f"Devices: {', '.join(devices)}; jax {', '.join(versions)}."] if devices else []),
         f"Cells not run: {', '.join(empty)}." if empty else "Every cell was run.",
     ]
+
+
+def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
+    """Judge the balanced accuracies that this project set itself to reach; of the paper's figures, the same means."""
+    reached = []
+    for goal in PAGE_WORDS["goals"]:
+        found = mean_of(runs, METHODS[goal["method"]], "balanced_accuracy", frames=goal["frames"])
+        verdict = NOT_TESTED if found is None else HOLDS if found.value >= goal["least"] else FAILS
+        claim = f"{goal['title']}: balanced accuracy at least {goal['least']} %"
+        paper = str(published_rates(goal["method"]).balanced)
+        reached.append(Finding(claim, paper, "" if found is None else str(found), verdict))
+    return reached
+
+
+def spot_counter_line(runs: Sequence[TrainedRun]) -> str:
+    """Say how the spot counter fares without labels of the tested set beside the networks that have none either."""
+    methods = [METHODS[key] for key in ("spots_carried", "dann", "source_only", "reduced_carried")]
+    means = [(method.title, mean_of(runs, method, "balanced_accuracy")) for method in methods]
+    told = "; ".join(f"{title} {mean}" for title, mean in means if mean is not None)
+    return f"Balanced accuracy without labels of the tested set: {told}." if told else ""

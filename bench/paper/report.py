@@ -14,8 +14,7 @@ from sfxjax.files import atomic_write_text
 from sfxjax.page import render_page
 from sfxjax.screen.pictures import data_address
 
-from .claims import STORED, claims, count_verdicts
-from .findings import Finding
+from .claims import STORED, Finding, claims, count_verdicts
 from .table_layout import NOT_RUN, PAGE_WORDS, Table, from_markdown, to_markdown
 
 PICTURES: dict[str, dict[str, str]] = PAGE_WORDS["pictures"]
