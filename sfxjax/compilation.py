@@ -11,16 +11,21 @@ import os
 import platform
 import stat
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sfxjax.errors import UserError
-from sfxjax.files import user_cache_folder
+from sfxjax.files import atomic_write_text, user_cache_folder
 from sfxjax.text import say
 
 VARIABLE = "SFXJAX_COMPILATION_CACHE"
 FOLDER = "compiled"
+WHOLE = "whole"
+# One that is younger may be in the middle of being written by another process.
+WRITTEN_SECONDS = 60
 # Programs that compile faster are not worth a file.
 LEAST_SECONDS = 0.5
 # A first result that takes longer is told what it waits for.
@@ -45,6 +50,7 @@ def keep_compiled(asked: bool = False) -> Path | None:
     import jax
 
     folder = _private_folder(user_cache_folder() / FOLDER / _machine())
+    _remove_damaged(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     return folder
@@ -90,6 +96,46 @@ def _private_folder(folder: Path) -> Path:
             "set SFXJAX_CACHE to another folder"
         ) from error
     return folder
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Remove programs that a kill cut short: JAX would warn of them for ever, and never write them anew.
+
+    Each is looked at once; their names are kept in `WHOLE`.
+    """
+    names = folder / WHOLE
+    try:
+        known = set(names.read_text().split()) if names.exists() else set()
+        programs = {path.name: path for path in folder.glob("*-cache")}
+        whole = known & set(programs)
+        for name in set(programs) - known:
+            path = programs[name]
+            if _is_whole(path.read_bytes()):
+                whole.add(name)
+            elif time.time() - path.stat().st_mtime > WRITTEN_SECONDS:
+                path.unlink(missing_ok=True)
+        if whole != known:
+            atomic_write_text(names, "\n".join(sorted(whole)))
+    except (OSError, ValueError):
+        # Of a folder that cannot be written or that another process tidies at this moment: nothing is lost but time.
+        return
+
+
+def _is_whole(program: bytes) -> bool:
+    """Say whether a kept program can be unpacked; JAX packs by zlib, or by Zstandard where Python has it."""
+    if not program.startswith(b"x"):
+        try:
+            from compression import zstd  # type: ignore[import-not-found, unused-ignore]
+        except ImportError:
+            return bool(program)
+        try:
+            return bool(zstd.decompress(program))
+        except zstd.ZstdError:
+            return False
+    try:
+        return bool(zlib.decompress(program))
+    except zlib.error:
+        return False
 
 
 def _machine() -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 import test_day_one
 from screen_cases import frames, tiny_model
 
+from sfxjax.compilation import keep_compiled
 from sfxjax.screen.scorer import Screener
 from sfxjax.spots.day_one import find_spots
 
@@ -51,6 +55,45 @@ def test_programs_compiled_as_users_do_give_the_same(tmp_path: Path) -> None:
         assert set(optimised) == set(quickly)
         for name, values in quickly.items():
             np.testing.assert_allclose(values, optimised[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_kept_program_that_a_kill_cut_short_is_removed_and_kept_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jax.experimental.compilation_cache import compilation_cache
+
+    monkeypatch.setenv("SFXJAX_CACHE", str(tmp_path))
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in settings]
+
+    def compiled() -> Path:
+        """Compile a program anew, or read it; returns its file."""
+        folder = keep_compiled(True)
+        assert folder is not None
+        jax.config.update(settings[1], 0.0)
+        compilation_cache.reset_cache()
+        jax.clear_caches()
+        jax.jit(lambda x: jnp.cos(x) @ x.T)(jnp.ones((19, 3))).block_until_ready()
+        return next(folder.glob("jit__lambda*-cache"))
+
+    try:
+        program = compiled()
+        content = program.read_bytes()
+        program.write_bytes(content[: len(content) // 2])
+        with pytest.warns(UserWarning, match="persistent compilation cache"):
+            # Young enough to be in the middle of being written by somebody else.
+            assert len(compiled().read_bytes()) == len(content) // 2
+        os.utime(program, (0, 0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert compiled() == program and len(program.read_bytes()) > len(content) // 2
+            # One known to be whole is not read again to find that out.
+            keep_compiled(True)
+            assert program.name in (program.parent / "whole").read_text().split()
+    finally:
+        for name, value in zip(settings, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 if __name__ == "__main__":
