@@ -1,7 +1,7 @@
-"""Keeps compiled programs on disk, so that a command that runs again does not compile again. Only if asked for.
+"""How programs are compiled for the device, and keeping them on disk, so that a command that runs again does not compile again.
 
-What is kept are machine programs, which are run without further checks when they are read again. So they lie in a folder
-that no other user may enter.
+They are kept only if that is asked for. What is kept are machine programs, which are run without further checks when they are
+read again. So they lie in a folder that no other user may enter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sfxjax.errors import UserError
 from sfxjax.files import atomic_write_text, user_cache_folder
@@ -30,6 +32,36 @@ WRITTEN_SECONDS = 60
 LEAST_SECONDS = 0.5
 # A first result that takes longer is told what it waits for.
 LONG_SECONDS = 5.0
+# XLA computes with vectors of 256 bits where a processor has 512 (AVX-512), unless it is told to prefer those; others ignore it.
+_OF_PROCESSORS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
+
+
+def compiler_options() -> dict[str, str | bool]:
+    """Return what XLA is told of the device that JAX computes on: that a processor computes with its widest vectors."""
+    import jax
+
+    return dict(_OF_PROCESSORS) if jax.default_backend() == "cpu" else {}
+
+
+def jit_for_device(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """As `jax.jit`, with `compiler_options`; the result cannot be called in another program.
+
+    Args:
+        function: of arrays.
+        **options: of `jax.jit`.
+    """
+
+    @cache
+    def program() -> Callable[..., Any]:
+        # Made when it is called: which device there is may not be asked earlier.
+        import jax
+
+        return jax.jit(function, compiler_options=compiler_options(), **options)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return program()(*arguments, **named)
+
+    return call
 
 
 def keep_compiled(asked: bool = False) -> Path | None:

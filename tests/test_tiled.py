@@ -234,6 +234,45 @@ def test_parts_of_small_frames_in_strips_and_whole(
             close(blocks, blocks_of(frame, 5))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "masked"),
+    [
+        (np.uint16, 65535, False),
+        (np.uint16, 0, False),
+        (np.uint16, 8000, True),
+        (np.int32, -1, True),
+        (np.float32, np.nan, False),
+        (np.float32, np.inf, True),
+    ],
+)
+def test_one_pixel_that_does_not_count_between_frames_of_which_all_do(
+    dtype: type, value: float, masked: bool
+) -> None:
+    crop = crops(214, 54)[0].astype(dtype)
+    frames = np.stack([crop, np.roll(crop, 9, axis=0), crop])
+    good = np.ones(frames.shape, bool)
+    # Under windows of the last rows and columns alone.
+    place = 1, 212, 52
+    frames[place] = value
+    good[place] = False
+
+    @jax.jit
+    def parts(crops: jax.Array, good: jax.Array) -> tuple[Any, ...]:
+        def one(crop: jax.Array, good: jax.Array | None) -> tuple[Any, ...]:
+            pixels, _ = settle(crop, good, 65534.0, masked)
+            return *normalize_parts(pixels, ("rows", "window_valid")), pixels.all_count
+
+        return map_frames(one, crops, good if masked else None)
+
+    # The mask forbids the pixel, or its value does.
+    rows, valid, all_count = parts(frames, good if value == 8000 else np.ones_like(good))
+    for frame, counting, row, window_valid in zip(frames, good, rows, valid, strict=True):
+        normalized, whole = reference(np.where(counting, frame, 1), counting)
+        close(row, rows_of(normalized, whole))
+        np.testing.assert_array_equal(window_valid, whole)
+    np.testing.assert_array_equal(all_count, [True, False, True])
+
+
 def test_strips_and_steps_are_compiled_apart_on_a_cpu() -> None:
     """All in one would compute every column's sums five times over."""
     frame = jax.ShapeDtypeStruct((214, 54), jnp.uint16)

@@ -16,9 +16,11 @@ from sfxjax.mapping import on_cpu
 # Gives so many rows from a place on: (rows, width) values; and bool of that shape, True where a pixel counts, or None:
 # everywhere.
 ReadRows = Callable[[Any, int], tuple[jax.Array, jax.Array | None]]
+# Gives the first of every so many rows, likewise.
+ReadEvery = Callable[[int], tuple[jax.Array, jax.Array | None]]
 
 # At most so many rows at a time on a CPU.
-_BLOCK = 24
+_BLOCK = 8
 # Pixels other than 0 are counted by 1 and those of 0 by this, in one sum.
 _ZERO = 2**16
 # The mean of every so many rows is near enough to the frame's to subtract from all pixels, if enough of them count.
@@ -178,12 +180,11 @@ def _measure_at_once(
     return Moments(*sums), Highest(highest, times)
 
 
-def find_origin(read: ReadRows, height: int, least_mean_without_zeros: jax.Array | float) -> ValueOrigin:
+def find_origin(read_every: ReadEvery, least_mean_without_zeros: jax.Array | float) -> ValueOrigin:
     """Choose what to subtract: near the mean of the pixels that count, and their own value where all are equal.
 
     Args:
-        read: gives the pixels, and which of them count.
-        height: of the crop.
+        read_every: gives the crop's rows, and which of their pixels count.
         least_mean_without_zeros: pixels of 0 are left out where the mean with them is at least this.
     """
 
@@ -210,17 +211,11 @@ def find_origin(read: ReadRows, height: int, least_mean_without_zeros: jax.Array
         exponent = jnp.frexp(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)).astype(jnp.float32))[1]
         return ValueOrigin(pivot, jnp.ldexp(jnp.float32(1), jnp.clip(-exponent - 20, -126, 126)))
 
-    def of_all() -> ValueOrigin:
-        return of(*read(0, height))
-
-    pieces = [read(start, 1) for start in range(0, height, _SAMPLE if on_cpu() else _SAMPLE_ON_GPU)]
-    values = jnp.concatenate([values for values, _ in pieces])
-    sampled = [valid for _, valid in pieces if valid is not None]
-    valid = jnp.concatenate(sampled) if sampled else None
+    values, valid = read_every(_SAMPLE if on_cpu() else _SAMPLE_ON_GPU)
     if valid is None or not on_cpu():
         return of(values, valid)
     enough = count_pixels(valid) >= _LEAST_SAMPLE * valid.size
-    return jax.lax.cond(enough, lambda: of(values, valid), of_all)
+    return jax.lax.cond(enough, lambda: of(values, valid), lambda: of(*read_every(1)))
 
 
 def subtract(values: jax.Array, origin: ValueOrigin) -> jax.Array:

@@ -46,6 +46,8 @@ LEAST_MEAN_WITHOUT_ZEROS = 50.0
 # Of frames with gaps of -1, -2 or a lowest value at most this fraction of the negative pixels has another value.
 OTHER_NEGATIVES = 0.1
 _UNIT_ROWS = 16
+# Up to here float32 holds every whole number.
+_MOST_COUNTED = 2**24
 
 
 # NumPy, since no JAX array may be made before several processes are joined.
@@ -62,6 +64,7 @@ class Pixels(NamedTuple):
         below: scalar, float32 or a Python number; pixels from it on do not count. None: no such limit.
         origin: near their mean, and the unit of their differences from it.
         variance: of the pixels that count, in that unit squared.
+        all_count: bool scalar, True only where every pixel counts; where it is not, each is to be looked at.
     """
 
     values: jax.Array
@@ -70,6 +73,7 @@ class Pixels(NamedTuple):
     below: jax.Array | float | None
     origin: ValueOrigin = _NOWHERE
     variance: jax.Array | float = 0.0
+    all_count: jax.Array | bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +100,12 @@ class Pixels(NamedTuple):
         if self.above is not None:
             valid = both(valid, values.astype(jnp.float32) > self.above)
         return values, valid
+
+    def every(self, step: int) -> tuple[jax.Array, jax.Array | None]:
+        """Read the first of every so many rows, and tell which of their pixels count, as `rows` does."""
+        mask = None if self.mask is None else self.mask[::step]
+        some = self._replace(values=self.values[::step], mask=mask)
+        return some.rows(0, some.shape[0])
 
     def valid(self) -> jax.Array | None:
         """Return bool (height, width), True where a pixel counts; None: everywhere."""
@@ -150,16 +160,20 @@ def settle(
     bare = Pixels(values, kept, None, limited)
     present = Pixels(crop, mask, None, None)
     height, width = crop.shape
-    origin = find_origin(bare.rows, height, least_mean)
+    origin = find_origin(bare.every, least_mean)
     moments, highest = measure(bare.rows, present.rows, height, origin)
     zeros_count = moments.mean(origin) < least_mean
+    counting = moments.others + jnp.where(zeros_count, moments.zeros, 0)
     pixels = bare._replace(
-        above=jnp.where(zeros_count, -1.0, 0.0), origin=origin, variance=moments.variance(origin, zeros_count)
+        above=jnp.where(zeros_count, -1.0, 0.0),
+        origin=origin,
+        variance=moments.variance(origin, zeros_count),
+        # Of more pixels float32 could miss some.
+        all_count=counting == height * width if height * width <= _MOST_COUNTED else False,
     )
     unmasked = jnp.float32(height * width) if mask is None else count_pixels(mask)
     numbers = present.valid()
     with_number = unmasked if numbers is None or numbers is mask else count_pixels(numbers)
-    counting = moments.others + jnp.where(zeros_count, moments.zeros, 0)
     # Masked pixels stand for the lowest value, and are at the highest where all others are too.
     at_largest = jnp.where(with_number > 0, jnp.minimum(highest.times / jnp.maximum(with_number, 1), 1), 0)
     facts = Facts(counting / jnp.maximum(unmasked, 1), at_largest, highest.value / unit)
@@ -188,9 +202,9 @@ def _in_natural_units(crop: jax.Array, mask: jax.Array | None, limit: jax.Array 
     known = is_below(rows, limit, jnp)
     known = known if mask is None else known & mask[::_UNIT_ROWS]
     if jnp.issubdtype(crop.dtype, jnp.integer):
-        floats = rows.astype(jnp.float32)
 
         def told() -> jax.Array:
+            floats = rows.astype(jnp.float32)
             step = jnp.fmax(quantum(floats, known & (rows >= 0), jnp), dim_photon(floats, known, jnp))
             return jnp.fmax(step, 1)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sfxjax.mapping import map_frames, map_in_threads
+from sfxjax.compilation import jit_for_device
+from sfxjax.mapping import map_frames, map_in_threads, map_leading
 from sfxjax.preprocess.contrast import Floor, WindowName, check_options
 from sfxjax.preprocess.definition import check_frames, normalize_pixels
 from sfxjax.preprocess.tiled import normalize_parts
@@ -45,19 +46,22 @@ def preprocess_and_reduce(
     """
     crops, mask, limit = check_frames(frames, mask, limit)
     check_options(window, floor)
-    reduce = partial(_reduce, reduction=reduction, window=window, floor=floor, limit=limit)
+    options: dict[str, Any] = {"reduction": reduction, "window": window, "floor": floor, "limit": limit}
     if any(isinstance(array, jax.core.Tracer) for array in (crops, mask)):
-        return reduce(crops, mask, 0, count=None)
+        return _reduce(
+            jnp.asarray(crops), None if mask is None else jnp.asarray(mask), 0, count=None, **options
+        )
     crops = jnp.asarray(crops)
     leading = crops.shape[:-2]
     crops = crops.reshape(-1, *crops.shape[-2:])
     mask = None if mask is None else jnp.asarray(mask)
     mask = mask.reshape(-1, *mask.shape[-2:]) if mask is not None and mask.ndim > 2 else mask
-    reduced = map_in_threads(lambda first, size: reduce(crops, mask, first, count=size), len(crops))
+    reduced = map_in_threads(
+        lambda first, size: _reduce_compiled(crops, mask, first, count=size, **options), len(crops)
+    )
     return reduced.reshape(*leading, *reduced.shape[1:])
 
 
-@partial(jax.jit, static_argnames=("count", "reduction", "window", "floor", "limit"))
 def _reduce(
     crops: jax.Array,
     mask: jax.Array | None,
@@ -82,8 +86,14 @@ def _reduce(
             return normalize_parts(pixels, ("rows",), floor=floor)[0]
         return reduction(*normalize_pixels(pixels, window=window, floor=floor))
 
-    if count is not None:
-        crops = jax.lax.dynamic_slice_in_dim(crops, first, count)
-        if mask is not None and mask.ndim > 2:
-            mask = jax.lax.dynamic_slice_in_dim(mask, first, count)
-    return map_frames(one, crops, mask)
+    if count is None or count == len(crops):
+        return map_frames(one, crops, mask)
+
+    def at(place: jax.Array) -> jax.Array:
+        return one(crops[place], mask[place] if mask is not None and mask.ndim > 2 else mask)
+
+    # One by one, since the part of the batch would be copied as a whole.
+    return map_leading(at, first + jnp.arange(count))
+
+
+_reduce_compiled = jit_for_device(_reduce, static_argnames=("count", "reduction", "window", "floor", "limit"))

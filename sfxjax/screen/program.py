@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sfxjax.compilation import compiler_options
 from sfxjax.crop import CROP
 from sfxjax.mapping import map_leading
 from sfxjax.models.checkpoint import TrainedModel
@@ -62,7 +63,7 @@ def compiled_program(
         shape(frames if own_masks else frames[1:], np.bool_, masks),
         shape((batch_size,), np.float32, split),
         shape((batch_size,), np.bool_, split),
-    ).compile()
+    ).compile(compiler_options=compiler_options())
 
 
 def _score(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfxjax.compilation import jit_for_device
 from sfxjax.errors import UserError
 from sfxjax.spots.candidates import Candidates, candidates_and_noise, ratio_without_spots
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
@@ -191,7 +192,7 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
     return Judged(counts, visible.sum(), found.ss, found.fs, found.signal_to_noise, probability, found.signal)
 
 
-_judge_one = jax.jit(judge)
+_judge_one = jit_for_device(judge)
 
 
 def find_spots(
