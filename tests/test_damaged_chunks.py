@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sfxjax.data.bitshuffle import packs, whole_chunks
+from sfxjax.data.bitshuffle import packs, rows_unpacked, whole_chunks
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.hdf5 import Files
 from sfxjax.data.inputs import find_files
@@ -134,6 +134,57 @@ def test_chunks_are_whole_at_their_full_length_alone(
         damage(path, 1, change)
         with h5py.File(path) as file:
             assert whole_chunks(file[DATA], (0,)) and not whole_chunks(file[DATA], (1,))
+
+
+@pytest.mark.parametrize("nelems", [0, 256])
+@pytest.mark.parametrize("dtype", ["u1", ">i2", "f4", "i8"])
+def test_rows_unpacked_alone_are_those_of_the_frame(dtype: str, nelems: int, tmp_path: Path) -> None:
+    # Frames of several blocks, the last of them short, with elements behind it.
+    values = np.random.default_rng(2).integers(0, 100, (3, 245, 113)).astype(dtype)
+    path = write(tmp_path / "run.h5", values, (1, 245, 113), hdf5plugin.Bitshuffle(nelems=nelems))
+    alone = 0
+    with Files(tmp_path) as files:
+        data = files.dataset(path, DATA)
+        assert data is not None
+        for frame in range(3):
+            for first, last in ((0, 1), (0, 180), (60, 130), (100, 101), (239, 245), (244, 245), (62, 245)):
+                for columns in ((), (slice(0, 113),), (slice(20, 60),), (slice(100, 300),)):
+                    place = frame, slice(first, last), *columns
+                    rows = rows_unpacked(data, place)
+                    alone += rows is not None
+                    for found in (files.values(data, place), *([] if rows is None else [rows])):
+                        assert found.dtype == values.dtype
+                        np.testing.assert_array_equal(found, values[place])
+    assert alone >= 3 * 4 * 3
+
+
+def test_other_places_and_damaged_chunks_are_not_unpacked_by_rows(tmp_path: Path) -> None:
+    values = np.random.default_rng(3).integers(0, 100, (2, 2, 120, 100)).astype("u2")
+    path = write(tmp_path / "run.h5", values, (1, 1, 120, 100), hdf5plugin.Bitshuffle(nelems=256))
+    wanted = slice(40, 80), slice(10, 90)
+    with h5py.File(path) as file:
+        data = file[DATA]
+        np.testing.assert_array_equal(rows_unpacked(data, (1, 0, *wanted)), values[1, 0][wanted])
+        others: list[Any] = [
+            (),
+            (1,),
+            (1, 0),
+            (1, 0, 5),
+            (slice(0, 2), 0, *wanted),
+            (1, slice(0, 2), *wanted),
+        ]
+        others += [(2, 0, *wanted), (1, 0, slice(0, 119)), (1, 0, slice(5, 5)), (1, 0, slice(0, 60, 2))]
+        assert all(rows_unpacked(data, place) is None for place in others)
+    whole = write(tmp_path / "whole.h5", values[0], (2, 120, 100), hdf5plugin.Bitshuffle())
+    with h5py.File(whole) as file:
+        assert rows_unpacked(file[DATA], (1, *wanted)) is None
+    # Also where the rows asked for would be there.
+    for number, change in enumerate((long_block, cut, lambda chunk: chunk[:-9])):
+        own = write(tmp_path / f"{number}.h5", values[0], (1, 120, 100), hdf5plugin.Bitshuffle(nelems=256))
+        damage(own, 1, change)
+        with h5py.File(own) as file:
+            np.testing.assert_array_equal(rows_unpacked(file[DATA], (0, *wanted)), values[0, 0][wanted])
+            assert rows_unpacked(file[DATA], (1, *wanted)) is None
 
 
 def test_a_script_that_guards_nothing_reads_frames_apart(tmp_path: Path) -> None:

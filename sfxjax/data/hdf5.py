@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfxjax.data.bitshuffle import packs, whole_chunks
+from sfxjax.data.bitshuffle import packs, rows_unpacked, whole_chunks
 from sfxjax.data.filters import by_plugin, need_filters
 from sfxjax.data.opening import DAMAGE, damage_named, in_words, open_hdf5
 from sfxjax.data.values_apart import Place, forget_files, values_apart
@@ -112,12 +112,13 @@ class Files:
         apart = self._by_plugin.get(object_identity(data))
         if apart is None:
             apart = self.check_storage(data)
-        if (
-            apart
-            and multiprocessing.parent_process() is None
-            and not (packs(data) and whole_chunks(data, place))
-        ):
-            return values_apart(data, place, self.growing)
+        if apart:
+            packed = packs(data)
+            rows = rows_unpacked(data, place) if packed and not self.growing else None
+            if rows is not None:
+                return rows
+            if multiprocessing.parent_process() is None and not (packed and whole_chunks(data, place)):
+                return values_apart(data, place, self.growing)
         try:
             return np.asarray(data[place])
         except DAMAGE as error:
