@@ -46,13 +46,16 @@ FRAMES_COMPARED = 6
 
 
 def file_to_lists(setting: Setting) -> Work:
-    """Screen a simulated set file; in turns with it, read without computing, and compute without reading.
+    """Screen a file of compressed frames; in turns with it, read without computing, and compute without reading.
 
     All three are in this process, compiled, with the reader processes up and the file in the system's cache.
     """
     count = setting.frames_in_file or (64 if setting.quick else 256 if setting.on_cpu else 1000)
     folder = simulated_data([SCREENED_SET], count, quiet=True) / SCREENED_SET
-    file = next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5")
+    name, file = _compressed_copy(
+        next(path for path in sorted(folder.glob("*.h5")) if path.name != "truth.h5"),
+        Path(tempfile.mkdtemp(dir=setting.folder)) / "run.h5",
+    )
     times: dict[str, list[float]] = defaultdict(list)
     used: dict[str, list[float]] = defaultdict(list)
 
@@ -90,7 +93,7 @@ def file_to_lists(setting: Setting) -> Work:
         call=None,
         batches=(),
         frames=count,
-        shape=f"{CROP}x{CROP} int16 in HDF5",
+        shape=f"{CROP}x{CROP} int16, {name} in HDF5",
         moved=2 * CROP**2,
         over_bus=2 * CROP**2,
         operations=decision_operations(setting.model_2d),
@@ -201,6 +204,22 @@ def file_to_spots(compressed: bool, setting: Setting) -> Work:
             "reading and preparing alone, frames/s": round(count / float(np.median(reading)), 1),
         },
     )
+
+
+def _compressed_copy(file: Path, to: Path) -> tuple[str, Path]:
+    """Copy all frames of a simulated set's file, each a compressed chunk; returns the name of the compression, and where."""
+    name, codec = _codec()
+    with FrameReader(ReadOptions()) as reader:
+        stacks = reader.stacks(str(file))
+        frames = [reader.original(stack, number) for stack in stacks for number in range(stack.frames)]
+    with h5py.File(to, "w") as run:
+        shape = frames[0].shape
+        stored = run.create_dataset(
+            "/entry/data/data", (len(frames), *shape), frames[0].dtype, chunks=(1, *shape), **codec
+        )
+        for number, frame in enumerate(frames):
+            stored[number] = frame
+    return name, to
 
 
 def _codec() -> tuple[str, dict[str, Any]]:
