@@ -32,7 +32,7 @@ from sfxjax.fusion import fusion_barrier
 from sfxjax.mapping import on_cpu
 from sfxjax.preprocess.box_filter import sums_within
 from sfxjax.preprocess.contrast import HALF_WINDOW, WINDOW, window_shifts
-from sfxjax.preprocess.statistics import largest_divisor, subtract
+from sfxjax.preprocess.statistics import count_pixels, largest_divisor, subtract
 from sfxjax.preprocess.validity import Pixels
 
 Part = Literal["rows", "blocks", "frame", "window_valid", "lattice"]
@@ -137,7 +137,8 @@ def normalize_parts(
 
         def all_here() -> jax.Array:
             valid = read()[1]
-            return jnp.asarray(True) if valid is None else valid.all()
+            # Counted, which takes a processor half as long as `valid.all()`.
+            return jnp.asarray(True) if valid is None else count_pixels(valid) == valid.size
 
         if not on_cpu() or read()[1] is None:
             return tile_parts(*read())
