@@ -12,14 +12,15 @@ import pytest
 from bench.paper import __main__ as paper
 from bench.paper import measured as paper_measured
 from bench.paper import plans as paper_plans
-from bench.paper.plans import QUICK_PAIRS, Comparison, planned
-from bench.paper.runs import RWD, read_run
+from bench.paper.plans import QUICK_PAIRS, RWD, Comparison, Network, networks, plan_of
+from bench.paper.runs import read_run
 from sfxjax.data.splits import split
 from sfxjax.devices import trainings_at_once
 from sfxjax.errors import UserError, run_main
 from sfxjax.models.checkpoint import load_model
 from sfxjax.models.stem import BaseConfig
 from sfxjax.simulate.write import simulated_data
+from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.published import PAIRS, SETS
 
@@ -33,8 +34,14 @@ def own_cache(tmp_path_factory):
         yield
 
 
+def planned(comparison: Comparison) -> dict[Path, RunConfig]:
+    """How each network of a comparison is trained, by the folder of its run."""
+    runs = Path("runs")
+    return {runs / each.name: plan_of(each, comparison, runs) for each in networks(comparison)}
+
+
 def test_every_network_of_the_tables_is_planned_once() -> None:
-    plans = planned(Comparison(), Path("runs"))
+    plans = planned(Comparison())
     normalised = [p for p in plans.values() if not p.recipe.base.noise_normalised]
     assert {(p.method, p.labels) for p in normalised} == {
         ("supervised", None),
@@ -57,7 +64,7 @@ def test_every_network_of_the_tables_is_planned_once() -> None:
 
 
 def test_a_base_is_trained_before_what_starts_from_it_and_is_the_sources_own() -> None:
-    plans = planned(Comparison(tables=(3,), seeds=2), Path("runs"))
+    plans = planned(Comparison(tables=(3,), seeds=2))
     order = list(plans)
     for place, plan in enumerate(plans.values()):
         if plan.method != "transfer":
@@ -71,7 +78,7 @@ def test_a_base_is_trained_before_what_starts_from_it_and_is_the_sources_own() -
 
 def test_a_table_alone_takes_its_own_networks() -> None:
     def methods(*tables: int) -> list[str]:
-        return sorted({plan.method for plan in planned(Comparison(tables=tables), Path("runs")).values()})
+        return sorted({plan.method for plan in planned(Comparison(tables=tables)).values()})
 
     assert methods(2) == ["supervised"]
     assert methods(4) == ["reduced"]
@@ -83,8 +90,8 @@ def test_a_table_alone_takes_its_own_networks() -> None:
 def test_a_quick_comparison_has_each_set_once_as_source_and_as_target() -> None:
     for side in (0, 1):
         assert sorted(pair[side] for pair in QUICK_PAIRS) == sorted(SETS)
-    quick = planned(Comparison(pairs=QUICK_PAIRS, frames=800, quick=True), Path("runs"))
-    slow = planned(Comparison(frames=800), Path("runs"))
+    quick = planned(Comparison(frames=800, quick=True))
+    slow = planned(Comparison(frames=800))
     assert set(quick) < set(slow)
     for out, plan in quick.items():
         assert plan.recipe.epochs < slow[out].recipe.epochs
@@ -92,9 +99,9 @@ def test_a_quick_comparison_has_each_set_once_as_source_and_as_target() -> None:
 
 
 def test_tables_are_named_with_or_without_the_word() -> None:
-    assert paper.read_tables(None) == (1, 2, 3, 4, 5, 7, 6)
-    assert paper.read_tables("table3,5") == (3, 5)
-    with pytest.raises(UserError, match="table8"):
+    assert paper.read_tables(None) == {1, 2, 3, 4, 5, 6, 7}
+    assert paper.read_tables("table3,5") == {3, 5}
+    with pytest.raises(UserError, match="no table 8; choose from table1, table2"):
         paper.read_tables("table3,table8")
 
 
@@ -124,13 +131,13 @@ def made(tmp_path_factory):
         for method, recipe in paper_plans.RECIPES.items()
     }
     measured = {"dann": {"labels": 0, "recall": 91.5}, "device": "a test", "simulated": True, "notes": []}
-    options = ["--only", "4,5,6", "--frames", str(FRAMES), "--workers", "2"]
+    options = ["--only", "4,5,6", "--frames", str(FRAMES)]
     options += ["--runs", str(root / "runs"), "--results", str(root / "results")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paper_plans, "RECIPES", few)
         patch.setattr(paper_plans, "ALSO_NORMALISED", ())
         patch.setattr(paper_plans, "ALSO_WITH_FEWER", ())
-        patch.setattr(paper, "PAIRS", (("LN83", "LO19"),))
+        patch.setattr(paper_plans, "PAIRS", (("LN83", "LO19"),))
         patch.setattr(paper, "measure_methods", lambda *_: dict(measured))
         paper.main(options)
         yield root, options
@@ -160,7 +167,10 @@ def test_cells_hold_the_counts_of_the_runs_own_scores(made) -> None:
     assert all(0 <= low <= high <= 100 for low, high in record["shown"]["late_accuracy"].values())
     (row,) = [r for r in record["tables"]["table4"] if r["tested"] == "LO19"]
     (ours,) = row["ours"]
-    run = read_run(root / "runs" / "reduced-few-LO19-seed0")
+    network = Network("reduced", "few", "LO19")
+    plan = plan_of(network, Comparison(frames=FRAMES), root / "runs")
+    labels = paper.labels_of_sets(simulated_data(SETS, FRAMES, quiet=True))
+    run = read_run(network, plan, root / "runs" / network.name, labels)
     test = split("few", FRAMES).test
     chosen = slice(test.start, test.stop)
     called, positive = run.scores["LO19"][chosen] >= 0.5, run.classes["LO19"][chosen] > 0
@@ -195,17 +205,15 @@ def test_sets_of_unequal_length_are_refused(tmp_path) -> None:
     for name, frames in lengths.items():
         (tmp_path / name).symlink_to(simulated_data([name], frames, quiet=True) / name)
     with pytest.raises(UserError, match="LO19 40"):
-        paper.length_of_sets(tmp_path)
+        paper.labels_of_sets(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_three_methods_are_measured_in_processes_of_their_own() -> None:
     folder = simulated_data(SETS, 200, quiet=True)
-    done = []
-    found = paper_measured.measure_methods(True, folder, done.append)
-    assert done == [1, 1, 1]
-    assert [found[method]["labels"] for method in paper_measured.MEASURED_METHODS] == [40, 40, 0]
-    for method in paper_measured.MEASURED_METHODS:
+    found = paper_measured.measure_methods(True, folder)
+    assert [found[method]["labels"] for method in paper_measured.MEASURED] == [40, 40, 0]
+    for method in paper_measured.MEASURED:
         assert 0 <= found[method]["recall"] <= 100
         for key in ("preprocessing_seconds", "training_seconds", "frames_per_second", "peak_memory_mib"):
             assert found[method][key] > 0

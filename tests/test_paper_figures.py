@@ -29,8 +29,8 @@ from bench.paper.method_figures import (
     published_precision,
 )
 from bench.paper.methods import METHODS, mean_of
+from bench.paper.plans import AS_PUBLISHED, FEWER
 from bench.paper.record import record_of
-from bench.paper.runs import AS_PUBLISHED, FEWER, read_run
 from sfxjax.crop import CROP
 from sfxjax.data.labels import HIT, LABEL_WORDS, MAYBE, MISS
 from sfxjax.data.sets import open_set
@@ -63,9 +63,9 @@ def drawn(monkeypatch) -> list:
     figures: list = []
     save = paper_drawing.save
 
-    def keep(figure, path) -> None:
+    def keep(figure, title, path) -> None:
         figures.append(figure)
-        save(figure, path)
+        save(figure, title, path)
 
     for module in (frame_figures, feature_figures, method_figures):
         monkeypatch.setattr(module, "save", keep)
@@ -85,7 +85,10 @@ def test_examples_are_drawn_with_their_spots_marked(crop, drawn, tmp_path: Path)
     quiet = np.random.default_rng(1).poisson(400, (CROP, CROP)).astype(np.int16)
     good = np.ones((CROP, CROP), bool)
     good[300:420, 300:420] = False
-    examples = [Example("LN84", True, 12, HIT, crop, good), Example("LN84", True, 5, MISS, quiet, good)]
+    examples = [
+        Example("simulated set LN84", 12, HIT, crop, good),
+        Example("simulated set LN84", 5, MISS, quiet, good),
+    ]
     draw_examples(examples, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
@@ -105,7 +108,7 @@ def test_examples_are_drawn_with_their_spots_marked(crop, drawn, tmp_path: Path)
 
 def test_crop_is_drawn_where_it_is_cut(drawn, tmp_path: Path) -> None:
     frame = np.random.default_rng(0).poisson(50, (1000, 1100)).astype(np.int32)
-    example = Example("LN83", False, 7, HIT, frame, np.ones(frame.shape, bool))
+    example = Example("LN83", 7, HIT, frame, np.ones(frame.shape, bool))
     draw_crop(example, frame, None, tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
@@ -119,7 +122,7 @@ def test_crop_is_drawn_where_it_is_cut(drawn, tmp_path: Path) -> None:
 def test_normalisation_shows_what_the_networks_read(crop, drawn, tmp_path: Path) -> None:
     good = np.ones((CROP, CROP), bool)
     good[340:380, 340:380] = False
-    draw_normalisation(Example("LO19", True, 3, HIT, crop, good), tmp_path / "f.png")
+    draw_normalisation(Example("simulated set LO19", 3, HIT, crop, good), tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert f"{SIMULATED} LO19, frame 3" in figure.get_suptitle()
@@ -139,7 +142,7 @@ def test_vectors_share_a_scale(drawn, tmp_path: Path) -> None:
     vectors = [np.linspace(0, height, 720) for height in (5, 2, 0.5)]
     nothing = np.zeros((CROP, CROP)), np.ones((CROP, CROP), bool)
     examples = [
-        Example("LN83", True, number, label, *nothing)
+        Example("simulated set LN83", number, label, *nothing)
         for number, label in zip((9, 8, 7), (HIT, MAYBE, MISS), strict=True)
     ]
     draw_vectors(examples, vectors, tmp_path / "f.png")
@@ -180,20 +183,19 @@ def test_embedding_has_a_panel_for_each_network_and_class(drawn, tmp_path: Path)
         name: (features(len(labels[0]), 0, 1), features(len(labels[1]), shift, 2))
         for name, shift in (("DANN", 0), ("source-only CNN", 9))
     }
-    panels = draw_features(networks, labels, tmp_path / "f.png", names=("LN83", "LO19"), simulated=True)
+    apart = draw_features(networks, labels, "features of LN83 (source) and LO19", tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
-    assert "simulated sets" in figure.get_suptitle()
-    assert "LN83 (source" in figure.get_suptitle()
-    assert list(panels) == [(name, label) for name in networks for label in (MISS, MAYBE, HIT)]
+    assert figure.get_suptitle().startswith("features of LN83 (source) and LO19 (target")
+    panels = [(name, LABEL_WORDS[label].lower()) for name in networks for label in (MISS, MAYBE, HIT)]
     assert [axis.get_title() for axis in figure.axes] == [
-        f"({letter}) {network}, {LABEL_WORDS[label].lower()}"
-        for letter, (network, label) in zip("abcdef", panels, strict=True)
+        f"({letter}) {network}, {word}" for letter, (network, word) in zip("abcdef", panels, strict=True)
     ]
-    assert panels["source-only CNN", HIT] > 85
-    assert panels["DANN", HIT] < 75
-    assert panels["DANN", MAYBE] is None
-    for axis, percent in zip(figure.axes, panels.values(), strict=True):
+    assert apart["source-only CNN"]["hit"] > 85
+    assert apart["DANN"]["hit"] < 75
+    assert "maybe" not in apart["DANN"]
+    for axis, (network, word) in zip(figure.axes, panels, strict=True):
+        percent = apart[network].get(word)
         told = "too few frames" if percent is None else f"told apart: {percent:.1f} %"
         assert axis.get_xlabel().startswith(told)
     # All points are drawn where there are not too many.
@@ -214,13 +216,13 @@ def test_thin_lines_keep_their_colour_in_files_of_few_colours() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list:
+def runs() -> list:
     """Every run of two seeds."""
-    return every_run(tmp_path_factory.mktemp("runs"))
+    return every_run()
 
 
 def test_precision_recall_curves_and_points(runs, drawn, tmp_path: Path) -> None:
-    draw_precision_recall(runs, tmp_path / "f.png")
+    draw_precision_recall(runs, "simulated sets", tmp_path / "f.png")
     check_picture(tmp_path / "f.png")
     (figure,) = drawn
     assert figure.get_suptitle().startswith("simulated sets:")
@@ -249,7 +251,7 @@ def test_overview_shows_means_and_the_papers(runs, drawn, tmp_path: Path) -> Non
     assert figure.get_suptitle().startswith("simulated sets,")
     recall = figure.axes[0]
     expected = mean_of(runs, METHODS["dann"], "recall")
-    bars = [bar for bar in recall.containers if np.isclose(bar.lines[0].get_xdata()[0], expected.value)]
+    bars = [bar for bar in recall.containers if np.isclose(bar.lines[0].get_xdata()[0], expected.mean)]
     assert bars, "the mean over sets, pairs and seeds has its dot"
     diamonds = [line.get_xdata()[0] for line in recall.lines if line.get_marker() == "D"]
     assert np.any(np.isclose(diamonds, (96.92 + 94.91 + 96.30) / 3))
@@ -257,16 +259,12 @@ def test_overview_shows_means_and_the_papers(runs, drawn, tmp_path: Path) -> Non
     assert len(diamonds) == len(METHODS) - len(without) == 12
 
 
-def test_pictures_of_few_runs_and_of_none(drawn, tmp_path: Path) -> None:
-    run = read_run(
-        make_run(tmp_path / "runs", "supervised", "LN83", more={"simulated": False, "quick": True})
-    )
-    for number, some in enumerate(([run], [])):
-        draw_precision_recall(some, tmp_path / f"curves-{number}.png")
-        draw_overview(record_of(some), tmp_path / f"overview-{number}.png")
-    titles = [figure.get_suptitle() for figure in drawn]
-    assert [title.startswith("CXIDB 76, quick") for title in titles] == [True, True, False, False]
-    assert all(title.startswith("not run") for title in titles[2:])
+def test_pictures_of_few_runs(drawn, tmp_path: Path) -> None:
+    run = make_run("supervised", "LN83", simulated=False)
+    record = record_of([run], quick=True)
+    draw_precision_recall([run], record["data"], tmp_path / "curves.png")
+    draw_overview(record, tmp_path / "overview.png")
+    assert all(figure.get_suptitle().startswith("CXIDB 76, quick") for figure in drawn)
 
 
 # Frames to show

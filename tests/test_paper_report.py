@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper_cases import FRAMES, classes, every_run, exact_run, make_run, spot_counters, to_html
+from paper_cases import classes, counters, every_run, exact_run, make_run, to_html
 
 from bench.paper import __main__ as paper
 from bench.paper.claim_figures import records
 from bench.paper.claims import FAILS, HOLDS, NOT_TESTED, Finding, claims, count_verdicts, judged
-from bench.paper.methods import TABLES, means_of_methods
+from bench.paper.methods import means_of_methods
+from bench.paper.plans import FEWER, NORMALISED, TABLES
 from bench.paper.record import RECORD, goals, read_comparison, record_of, spot_counter_line
 from bench.paper.report import EXPERIMENTS, FIGURES, PICTURES, write_page
-from bench.paper.runs import read_run
+from bench.paper.runs import TrainedRun
 from bench.paper.table_layout import from_markdown
 from bench.paper.tables import table_rows
 from sfxjax.errors import UserError
@@ -43,19 +44,18 @@ def recall(lost: float) -> float:
 
 
 def exact_runs(
-    folder: Path, many: float, few: float, transfer: float, reduced: float, abroad: float, dann: float
-) -> list:
+    many: float, few: float, transfer: float, reduced: float, abroad: float, dann: float
+) -> list[TrainedRun]:
     """Runs of every method with these shares of positives lost; the source-only network's on other sets is `abroad`."""
     made = []
     for name in SETS:
-        made.append(exact_run(folder, "supervised", name, lost=many, abroad=abroad))
-        made.append(exact_run(folder, "supervised", name, labels=200, lost=few))
-        rwd = {"labels": 200, "reduction": "row_wise_decomposition"}
-        made.append(exact_run(folder, "reduced", name, lost=reduced, **rwd))
-    for source, target in PAIRS:
-        made.append(exact_run(folder, "transfer", source, target, labels=200, lost=transfer))
-        made.append(exact_run(folder, "dann", source, target, lost=dann))
-    return [read_run(path) for path in made]
+        made.append(exact_run("supervised", name, lost=many, abroad=abroad))
+        made.append(exact_run("supervised", name, split="few", lost=few))
+        made.append(exact_run("reduced", name, split="few", lost=reduced))
+    for pair in PAIRS:
+        made.append(exact_run("transfer", *pair, split="few", lost=transfer))
+        made.append(exact_run("dann", *pair, lost=dann))
+    return made
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def exact_runs(
         ((0.2, 0.0, 0.5, 0.0, 0.0, 0.5), [FAILS, FAILS, HOLDS, FAILS, FAILS]),
     ],
 )
-def test_findings_hold_where_the_recalls_say_so(lost, verdicts, tmp_path: Path) -> None:
+def test_findings_hold_where_the_recalls_say_so(lost, verdicts) -> None:
     many, few, transfer, reduced, abroad, dann = (recall(share) for share in lost)
-    found = findings(exact_runs(tmp_path, *lost))
+    found = findings(exact_runs(*lost))
     assert [finding.verdict for finding in found] == [*verdicts, *[NOT_TESTED] * 4]
     assert f"1200 labels {many:.1f}, 200 labels {few:.1f}: {few - many:+.1f}" in found[0].ours
     assert f"transfer {transfer:.1f}, between {few:.1f} and {many:.1f}" in found[1].ours
@@ -92,21 +92,19 @@ def test_the_papers_own_figures_stand_beside() -> None:
     assert paper[4].startswith("90.7, between 82.1 and 96.0: 62 %")
 
 
-def test_missing_runs_are_not_judged(tmp_path: Path) -> None:
+def test_missing_runs_are_not_judged() -> None:
     assert {finding.verdict for finding in findings([]) + goals([])} == {NOT_TESTED}
     assert {finding.ours for finding in findings([])} == {""}
     assert spot_counter_line([]) == ""
-    alone = read_run(make_run(tmp_path, "supervised", "LN83", skill=9))
+    alone = make_run("supervised", "LN83", skill=9)
     assert {finding.verdict for finding in findings([alone])} == {NOT_TESTED}, "two sets are missing"
 
 
-def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Path) -> None:
+def test_networks_on_heights_as_normalised_are_judged_by_themselves() -> None:
     kept, shown, adapted = recall(0.0), recall(0.4), recall(0.1)
-    runs = exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.0, 0.0)
-    made = [
-        exact_run(tmp_path, "supervised", name, lost=0.0, abroad=0.4, noise_normalised=False) for name in SETS
-    ] + [exact_run(tmp_path, "dann", *pair, lost=0.0, abroad=0.1, noise_normalised=False) for pair in PAIRS]
-    both = [*runs, *(read_run(path) for path in made)]
+    runs = exact_runs(0.0, 0.5, 0.1, 0.0, 0.0, 0.0)
+    both = [exact_run("supervised", name, lost=0.0, abroad=0.4, variant=NORMALISED) for name in SETS]
+    both += [exact_run("dann", *pair, lost=0.0, abroad=0.1, variant=NORMALISED) for pair in PAIRS] + runs
     assert findings(both)[:5] == findings(runs)[:5]
     abroad, dann = findings(both)[7:]
     assert (abroad.verdict, dann.verdict) == (HOLDS, HOLDS)
@@ -118,11 +116,11 @@ def test_networks_on_heights_as_normalised_are_judged_by_themselves(tmp_path: Pa
         assert table_rows(table, both) == table_rows(table, runs)
 
 
-def test_few_labels_are_judged_a_second_time_with_an_eighth_of_them(tmp_path: Path) -> None:
-    runs = exact_runs(tmp_path, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    made = [exact_run(tmp_path, "supervised", name, lost=0.4, labels=25) for name in SETS]
-    made += [exact_run(tmp_path, "transfer", *pair, lost=0.1, labels=25) for pair in PAIRS]
-    both = [*runs, *(read_run(path) for path in made)]
+def test_few_labels_are_judged_a_second_time_with_an_eighth_of_them() -> None:
+    runs = exact_runs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    fewer = {"split": "few", "variant": FEWER}
+    both = [exact_run("supervised", name, lost=0.4, **fewer) for name in SETS]
+    both += [exact_run("transfer", *pair, lost=0.1, **fewer) for pair in PAIRS] + runs
     assert [f.verdict for f in findings(both)[:2]] == [FAILS, FAILS], "nothing is lost with 200"
     few, transfer = findings(both)[5:7]
     assert (few.verdict, transfer.verdict) == (HOLDS, HOLDS)
@@ -133,8 +131,8 @@ def test_few_labels_are_judged_a_second_time_with_an_eighth_of_them(tmp_path: Pa
         assert table_rows(table, both) == table_rows(table, runs)
 
 
-def test_goals_are_of_the_frames_of_the_tables(tmp_path: Path) -> None:
-    runs = exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.2, 0.4, 0.1)
+def test_goals_are_of_the_frames_of_the_tables() -> None:
+    runs = exact_runs(0.0, 0.5, 0.1, 0.2, 0.4, 0.1)
     own, reduced, dann = goals(runs)
     assert (own.verdict, own.ours) == (HOLDS, "100.0")
     assert reduced.verdict == FAILS
@@ -189,9 +187,9 @@ def read_page(path: Path) -> tuple[Page, str]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list:
+def runs() -> list:
     """Every run of two seeds."""
-    return every_run(tmp_path_factory.mktemp("runs"))
+    return every_run()
 
 
 def test_the_page_stands_alone(runs, tmp_path: Path) -> None:
@@ -227,8 +225,7 @@ def test_every_heading_says_simulated(runs, tmp_path: Path) -> None:
 
 
 def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path, "supervised", "LN83", more={"simulated": False, "quick": True}))
-    record = record_of([run])
+    record = record_of([make_run("supervised", "LN83", simulated=False)], quick=True)
     write_page(record, tmp_path, tmp_path)
     page, _ = read_page(tmp_path / "report.html")
     shown = page.text
@@ -240,19 +237,12 @@ def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
     assert "6 of Table 1, 3 of Table 2" in page.text
 
 
-def test_a_page_without_runs_says_so(tmp_path: Path) -> None:
-    write_page(record_of([]), tmp_path, tmp_path)
+def test_a_page_of_spot_counters_alone_says_that_nothing_was_trained(tmp_path: Path) -> None:
+    record = record_of(counters())
+    write_page(record, tmp_path, tmp_path)
     page, _ = read_page(tmp_path / "report.html")
-    assert all("not run" in heading for heading in page.headings[:-1])
     assert page.text.count("not run") > 2 * sum(len(TABLES) for _ in SETS)
-    assert {finding.verdict for finding in claims(record_of([]), tmp_path)} == {NOT_TESTED}
-
-
-def test_runs_that_do_not_belong_together_make_no_page(tmp_path: Path) -> None:
-    first = make_run(tmp_path / "a", "supervised", "LN83")
-    second = make_run(tmp_path / "b", "supervised", "LN83")
-    with pytest.raises(UserError, match="same training"):
-        record_of([read_run(first), read_run(second)])
+    assert {finding.verdict for finding in claims(record, tmp_path)} == {NOT_TESTED}
 
 
 def test_the_page_is_written_again_from_its_record_alone(runs, tmp_path: Path) -> None:
@@ -292,7 +282,7 @@ def test_verdicts_follow_the_figures_of_the_record(tmp_path: Path) -> None:
     def verdicts(record: dict) -> dict[str, str]:
         return {finding.claim: finding.verdict for finding in claims(record, tmp_path)}
 
-    record = record_of(exact_runs(tmp_path, 0.0, 0.5, 0.1, 0.0, 0.4, 0.2))
+    record = record_of(exact_runs(0.0, 0.5, 0.1, 0.0, 0.4, 0.2))
     below = "DANN, without a label of the target, stays below transfer with 200, in recall"
     assert verdicts(record)[below] == HOLDS
     record["means"]["dann"]["recall"]["value"] = record["means"]["transfer"]["recall"]["value"] + 1
@@ -333,8 +323,7 @@ def test_tables_of_experiments_are_read_from_their_pages() -> None:
     assert set(EXPERIMENTS) >= {"plain", "ensemble", "particles", "gan"}
 
 
-def test_spot_counter_is_set_beside_the_networks(tmp_path: Path) -> None:
-    line = spot_counter_line([read_run(folder) for folder in spot_counters(tmp_path, FRAMES)])
-    assert line.startswith(
+def test_spot_counter_is_set_beside_the_networks() -> None:
+    assert spot_counter_line(counters()).startswith(
         "Balanced accuracy without labels of the tested set: spot counter, threshold from another set 9"
     )

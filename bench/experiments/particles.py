@@ -27,7 +27,7 @@ from sfxjax.training.config import RunConfig
 from sfxjax.training.run import SCORES_FILE
 from sfxjax.training.scores import read_scores
 
-from ..paper.runs import RWD
+from ..paper.plans import RWD
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 
 FEW_PARTICLES = 200

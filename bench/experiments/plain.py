@@ -28,8 +28,7 @@ from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
 from sfxjax.training.published import FEW_LABELS, TABLE_1, TABLE_2, TABLE_3, TABLE_5, frame_range
 
-from ..paper.methods import figure_of
-from ..paper.runs import spread
+from ..paper.runs import figure_of, spread
 from .batch_statistics import with_batch_statistics_of
 from .record import experiment_parser, last_fifth, markdown_table, mean_and_deviation, read, write
 

@@ -22,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfxjax.command_line import call_of, new_parser, refuse_unused
 from sfxjax.data.set_description import sets_in
 from sfxjax.data.sets import open_set
@@ -35,24 +37,23 @@ from sfxjax.simulate.write import simulated_data
 from sfxjax.training.command import prepared_sets
 from sfxjax.training.config import RunConfig
 from sfxjax.training.data import PreparedSet
-from sfxjax.training.published import PAIRS, SETS
+from sfxjax.training.published import SETS
 from sfxjax.training.run import total_steps, train_and_test
-from sfxjax.training.run_folder import RESULTS, check_folder, finished
+from sfxjax.training.run_folder import check_folder, finished
 
 from .claims import Finding
 from .feature_figures import draw_runs
-from .frame_figures import draw_frames
+from .frame_figures import SHOWN_SET, draw_frames
 from .measured import measure_methods
 from .method_figures import draw_overview, draw_precision_recall
-from .methods import MEASURED_METHODS, MEASURED_TABLE, TABLES
-from .plans import QUICK_PAIRS, Comparison, planned
+from .plans import RWD, TABLES, Comparison, Network, networks, plan_of
 from .record import RECORD, read_comparison, record_of
 from .report import write_page
-from .runs import RWD, read_run
-from .spots import run_spot_counter
+from .runs import read_run
+from .spots import count_sets, spot_counters
+from .tables import MEASURED_TABLE
 
 FRAMES, QUICK_FRAMES = 2000, 800
-MEASURED = "measured.json"
 # Small networks leave most of a device idle, and programs compile side by side.
 MOST_WORKERS = 4
 
@@ -66,50 +67,72 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = new_parser("bench.paper", "The paper's tables and figures.")
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of CXIDB 76; without it, simulated sets")
-    add(
-        "--quick",
-        action="store_true",
-        help=f"fewer frames and epochs, {len(QUICK_PAIRS)} of {len(PAIRS)} pairs",
-    )
+    add("--quick", action="store_true", help="fewer frames, epochs and pairs of sets")
     add("--only", metavar="TABLES", help="train for these alone: table1,table3,... (default: all)")
     add("--seeds", type=int, default=1, help="seeds 0, 1, ...")
     frames = f"of each simulated set (default: {FRAMES}, or {QUICK_FRAMES} with --quick)"
     add("--frames", type=int, help=frames)
-    workers = "trainings at once (default: cores, at most 4; one with several devices)"
-    add("--workers", type=int, default=min(os.cpu_count() or 1, MOST_WORKERS), help=workers)
     page = "write the page of an earlier comparison again, and train nothing"
     add("--page", action="store_true", help=page)
     add("--runs", type=Path, help="folder of the runs (default: runs/paper, or runs/paper-quick)")
     add("--results", type=Path, help="(default: bench/results/paper, or bench/results/paper-quick)")
     chosen = parser.parse_args(arguments)
     if chosen.page:
-        refuse_unused(chosen, ("data", "only", "seeds", "frames", "workers", "runs"), "with --page")
+        refuse_unused(chosen, ("data", "only", "seeds", "frames", "runs"), "with --page")
     name = "paper-quick" if chosen.quick else "paper"
     chosen.runs = chosen.runs or Path("runs") / name
     chosen.results = chosen.results or Path("bench/results") / name
     if chosen.frames is None:
         chosen.frames = QUICK_FRAMES if chosen.quick else FRAMES
-    if min(chosen.seeds, chosen.workers, chosen.frames) < 1:
-        raise UserError("--seeds, --frames and --workers must be at least 1")
+    if min(chosen.seeds, chosen.frames) < 1:
+        raise UserError("--seeds and --frames must be at least 1")
     chosen.tables = read_tables(chosen.only)
     return chosen
 
 
-def read_tables(only: str | None) -> tuple[int, ...]:
+def read_tables(only: str | None) -> set[int]:
     """Return the numbers of `table3,table5` or `3,5`; all of them for None.
 
     Raises:
         UserError: there is no such table.
     """
-    known = {f"table{number}": number for number in (*TABLES, MEASURED_TABLE)}
+    known = {str(number): number for number in sorted((*TABLES, MEASURED_TABLE))}
     if only is None:
-        return tuple(known.values())
-    names = {part.strip().lower() for part in only.split(",")}
-    names = {f"table{name}" if name.isdigit() else name for name in names}
-    unknown = sorted(names - known.keys())
-    if unknown:
-        raise UserError(f"--only: no {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
-    return tuple(sorted(known[name] for name in names))
+        return set(known.values())
+    names = {part.strip().lower().removeprefix("table") for part in only.split(",")}
+    if unknown := ", ".join(sorted(names - known.keys())):
+        raise UserError(f"--only: no table {unknown}; choose from table{', table'.join(known)}")
+    return {known[name] for name in names}
+
+
+def labels_of_sets(folder: Path) -> dict[str, np.ndarray]:
+    """Return the labels of the sets in a folder, (frames,) by set.
+
+    Raises:
+        UserError: a set is missing, or they differ in length.
+    """
+    labels = {}
+    for name in SETS:
+        with open_set(folder, name) as frame_set:
+            labels[name] = frame_set.labels
+    if len(set(map(len, labels.values()))) > 1:
+        told = ", ".join(f"{name} {len(each)}" for name, each in labels.items())
+        raise UserError(f"the sets in {folder} differ in length ({told}); the paper's splits need one length")
+    return labels
+
+
+def kept(path: Path, about: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what was measured earlier about the same, by its file; else measure it and keep it there."""
+    try:
+        earlier = dict(read_json(path)) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and give the command again") from error
+    if about.items() <= earlier.items():
+        return earlier
+    found = {**measure(), **about}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, found)
+    return found
 
 
 def train_all(
@@ -135,40 +158,6 @@ def train_all(
     return len(left)
 
 
-def measured_methods(comparison: Comparison, folder: Path, runs: Path, wanted: bool) -> dict[str, Any] | None:
-    """Measure Table 6, or give what was measured earlier; None where it was not and is not wanted."""
-    path = runs / MEASURED
-    about = {"data": comparison.data, "frames": comparison.frames, "quick": comparison.quick}
-    try:
-        measured = read_json(path) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and give the command again") from error
-    if about.items() <= measured.items():
-        return measured
-    if not wanted:
-        return None
-    with progress("measuring the three methods of Table 6", len(MEASURED_METHODS), "methods") as advance:
-        measured = measure_methods(comparison.quick, folder, advance) | about
-    atomic_write_json(path, measured)
-    return measured
-
-
-def length_of_sets(folder: Path) -> int:
-    """Return the number of frames of the sets in a folder.
-
-    Raises:
-        UserError: a set is missing, or they differ.
-    """
-    lengths = {}
-    for name in SETS:
-        with open_set(folder, name) as frame_set:
-            lengths[name] = len(frame_set)
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise UserError(f"the sets in {folder} differ in length ({told}); the paper's splits need one length")
-    return lengths[SETS[0]]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     began = time.monotonic()
@@ -180,34 +169,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(device_line())
     folder = Path(chosen.data) if chosen.data else simulated_data(SETS, chosen.frames)
-    frames = length_of_sets(folder)
-    pairs = QUICK_PAIRS if quick else PAIRS
-    every = Comparison(TABLES, chosen.seeds, pairs, chosen.data, frames, quick)
-    wanted = tuple(number for number in TABLES if number in chosen.tables)
-    plans = planned(replace(every, tables=wanted), runs)
+    labels = labels_of_sets(folder)
+    frames = len(labels[SETS[0]])
+    every = Comparison(seeds=chosen.seeds, data=chosen.data, frames=frames, quick=quick)
+    asked = replace(every, tables=tuple(number for number in TABLES if number in chosen.tables))
+
+    def plans_of(comparison: Comparison) -> dict[Network, RunConfig]:
+        return {network: plan_of(network, comparison, runs) for network in networks(comparison)}
+
+    plans = {runs / network.name: plan for network, plan in plans_of(asked).items()}
     for out, plan in plans.items():
         check_folder(out, plan)
-    counters = run_spot_counter(folder, SETS, runs, quick=quick)
-    measured = measured_methods(every, folder, runs, MEASURED_TABLE in chosen.tables)
+    about = {"data": chosen.data, "frames": frames, "quick": quick}
+    counts = kept(runs / "spot_counts.json", about, lambda: count_sets(folder, frames))
+    measured = None
+    if MEASURED_TABLE in chosen.tables or (runs / "measured.json").exists():
+        measured = kept(runs / "measured.json", about, lambda: measure_methods(quick, folder))
 
     def sets_for(base: BaseConfig) -> Mapping[str, PreparedSet]:
         heights = BaseConfig(noise_normalised=base.noise_normalised)
         return prepared_sets(SETS, (None, RWD), sets_in(chosen.data, SETS), frames, base=heights)
 
-    workers = trainings_at_once(chosen.workers)
+    workers = trainings_at_once(min(os.cpu_count() or 1, MOST_WORKERS))
     trained = train_all(plans, sets_for, workers)
 
-    plans = planned(every, runs)
-    folders = [*(out for out in plans if (out / RESULTS).exists()), *counters]
-    found = [read_run(out, quick=quick) for out in folders]
-    results.mkdir(parents=True, exist_ok=True)
-    draw_frames(folder, found[-1], results)
-    shown = draw_runs(found, plans, sets_for(BaseConfig()), results)
-    draw_precision_recall(found, results / "precision_recall.png")
+    found = spot_counters(counts["spots"], labels, counts["simulated"])
+    for network, plan in plans_of(every).items():
+        run = read_run(network, plan, runs / network.name, labels)
+        found += [run] if run else []
     seconds = round(time.monotonic() - began)
-    asked = ["--quick"] * quick + [f"--seeds {chosen.seeds}"] + [f"--only {chosen.only}"] * bool(chosen.only)
-    note = f"python -m bench.paper {' '.join(asked)}: {seconds} s, {trained} networks trained in this call, {workers} at once."
-    record = record_of(found, measured, [note]) | {"shown": shown}
+    options = f"{'--quick ' * quick}--seeds {chosen.seeds}{f' --only {chosen.only}' if chosen.only else ''}"
+    note = f"python -m bench.paper {options}: {seconds} s, {trained} networks trained in this call, {workers} at once."
+    record = record_of(found, measured, [note], quick=quick)
+    results.mkdir(parents=True, exist_ok=True)
+    draw_frames(folder, np.asarray(counts["spots"][SHOWN_SET]), results)
+    record["shown"] = draw_runs(found, plans_of(every), runs, sets_for(BaseConfig()), results)
+    draw_precision_recall(found, record["data"], results / "precision_recall.png")
     atomic_write_json(results / RECORD, record)
     write_answer(record, results)
     pictures = len(list(results.glob("*.png")))

@@ -23,10 +23,11 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG of GREYS greys and as many colours, whole or not at all."""
+def save(figure: Any, title: str, path: Path) -> None:
+    """Write a figure under a title as a PNG of GREYS greys and as many colours, whole or not at all."""
     from PIL import Image  # comes with matplotlib
 
+    figure.suptitle(title, fontsize=11)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH)
         # Noise in full colour takes megabytes.

@@ -22,7 +22,8 @@ from sfxjax.training.run import train
 from sfxjax.training.scores import read_log
 
 from .drawing import BLUE, RED, new_figure, save
-from .runs import AS_PUBLISHED, TrainedRun, runs_of
+from .plans import AS_PUBLISHED, Network
+from .runs import TrainedRun, runs_of
 
 SHOWN_TARGET = "LO19"
 # Frames of one class and set in a panel of Fig. 9.
@@ -31,47 +32,42 @@ FOLDS = 5
 
 
 def draw_runs(
-    runs: Sequence[TrainedRun], plans: Mapping[Path, RunConfig], sets: Mapping[str, PreparedSet], folder: Path
+    runs: Sequence[TrainedRun],
+    plans: Mapping[Network, RunConfig],
+    runs_folder: Path,
+    sets: Mapping[str, PreparedSet],
+    folder: Path,
 ) -> dict[str, Any]:
-    """Draw `figure9.png` and `figure10.png` into a folder, as far as the runs allow, whose plans are given by folder.
+    """Draw `figure9.png` and `figure10.png` into a folder, of a DANN that was trained and of its source-only network.
 
     Returns:
-        Empty where one is missing, else `told_apart`, per cent by network and class of ten frames or more, and
-        `late_accuracy`, the least and the greatest of the `label` and the `domain` classifier after a third of the epochs,
-        per cent.
+        Empty where no DANN was trained, else `late_accuracy`, the least and the greatest of the `label` and the `domain`
+        classifier after a third of the epochs, per cent, and, where a class has ten frames of either set, `told_apart`, see
+        `draw_features`.
     """
     adapted = runs_of(runs, method="dann", variant=AS_PUBLISHED)
     if not adapted:
         return {}
-    dann = min(adapted, key=lambda run: run.target != SHOWN_TARGET)
-    log = read_log(dann.folder)
-    title = f"{'simulated sets: ' * dann.simulated}DANN {dann.source} -> {dann.target}"
-    plot_learning_curves(log, dann.record["epoch_kept"], title, folder / "figure10.png")
-    like = {"source": dann.source, "seed": dann.seed, "variant": AS_PUBLISHED}
-    alone = runs_of(runs, method="supervised", split="full", **like)
-    if not alone:
-        return {}
+    run = min(adapted, key=lambda run: run.network.target != SHOWN_TARGET)
+    dann, simulated = run.network, run.record["simulated"]
+    title = f"{'simulated sets: ' * simulated}DANN {dann.source} -> {dann.target}"
+    log = read_log(runs_folder / dann.name)
+    plot_learning_curves(log, run.record["epoch_kept"], title, folder / "figure10.png")
+    late = log[len(log) // 3 :]
+    accuracies = {key: [100 * line[f"{key}_accuracy"] for line in late] for key in ("label", "domain")}
+    shown: dict[str, Any] = {
+        "late_accuracy": {key: [min(values), max(values)] for key, values in accuracies.items()}
+    }
     pair = {name: sets[name] for name in (dann.source, str(dann.target))}
+    alone = Network("supervised", "full", dann.source, seed=dann.seed)
     features = {
-        network: list(last_features(plans[run.folder], pair, run.folder).values())
-        for network, run in (("source-only CNN", alone[0]), ("DANN", dann))
+        title: list(last_features(plans[network], pair, runs_folder / network.name).values())
+        for title, network in (("source-only CNN", alone), ("DANN", dann))
     }
     classes = [each.labels[_last(each)] for each in pair.values()]
-    path = folder / "figure9.png"
-    panels = draw_features(features, classes, path, names=tuple(pair), simulated=dann.simulated)
-    apart: dict[str, dict[str, float]] = {network: {} for network in features}
-    for (network, label), percent in panels.items():
-        if percent is not None:
-            apart[network][LABEL_WORDS[label].lower()] = percent
-    if not all(apart.values()):
-        return {}
-    late = {
-        key: [100 * line[f"{key}_accuracy"] for line in log[len(log) // 3 :]] for key in ("label", "domain")
-    }
-    return {
-        "told_apart": apart,
-        "late_accuracy": {key: [min(values), max(values)] for key, values in late.items()},
-    }
+    names = f"{'simulated sets: ' * simulated}t-SNE of features, {dann.source} (source, red circles) and {dann.target}"
+    apart = draw_features(features, classes, names, folder / "figure9.png")
+    return shown | ({"told_apart": apart} if all(apart.values()) else {})
 
 
 def last_features(plan: RunConfig, sets: Mapping[str, PreparedSet], folder: Path) -> dict[str, np.ndarray]:
@@ -119,13 +115,8 @@ def told_apart(source: np.ndarray, target: np.ndarray) -> float | None:
 
 
 def draw_features(
-    features: Mapping[str, Sequence[np.ndarray]],
-    classes: Sequence[np.ndarray],
-    path: Path,
-    *,
-    names: Sequence[str],
-    simulated: bool,
-) -> dict[tuple[str, int], float | None]:
+    features: Mapping[str, Sequence[np.ndarray]], classes: Sequence[np.ndarray], names: str, path: Path
+) -> dict[str, dict[str, float]]:
     """Embed the features of two sets in the plane by t-SNE, one panel a network and class (Fig. 9).
 
     The number under a panel is measured on the features themselves, see `told_apart`; the embedding only shows them.
@@ -133,57 +124,55 @@ def draw_features(
     Args:
         features: title of a network, such as `DANN` -> features (n, k) of source frames and (m, k) of target frames.
         classes: MISS, MAYBE or HIT of the source frames (n,) and of the target frames (m,).
+        names: of the sets, to begin the title.
         path: of the PNG.
-        names: of the source and the target set.
-        simulated: whether either is a simulated set.
 
     Returns:
-        The number under each panel by network and class, in the order drawn; None: too few frames.
+        The numbers by network and class, `miss`, `maybe` or `hit`, without those of too few frames.
     """
     figure = new_figure(11, 3.9 * len(features) + 0.7)
     rows = figure.subplots(len(features), len(LABEL_WORDS), squeeze=False)
-    panels: dict[tuple[str, int], float | None] = {}
+    letters = iter("abcdef")
+    apart: dict[str, dict[str, float]] = {network: {} for network in features}
     for (network, domains), row in zip(features.items(), rows, strict=True):
         for label, axis in enumerate(row):
+            word = LABEL_WORDS[label].lower()
             chosen = [part[labels == label] for part, labels in zip(domains, classes, strict=True)]
-            percent = panels[network, label] = told_apart(chosen[0], chosen[1])
-            rng = np.random.default_rng(0)
-            _scatter(axis, [part[rng.permutation(len(part))[:MOST_POINTS]] for part in chosen])
-            number = "too few frames" if percent is None else f"told apart: {percent:.1f} %"
+            _scatter(axis, [_shown_points(part) for part in chosen])
+            percent, number = told_apart(*chosen), "too few frames"
+            if percent is not None:
+                apart[network][word], number = percent, f"told apart: {percent:.1f} %"
             axis.set_xlabel(f"{number}\n{len(chosen[0])} + {len(chosen[1])} frames", fontsize=10)
-            title = f"({'abcdef'[len(panels) - 1]}) {network}, {LABEL_WORDS[label].lower()}"
-            axis.set_title(title, fontsize=11)
+            axis.set_title(f"({next(letters)}) {network}, {word}", fontsize=11)
             axis.set(xticks=[], yticks=[])
-    source, target = names
-    figure.suptitle(
-        f"{'simulated sets: ' * simulated}t-SNE of features, {source} (source, red circles) and {target} (target, blue "
-        "crosses).\nUnder each panel: how well a linear classifier tells the two sets apart by the features; 50 % is perfect "
-        "overlap."
+    title = (
+        f"{names} (target, blue crosses).\n"
+        "Under each panel: how well a linear classifier tells the two sets apart by the features; 50 % is perfect overlap."
     )
-    save(figure, path)
-    return panels
+    save(figure, title, path)
+    return apart
+
+
+def _shown_points(points: np.ndarray) -> np.ndarray:
+    return points[np.random.default_rng(0).permutation(len(points))[:MOST_POINTS]]
 
 
 def _scatter(axis: Any, points: Sequence[np.ndarray]) -> None:
     from sklearn.manifold import TSNE
+    from sklearn.preprocessing import scale
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     number = sum(map(len, points))
     if number < 5:
         return
-    values = np.concatenate(points).astype(np.float64)
-    values = (values - values.mean(0)) / np.maximum(values.std(0), 1e-9)
     near = min(30, (number - 1) / 3)
     # The exact method: the other one's tree overruns the stack where points coincide, as those of a poor network do.
     # One thread: several wait for one another more than they work, badly so on a busy machine.
     with threadpool_limits(1):
         embedding = TSNE(2, perplexity=near, method="exact", init="random", random_state=0)
-        plane = embedding.fit_transform(values)
+        plane = embedding.fit_transform(scale(np.concatenate(points).astype(np.float64)))
     source = np.arange(number) < len(points[0])
-    # In random order, so that neither set lies on top.
-    order = np.random.default_rng(0).permutation(number)
     circles = {"marker": "o", "s": 13, "facecolors": "none", "edgecolors": RED, "linewidths": 0.8}
     crosses = {"marker": "x", "s": 15, "color": BLUE, "linewidths": 0.9}
     for own, look in ((source, circles), (~source, crosses)):
-        some = plane[order][own[order]]
-        axis.scatter(some[:, 0], some[:, 1], alpha=0.75, **look)
+        axis.scatter(*plane[own].T, alpha=0.75, **look)

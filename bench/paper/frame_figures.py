@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from sfxjax.simulate.write import simulated_mask
 from sfxjax.spots.classical import spot_strengths
 
 from .drawing import CLASS_COLOURS, RED, new_figure, outline, save, show_frame
-from .runs import TrainedRun
 
 SHOWN_SET = "LO19"
 # Most spots marked by a box: more hide the frame.
@@ -37,25 +36,18 @@ class Example(NamedTuple):
     """A frame to show.
 
     Attributes:
-        name: of its set.
-        simulated: whether that is a simulated set; titles say so.
+        set_title: of its set; of a simulated one it says so.
         number: of the frame in its set, from 1.
         label: MISS, MAYBE or HIT.
         crop: (724, 724) detector units.
         good: (724, 724) bool, True = good.
     """
 
-    name: str
-    simulated: bool
+    set_title: str
     number: int
     label: int
     crop: np.ndarray
     good: np.ndarray
-
-    @property
-    def set_title(self) -> str:
-        """Name of its set."""
-        return f"simulated set {self.name}" if self.simulated else self.name
 
     @property
     def title(self) -> str:
@@ -68,11 +60,10 @@ class Example(NamedTuple):
         return CLASS_COLOURS[LABEL_WORDS[self.label]]
 
 
-def draw_frames(data: Path, counter: TrainedRun, folder: Path) -> None:
-    """Draw `figure5.png` to `figure8.png` into a folder, of frames that a run of the spot counter chooses."""
+def draw_frames(data: Path, counts: np.ndarray, folder: Path) -> None:
+    """Draw `figure5.png` to `figure8.png` into a folder, of frames of SHOWN_SET chosen by its (frames,) spot counts."""
     with open_set(data, SHOWN_SET) as frame_set:
-        # The counter's scores rise with its counts, so frames of median score have the median count.
-        examples = choose_examples(frame_set, counter.scores[SHOWN_SET])
+        examples = choose_examples(frame_set, counts)
         frame, good = whole_frame(frame_set, examples[0].number)
     draw_examples(examples, folder / "figure5.png")
     draw_crop(examples[0], frame, good, folder / "figure6.png")
@@ -90,14 +81,14 @@ def choose_examples(frame_set: FrameSet, counts: np.ndarray) -> list[Example]:
     """
     mask = frame_set.mask_crop()
     good = np.ones((CROP, CROP), bool) if mask is None else mask
+    title = f"{'simulated set ' * frame_set.simulated}{frame_set.name}"
     examples = []
     for label in (HIT, MAYBE, MISS):
         own = np.flatnonzero(frame_set.labels == label)
         if not len(own):
             raise UserError(f"{frame_set.path}: the set has no frame of each class to show")
         place = int(own[np.argmin(np.abs(counts[own] - np.median(counts[own])))])
-        crop = frame_set.crops([place])[0]
-        examples.append(Example(frame_set.name, frame_set.simulated, place + 1, label, crop, good))
+        examples.append(Example(title, place + 1, label, frame_set.crops([place])[0], good))
     return examples
 
 
@@ -129,36 +120,34 @@ def draw_examples(examples: Sequence[Example], path: Path) -> None:
         spots = np.argwhere(strengths)
         strongest = spots[np.argsort(-strengths[strengths > 0], kind="stable")][:MOST_BOXES]
         marked = "" if len(spots) == len(strongest) else f", the {len(strongest)} strongest marked"
-        show_frame(raw, frame, good, "")
-        raw.set_title(example.title, fontsize=11, color=example.colour)
+        show_frame(raw, frame, good, example.title)
+        raw.title.set(fontsize=11, color=example.colour)
         show_frame(flat, flattened(frame, good), good, f"{len(spots)} spots counted{marked}")
         for ss, fs in strongest:
             outline(flat, ss - 8, fs - 8, 16, 0.8)
-    figure.suptitle(
+    title = (
         f"{examples[0].set_title}: crops of {CROP}x{CROP} pixels; dark is bright, blue is masked.\n"
         "Above as read, below without the smooth background."
     )
-    save(figure, path)
+    save(figure, title, path)
 
 
 def draw_crop(example: Example, frame: np.ndarray, good: np.ndarray | None, path: Path) -> None:
     """Draw the central crop inside the whole frame (height, width) of an example, and beside it alone (Fig. 6)."""
     height, width = frame.shape
     top, left = (height - CROP) // 2, (width - CROP) // 2
+    region = slice(top, top + CROP), slice(left, left + CROP)
     good = np.ones(frame.shape, bool) if good is None else good
     flat = flattened(frame, good)
     figure = new_figure(11.5, 6.2)
     whole, part = figure.subplots(1, 2)
     show_frame(whole, flat, good, f"whole frame, {width}x{height} pixels", shrink=3)
     outline(whole, top, left, CROP, 1.8)
-    region = slice(top, top + CROP), slice(left, left + CROP)
     show_frame(part, flat[region], good[region], f"central crop, {CROP}x{CROP} pixels")
     for edge in part.spines.values():
         edge.set(edgecolor=RED, linewidth=1.8, visible=True)
-    figure.suptitle(
-        f"{example.set_title}, frame {example.number}, without its smooth background: dark is bright, blue is masked"
-    )
-    save(figure, path)
+    frame_title = f"{example.set_title}, frame {example.number}"
+    save(figure, f"{frame_title}, without its smooth background: dark is bright, blue is masked", path)
 
 
 def draw_normalisation(example: Example, path: Path) -> None:
@@ -173,23 +162,25 @@ def draw_normalisation(example: Example, path: Path) -> None:
         "GCN and LCN": local,
     }
     ss, fs = _busiest_region(np.asarray(_find_spots(crop, good)) > 0)
-    region = slice(ss, ss + ZOOM), slice(fs, fs + ZOOM)
     figure = new_figure(11.5, 7.2)
-    panels = figure.subplots(2, 3)
-    for (above, below), (title, values) in zip(panels.T, steps.items(), strict=True):
+    for (above, below), (title, values) in zip(figure.subplots(2, 3).T, steps.items(), strict=True):
         shown = np.where(good, values, np.nan)
-        for axis, part, about in ((above, shown, ""), (below, shown[region], ", enlarged")):
-            low, middle, high = np.nanpercentile(part, [0.5, 50, 99.5])
-            # Room above the noise, or all spots would be equally black.
-            high = max(high, middle + 2 * (middle - low))
-            axis.set_facecolor([value / 255 for value in BAD_PIXELS])
-            image = axis.imshow(part, cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
-            figure.colorbar(image, ax=axis, shrink=0.9, pad=0.02).ax.tick_params(labelsize=8)
-            axis.set(xticks=[], yticks=[])
-            axis.set_title(title + about, fontsize=10)
+        _show_heights(above, shown, title)
+        _show_heights(below, shown[ss : ss + ZOOM, fs : fs + ZOOM], f"{title}, enlarged")
         outline(above, ss, fs, ZOOM, 1.5)
-    figure.suptitle(f"{example.set_title}, frame {example.number}: contrast normalisation; blue is masked")
-    save(figure, path)
+    frame_title = f"{example.set_title}, frame {example.number}"
+    save(figure, f"{frame_title}: contrast normalisation; blue is masked", path)
+
+
+def _show_heights(axis: Any, values: np.ndarray, title: str) -> None:
+    """Draw (height, width) values with a bar of their greys; NaN is bad."""
+    low, middle, high = np.nanpercentile(values, [0.5, 50, 99.5])
+    # Room above the noise, or all spots would be equally black.
+    high = max(high, middle + 2 * (middle - low))
+    image = axis.imshow(values, cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
+    axis.figure.colorbar(image, ax=axis, shrink=0.9, pad=0.02).ax.tick_params(labelsize=8)
+    axis.set(xticks=[], yticks=[], facecolor=[value / 255 for value in BAD_PIXELS])
+    axis.set_title(title, fontsize=10)
 
 
 def _busiest_region(spots: np.ndarray) -> tuple[int, int]:
@@ -203,7 +194,7 @@ def _busiest_region(spots: np.ndarray) -> tuple[int, int]:
 def draw_vectors(examples: Sequence[Example], vectors: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
     """Draw the row-wise decompositions of frames, (720,) each, one below the other on the same scale (Fig. 8)."""
     figure = new_figure(9, 2.1 * len(vectors) + 0.6)
-    panels = figure.subplots(len(vectors), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    panels = figure.subplots(len(vectors), 1, sharex=True, sharey=True)
     top = 1.08 * max(float(vector.max()) for vector in vectors)
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
     for axis, vector, example in zip(panels, vectors, examples, strict=True):
@@ -213,5 +204,4 @@ def draw_vectors(examples: Sequence[Example], vectors: Sequence[np.ndarray] | np
         axis.set(xlim=(1, len(vector)), ylim=(0, top), ylabel="max - min")
         axis.grid(alpha=0.25)
     panels[-1].set_xlabel("row of the pre-processed frame")
-    figure.suptitle(f"{examples[0].set_title}: row-wise decomposition")
-    save(figure, path)
+    save(figure, f"{examples[0].set_title}: row-wise decomposition", path)

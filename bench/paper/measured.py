@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -24,24 +23,28 @@ from sfxjax.data.splits import split
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model
 from sfxjax.pixel_values import type_limit
+from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.command import run
 from sfxjax.training.data import prepare
 
 from ..experiments.record import last_fifth
 from ..throughput.timing import Timed, peak_memory, time_calls
-from .methods import MEASURED_METHODS
-from .plans import Comparison, planned
-from .runs import RWD
+from .plans import RWD, Comparison, Network, plan_of
 from .table_layout import PAGE_WORDS
 
-TESTED_SET = "LO19"
-PAIR = ("LN83", TESTED_SET)
+TESTED_SET, OTHER_SET = "LO19", "LN83"
+# The tables' networks of the first seed; transfer is measured with its base.
+MEASURED = {
+    "transfer": Network("transfer", "few", OTHER_SET, TESTED_SET),
+    "reduced": Network("reduced", "few", TESTED_SET),
+    "dann": Network("dann", "full", OTHER_SET, TESTED_SET),
+}
 MOST_SCORED = 512
 SECONDS = 5.0
 
 
-def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
+def measure_methods(quick: bool, folder: Path) -> dict[str, Any]:
     """Measure all three methods on the sets in a folder, one process after the other; quick: with fewer epochs.
 
     Returns:
@@ -51,13 +54,14 @@ def measure_methods(quick: bool, folder: Path, advance: Callable[[int], None]) -
         UserError: a method cannot be measured, or its process was killed.
     """
     found: dict[str, Any] = {}
-    for method in MEASURED_METHODS:
-        with ProcessPoolExecutor(1, get_context("spawn"), _begin) as process:
-            try:
-                found[method] = process.submit(measure_method, method, folder, quick).result()
-            except BrokenProcessPool as error:
-                raise UserError(f"measuring {method} was killed, perhaps for want of memory") from error
-        advance(1)
+    with progress("measuring the three methods of Table 6", len(MEASURED), "methods") as advance:
+        for method in MEASURED:
+            with ProcessPoolExecutor(1, get_context("spawn"), _begin) as process:
+                try:
+                    found[method] = process.submit(measure_method, method, folder, quick).result()
+                except BrokenProcessPool as error:
+                    raise UserError(f"measuring {method} was killed, perhaps for want of memory") from error
+            advance(1)
     about = {key: found["dann"][key] for key in ("device", "simulated")}
     return found | about | {"quick": quick, "notes": PAGE_WORDS["notes"]["table6"]}
 
@@ -70,30 +74,28 @@ def _begin() -> None:
 
 
 def measure_method(method: str, data: Path, quick: bool) -> dict[str, Any]:
-    """Read, pre-process, train, test and time one of MEASURED_METHODS on the sets in a folder."""
-    reduction = RWD if method == "reduced" else None
+    """Read, pre-process, train, test and time one of MEASURED on the sets in a folder."""
+    network = MEASURED[method]
     start = time.perf_counter()
     sets = {}
-    for name in PAIR if reduction is None else (TESTED_SET,):
+    for name in filter(None, (network.source, network.target)):
         with open_set(data, name) as frame_set:
-            sets[name] = prepare(frame_set, [reduction])
+            sets[name] = prepare(frame_set, [RWD if method == "reduced" else None])
     seconds = time.perf_counter() - start
-    few = split("few", len(sets[TESTED_SET]))
+    frames = len(sets[TESTED_SET])
+    few = split("few", frames)
     device = jax.local_devices()[0]
     with tempfile.TemporaryDirectory() as scratch:
-        # As the tables' network of the first seed, its base too.
-        plans = planned(Comparison(pairs=(PAIR,), frames=len(sets[TESTED_SET]), quick=quick), Path(scratch))
-        out = next(
-            folder
-            for folder, plan in plans.items()
-            if plan.method == method and (plan.target or plan.source) == TESTED_SET
-        )
-        both = [Path(folder) for folder in (plans[out].base, out) if folder]
-        trained = [run(plans[each], lambda: sets, each)["training_seconds"] for each in both]
+        runs = Path(scratch)
+        out = runs / network.name
+        trained = [
+            run(plan_of(each, Comparison(frames=frames, quick=quick), runs), lambda: sets, runs / each.name)
+            for each in filter(None, (network.base, network))
+        ]
         return {
             "labels": 0 if method == "dann" else len(few.train) + len(few.validation),
             "preprocessing_seconds": round(seconds, 2),
-            "training_seconds": round(sum(trained), 2),
+            "training_seconds": round(sum(each["training_seconds"] for each in trained), 2),
             "recall": last_fifth(out, TESTED_SET)["recall"]["percent"],
             "frames_per_second": _speed(load_model(out / MODEL_FOLDER), data),
             "peak_memory_mib": round((peak_memory(device) or 0) / 2**20) or None,

@@ -12,17 +12,9 @@ from sfxjax.evaluation.metrics import count, threshold_at_recall
 from sfxjax.training.published import SETS, Pair
 
 from .drawing import new_figure, save
-from .methods import (
-    METHODS,
-    TEST_FRAMES,
-    Method,
-    mean_of,
-    published_mean,
-    published_pairs,
-    runs_of_method,
-)
-from .runs import AS_PUBLISHED, TrainedRun
-from .tables import describe_runs
+from .methods import METHODS, TEST_FRAMES, Method, mean_of, published_mean, published_pairs, runs_of_method
+from .plans import AS_PUBLISHED
+from .runs import TrainedRun
 
 DRAWN_RECALLS = np.linspace(0.45, 1, 221)
 _LOWEST_PRECISION = 0.5
@@ -34,48 +26,45 @@ _METRIC_TITLES = {
 }
 
 
-def draw_precision_recall(runs: Sequence[TrainedRun], path: Path) -> None:
+def draw_precision_recall(runs: Sequence[TrainedRun], data: str, path: Path) -> None:
     """Draw precision against recall of every method of the paper, one panel a set, with the paper's figures as points.
 
     A curve is the mean over a method's pairs and seeds, on frames 1601-2000 of the set. The paper gives no precision: its
-    points are the precision that its recall and its accuracy on misses have among the frames the curves are of.
+    points are the precision that its recall and its accuracy on misses have among the frames the curves are of. `data` says
+    in words what the runs are of.
     """
     figure = new_figure(14, 6.3)
     panels = figure.subplots(1, len(SETS), sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for axis, tested in zip(panels, SETS, strict=True):
-        labels = next((both[0] for run in runs if (both := run.tested(tested, TEST_FRAMES))), None)
+        labels = runs[0].tested(tested, TEST_FRAMES)[0]
         for method in METHODS.values():
             if method.variant != AS_PUBLISHED:
                 continue
             colour = method.colour
             curve = precision_curve(runs, method, tested, DRAWN_RECALLS)
             if curve is not None:
-                style = {"linestyle": "-" if method.own else "--", "linewidth": 1.5, "color": colour}
+                line, fill = ("-", "full") if method.own else ("--", "none")
+                style = {"linestyle": line, "linewidth": 1.5, "color": colour}
                 (handles[method.title],) = axis.plot(100 * DRAWN_RECALLS, 100 * curve, **style)
                 means = [mean_of(runs, method, metric, (tested,)) for metric in ("recall", "precision")]
-                fill = "full" if method.own else "none"
-                at = [mean.value if mean else np.nan for mean in means]
+                at = [mean.mean if mean else np.nan for mean in means]
                 axis.plot(*at, "o", color=colour, markersize=6, fillstyle=fill)
-            if labels is None:
-                continue
             for pair in published_pairs(method, tested):
                 precision = 100 * published_precision(pair, int(labels.sum()), int((~labels).sum()))
                 style = {"markersize": 5, "markerfacecolor": "none", "markeredgecolor": colour}
                 axis.plot(pair.recall, precision, "D", **style)
         axis.set_title(tested, fontsize=11)
-        axis.set_xlabel("recall (%)")
         axis.grid(alpha=0.25)
-        axis.set(xlim=(100 * DRAWN_RECALLS[0], 100.4), ylim=(100 * _LOWEST_PRECISION, 100.8))
+        limits = {"xlim": (100 * DRAWN_RECALLS[0], 100.4), "ylim": (100 * _LOWEST_PRECISION, 100.8)}
+        axis.set(xlabel="recall (%)", **limits)
     panels[0].set_ylabel("precision (%)")
-    if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9)
-    figure.suptitle(
-        f"{describe_runs(runs)}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the "
-        "paper, on CXIDB 76.\nDashed: no label of the tested set.",
-        fontsize=11,
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9)
+    title = (
+        f"{data}: precision and recall, last fifth of each set. Dots: ours at its threshold. Diamonds: the paper, on CXIDB 76.\n"
+        "Dashed: no label of the tested set."
     )
-    save(figure, path)
+    save(figure, title, path)
 
 
 def precision_curve(
@@ -83,7 +72,7 @@ def precision_curve(
 ) -> np.ndarray | None:
     """Return the precision at each recall, the mean over a method's runs on a set; None where there is none."""
     both = [run.tested(tested, TEST_FRAMES) for run in runs_of_method(runs, method, tested)]
-    curves = [precision_at_recall(*pair, recalls) for pair in both if pair is not None and pair[0].any()]
+    curves = [precision_at_recall(*pair, recalls) for pair in both if pair[0].any()]
     return np.mean(curves, axis=0) if curves else None
 
 
@@ -138,9 +127,8 @@ def draw_overview(record: Mapping[str, Any], path: Path) -> None:
     for axis in panels:
         axis.set(xlim=(max(0.0, lowest - 3), 101), ylim=(-0.7, len(METHODS) - 0.3))
     panels[0].set_yticks(places, [method.title for method in METHODS.values()])
-    figure.suptitle(
+    title = (
         f"{record['data']}, last fifth of each set: dots are ours (small: one set each), white diamonds the paper on CXIDB 76.\n"
-        "Above the line labels of the tested set are used, below it none.",
-        fontsize=11,
+        "Above the line labels of the tested set are used, below it none."
     )
-    save(figure, path)
+    save(figure, title, path)

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,21 @@ from sfxjax.json_files import read_json
 
 from .claim_figures import published_rates
 from .claims import FAILS, HOLDS, NOT_TESTED, Finding
-from .methods import MEASURED_TABLE, METHODS, TABLES, mean_of, means_of_methods
-from .runs import TrainedRun, check_runs
+from .methods import METHODS, mean_of, means_of_methods
+from .plans import TABLES
+from .runs import TrainedRun
 from .table_layout import NOT_RUN, PAGE_WORDS, Table
-from .tables import describe_runs, measured_table, paper_table, recall_table, summary_table, table_rows
+from .tables import MEASURED_TABLE, measured_table, paper_table, recall_table, summary_table, table_rows
 
 RECORD = "cells.json"
 
 
 def record_of(
-    runs: Sequence[TrainedRun], measured: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
+    runs: Sequence[TrainedRun],
+    measured: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    *,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """Sum runs up.
 
@@ -33,30 +37,29 @@ def record_of(
         runs: all there are.
         measured: see `bench.paper.tables.measured_table`.
         notes: lines on how they were made: the command, the time it took.
+        quick: whether they are of fewer frames or epochs than the full comparison.
 
     Returns:
         JSON-ready: `data`, in words; `simulated`, `quick` and `seeds`; `notes`; `goals`, findings; `counter`, a line; `means` of
         `bench.paper.methods.means_of_methods`; `layout`, the tables as they are shown; `tables`, a record for every cell and
         seed; `table6`, what was measured.
-
-    Raises:
-        UserError: the runs cannot stand in one table.
     """
-    check_runs(runs)
+    simulated = any(run.record["simulated"] for run in runs)
+    data = f"{'simulated sets' if simulated else 'CXIDB 76'}{', quick: fewer frames or epochs' * quick}"
     numbered = {number: paper_table(number, runs) for number in TABLES}
     made = _made(runs, numbered)
-    numbered[MEASURED_TABLE] = measured_table(measured or {}, runs)
+    numbered[MEASURED_TABLE] = measured_table(measured or {})
     layout = [summary_table(runs), *(numbered[number] for number in sorted(numbered)), recall_table(runs)]
     return {
-        "data": describe_runs(runs),
-        "simulated": any(run.simulated for run in runs),
-        "quick": any(run.quick for run in runs),
-        "seeds": len({run.seed for run in runs if run.method != "spot_counter"}),
+        "data": data,
+        "simulated": simulated,
+        "quick": quick,
+        "seeds": len({run.network.seed for run in runs}),
         "notes": [*notes, *made],
         "goals": [asdict(goal) for goal in goals(runs)],
         "counter": spot_counter_line(runs),
         "means": means_of_methods(runs),
-        "layout": [asdict(table) for table in layout],
+        "layout": [asdict(replace(table, heading=f"{table.heading} ({data})")) for table in layout],
         "tables": {f"table{number}": table_rows(number, runs) for number in TABLES},
         "table6": measured,
     }
@@ -77,35 +80,16 @@ def read_comparison(path: Path) -> dict[str, Any]:
     return record
 
 
-def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
-    """Say which runs there are, on what they were made, and which cells are empty."""
-    made = []
-    for method, number in Counter(run.method for run in runs).items():
-        seeds = sorted({run.seed for run in runs if run.method == method})
-        made.append(f"{number} of {method}, seeds {', '.join(map(str, seeds))}")
-    devices, versions = (
-        sorted({str(run.record[key]) for run in runs if run.record.get(key)}) for key in ("device", "jax")
-    )
-    lacking = {
-        number: sum(row[4] == NOT_RUN for row in table.single_rows) for number, table in tables.items()
-    }
-    empty = [f"{count} of Table {number}" for number, count in lacking.items() if count]
-    return [
-        f"Runs: {'; '.join(made) or 'none'}.",
-        *([f"Devices: {', '.join(devices)}; jax {', '.join(versions)}."] if devices else []),
-        f"Cells not run: {', '.join(empty)}." if empty else "Every cell was run.",
-    ]
-
-
 def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
     """Judge the balanced accuracies that this project set itself to reach; of the paper's figures, the same means."""
     reached = []
     for goal in PAGE_WORDS["goals"]:
         found = mean_of(runs, METHODS[goal["method"]], "balanced_accuracy", frames=goal["frames"])
-        verdict = NOT_TESTED if found is None else HOLDS if found.value >= goal["least"] else FAILS
+        verdict, ours = NOT_TESTED, ""
+        if found is not None and found.mean is not None:
+            verdict, ours = HOLDS if found.mean >= goal["least"] else FAILS, str(found)
         claim = f"{goal['title']}: balanced accuracy at least {goal['least']} %"
-        paper = str(published_rates(goal["method"]).balanced)
-        reached.append(Finding(claim, paper, "" if found is None else str(found), verdict))
+        reached.append(Finding(claim, str(published_rates(goal["method"]).balanced), ours, verdict))
     return reached
 
 
@@ -115,3 +99,23 @@ def spot_counter_line(runs: Sequence[TrainedRun]) -> str:
     means = [(method.title, mean_of(runs, method, "balanced_accuracy")) for method in methods]
     told = "; ".join(f"{title} {mean}" for title, mean in means if mean is not None)
     return f"Balanced accuracy without labels of the tested set: {told}." if told else ""
+
+
+def _made(runs: Sequence[TrainedRun], tables: Mapping[int, Table]) -> list[str]:
+    """Say which runs there are, on what they were made, and which cells are empty."""
+    seeds: dict[str, list[int]] = {}
+    for run in runs:
+        seeds.setdefault(run.network.method, []).append(run.network.seed)
+    made = [
+        f"{len(of)} of {method}, seeds {', '.join(map(str, sorted(set(of))))}" for method, of in seeds.items()
+    ]
+    devices, versions = (sorted({str(run.record[key]) for run in runs}) for key in ("device", "jax"))
+    lacking = {
+        number: sum(row[4] == NOT_RUN for row in table.single_rows) for number, table in tables.items()
+    }
+    empty = [f"{count} of Table {number}" for number, count in lacking.items() if count]
+    return [
+        f"Runs: {'; '.join(made)}.",
+        f"Devices: {', '.join(devices)}; jax {', '.join(versions)}.",
+        f"Cells not run: {', '.join(empty)}." if empty else "Every cell was run.",
+    ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +13,46 @@ import numpy as np
 from sfxjax.data.labels import MISS
 from sfxjax.data.sets import open_set
 from sfxjax.data.splits import SPLIT_NAMES, split
-from sfxjax.files import atomic_folder, atomic_write_json
-from sfxjax.json_files import read_json
 from sfxjax.progress import progress
 from sfxjax.spots.classical import SPOT_THRESHOLD, choose_threshold, count_scores, count_set
-from sfxjax.training.run_folder import RESULTS, SCORES_FILE
+from sfxjax.training.published import SETS
 
-from .runs import write_test_scores
+from .plans import Network
+from .runs import TrainedRun
 
 
-def run_spot_counter(
-    data: str | Path, names: Sequence[str], runs: str | Path, *, quick: bool = False
-) -> list[Path]:
-    """Count the spots of every frame and leave a run for each set and split, unless that is done.
-
-    Args:
-        data: folder of CXIDB 76 or of simulated sets.
-        names: of the sets.
-        runs: folder of all runs.
-        quick: mark the runs as quick.
+def count_sets(data: Path, frames: int) -> dict[str, Any]:
+    """Count the spots of every frame of the sets in a folder, so many each.
 
     Returns:
-        The runs' folders, which are named `spot_counter-<SET>-<split>`.
-
-    Raises:
-        UserError: a set is missing or damaged, or the validation frames of a split are all of one class.
+        JSON-ready: `spots`, the counts by set; `simulated`, whether a set is.
     """
-    with ExitStack() as opened:
-        sets = {name: opened.enter_context(open_set(data, name)) for name in names}
-        frames = {name: len(each) for name, each in sets.items()}
-        about = {
-            "frames": frames,
-            "simulated": any(each.simulated for each in sets.values()),
-            "quick": quick,
-            "recipe": {"least_signal_to_noise": SPOT_THRESHOLD},
-        }
-        folders = [Path(runs) / f"spot_counter-{name}-{part}" for name in names for part in SPLIT_NAMES]
-        if all(_is_of(folder, about) for folder in folders):
-            return folders
-        start = time.monotonic()
-        with progress("counting spots", sum(frames.values())) as advance:
-            counts = {name: count_set(each, range(len(each)), advance) for name, each in sets.items()}
-        rate = sum(frames.values()) / max(time.monotonic() - start, 1e-9)
-        classes = {name: each.labels for name, each in sets.items()}
-    return write_spot_counters(Path(runs), counts, classes, about | {"frames_per_second": round(rate, 1)})
+    spots: dict[str, list[int]] = {}
+    simulated = False
+    with progress("counting spots", len(SETS) * frames) as advance:
+        for name in SETS:
+            with open_set(data, name) as frame_set:
+                spots[name] = count_set(frame_set, range(frames), advance).tolist()
+                simulated |= frame_set.simulated
+    return {"spots": spots, "simulated": simulated}
 
 
-def write_spot_counters(
-    runs: Path, counts: Mapping[str, np.ndarray], classes: Mapping[str, np.ndarray], about: Mapping[str, Any]
-) -> list[Path]:
-    """Choose a threshold on the validation frames of every set and split, and write each as a run.
+def spot_counters(
+    spots: Mapping[str, Sequence[int]], classes: dict[str, np.ndarray], simulated: bool
+) -> list[TrainedRun]:
+    """Choose a threshold on the validation frames of every set and split, and return each as a run.
 
     Args:
-        runs: folder of the runs.
-        counts: set -> (frames,) spots.
+        spots: set -> spot counts of its frames.
         classes: set -> (frames,) MISS, MAYBE or HIT.
-        about: what else the records tell: `frames`, `simulated`, `recipe` and the like.
-
-    Returns:
-        The runs' folders.
+        simulated: whether a set is.
 
     Raises:
         UserError: the validation frames of a split are all of one class.
     """
-    folders = []
-    for name, part in ((name, part) for name in counts for part in SPLIT_NAMES):
+    counts = {name: np.asarray(each) for name, each in spots.items()}
+    runs = []
+    for name, part in product(counts, SPLIT_NAMES):
         chosen = np.asarray(split(part, len(counts[name])).validation)
         threshold = choose_threshold(counts[name][chosen], classes[name][chosen] != MISS)
         record = {
@@ -86,25 +60,14 @@ def write_spot_counters(
             "source": name,
             "target": None,
             "labels": len(chosen),
-            "split": part,
             "reduction": None,
             "seed": 0,
             "spot_count_threshold": threshold,
+            "recipe": {"least_signal_to_noise": SPOT_THRESHOLD},
             "device": jax.local_devices()[0].device_kind,
             "jax": jax.__version__,
-            **about,
+            "simulated": simulated,
         }
-        folders.append(runs / f"spot_counter-{name}-{part}")
-        with atomic_folder(folders[-1]) as whole:
-            scores = {key: count_scores(values, threshold) for key, values in counts.items()}
-            write_test_scores(whole / SCORES_FILE, scores, classes)
-            atomic_write_json(whole / RESULTS, record)
-    return folders
-
-
-def _is_of(folder: Path, about: Mapping[str, Any]) -> bool:
-    try:
-        record = read_json(folder / RESULTS)
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and about.items() <= record.items()
+        scores = {key: count_scores(values, threshold).astype(np.float32) for key, values in counts.items()}
+        runs.append(TrainedRun(Network("spot_counter", part, name), record, scores, classes))
+    return runs

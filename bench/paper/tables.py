@@ -5,7 +5,7 @@ A cell that no run fills says "not run".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,18 @@ from sfxjax.training.published import (
     frame_range,
 )
 
-from .methods import MEASURED_METHODS, METHODS, Method, figure_of, mean_of, published_mean, rate_text
-from .runs import AS_PUBLISHED, METRICS, Spread, TrainedRun, cell_records, labelled_set, runs_of, spread
+from .methods import METHODS, Method, mean_of, published_mean
+from .plans import AS_PUBLISHED
+from .runs import METRICS, Spread, TrainedRun, cell_record, figure_of, labelled_set, runs_of, spread
 from .table_layout import NOT_RUN, PAGE_WORDS, Table
 
+# Of three methods, measured apart.
+MEASURED_TABLE = 6
 # Frames on which all rows of a table, and of other tables, can be compared: 1601-2000 of any set were never trained or
 # validated on by any network; of a set whose labels were not used at all, all frames.
 SAME_FRAMES: dict[int, FrameRange] = {2: "last", 3: "last", 4: "last", 5: "last", 7: "all"}
 
 _NOTES: dict[str, Any] = PAGE_WORDS["notes"]
-_RECALLS = ("90", "95", "99")
 _MEASURED = {
     "Size of labels": ("labels", "labels of the tested set", "{:.0f}"),
     "Pre-processing": ("preprocessing_seconds", "seconds", "{:.1f}"),
@@ -39,19 +41,6 @@ _MEASURED = {
     "Resource consuming": ("peak_memory_mib", "MiB at most", "{:.0f}"),
     "Speed of prediction": ("frames_per_second", "frames/s", "{:,.0f}"),
 }
-
-
-def describe(simulated: bool, quick: bool) -> str:
-    """Say what the data are: `simulated sets` or `CXIDB 76`, and whether the runs are quick ones."""
-    what = "simulated sets" if simulated else "CXIDB 76"
-    return f"{what}, quick: fewer frames or epochs" if quick else what
-
-
-def describe_runs(runs: Sequence[TrainedRun]) -> str:
-    """Say what data the runs are of, or that there are none."""
-    if not runs:
-        return NOT_RUN
-    return describe(any(run.simulated for run in runs), any(run.quick for run in runs))
 
 
 def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
@@ -72,14 +61,14 @@ def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
         # The spot counter whose threshold was chosen on the labels that the cell's method may use for validation.
         labelled = labelled_set(cell.method, cell.source, cell.target)
         counter = runs_of(runs, method="spot_counter", split=cell.split, source=labelled)
-        shown = {
-            "ours": (ours, cell.frames),
-            "same_frames": (ours, SAME_FRAMES.get(number)),
-            "spot counter": (counter, cell.frames),
-        }
+        shown = {"ours": (ours, cell.frames), "same_frames": (ours, SAME_FRAMES.get(number))}
+        shown["spot counter"] = counter, cell.frames
         if cell.method == "dann":
             shown["source-only CNN"] = runs_of(runs, method="supervised", split="full", **like), cell.frames
-        records = {title: cell_records(some, cell.tested, of) or None for title, (some, of) in shown.items()}
+        records = {
+            title: [cell_record(run, cell.tested, frames) for run in some if frames] or None
+            for title, (some, frames) in shown.items()
+        }
         rows.append(cell._asdict() | {"published": cell.published._asdict()} | records)
     return rows
 
@@ -90,22 +79,12 @@ def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
     Raises:
         UserError: there is no such table.
     """
-    lengths = {name: len(scores) for run in runs for name, scores in run.scores.items()}
-    frames = lengths[min(lengths)] if len(set(lengths.values())) == 1 else PAPER_FRAMES
+    frames = len(runs[0].scores[SETS[0]]) if runs else PAPER_FRAMES
     shown = {title: title for title in ("spot counter", *["source-only CNN"] * (number == 5))}
     if number in SAME_FRAMES:
-        span = _span(frame_range(SAME_FRAMES[number], frames))
-        shown = {"same_frames": f"ours, frames {span}"} | shown
-    columns = [
-        "trained on",
-        "tested on, frames",
-        "paper: recall / misses",
-        "balanced",
-        "ours",
-        "balanced",
-        "seeds",
-    ]
-    columns += [text for title in shown.values() for text in (title, "balanced")]
+        shown = {"same_frames": f"ours, frames {_span(frame_range(SAME_FRAMES[number], frames))}"} | shown
+    columns = ["trained on", "tested on, frames", "paper: recall / misses", "balanced", "ours", "balanced"]
+    columns += ["seeds", *(text for title in shown.values() for text in (title, "balanced"))]
 
     def line(rows: Sequence[dict[str, Any]]) -> list[str]:
         recall, misses = np.mean([list(row["published"].values()) for row in rows], axis=0)
@@ -117,78 +96,12 @@ def paper_table(number: int, runs: Sequence[TrainedRun]) -> Table:
     lines = []
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell, row in zip(cells(number), table_rows(number, runs), strict=True):
-        span = _span(frame_range(cell.frames, lengths.get(cell.tested, frames)))
+        span = _span(frame_range(cell.frames, frames))
         lines.append([_trained_on(cell), f"{cell.tested}, {span}", *line([row])])
         groups.setdefault(_group_of(cell), []).append(row)
     lines += [[f"mean, {name}", "", *line(members)] for name, members in groups.items()]
-    heading = f"Table {number}. {TABLE_TITLES[number]} ({describe_runs(runs)})"
+    heading = f"Table {number}. {TABLE_TITLES[number]}"
     return Table(f"table{number}", heading, columns, lines, _notes(number, frames), len(groups))
-
-
-def summary_table(runs: Sequence[TrainedRun]) -> Table:
-    """Lay every method out beside the paper's: recall, accuracy on misses and balanced accuracy, means over sets and pairs."""
-
-    def texts(method: Method) -> list[str]:
-        means = [mean_of(runs, method, metric) for metric in METRICS]
-        published = [published_mean(method, metric) for metric in METRICS]
-        ours = [NOT_RUN if mean is None else str(mean) for mean in means]
-        return ours + ["" if value is None else f"{value:.1f}" for value in published]
-
-    columns = ["recall", "misses", "balanced", "paper: recall", "misses", "balanced"]
-    return _table_of_methods("summary", f"All methods ({describe_runs(runs)})", columns, texts)
-
-
-def recall_table(runs: Sequence[TrainedRun]) -> Table:
-    """Lay out the accuracy on misses at recalls of 90, 95 and 99 % of every method, on the same frames of every set."""
-    places = {**{name: (name,) for name in SETS}, "mean": SETS}
-    shown = {
-        f"{title} at {recall} %": (f"miss_accuracy_at_{recall}", sets, "{:.1f}")
-        for title, sets in places.items()
-        for recall in _RECALLS
-    }
-    shown["mean area under ROC"] = ("area_under_curve", SETS, "{:.4f}")
-
-    def texts(method: Method) -> list[str]:
-        means = [(mean_of(runs, method, metric, sets), layout) for metric, sets, layout in shown.values()]
-        return [NOT_RUN if mean is None else layout.format(mean.value) for mean, layout in means]
-
-    heading = f"Accuracy on misses (%) at fixed recall ({describe_runs(runs)})"
-    return _table_of_methods("recalls", heading, list(shown), texts)
-
-
-def measured_table(measured: Mapping[str, Any], runs: Sequence[TrainedRun] = ()) -> Table:
-    """Lay Table 6 out: the paper's words, and what was measured.
-
-    Args:
-        measured: `transfer`, `reduced` and `dann`, each with any of `labels` (of the tested set), `preprocessing_seconds`,
-            `training_seconds`, `recall` (per cent), `peak_memory_mib` and `frames_per_second`; `device`, words; `notes`, a
-            list of lines; `simulated` and `quick`, bool.
-        runs: recall and training time of methods not in `measured` are the means of their runs.
-    """
-    filled = {
-        name: _from_runs(METHODS[name], runs) | dict(measured.get(name) or {}) for name in MEASURED_METHODS
-    }
-    rows = []
-    for words, (key, unit, layout) in _MEASURED.items():
-        rows.append([f"{words} ({unit})"])
-        for found, judged in zip(filled.values(), TABLE_6[words], strict=True):
-            value = found.get(key)
-            rows[-1] += [judged, NOT_RUN if value is None else layout.format(value)]
-    titles = ("transfer", "RWD and 1D CNN", "DANN")
-    columns = ["", *(text for title in titles for text in (f"{title}: paper", "measured"))]
-    notes = [f"Measured on {measured['device']}."] if measured.get("device") else []
-    notes += measured.get("notes", ())
-    about = describe_runs(runs)
-    if "simulated" in measured:
-        about = describe(measured["simulated"], measured.get("quick", False))
-    return Table("table6", f"Table 6. {TABLE_TITLES[6]} ({about})", columns, rows, notes)
-
-
-def _table_of_methods(
-    key: str, heading: str, columns: Sequence[str], texts: Callable[[Method], list[str]]
-) -> Table:
-    rows = [[method.title, method.labels, *texts(method)] for method in METHODS.values()]
-    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, list(_NOTES[key]))
 
 
 def _trained_on(cell: PublishedCell) -> str:
@@ -219,33 +132,23 @@ def _rate_columns(cells: Sequence[list[dict[str, Any]] | None]) -> list[str]:
     known = [records for records in cells if records]
     if not known:
         return [NOT_RUN, NOT_RUN]
-    recall, misses, balanced = (spread([seed_spread(r, m).mean for r in known]).mean for m in METRICS)
-    deviation, note = None, "" if len(known) == len(cells) else f" ({len(known)} of {len(cells)})"
+    spreads = [[seed_spread(records, metric) for records in known] for metric in METRICS]
+    recall, misses, balanced = (Spread(spread([each.mean for each in of]).mean, None) for of in spreads)
+    note = "" if len(known) == len(cells) else f" ({len(known)} of {len(cells)})"
     if len(cells) == 1:
-        deviation = seed_spread(known[0], "balanced_accuracy").deviation
-        if bounds := interval(known[0], "balanced_accuracy"):
-            note = f" ({bounds[0]:.1f}-{bounds[1]:.1f})"
-    return [f"{rate_text(recall)} / {rate_text(misses)}", rate_text(balanced, deviation) + note]
+        balanced, note = spreads[-1][0], interval(known[0])
+    return [f"{recall} / {misses}", f"{balanced}{note}"]
 
 
-def seed_spread(records: Iterable[dict[str, Any]], metric: str) -> Spread:
+def seed_spread(records: Sequence[dict[str, Any]], metric: str) -> Spread:
     """Return mean and deviation over the seeds of a cell, per cent."""
     return spread([figure_of(record, metric) for record in records])
 
 
-def interval(records: Sequence[dict[str, Any]], metric: str) -> tuple[float, float] | None:
-    """Give the 95 % interval of the only seed of a cell; None with several, whose spread tells more."""
-    if len(records) != 1 or figure_of(records[0], metric) is None:
-        return None
-    return records[0][metric]["low"], records[0][metric]["high"]
-
-
-def _from_runs(method: Method, runs: Sequence[TrainedRun]) -> dict[str, float]:
-    recall = mean_of(runs, method, "recall")
-    own = runs_of(runs, method=method.method, split=method.split, variant=AS_PUBLISHED)
-    times = spread([run.record["training_seconds"] for run in own if "training_seconds" in run.record])
-    found = {"recall": None if recall is None else recall.value, "training_seconds": times.mean}
-    return {key: value for key, value in found.items() if value is not None}
+def interval(records: Sequence[dict[str, Any]]) -> str:
+    """Write the 95 % interval of the balanced accuracy of a cell's only seed; of several, whose spread tells more, nothing."""
+    rate = records[0]["balanced_accuracy"]
+    return "" if len(records) > 1 or rate["percent"] is None else f" ({rate['low']:.1f}-{rate['high']:.1f})"
 
 
 def _notes(number: int, frames: int) -> list[str]:
@@ -258,3 +161,60 @@ def _notes(number: int, frames: int) -> list[str]:
     if frames != PAPER_FRAMES:
         notes.append(_NOTES["shorter"])
     return [note.format(frames=frames, **spans) for note in notes]
+
+
+def summary_table(runs: Sequence[TrainedRun]) -> Table:
+    """Lay every method out beside the paper's: recall, accuracy on misses and balanced accuracy, means over sets and pairs."""
+
+    def texts(method: Method) -> list[str]:
+        means = [mean_of(runs, method, metric) for metric in METRICS]
+        published = [published_mean(method, metric) for metric in METRICS]
+        ours = [NOT_RUN if mean is None else str(mean) for mean in means]
+        return ours + ["" if value is None else f"{value:.1f}" for value in published]
+
+    columns = ["recall", "misses", "balanced", "paper: recall", "misses", "balanced"]
+    return _table_of_methods("summary", "All methods", columns, texts)
+
+
+def recall_table(runs: Sequence[TrainedRun]) -> Table:
+    """Lay out the accuracy on misses at recalls of 90, 95 and 99 % of every method, on the same frames of every set."""
+    shown = {
+        f"{title} at {recall} %": (f"miss_accuracy_at_{recall}", sets, "{:.1f}")
+        for title, sets in {**{name: (name,) for name in SETS}, "mean": SETS}.items()
+        for recall in ("90", "95", "99")
+    }
+    shown["mean area under ROC"] = ("area_under_curve", SETS, "{:.4f}")
+
+    def texts(method: Method) -> list[str]:
+        means = [(mean_of(runs, method, metric, sets), layout) for metric, sets, layout in shown.values()]
+        return [NOT_RUN if mean is None else layout.format(mean.mean) for mean, layout in means]
+
+    return _table_of_methods("recalls", "Accuracy on misses (%) at fixed recall", list(shown), texts)
+
+
+def _table_of_methods(
+    key: str, heading: str, columns: Sequence[str], texts: Callable[[Method], list[str]]
+) -> Table:
+    rows = [[method.title, method.labels, *texts(method)] for method in METHODS.values()]
+    return Table(key, heading, ["method", "labels of the tested set", *columns], rows, list(_NOTES[key]))
+
+
+def measured_table(measured: Mapping[str, Any]) -> Table:
+    """Lay Table 6 out: the paper's words, and what was measured.
+
+    Args:
+        measured: `transfer`, `reduced` and `dann`, each with any of `labels` (of the tested set), `preprocessing_seconds`,
+            `training_seconds`, `recall` (per cent), `peak_memory_mib` and `frames_per_second`; `device`, words; `notes`, a
+            list of lines.
+    """
+    rows = []
+    for words, (key, unit, layout) in _MEASURED.items():
+        rows.append([f"{words} ({unit})"])
+        for method, judged in TABLE_6[words]._asdict().items():
+            value = measured.get(method, {}).get(key)
+            rows[-1] += [judged, NOT_RUN if value is None else layout.format(value)]
+    titles = ("transfer", "RWD and 1D CNN", "DANN")
+    columns = ["", *(text for title in titles for text in (f"{title}: paper", "measured"))]
+    notes = [f"Measured on {measured['device']}."] if "device" in measured else []
+    heading = f"Table {MEASURED_TABLE}. {TABLE_TITLES[MEASURED_TABLE]}"
+    return Table("table6", heading, columns, rows, [*notes, *measured.get("notes", ())])
