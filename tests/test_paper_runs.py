@@ -96,9 +96,11 @@ def test_a_cell_against_scikit_learn(runs, frames, chosen) -> None:
 
 
 def test_spread_is_of_the_sample() -> None:
-    assert spread([90.0, 94.0]) == (92.0, pytest.approx(np.std([90, 94], ddof=1)))
-    assert spread([90.0]) == (90.0, None)
-    assert spread([]) == spread([90.0, None]) == (None, None)
+    mean = spread([90.0, 94.0])
+    assert (mean, mean.deviation) == (92.0, pytest.approx(np.std([90, 94], ddof=1)))
+    assert str(mean) == "92.0 ± 2.8" and f"{mean:.1f}" == "92.0"
+    assert (spread([90.0]), spread([90.0]).deviation, str(spread([90.0]))) == (90.0, None, "90.0")
+    assert spread([]) is spread([90.0, None]) is None
 
 
 # The spot counter's runs

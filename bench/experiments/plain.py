@@ -141,7 +141,7 @@ def mean_figures(found: Sequence[dict[str, Any]], row: str, metric: str = "recal
         [figure_of(cell, metric) for cell in found if (cell["row"], cell["seed"]) == (row, seed)]
         for seed in seeds
     ]
-    return [mean for some in values if (mean := spread(some).mean) is not None]
+    return [mean for some in values if (mean := spread(some)) is not None]
 
 
 def plain_findings(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

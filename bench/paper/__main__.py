@@ -158,16 +158,10 @@ def train_all(
     return len(left)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def compared(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Train what is not yet trained, measure, draw, and return the record of it all."""
     began = time.monotonic()
-    chosen = read_options(arguments)
     runs, results, quick = chosen.runs, chosen.results, chosen.quick
-    if chosen.page:
-        write_answer(read_comparison(results / RECORD), results)
-        print(f"{results}: report.html and tables.md")
-        return
-    print(device_line())
     folder = Path(chosen.data) if chosen.data else simulated_data(SETS, chosen.frames)
     labels = labels_of_sets(folder)
     frames = len(labels[SETS[0]])
@@ -205,13 +199,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw_frames(folder, np.asarray(counts["spots"][SHOWN_SET]), results)
     record["shown"] = draw_runs(found, plans_of(every), runs, sets_for(BaseConfig()), results)
     draw_precision_recall(found, record["data"], results / "precision_recall.png")
+    return record
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    chosen = read_options(arguments)
+    results = chosen.results
+    if chosen.page:
+        write_answer(read_comparison(results / RECORD), results)
+        print(f"{results}: report.html and tables.md")
+        return
+    print(device_line())
+    record = compared(chosen)
     atomic_write_json(results / RECORD, record)
     write_answer(record, results)
-    pictures = len(list(results.glob("*.png")))
-    print(f"{results}: report.html, tables.md, {RECORD} and {pictures} pictures ({seconds} s)")
-    print(
-        f"next: open {results / 'report.html'}; every network is a run under {runs}, for {call_of('screen')} FILE --model RUN"
-    )
+    print(f"{results}: report.html, tables.md, {RECORD} and {len(list(results.glob('*.png')))} pictures")
+    screen = f"{call_of('screen')} FILE --model RUN"
+    print(f"next: open {results / 'report.html'}; every network is a run under {chosen.runs}, for {screen}")
 
 
 def write_answer(record: Mapping[str, Any], folder: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sfxjax.json_files import read_json
-from sfxjax.text import counted, plus_minus
+from sfxjax.text import counted
 from sfxjax.training.published import FRAMES_PER_SECOND_2D, VECTORS_PER_SECOND_1D
 
 from .methods import METHODS, published_mean
-from .runs import METRICS, spread
+from .runs import METRICS, Mean, spread
 from .table_layout import NOT_RUN
 
 # Gives a record by its name, empty where there is none.
@@ -51,34 +51,19 @@ def figures_of(claim: Mapping[str, Any], read: Records) -> dict[str, Any]:
 # Rates of the methods of a comparison
 
 
-class Figure(float):
-    """A mean rate, per cent, written with its deviation over seeds if it has one; by a format such as `.1f` without it."""
-
-    _text: str
-
-    def __new__(cls, value: float, deviation: float | None = None) -> Figure:
-        """Make one of a mean and its deviation."""
-        made = super().__new__(cls, value)
-        made._text = plus_minus(value, deviation)
-        return made
-
-    def __str__(self) -> str:
-        return self._text
-
-
 class Rates(NamedTuple):
     """Mean rates of a method."""
 
-    recall: Figure
-    misses: Figure
-    balanced: Figure
+    recall: Mean
+    misses: Mean
+    balanced: Mean
 
 
 def published_rates(key: str) -> Rates:
     """Return the paper's rates of a method, NaN where it has none; with fewer labels than 200, those with 200 stand beside."""
     method = METHODS[{"supervised_fewer": "supervised_few", "transfer_fewer": "transfer"}.get(key, key)]
     values = [published_mean(method, metric) for metric in METRICS]
-    return Rates(*(Figure(math.nan if value is None else value) for value in values))
+    return Rates(*(Mean(math.nan if value is None else value) for value in values))
 
 
 def published_figures(claim: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +78,7 @@ def rate_figures(keys: Sequence[str], read: Records) -> dict[str, Any]:
     means = read("means")
     rates = {
         key: Rates(
-            *(Figure(means[key][metric]["value"], means[key][metric]["deviation"]) for metric in METRICS)
+            *(Mean(means[key][metric]["value"], means[key][metric]["deviation"]) for metric in METRICS)
         )
         for key in keys
     }
@@ -200,30 +185,20 @@ def plain_figures(number: int, read: Records) -> dict[str, Any]:
     The areas tell a network that orders frames wrongly from one whose threshold moves.
     """
     record = read("plain")
-    seeds = len({cell["seed"] for cell in record["cells"]})
-    about = f"{'One seed' if seeds == 1 else f'{seeds} seeds'}, frames binned {record['binning']}x{record['binning']}."
-    return record["findings"][number] | {
-        "about": about,
-        "areas": _means(record["cells"], "area_under_curve", by="row"),
-    }
+    seeds = counted(len({cell["seed"] for cell in record["cells"]}), "seeds")
+    about = f"{seeds}, frames binned {record['binning']}x{record['binning']}."
+    areas = _means(record["cells"], "area_under_curve", "row")
+    return record["findings"][number] | {"about": about, "areas": areas}
 
 
 def gan_figures(record: Any) -> dict[str, Any]:
     """Return balanced accuracies with the fewest and the most labels, by pre-training, and how far seeds spread."""
-    counts = {cell["labels"] for cell in record["cells"]}
-    few, many = ([c for c in record["cells"] if c["labels"] == n] for n in (min(counts), max(counts)))
-    deviations = [
-        spread([_figure_of_cell(c, "balanced_accuracy") for c in few if c["pretraining"] == kind]).deviation
-        or 0
-        for kind in ("gan", "none")
-    ]
-    return record | {
-        "least": min(counts),
-        "most": max(counts),
-        "few": _means(few, "balanced_accuracy", by="pretraining"),
-        "many": _means(many, "balanced_accuracy", by="pretraining"),
-        "deviations": sum(deviations),
-    }
+    cells = record["cells"]
+    counts = [cell["labels"] for cell in cells]
+    least, most = min(counts), max(counts)
+    few, many = (_means(cells, "balanced_accuracy", "pretraining", labels=n) for n in (least, most))
+    deviations = sum(few[kind].deviation or 0 for kind in ("gan", "none"))
+    return record | {"least": least, "most": most, "few": few, "many": many, "deviations": deviations}
 
 
 def ensemble_figures(record: Any) -> dict[str, Any]:
@@ -232,43 +207,40 @@ def ensemble_figures(record: Any) -> dict[str, Any]:
     balanced, errors = (_means(cells, figure) for figure in ("balanced_accuracy", "calibration_error"))
     *members, vote = balanced
     best = max(members, key=lambda member: balanced[member])
-    voted = [cell for cell in cells if cell["network"] == vote]
-    figures: dict[str, Any] = {
-        name: {"balanced": balanced[network], "error": errors[network]}
-        for name, network in (("vote", vote), ("alone", best))
-    }
-    signs = {key: _means(voted, key)[vote] for key in ("disagreement", "own_doubt")}
+    signs = {key: _means(cells, key, network=vote)[vote] for key in ("disagreement", "own_doubt")}
     sets = ", ".join(sorted({cell["set"] for cell in cells}))
-    seeds = counted(len({cell["seed"] for cell in cells}), "seeds")
-    return figures | signs | {"best": best, "sets": sets, "seeds": seeds}
+    return signs | {
+        "vote": {"balanced": balanced[vote], "error": errors[vote]},
+        "alone": {"balanced": balanced[best], "error": errors[best]},
+        "best": best,
+        "sets": sets,
+        "seeds": counted(len({cell["seed"] for cell in cells}), "seeds"),
+    }
 
 
 def particle_figures(record: Any) -> dict[str, Any]:
     """Return the balanced accuracies with 200 labels of all networks, and what the best of them rejects."""
-    cells = [cell for cell in record["cells"] if cell["labels"] == 200]
-    balanced = _means(cells, "balanced_accuracy")
+    balanced = _means(record["cells"], "balanced_accuracy", labels=200)
     best = max(balanced, key=lambda network: balanced[network])
-    rejected = [cell["rejected"] for cell in cells if cell["network"] == best]
+    cells = [{**cell, **cell["rejected"]} for cell in record["cells"] if cell["network"] == best]
     return {
         "networks": ", ".join(f"{network} {value:.1f}" for network, value in balanced.items()),
         "best": balanced[best],
         "rows": next(value for network, value in balanced.items() if network.startswith("RWD")),
-        **{kind: np.mean([each[kind] for each in rejected]) for kind in ("multiple", "none")},
+        **{kind: _means(cells, kind, labels=200)[best] for kind in ("multiple", "none")},
     }
 
 
-def _means(cells: Iterable[Mapping[str, Any]], figure: str, by: str = "network") -> dict[str, float]:
-    """Return the mean of a figure over the cells of each network, or of another kind, in the order of the cells."""
+def _means(
+    cells: Iterable[Mapping[str, Any]], figure: str, by: str = "network", **about: Any
+) -> dict[str, Mean]:
+    """Return the mean of a figure, a rate's in per cent, for each network or other kind, of the cells with these values."""
     values: dict[str, list[float]] = {}
     for cell in cells:
-        values.setdefault(cell[by], []).append(_figure_of_cell(cell, figure))
-    return {kind: float(np.mean(each)) for kind, each in values.items()}
-
-
-def _figure_of_cell(cell: Mapping[str, Any], name: str) -> float:
-    """Return a figure of a cell; a rate's in per cent."""
-    value = cell[name]
-    return value["percent"] if isinstance(value, dict) else value
+        if about.items() <= cell.items():
+            value = cell[figure]
+            values.setdefault(cell[by], []).append(value["percent"] if isinstance(value, dict) else value)
+    return {kind: mean for kind, each in values.items() if (mean := spread(each)) is not None}
 
 
 _EXPERIMENTS = {"gan": gan_figures, "ensemble": ensemble_figures, "particles": particle_figures}

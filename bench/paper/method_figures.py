@@ -48,7 +48,7 @@ def draw_precision_recall(runs: Sequence[TrainedRun], data: str, path: Path) -> 
                 style = {"linestyle": line, "linewidth": 1.5, "color": colour}
                 (handles[method.title],) = axis.plot(100 * DRAWN_RECALLS, 100 * curve, **style)
                 means = [mean_of(runs, method, metric, (tested,)) for metric in ("recall", "precision")]
-                at = [mean.mean if mean else np.nan for mean in means]
+                at = [np.nan if mean is None else mean for mean in means]
                 axis.plot(*at, "o", color=colour, markersize=6, fillstyle=fill)
             for pair in published_pairs(method, tested):
                 precision = 100 * published_precision(pair, int(labels.sum()), int((~labels).sum()))

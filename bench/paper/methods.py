@@ -18,7 +18,7 @@ from sfxjax.toml_files import read_toml
 from sfxjax.training.published import SETS, FrameRange, Pair, PublishedCell, cells
 
 from .plans import AS_PUBLISHED, FEWER, TABLES, Network
-from .runs import METRICS, Spread, TrainedRun, cell_record, figure_of, labelled_set, runs_of, spread
+from .runs import METRICS, Mean, TrainedRun, cell_record, figure_of, labelled_set, runs_of, spread
 
 TEST_FRAMES: FrameRange = "last"
 
@@ -70,7 +70,7 @@ def mean_of(
     metric: str,
     sets: Sequence[str] = SETS,
     frames: FrameRange = TEST_FRAMES,
-) -> Spread | None:
+) -> Mean | None:
     """Take the mean of a metric of `figure_of` of a method: over a set's pairs, then over sets, then over seeds.
 
     Returns:
@@ -84,8 +84,7 @@ def mean_of(
             by_seed.setdefault(run.network.seed, []).append(figure)
         by_set.append(by_seed)
     common = sorted(set.intersection(*map(set, by_set)))
-    found = spread([spread([spread(of_set[seed]).mean for of_set in by_set]).mean for seed in common])
-    return None if found.mean is None else found
+    return spread([spread([spread(of_set[seed]) for of_set in by_set]) for seed in common])
 
 
 def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
@@ -99,8 +98,8 @@ def means_of_methods(runs: Sequence[TrainedRun]) -> dict[str, dict[str, Any]]:
         mean = mean_of(runs, method, metric)
         of_sets = {name: mean_of(runs, method, metric, (name,)) for name in SETS}
         if mean is not None:
-            sets = {name: each.mean for name, each in of_sets.items() if each is not None}
-            means[key][metric] = {"value": mean.mean, "deviation": mean.deviation, "sets": sets}
+            sets = {name: float(each) for name, each in of_sets.items() if each is not None}
+            means[key][metric] = {"value": float(mean), "deviation": mean.deviation, "sets": sets}
     return means
 
 

@@ -85,9 +85,8 @@ def goals(runs: Sequence[TrainedRun]) -> list[Finding]:
     reached = []
     for goal in PAGE_WORDS["goals"]:
         found = mean_of(runs, METHODS[goal["method"]], "balanced_accuracy", frames=goal["frames"])
-        verdict, ours = NOT_TESTED, ""
-        if found is not None and found.mean is not None:
-            verdict, ours = HOLDS if found.mean >= goal["least"] else FAILS, str(found)
+        verdict = NOT_TESTED if found is None else HOLDS if found >= goal["least"] else FAILS
+        ours = "" if found is None else str(found)
         claim = f"{goal['title']}: balanced accuracy at least {goal['least']} %"
         reached.append(Finding(claim, str(published_rates(goal["method"]).balanced), ours, verdict))
     return reached

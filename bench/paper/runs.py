@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -110,20 +110,24 @@ def figure_of(record: dict[str, Any], metric: str) -> float | None:
     return record["miss_accuracy_at_recall"][recall] if recall else record[of_rate]["percent"]
 
 
-class Spread(NamedTuple):
-    """Mean and standard deviation over seeds, per cent; None where there is nothing to take it of."""
+class Mean(float):
+    """A mean, written with its standard deviation over seeds if it has one; by a format such as `.1f` without it."""
 
-    mean: float | None
     deviation: float | None
 
+    def __new__(cls, value: float, deviation: float | None = None) -> Mean:
+        """Make one of a mean and its deviation."""
+        made = super().__new__(cls, value)
+        made.deviation = deviation
+        return made
+
     def __str__(self) -> str:
-        """Return the mean with its deviation, if there is one."""
-        return "no frames" if self.mean is None else plus_minus(self.mean, self.deviation)
+        return plus_minus(self, self.deviation)
 
 
-def spread(values: Sequence[float | None]) -> Spread:
-    """Take mean and sample standard deviation, the latter of two values or more; None if any value is."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return Spread(None, None)
-    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+def spread(values: Sequence[float | None]) -> Mean | None:
+    """Take mean and sample standard deviation, the latter of two values or more; None of nothing, or if any value is."""
+    if not values or None in values:
+        return None
+    known = np.asarray(values, float)
+    return Mean(known.mean(), float(known.std(ddof=1)) if len(known) > 1 else None)

@@ -23,7 +23,7 @@ from sfxjax.training.published import (
 
 from .methods import METHODS, Method, mean_of, published_mean
 from .plans import AS_PUBLISHED
-from .runs import METRICS, Spread, TrainedRun, cell_record, figure_of, labelled_set, runs_of, spread
+from .runs import METRICS, Mean, TrainedRun, cell_record, figure_of, labelled_set, runs_of, spread
 from .table_layout import NOT_RUN, PAGE_WORDS, Table
 
 # Of three methods, measured apart.
@@ -132,15 +132,15 @@ def _rate_columns(cells: Sequence[list[dict[str, Any]] | None]) -> list[str]:
     known = [records for records in cells if records]
     if not known:
         return [NOT_RUN, NOT_RUN]
-    spreads = [[seed_spread(records, metric) for records in known] for metric in METRICS]
-    recall, misses, balanced = (Spread(spread([each.mean for each in of]).mean, None) for of in spreads)
+    of_cells = [[seed_spread(records, metric) for records in known] for metric in METRICS]
+    rates = ["no frames" if (mean := spread(found)) is None else f"{mean:.1f}" for found in of_cells]
     note = "" if len(known) == len(cells) else f" ({len(known)} of {len(cells)})"
-    if len(cells) == 1:
-        balanced, note = spreads[-1][0], interval(known[0])
-    return [f"{recall} / {misses}", f"{balanced}{note}"]
+    if len(cells) == 1 and of_cells[-1][0] is not None:
+        rates[-1], note = str(of_cells[-1][0]), interval(known[0])
+    return [f"{rates[0]} / {rates[1]}", f"{rates[2]}{note}"]
 
 
-def seed_spread(records: Sequence[dict[str, Any]], metric: str) -> Spread:
+def seed_spread(records: Sequence[dict[str, Any]], metric: str) -> Mean | None:
     """Return mean and deviation over the seeds of a cell, per cent."""
     return spread([figure_of(record, metric) for record in records])
 
@@ -148,7 +148,7 @@ def seed_spread(records: Sequence[dict[str, Any]], metric: str) -> Spread:
 def interval(records: Sequence[dict[str, Any]]) -> str:
     """Write the 95 % interval of the balanced accuracy of a cell's only seed; of several, whose spread tells more, nothing."""
     rate = records[0]["balanced_accuracy"]
-    return "" if len(records) > 1 or rate["percent"] is None else f" ({rate['low']:.1f}-{rate['high']:.1f})"
+    return "" if len(records) > 1 else f" ({rate['low']:.1f}-{rate['high']:.1f})"
 
 
 def _notes(number: int, frames: int) -> list[str]:
@@ -187,7 +187,7 @@ def recall_table(runs: Sequence[TrainedRun]) -> Table:
 
     def texts(method: Method) -> list[str]:
         means = [(mean_of(runs, method, metric, sets), layout) for metric, sets, layout in shown.values()]
-        return [NOT_RUN if mean is None else layout.format(mean.mean) for mean, layout in means]
+        return [NOT_RUN if mean is None else layout.format(mean) for mean, layout in means]
 
     return _table_of_methods("recalls", "Accuracy on misses (%) at fixed recall", list(shown), texts)
 
