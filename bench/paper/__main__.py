@@ -158,7 +158,7 @@ def train_all(
     return len(left)
 
 
-def compared(chosen: argparse.Namespace) -> dict[str, Any]:
+def train_and_draw(chosen: argparse.Namespace) -> dict[str, Any]:
     """Train what is not yet trained, measure, draw, and return the record of it all."""
     began = time.monotonic()
     runs, results, quick = chosen.runs, chosen.results, chosen.quick
@@ -187,10 +187,9 @@ def compared(chosen: argparse.Namespace) -> dict[str, Any]:
     workers = trainings_at_once(min(os.cpu_count() or 1, MOST_WORKERS))
     trained = train_all(plans, sets_for, workers)
 
-    found = spot_counters(counts["spots"], labels, counts["simulated"])
-    for network, plan in plans_of(every).items():
-        run = read_run(network, plan, runs / network.name, labels)
-        found += [run] if run else []
+    read = [read_run(each, plan, runs / each.name, labels) for each, plan in plans_of(every).items()]
+    found = [run for run in read if run is not None]
+    found += spot_counters(counts["spots"], labels, counts["simulated"])
     seconds = round(time.monotonic() - began)
     options = f"{'--quick ' * quick}--seeds {chosen.seeds}{f' --only {chosen.only}' if chosen.only else ''}"
     note = f"python -m bench.paper {options}: {seconds} s, {trained} networks trained in this call, {workers} at once."
@@ -211,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{results}: report.html and tables.md")
         return
     print(device_line())
-    record = compared(chosen)
+    record = train_and_draw(chosen)
     atomic_write_json(results / RECORD, record)
     write_answer(record, results)
     print(f"{results}: report.html, tables.md, {RECORD} and {len(list(results.glob('*.png')))} pictures")
