@@ -11,6 +11,8 @@ import screen_cases as cases
 from sfxjax.data.events import parse_crystfel_line
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import save_model
+from sfxjax.screen.command import screen_run
+from sfxjax.screen.options import ScreenTask
 from sfxjax.screen.scorer import Screener
 
 
@@ -69,6 +71,18 @@ def test_several_files_count_on_and_are_listed_by_the_threshold(
     hits = [row for row in found if row["label"] == "HIT"]
     assert [entry["images"] for entry in selected] == [[row["file"]] for row in hits]
     assert [entry["single_file_indices"] for entry in selected] == [[int(row["event"][2:])] for row in hits]
+
+
+def test_a_notebook_screens_what_the_command_line_does(tmp_path: Path, model: Path, data: np.ndarray) -> None:
+    file = cases.write_cxi(tmp_path / "run.cxi", data)
+    given = "--no-report", "--threshold", 0.25
+    assert cases.screen(file, "--model", model, "--out", tmp_path / "command", *given) == 0
+    task = ScreenTask([str(file)], tmp_path / "call", model, threshold=0.25, report=False)
+    assert screen_run(task) == 0
+    names = {name: sorted(each.name for each in (tmp_path / name).iterdir()) for name in ("command", "call")}
+    assert names["command"] == names["call"]
+    for name in ("frames.csv", "hits.lst"):
+        assert (tmp_path / "call" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
 
 
 def test_a_named_data_set_of_one_frame_and_a_mask(tmp_path: Path, model: Path, data: np.ndarray) -> None:

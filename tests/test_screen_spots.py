@@ -21,7 +21,7 @@ from sfxjax.screen.__main__ import main as screen
 from sfxjax.screen.for_dials import place_on
 from sfxjax.screen.found_spots import CountedFrame
 from sfxjax.screen.spot_lists import hit_rate, hit_rate_line
-from sfxjax.screen.spots import main
+from sfxjax.screen.spots import count_run, main
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -45,6 +45,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with h5py.File(folder / f"part_{number}.h5", "w") as file:
             file["entry/data/data"] = frames
     return folder
+
+
+def test_a_notebook_counts_what_the_command_line_does(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--out", str(tmp_path / "command"), "--no-report", "--min-spots", "13"]) == 0
+    assert count_run([str(run)], tmp_path / "call", report=False, min_spots=13) == 0
+    by_command, by_call = (tmp_path / name / "frames.csv" for name in ("command", "call"))
+    assert by_call.read_bytes() == by_command.read_bytes()
+    assert {row["label"] for row in rows(by_call)} == {"MISS"}, "twelve spots are too few"
 
 
 def test_spots_and_labels_of_a_folder(run: Path, tmp_path: Path) -> None:

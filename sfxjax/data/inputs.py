@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class Inputs:
     left_out: tuple[str, ...] = ()
 
 
-def find_files(names: list[str], *, waiting: bool = False, without: Collection[str] = ()) -> Inputs:
+def find_files(names: Sequence[str], *, waiting: bool = False, without: Collection[str] = ()) -> Inputs:
     """Expand folders to the files of frames in them, patterns to the files they fit, lists to the files they name.
 
     Every frame counts once, see `sfxjax.data.repeats`: the notes say what is left out for that, or since it holds no frames.

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse_arguments(arguments)
     fitted = None if options.model is None else load_fitted(options.model)
-    min_snr, min_spots = visible_spots(options, fitted)
+    min_snr, min_spots = visible_spots(options.min_snr, options.min_spots, fitted)
     _refuse_without_effect(options)
     alarms = Alarms(read_alarms(options.alarms))
     faults = Faults(say)

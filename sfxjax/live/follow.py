@@ -5,18 +5,16 @@ The lists grow as frames come. `hits.expt`, `for_dials.py` and `report.html` are
 
 from __future__ import annotations
 
-import argparse
 import csv
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfxjax.command_line import refuse_unused
 from sfxjax.compilation import keep_compiled
 from sfxjax.data.events import dials_experiments
 from sfxjax.data.frames import FrameStack, ReadOptions
@@ -35,11 +33,11 @@ from sfxjax.screen.fitted import FittedModel, model_line
 from sfxjax.screen.found_spots import THRESHOLD, CountedFrame
 from sfxjax.screen.left_out import line_of_spots
 from sfxjax.screen.lists import ERROR, FOR_DIALS, HIT, lost_lines, selected, write_for_dials
-from sfxjax.screen.options import options_of_frames
 from sfxjax.screen.run import unreadable
 from sfxjax.screen.sources import Sources, without_names
 from sfxjax.screen.spot_lists import next_lines
 from sfxjax.screen.summary import rates_by_block
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.text import counted, file_cell, printable, say, table_cell
 
 if TYPE_CHECKING:
@@ -52,15 +50,31 @@ UNREADABLE_NOW = "its file cannot be read any more"
 
 
 def follow_run(
-    options: argparse.Namespace, min_snr: float, min_spots: int, fitted: FittedModel | None = None
+    files: Sequence[str],
+    out: Path,
+    quiet: float,
+    *,
+    read: ReadOptions | None = None,
+    min_snr: float = MIN_SNR,
+    min_spots: int = MIN_SPOTS,
+    fitted: FittedModel | None = None,
+    report: bool = True,
+    overwrite: bool = False,
+    compilation_cache: bool = False,
 ) -> int:
-    """Judge the frames of files that are being written, until nothing has come for `options.follow` seconds.
+    """Judge the frames of files that are being written, until nothing has come for a while.
 
     Args:
-        options: of the command line of `sfxjax.screen`.
+        files: names of files and folders, and patterns.
+        out: folder for everything written.
+        quiet: seconds without news that end it.
+        read: what the user says about the files.
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit.
         fitted: model that scores them; None: the day-one model as it is.
+        report: write `report.html`.
+        overwrite: lists of another screening may be replaced.
+        compilation_cache: keep compiled programs for the next time.
 
     Returns:
         The exit status: 1 if single frames could not be read, else 0.
@@ -68,51 +82,46 @@ def follow_run(
     Raises:
         UserError: the folder for the lists holds others, or no frame came.
     """
-    if options.write_hits:
-        raise UserError(
-            "--write-hits does not go with --follow without a model; screen the files once they are written"
-        )
-    refuse_unused(options, ("readers",), "with --follow without a model, which reads in this process")
-    read = options_of_frames(options, growing=True, panels_apart=True)
-    said = {"mask": options.mask, "mask good": options.mask_good, "geometry": options.geometry}
-    said |= {"good bits": options.good_bits, "bad bits": options.bad_bits}
-    settings = {"files": options.files, "data set": options.dataset, **said}
+    read = replace(read or ReadOptions(), growing=True, panels_apart=True)
+    said = {"mask": read.mask, "mask good": read.mask_good, "geometry": read.geometry}
+    said |= {"good bits": read.good_bits, "bad bits": read.bad_bits}
+    settings: dict[str, Any] = {"files": list(files), "data set": read.dataset, **said}
     settings |= {"--min-snr": min_snr, "--min-spots": min_spots}
     if fitted is not None:
         settings |= fitted.settings()
-    keeper = Keeper(options.out, settings, options.overwrite, say=say)
+    keeper = Keeper(out, settings, overwrite, say=say)
     going_on(keeper, errors_again=True)
-    keep_compiled(options.compilation_cache)
+    keep_compiled(compilation_cache)
     say(device_line())
 
     source = FileSource(
-        options.files, read, Faults(say), lambda file, event: (file, event) in keeper.seen, say, keeper.files
+        list(files), read, Faults(say), lambda file, event: (file, event) in keeper.seen, say, keeper.files
     )
     receiver = Receiver(source, Judge(min_snr, min_spots, fitted=fitted), keeper, judging_threads())
     receiver.rest, receiver.about = source.rest, source.about
     threshold = THRESHOLD if fitted is None else fitted.recalibration.threshold
-    report = _Report(source, options, read, min_snr, min_spots, threshold, model_line(fitted))
-    say(f"following {source.name} until nothing has come for {options.follow:g} s")
-    receive_until_stopped(receiver, options.follow, report.renew)
+    written = _Report(source, out, report, read, min_snr, min_spots, threshold, model_line(fitted))
+    say(f"following {source.name} until nothing has come for {quiet:g} s")
+    receive_until_stopped(receiver, quiet, written.renew)
     counts = keeper.counts
     if not counts.judged + counts.errors:
         raise UserError(f"no frame came in {source.name}")
-    hits = report.write()
+    hits = written.write()
     # A file may have been cut since it was looked at last.
     lost = source.lost() | without_names(
-        {name: why for name, why in report.failed.items() if keeper.files.frames(name)}
+        {name: why for name, why in written.failed.items() if keeper.files.frames(name)}
     )
-    receiver.about = lambda: source.about() | report.found | {"unreadable": source.failed | lost}
+    receiver.about = lambda: source.about() | written.found | {"unreadable": source.failed | lost}
     receiver.write_summary()
     keeper.close()
-    for line in (*report.found["values_left_out"], *report.found["warnings"]):
+    for line in (*written.found["values_left_out"], *written.found["warnings"]):
         say(line)
-    beside = ("hits.expt", FOR_DIALS, *(() if options.no_report else ("report.html",)))
+    beside = ("hits.expt", FOR_DIALS, *(("report.html",) if report else ()))
     for line in (*last_lines(receiver, beside), *lost_lines(lost, keeper.sums.hits - hits)):
         say(line)
     if counts.errors:
-        say(f"{counted(counts.errors, 'frames')} could not be read; {options.out / 'frames.csv'} says why")
-    for line in next_lines(options.out, options.geometry) if hits else ():
+        say(f"{counted(counts.errors, 'frames')} could not be read; {out / 'frames.csv'} says why")
+    for line in next_lines(out, read.geometry) if hits else ():
         say(line)
     return int(counts.errors > 0 or bool(lost))
 
@@ -128,14 +137,15 @@ class _Report:
     def __init__(
         self,
         source: FileSource,
-        options: argparse.Namespace,
+        out: Path,
+        wanted: bool,
         read: ReadOptions,
         min_snr: float,
         min_spots: int,
         threshold: float,
         model: str,
     ) -> None:
-        self._source, self._options, self._read = source, options, read
+        self._source, self._out, self._wanted, self._read = source, out, wanted, read
         self._min_snr, self._min_spots, self._threshold, self._model = min_snr, min_spots, threshold, model
         self._due = time.monotonic() + REPORT_SECONDS
         self._thread: threading.Thread | None = None
@@ -153,7 +163,7 @@ class _Report:
         """Write them now; returns how many hits they hold of files that can be read."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        out: Path = self._options.out
+        out = self._out
         write_for_dials(out)
         with FrameReader(self._read) as reader:
             sources = Sources(reader)
@@ -190,7 +200,7 @@ class _Report:
                 "warnings": [*doubtful_spots(frames), *kept],
                 "hit_rate_over_the_run": rates_by_block(np.array([frame.label for frame in frames])),
             }
-            if not self._options.no_report:
+            if self._wanted:
                 from sfxjax.screen.spots_report import write_spots_report
 
                 write_spots_report(

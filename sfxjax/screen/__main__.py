@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from sfxjax.command_line import new_parser, refuse_unused, whole_in
-from sfxjax.errors import run_main
-from sfxjax.processes import add_join_arguments, check_alone
-from sfxjax.screen.options import add_frame_arguments, add_overwrite, add_readers, add_spot_arguments
+from sfxjax.errors import UserError, run_main
+from sfxjax.processes import add_join_arguments, check_alone, join_processes
+from sfxjax.screen.options import (
+    ScreenTask,
+    add_frame_arguments,
+    add_overwrite,
+    add_readers,
+    add_spot_arguments,
+    options_of_frames,
+)
 from sfxjax.spots.recalibration import FILE
 
 # Options that mean nothing when a model is given, and when none is.
@@ -101,12 +110,20 @@ def main(arguments: list[str] | None = None) -> int:
         refuse_unused(options, MODEL_ONLY, "without --model, since spots are counted")
     # Imported late: the processes that read import this module too, and need neither JAX nor these.
     if not options.model or of_labels:
-        from sfxjax.screen.spots import count_run
+        from sfxjax.screen.spots import count_as_told
 
-        return count_run(options)
+        return count_as_told(options)
     from sfxjax.screen.command import screen_run
 
-    return screen_run(options)
+    if options.distributed and options.follow is not None:
+        raise UserError("--follow and --distributed do not go together; follow the files with one process")
+    names = {each.name for each in fields(ScreenTask)} & vars(options).keys()
+    task = ScreenTask(
+        read=options_of_frames(options, centre=options.beam_centre),
+        report=not options.no_report,
+        **{name: getattr(options, name) for name in names},
+    )
+    return screen_run(task, partial(join_processes, options))
 
 
 def _beam_centre(text: str) -> tuple[float, float]:

@@ -1,14 +1,13 @@
-"""Carries out what the command `python -m sfxjax.screen` asks for, and talks to the terminal."""
+"""Screens a run by a trained model, from its files to lists and a report, and talks to the terminal."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from sfxjax.evaluation.recall import threshold_for_recall, validation_frames
 from sfxjax.files import atomic_write
 from sfxjax.interrupts import last_words
 from sfxjax.models.checkpoint import TrainedModel, load_model
-from sfxjax.processes import join_processes
 from sfxjax.screen.doubtful import equal_scores, strange_frames
 from sfxjax.screen.left_out import line_of_crops
 from sfxjax.screen.lists import (
@@ -39,7 +37,7 @@ from sfxjax.screen.lists import (
     remove_outputs,
     write_lists,
 )
-from sfxjax.screen.options import ScreenOptions, options_of_frames
+from sfxjax.screen.options import ScreenOptions, ScreenTask
 from sfxjax.screen.pipeline import Screening
 from sfxjax.screen.report import Findings, class_means, write_class_means, write_report
 from sfxjax.screen.screening_progress import ScreeningProgress
@@ -58,11 +56,13 @@ FRAME_BYTES = 4 * CROP * CROP * 4
 READER_BYTES = 120 * 2**20
 
 
-def screen_run(options: argparse.Namespace) -> int:
+def screen_run(task: ScreenTask, join: Callable[[], tuple[int, int]] = lambda: (0, 1)) -> int:
     """Screen a run.
 
     Args:
-        options: of the command line, see `sfxjax.screen`.
+        task: what to screen and how.
+        join: joins the processes that share the screening, once the task is known to make sense; returns the number of this one
+            and how many there are.
 
     Returns:
         The exit status: 1 if frames could not be screened, else 0.
@@ -70,45 +70,43 @@ def screen_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: nothing can be screened.
     """
-    inputs = _first_files(options)
-    read = options_of_frames(options, centre=options.beam_centre, growing=options.follow is not None)
-    check_memory(options.batch_size, options.readers, free_memory())
-    if options.geometry is not None:
-        read_geometry(options.geometry)  # Its mistakes are told here, not by a reader.
-    if options.distributed and options.follow is not None:
-        raise UserError("--follow and --distributed do not go together; follow the files with one process")
-    process = join_processes(options)
-    kept = keep_compiled(options.compilation_cache)
-    model = load_model(options.model, reduction=options.reduction)
+    inputs = _first_files(task)
+    read = replace(task.read, growing=task.follow is not None)
+    check_memory(task.batch_size, task.readers, free_memory())
+    if read.geometry is not None:
+        read_geometry(read.geometry)  # Its mistakes are told here, not by a reader.
+    process = join()
+    kept = keep_compiled(task.compilation_cache)
+    model = load_model(task.model, reduction=task.reduction)
     say(device_line())
-    threshold, decided = _chosen_threshold(options, model)
+    threshold, decided = _chosen_threshold(task, model)
     chosen = ScreenOptions(
         inputs.files,
-        options.out,
+        task.out,
         read,
-        options.batch_size,
-        options.readers,
+        task.batch_size,
+        task.readers,
         process,
         inputs.notes,
         threshold,
-        options.overwrite,
+        task.overwrite,
     )
     with Screening(model, chosen, say) as screening:
-        _open(screening, options)
-        lists = partial(write_lists, options.out, screening.run, threshold)
+        _open(screening, task)
+        lists = partial(write_lists, task.out, screening.run, threshold)
         with last_words(lists), ScreeningProgress(screening, threshold) as progress:
-            if options.follow is None:
+            if task.follow is None:
                 with said_compiling(kept is not None) as progress.first:
                     screening.score(progress.done)
             else:
-                renew = partial(write_everything, screening, model, threshold, decided, options)
-                _follow(screening, renew, options, progress)
+                renew = partial(write_everything, screening, model, threshold, decided, task)
+                _follow(screening, renew, task, task.follow, progress)
             if process[0] == 0:
                 _wait_for_others(screening, progress)
         if process[0] > 0:
             say(f"process {process[0]} has done its part; process 0 writes the lists")
             return 0
-        return write_everything(screening, model, threshold, decided, options)
+        return write_everything(screening, model, threshold, decided, task)
 
 
 def check_memory(batch_size: int | None, readers: int | None, free: int | None) -> None:
@@ -133,26 +131,26 @@ def check_memory(batch_size: int | None, readers: int | None, free: int | None) 
             )
 
 
-def _first_files(options: argparse.Namespace) -> Inputs:
+def _first_files(task: ScreenTask) -> Inputs:
     """Find the files; where they are still to be written, wait for the first."""
     started = time.monotonic()
     while True:
         try:
-            return find_files(options.files)
+            return find_files(task.files)
         except UserError:
-            if options.follow is None or time.monotonic() - started > options.follow:
+            if task.follow is None or time.monotonic() - started > task.follow:
                 raise
-        time.sleep(min(POLL_SECONDS, options.follow / 4))
+        time.sleep(min(POLL_SECONDS, task.follow / 4))
 
 
-def _open(screening: Screening, options: argparse.Namespace) -> None:
+def _open(screening: Screening, task: ScreenTask) -> None:
     """Open the run; while it is still being written, wait for its first frame."""
     started = time.monotonic()
     while True:
         try:
             return screening.open()
         except UserError:
-            if options.follow is None or time.monotonic() - started > options.follow:
+            if task.follow is None or time.monotonic() - started > task.follow:
                 raise
         time.sleep(POLL_SECONDS)
 
@@ -160,13 +158,14 @@ def _open(screening: Screening, options: argparse.Namespace) -> None:
 def _follow(
     screening: Screening,
     renew: Callable[[], object],
-    options: argparse.Namespace,
+    task: ScreenTask,
+    quiet: float,
     progress: ScreeningProgress,
 ) -> None:
-    """Score what comes until nothing has come for a while, with lists and a report that are renewed on the way."""
+    """Score what comes until it has been quiet for so many seconds, with lists and a report that are renewed on the way."""
     last_news = written = time.monotonic()
     due = last_news + LIST_SECONDS
-    while time.monotonic() - last_news < options.follow:
+    while time.monotonic() - last_news < quiet:
         before = screening.left()
         screening.score(progress.done, final=False)
         now = time.monotonic()
@@ -176,8 +175,8 @@ def _follow(
             renew()
             written = now
             due = time.monotonic() + max(LIST_SECONDS, (time.monotonic() - now) / LIST_SHARE)
-        time.sleep(min(POLL_SECONDS, options.follow / 4))
-        screening.renew_files(find_files(options.files, waiting=True))
+        time.sleep(min(POLL_SECONDS, quiet / 4))
+        screening.renew_files(find_files(task.files, waiting=True))
         frames = len(screening.run)
         if screening.find_frames() > frames:
             last_news = time.monotonic()
@@ -199,7 +198,7 @@ def _wait_for_others(screening: Screening, progress: ScreeningProgress) -> None:
 
 
 def write_everything(
-    screening: Screening, model: TrainedModel, threshold: float, decided: str, options: argparse.Namespace
+    screening: Screening, model: TrainedModel, threshold: float, decided: str, task: ScreenTask
 ) -> int:
     """Write lists, pictures and summary of a run that has been scored; returns the exit status.
 
@@ -208,15 +207,15 @@ def write_everything(
         model: with which.
         threshold: score from which a frame is a hit.
         decided: how that was chosen, in words.
-        options: of the command line.
+        task: what was to be done.
     """
-    out: Path = options.out
+    out = task.out
     run = screening.run
     scores = run.scores()
     named = labels(scores, threshold)
     written = ["frames.csv", "hits.lst", "misses.lst", "hits.expt", FOR_DIALS, "summary.json"]
-    written += ["hits.cxi"] if options.write_hits else []
-    written += [] if options.no_report else ["class_means.h5", "report.html"]
+    written += ["hits.cxi"] if task.write_hits else []
+    written += ["class_means.h5", "report.html"] if task.report else []
     if screening.journal is not None and screening.journal.renewed:
         remove_outputs(out, written)
     for line in write_lists(out, run, threshold):
@@ -237,10 +236,10 @@ def write_everything(
         counts[MISS],
         counts[ERROR],
         rate_of_scores(counts[HIT], scores[~np.isnan(scores)]),
-        str(options.model),
+        str(task.model),
         threshold,
         decided,
-        ", ".join(options.files),
+        ", ".join(task.files),
         files=describe_all([stack for stack in run.stacks if stack.file not in run.failed]),
         unreadable=run.failed,
         masks=run.masks,
@@ -252,12 +251,12 @@ def write_everything(
     )
     write_summary(out, summary)
     there = np.where(run.there(), named, ERROR)
-    if options.write_hits:
+    if task.write_hits:
         _write_hits(screening, scores, there)
-    if not options.no_report:
+    if task.report:
         means = class_means(screening, there)
         write_class_means(out / "class_means.h5", means)
-        facts = _facts(screening, model, options, verdict, decided, counts)
+        facts = _facts(screening, model, task, verdict, decided, counts)
         findings = Findings("Screening of a run", threshold, scores, named, facts, warnings, reasons)
         write_report(out / "report.html", screening, findings, means)
     say(verdict)
@@ -266,7 +265,7 @@ def write_everything(
     for line in lost_lines(without_names(lost), int(np.sum((named == HIT) & (there != HIT)))):
         say(line)
     if HIT in there:
-        by_crystfel, by_dials = index_commands(out, options.geometry)
+        by_crystfel, by_dials = index_commands(out, task.read.geometry)
         say(f"next: {by_crystfel}")
         say(f"or, by DIALS: {by_dials}")
     if counts[ERROR]:
@@ -275,10 +274,10 @@ def write_everything(
     return EXIT_FRAMES_FAILED if counts[ERROR] or lost else 0
 
 
-def _chosen_threshold(options: argparse.Namespace, model: TrainedModel) -> tuple[float, str]:
+def _chosen_threshold(task: ScreenTask, model: TrainedModel) -> tuple[float, str]:
     """Return the threshold and how it was chosen, in words."""
-    if options.recall is not None:
-        found = threshold_for_recall(*validation_frames(model.trained_on), options.recall)
+    if task.recall is not None:
+        found = threshold_for_recall(*validation_frames(model.trained_on), task.recall)
         decided = (
             f"recall at least {found.bound:.4f} with 95 % confidence "
             f"({100 * found.recall:.2f} % of {found.positives} labelled positives), "
@@ -286,10 +285,10 @@ def _chosen_threshold(options: argparse.Namespace, model: TrainedModel) -> tuple
         )
         say(f"threshold {found.threshold:.4g}: {decided}")
         return found.threshold, decided
-    threshold = model.threshold if options.threshold is None else options.threshold
+    threshold = model.threshold if task.threshold is None else task.threshold
     if not 0 <= threshold <= 1:
         raise UserError(f"a threshold of {threshold} makes no sense: scores run from 0 to 1")
-    return float(threshold), "the model's" if options.threshold is None else "given by --threshold"
+    return float(threshold), "the model's" if task.threshold is None else "given by --threshold"
 
 
 def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> None:
@@ -313,7 +312,7 @@ def _write_hits(screening: Screening, scores: np.ndarray, named: np.ndarray) -> 
 def _facts(
     screening: Screening,
     model: TrainedModel,
-    options: argparse.Namespace,
+    task: ScreenTask,
     verdict: str,
     decided: str,
     counts: dict[str, int],
@@ -321,7 +320,7 @@ def _facts(
     files = describe_all(screening.run.stacks)
     shown = files if len(files) <= 10 else [*files[:9], f"and {len(files) - 9} more"]
     facts = [("Result", verdict), ("Threshold", decided), ("Frames", "; ".join(shown))]
-    facts.append(("Model", str(options.model)))
+    facts.append(("Model", str(task.model)))
     if "simulated" in str(model.trained_on.get("simulated", "")) or model.trained_on.get("simulated") is True:
         names = model.trained_on.get("simulated_sets")
         which = f" of {', '.join(map(str, names))}" if isinstance(names, list) else ""
@@ -336,5 +335,5 @@ def _facts(
     if counts[ERROR]:
         facts.append(("Not screened", f"{counts[ERROR]} frames"))
     if counts[HIT]:
-        facts += [("Index the hits", command) for command in index_commands(options.out, options.geometry)]
+        facts += [("Index the hits", command) for command in index_commands(task.out, task.read.geometry)]
     return facts

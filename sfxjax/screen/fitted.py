@@ -84,19 +84,21 @@ def model_line(fitted: FittedModel | None) -> str:
     return AS_IT_IS if fitted is None else fitted.line()
 
 
-def visible_spots(options: argparse.Namespace, fitted: FittedModel | None) -> tuple[float, int]:
+def visible_spots(
+    min_snr: float | None, min_spots: int | None, fitted: FittedModel | None
+) -> tuple[float, int]:
     """Return the signal-to-noise a spot is visible from, and the visible spots a frame is a hit from.
 
     Args:
-        options: of the command line, with `add_spot_arguments`.
+        min_snr: as it was given; None: the package's own, or that of the fitted model.
+        min_spots: likewise.
         fitted: model that was fitted with numbers of its own; None: none was.
 
     Raises:
-        UserError: a number makes no sense, or goes without the model.
+        UserError: one was given that the fitted model has itself.
     """
     if fitted is not None:
-        refuse_unused(options, ("min_snr", "min_spots"), "with the model of a labelling, whose own hold")
+        given = argparse.Namespace(min_snr=min_snr, min_spots=min_spots)
+        refuse_unused(given, vars(given), "with the model of a labelling, whose own hold")
         return fitted.recalibration.min_snr, fitted.recalibration.min_spots
-    min_snr = MIN_SNR if options.min_snr is None else options.min_snr
-    min_spots = MIN_SPOTS if options.min_spots is None else options.min_spots
-    return min_snr, min_spots
+    return MIN_SNR if min_snr is None else min_snr, MIN_SPOTS if min_spots is None else min_spots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,43 @@ class ScreenOptions:
     notes: tuple[str, ...] = ()
     threshold: float = 0.5
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ScreenTask:
+    """What `sfxjax.screen.command.screen_run` is to do.
+
+    Attributes:
+        files: names of files and folders, and patterns.
+        out: folder for everything written.
+        model: folder of the trained model.
+        read: what the user says about the files.
+        reduction: `file.py:function` of the user, for a model that was trained on its vectors; None: the model's own.
+        threshold: score from which a frame is a hit; None: the model's.
+        recall: share of the positives to keep, instead of a threshold.
+        follow: the files are still being written: seconds without news until they count as whole; None: they are whole.
+        batch_size: frames scored at once; None: by the device.
+        readers: processes that read; None: by the machine.
+        write_hits: write `hits.cxi` too.
+        report: write the report and mean images.
+        overwrite: lists and scores of another screening may be replaced.
+        compilation_cache: keep compiled programs for the next time.
+    """
+
+    files: Sequence[str]
+    out: Path
+    model: str | Path
+    read: ReadOptions = field(default_factory=ReadOptions)
+    reduction: str | None = None
+    threshold: float | None = None
+    recall: float | None = None
+    follow: float | None = None
+    batch_size: int | None = None
+    readers: int | None = None
+    write_hits: bool = False
+    report: bool = True
+    overwrite: bool = False
+    compilation_cache: bool = False
 
 
 def add_spot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfxjax.command_line import new_parser
+from sfxjax.command_line import new_parser, refuse_unused
 from sfxjax.compilation import keep_compiled, said_compiling
 from sfxjax.data.file_states import file_states
+from sfxjax.data.frames import ReadOptions
 from sfxjax.data.inputs import find_files
 from sfxjax.data.workers import default_readers
 from sfxjax.devices import device_line
@@ -46,6 +48,7 @@ from sfxjax.screen.spot_lists import (
     write_spot_hits,
     write_spot_lists,
 )
+from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.text import counted, say
 
 if TYPE_CHECKING:
@@ -77,14 +80,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     # What `sfxjax.screen` can be told besides.
     parser.set_defaults(model=None, follow=None, compilation_cache=False)
-    return count_run(parser.parse_args(arguments))
+    return count_as_told(parser.parse_args(arguments))
 
 
-def count_run(options: argparse.Namespace) -> int:
+def count_as_told(options: argparse.Namespace) -> int:
+    """Count spots as a command line says, of this module or of `sfxjax.screen`; returns the exit status."""
+    fitted = load_fitted(options.model) if options.model else None
+    if fitted is not None:
+        print(fitted.line())
+    min_snr, min_spots = visible_spots(options.min_snr, options.min_spots, fitted)
+    common: dict[str, Any] = {
+        "read": options_of_frames(options),
+        "min_snr": min_snr,
+        "min_spots": min_spots,
+        "fitted": fitted,
+        "report": not options.no_report,
+        "overwrite": options.overwrite,
+        "compilation_cache": options.compilation_cache,
+    }
+    if options.follow is None:
+        more = {"readers": options.readers, "write_hits": options.write_hits}
+        return count_run(options.files, options.out, **common, **more)
+    if options.write_hits:
+        raise UserError(
+            "--write-hits does not go with --follow without a model; screen the files once they are written"
+        )
+    refuse_unused(options, ("readers",), "with --follow without a model, which reads in this process")
+    # Imported late: what is there imports this module.
+    from sfxjax.live.follow import follow_run
+
+    return follow_run(options.files, options.out, options.follow, **common)
+
+
+def count_run(
+    files: Sequence[str],
+    out: Path,
+    *,
+    read: ReadOptions | None = None,
+    min_snr: float = MIN_SNR,
+    min_spots: int = MIN_SPOTS,
+    fitted: FittedModel | None = None,
+    readers: int | None = None,
+    write_hits: bool = False,
+    report: bool = True,
+    overwrite: bool = False,
+    compilation_cache: bool = False,
+) -> int:
     """Count the spots of a run's frames and write everything down.
 
     Args:
-        options: of the command line, of this module or of `sfxjax.screen`.
+        files: names of files and folders, and patterns.
+        out: folder for everything written.
+        read: what the user says about the files.
+        min_snr: signal-to-noise ratio from which a spot is visible.
+        min_spots: visible spots from which a frame is a hit.
+        fitted: model that scores the frames; None: the day-one model as it is.
+        readers: processes that read; None: by the machine.
+        write_hits: write `hits.cxi` too, with the spots.
+        report: write `report.html`.
+        overwrite: lists of another count may be replaced.
+        compilation_cache: keep compiled programs for the next time.
 
     Returns:
         The exit status: 1 if single frames could not be read, else 0.
@@ -92,24 +147,14 @@ def count_run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a number makes no sense, the folder holds other lists, or there are no frames.
     """
-    fitted = load_fitted(options.model) if options.model else None
-    if fitted is not None:
-        print(fitted.line())
-    min_snr, min_spots = visible_spots(options, fitted)
-    if options.follow is not None:
-        # Imported late: what is there imports this module.
-        from sfxjax.live.follow import follow_run
-
-        return follow_run(options, min_snr, min_spots, fitted)
-    out: Path = options.out
-    read = options_of_frames(options, panels_apart=True)
-    inputs = find_files(options.files)
-    processes = reading_processes(options.readers)
-    kept = keep_compiled(options.compilation_cache)
+    read = replace(read or ReadOptions(), panels_apart=True)
+    inputs = find_files(files)
+    processes = reading_processes(readers)
+    kept = keep_compiled(compilation_cache)
     print(device_line())
     with (
         opened_run(read, inputs) as sources,
-        closing(_journal(options, sources, fitted, min_snr, min_spots)) as journal,
+        closing(_journal(out, overwrite, sources, fitted, min_snr, min_spots)) as journal,
     ):
         journal.check_given(inputs.files)
         lines = journal.check_files({name: file_states(name) for name in inputs.files})
@@ -130,17 +175,17 @@ def count_run(options: argparse.Namespace) -> int:
         sources.run.left_out = line_of_spots(sources)
         for line in sources.run.value_lines():
             say(line)
-        more = [(name, options.write_hits) for name in ("hits.cxi", HITS_CXI_LIST)]
-        more += [("report.html", not options.no_report)]
+        more = [(name, write_hits) for name in ("hits.cxi", HITS_CXI_LIST)]
+        more += [("report.html", report)]
         written = [*LISTS, *(name for name, wanted in more if wanted)]
         if journal.renewed:
             remove_outputs(out, written)
-        named = ", ".join(options.files)
+        named = ", ".join(files)
         for line in write_spot_lists(out, sources, frames, min_snr, min_spots, model_line(fitted), named):
             say(line)
-        if options.write_hits:
+        if write_hits:
             write_spot_hits(sources.reader, out / "hits.cxi", frames)
-        if not options.no_report:
+        if report:
             from sfxjax.screen.spots_report import write_spots_report
 
             write_spots_report(out / "report.html", sources, frames, min_snr, min_spots, model_line(fitted))
@@ -171,7 +216,8 @@ def reading_processes(asked: int | None) -> int:
 
 
 def _journal(
-    options: argparse.Namespace,
+    out: Path,
+    overwrite: bool,
     sources: Sources,
     fitted: FittedModel | None,
     min_snr: float,
@@ -189,8 +235,8 @@ def _journal(
         **read_by(sources.reader.options, sources.mask()),
     }
     decided_by = {"threshold": THRESHOLD, "model of labels": None} if fitted is None else fitted.decided_by()
-    make_folder(options.out)
-    return Journal(options.out / JOURNAL, made_by, FoundSpots(), decided_by, options.overwrite)
+    make_folder(out)
+    return Journal(out / JOURNAL, made_by, FoundSpots(), decided_by, overwrite)
 
 
 def counted_frames(
