@@ -22,6 +22,8 @@ from sfxjax.interrupts import end_with, kept_from_children
 
 TIMEOUT = 120.0
 MEMORY_LIMIT = 6 * 2**30
+# Of the C library's allocator: what it is told by, and how many bytes. Blocks of that size are the largest that it can keep.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 64 * 2**20), (-3, 32 * 2**20)
 
 # Takes what reads, a request and the shared memory, uint8; gives a value for JSON, and bytes or none.
 Answer = Callable[[Any, dict[str, Any], np.ndarray], tuple[Any, bytes]]
@@ -204,6 +206,7 @@ def serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(lifeline)
     _limit_memory()
+    _keep_freed_memory()
     view = np.frombuffer(memory, np.uint8)
     with opened() as reader, contextlib.suppress(EOFError, OSError):
         while True:
@@ -233,6 +236,18 @@ def _limit_memory() -> None:
     limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _keep_freed_memory() -> None:
+    """Have memory for the next frame be that of the last one: what the system gives anew it clears first, page by page.
+
+    That takes longer than to unpack a frame's crop.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(None)
+            for number, size in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+                library.mallopt(number, size)
 
 
 def _about(request: dict[str, Any]) -> str:
