@@ -24,6 +24,7 @@ from sfxjax.data.frames import FrameStack, ReadOptions
 from sfxjax.data.read import FrameReader
 from sfxjax.data.reader_process import TIMEOUT, ReaderGone, ReaderProcess
 from sfxjax.data.serving import SLOT_BYTES, SLOTS, UNIT, served_crops, slot_arrays
+from sfxjax.devices import memory_for_device
 
 Frame = tuple[FrameStack, int]
 
@@ -156,7 +157,8 @@ class Readers:
         size: int,
         dtype: np.dtype,
     ) -> Batch:
-        crops = np.zeros((size, CROP, CROP), dtype)
+        crops = memory_for_device((size, CROP, CROP), dtype)
+        crops[len(frames) :] = 0
         masks: np.ndarray | None = None
         reasons: list[str] = []
         limits: list[float] = []
