@@ -1,10 +1,11 @@
 """The day-one model: how many Bragg spots a frame shows, on a detector never seen, without labels or training.
 
 `sfxjax.spots.candidates` names the places of a frame that may be spots; a small network tells of each, from its patch,
-what lies around it and the statistics of its noise, the probability that it is a Bragg spot. A spot is *visible* if its
-signal-to-noise ratio, as defined there, is at least `min_snr`; since the ratio is measured with noise, that too is a matter of
-probability. The number of visible spots is a sum of independent choices
-(Poisson-binomial), and a frame's score is the probability that there are at least `min_spots`.
+what lies around it and the statistics of its noise, the probability that it is a Bragg spot, which `sfxjax.spots.frame_context`
+corrects by what the frame's other candidates are like. A spot is *visible* if its signal-to-noise ratio, as defined there, is at
+least `min_snr`; since the ratio is measured with noise, that too is a matter of probability. The number of visible spots is a sum
+of choices (Poisson-binomial, but for an error that all of them share), and a frame's score is the probability that there are at
+least `min_spots`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sfxjax.compilation import jit_for_device
 from sfxjax.errors import UserError
 from sfxjax.spots.candidates import Candidates, candidates_and_noise, ratio_without_spots
 from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
+from sfxjax.spots.frame_context import ERROR_WEIGHTS, among_others, with_shared_errors
 from sfxjax.spots.frame_pixels import FramePixels
 from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator
 
@@ -32,7 +34,7 @@ SPOT_PROBABILITY = 0.5
 # A measured ratio differs from the true one by noise of 1, by its definition, and is on average so much too high, since weak
 # spots are more common than strong ones. Chosen on simulated frames, for the smallest calibration error.
 RATIO_NOISE = 1.0
-RATIO_BIAS = 0.25
+RATIO_BIAS = 0.2
 WEIGHTS = Path(__file__).with_name("day_one.npz")
 _COUNTED = 24
 
@@ -125,8 +127,8 @@ def features(found: Candidates) -> jax.Array:
     )
 
 
-def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
-    """Return the log odds of each candidate's being a Bragg spot.
+def hidden_and_logits(weights: Weights, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the network's last hidden layer (n, features), and the log odds of each candidate's being a Bragg spot, by itself.
 
     Args:
         weights: of `load_weights`.
@@ -134,12 +136,10 @@ def spot_logits(weights: Weights, inputs: jax.Array) -> jax.Array:
     """
     hidden = (inputs - weights["mean"]) / weights["deviation"]
     layer = 0
-    while f"kernel{layer}" in weights:
-        hidden = hidden @ weights[f"kernel{layer}"] + weights[f"bias{layer}"]
-        if f"kernel{layer + 1}" in weights:
-            hidden = jax.nn.gelu(hidden)
+    while f"kernel{layer + 1}" in weights:
+        hidden = jax.nn.gelu(hidden @ weights[f"kernel{layer}"] + weights[f"bias{layer}"])
         layer += 1
-    return hidden[:, 0]
+    return hidden, (hidden @ weights[f"kernel{layer}"] + weights[f"bias{layer}"])[:, 0]
 
 
 def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Array:
@@ -171,6 +171,23 @@ def count_distribution(probability: jax.Array, most: int = _COUNTED) -> jax.Arra
     return jax.lax.scan(add_group, none, of_groups)[0]
 
 
+def count_visible(
+    logits: jax.Array, error: jax.Array, ratio: jax.Array, min_snr: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+    """Return the distribution of the number of visible spots, see `count_distribution`, and the expected number.
+
+    Args:
+        logits: (n,) log odds of each candidate's being a spot.
+        error: standard deviation of the error that they share.
+        ratio: (n,) signal-to-noise, 0 where there is no candidate.
+        min_snr: from which a spot is visible.
+    """
+    above = jax.scipy.stats.norm.cdf((ratio - RATIO_BIAS - min_snr) / RATIO_NOISE) * (ratio > 0)
+    visible = with_shared_errors(logits, error) * above
+    shares = jnp.asarray(ERROR_WEIGHTS)
+    return shares @ jax.vmap(count_distribution)(visible), shares @ visible.sum(1)
+
+
 def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> Judged:
     """Judge the places of a frame that may be spots; `finish` makes `FrameSpots` of what it gives.
 
@@ -180,16 +197,16 @@ def judge(weights: Weights, pixels: FramePixels, min_snr: jax.Array | float) -> 
         min_snr: signal-to-noise ratio from which a spot is visible.
     """
     found, measured = candidates_and_noise(pixels)
-    probability = jax.nn.sigmoid(spot_logits(weights, features(found)))
+    hidden, alone = hidden_and_logits(weights, features(found))
+    logits, error = among_others(weights, hidden, alone, found.signal_to_noise)
     # Where spots crowd, they hide each other in the noise that they make themselves.
-    ratio = ratio_without_spots(found, measured, probability >= SPOT_PROBABILITY, pixels)
+    ratio = ratio_without_spots(found, measured, jax.nn.sigmoid(logits) >= SPOT_PROBABILITY, pixels)
     order = jnp.argsort(-ratio)
     found = found._replace(signal_to_noise=ratio)
-    found, probability = jax.tree.map(lambda part: part[order], (found, probability))
-    above = found.signal_to_noise - RATIO_BIAS - min_snr
-    visible = probability * jax.scipy.stats.norm.cdf(above / RATIO_NOISE) * (found.signal_to_noise > 0)
-    counts = count_distribution(visible)
-    return Judged(counts, visible.sum(), found.ss, found.fs, found.signal_to_noise, probability, found.signal)
+    found, logits = jax.tree.map(lambda part: part[order], (found, logits))
+    counts, expected = count_visible(logits, error, found.signal_to_noise, min_snr)
+    probability = jax.nn.sigmoid(logits)
+    return Judged(counts, expected, found.ss, found.fs, found.signal_to_noise, probability, found.signal)
 
 
 _judge_one = jit_for_device(judge)

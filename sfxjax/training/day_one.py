@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -27,11 +27,14 @@ from sfxjax.files import atomic_write_bytes
 from sfxjax.simulate.artefacts import LIGHT, READING
 from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
-from sfxjax.spots.day_one import features, spot_logits
+from sfxjax.spots.day_one import features, hidden_and_logits
 from sfxjax.spots.prepare import prepare_frame
+from sfxjax.training.day_one_frames import fit_frame_context, judge_frames
 
 TRAINING_FRAMES = 14000
-WIDTHS = (96, 48)
+# Others, from which is learnt what the candidates of a frame tell of each other.
+WHOLE_FRAMES = 10000
+WIDTHS = (144, 64)
 TRAINING_STEPS = 22000
 BATCH = 1024
 # A candidate is a spot if one of at least this ratio lies within so many pixels and spot sizes of it.
@@ -77,11 +80,13 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 
 SHAPES = ((480, 480), (216, 264), (720, 600), (160, 208))
 SHAPE_SHARES = (0.62, 0.15, 0.15, 0.08)
-# Share of frames that show one condition alone, such as few photons, so that none is rare; of those with most artefacts of
+# Share of frames that show one condition alone, such as few photons, so that none is rare; of those with many artefacts of
 # light, of reading or of both at once; and of those with spots wider than others have.
-SINGLE_SHARE, MANY_SHARE, WIDE_SHARE = 0.3, 0.12, 0.1
-MOST_ARTEFACTS = 0.6
-WIDE_SPOTS = (2.2, 3.4)
+SINGLE_SHARE, MANY_SHARE, WIDE_SHARE = 0.3, 0.2, 0.15
+# Which artefacts these are, with what chance each of them, and the spots' standard deviation, pixels.
+MANY_OF = ((*LIGHT,), (*LIGHT,), (*READING,), (*LIGHT, *READING))
+EACH_OF_MANY = (0.4, 1.0)
+WIDE_SPOTS = (2.2, 4.0)
 
 
 def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
@@ -93,8 +98,8 @@ def _frames(seeds: list[tuple[int, int]]) -> list[SimulatedFrame]:
         if kind < SINGLE_SHARE:
             condition = CONDITIONS[str(rng.choice(list(CONDITIONS)))]
         elif kind < SINGLE_SHARE + MANY_SHARE:
-            names = ((*LIGHT,), (*READING,), (*LIGHT, *READING))[rng.integers(3)]
-            condition = {"parts": tuple(name for name in names if rng.random() < MOST_ARTEFACTS)}
+            names, chance = MANY_OF[rng.integers(len(MANY_OF))], rng.uniform(*EACH_OF_MANY)
+            condition = {"parts": tuple(name for name in names if rng.random() < chance)}
         condition = {"shape": SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)], **condition}
         if "spot_size" not in condition and rng.random() < WIDE_SHARE:
             condition["spot_size"] = float(rng.uniform(*WIDE_SPOTS))
@@ -117,36 +122,37 @@ def are_spots(frame: SimulatedFrame, found: Candidates) -> np.ndarray:
     return (away <= NEAR_PIXELS + 0.5 * float(frame.condition.spot_size or 1)).astype(np.float32)
 
 
-def simulate_candidates(
-    frames: int, seed: int, processes: int = 2
-) -> tuple[Candidates, np.ndarray, np.ndarray]:
-    """Simulate frames and return candidates of theirs, whether each is a spot, and the frame it is of."""
-    rows: list[Candidates] = []
-    truths: list[np.ndarray] = []
-    numbers: list[np.ndarray] = []
+def drawn_frames(frames: int, seed: int, processes: int = 2) -> Iterator[SimulatedFrame]:
+    """Draw frames to learn from, in several processes.
+
+    Args:
+        frames: how many.
+        seed: of them.
+        processes: that draw.
+    """
     step = 20
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         plans = [[(seed, i) for i in range(k, min(k + step, frames))] for k in range(0, frames, step)]
-        number = 0
         for batch in pool.map(_frames, plans):
-            for frame in batch:
-                found = candidates_of(frame)
-                truth = are_spots(frame, found)
-                rng = np.random.default_rng([seed, 7, number])
-                striking = found.signal_to_noise + 3 * rng.random(len(truth))
-                striking[found.signal_to_noise < 3] = 0
-                chosen = np.argsort(-striking)[:MOST_PLACES]
-                rows.append(Candidates(*(np.asarray(part)[chosen] for part in found)))  # type: ignore[arg-type]
-                truths.append(truth[chosen])
-                numbers.append(np.full(len(chosen), number))
-                number += 1
+            yield from batch
+
+
+def simulate_candidates(frames: int, seed: int) -> tuple[Candidates, np.ndarray]:
+    """Simulate frames and return candidates of theirs, and whether each is a spot."""
+    rows: list[Candidates] = []
+    truths: list[np.ndarray] = []
+    for number, frame in enumerate(drawn_frames(frames, seed)):
+        found = candidates_of(frame)
+        truth = are_spots(frame, found)
+        rng = np.random.default_rng([seed, 7, number])
+        striking = found.signal_to_noise + 3 * rng.random(len(truth))
+        striking[found.signal_to_noise < 3] = 0
+        chosen = np.argsort(-striking)[:MOST_PLACES]
+        rows.append(Candidates(*(np.asarray(part)[chosen] for part in found)))  # type: ignore[arg-type]
+        truths.append(truth[chosen])
     joined = Candidates(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))  # type: ignore[arg-type]
     use = joined.signal_to_noise >= 3
-    return (
-        Candidates(*(part[use] for part in joined)),
-        np.concatenate(truths)[use],
-        np.concatenate(numbers)[use],
-    )
+    return Candidates(*(part[use] for part in joined)), np.concatenate(truths)[use]
 
 
 def _turned(found: Candidates, turn: jax.Array) -> Candidates:
@@ -180,7 +186,7 @@ def fit_weights(
     @jax.jit
     def step(weights: Any, state: Any, batch: Candidates, truth: jax.Array, turn: jax.Array) -> Any:
         def loss(weights: Any) -> jax.Array:
-            logits = spot_logits({**fixed, **weights}, features(_turned(batch, turn)))
+            _, logits = hidden_and_logits({**fixed, **weights}, features(_turned(batch, turn)))
             return optax.sigmoid_binary_cross_entropy(logits, truth).mean()
 
         value, gradient = jax.value_and_grad(loss)(weights)
@@ -204,14 +210,18 @@ def fit_weights(
     return {name: np.asarray(value) for name, value in {**fixed, **(averaged or weights)}.items()}
 
 
-def save_weights(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
-    """Write weights, as 16-bit floats but for the inputs' scale, and their card."""
-    small = {
+def as_stored(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return weights as 16-bit floats but for the inputs' scale."""
+    return {
         name: value if name in ("mean", "deviation") else value.astype(np.float16)
         for name, value in weights.items()
     }
+
+
+def save_weights(path: Path, weights: dict[str, np.ndarray], card: dict[str, Any]) -> None:
+    """Write weights of `as_stored` and their card."""
     content = io.BytesIO()
-    np.savez_compressed(content, card=np.array(json.dumps(card)), **small)  # type: ignore[arg-type]
+    np.savez_compressed(content, card=np.array(json.dumps(card)), **weights)  # type: ignore[arg-type]
     atomic_write_bytes(path, content.getvalue())
 
 
@@ -225,17 +235,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, default=TRAINING_STEPS, help=f"of fitting (default: {TRAINING_STEPS})"
     )
+    parser.add_argument(
+        "--whole-frames",
+        type=int,
+        default=WHOLE_FRAMES,
+        help=f"more of them, to learn what all candidates of a frame tell of each other (default: {WHOLE_FRAMES})",
+    )
     parser.add_argument("--seed", type=read_seed, default=0, help="(default: 0)")
     chosen = parser.parse_args(arguments)
     print(device_line())
-    found, truth, _ = simulate_candidates(chosen.frames, chosen.seed)
+    found, truth = simulate_candidates(chosen.frames, chosen.seed)
     print(
         f"{len(truth)} candidates of {chosen.frames} frames, {100 * truth.mean():.1f} % of them spots",
         flush=True,
     )
-    weights = fit_weights(found, truth, chosen.seed, chosen.steps)
     card = {
         "frames": chosen.frames,
+        "whole_frames": chosen.whole_frames,
         "seed": chosen.seed,
         "steps": chosen.steps,
         "candidates": len(truth),
@@ -243,5 +259,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "patch": PATCH,
         "context": CONTEXT,
     }
-    save_weights(chosen.out, weights, card)
+    network = as_stored(fit_weights(found, truth, chosen.seed, chosen.steps))
+    del found
+    # Frames that the network does not know: from those it would learn to trust it too much.
+    others = drawn_frames(chosen.whole_frames, chosen.seed + 1)
+    judged = judge_frames(
+        {name: jnp.asarray(value, jnp.float32) for name, value in network.items()}, others, are_spots
+    )
+    save_weights(chosen.out, {**network, **as_stored(fit_frame_context(judged, chosen.seed))}, card)
     print(f"written: {chosen.out}")
