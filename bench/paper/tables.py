@@ -33,14 +33,6 @@ MEASURED_TABLE = 6
 SAME_FRAMES: dict[int, FrameRange] = {2: "last", 3: "last", 4: "last", 5: "last", 7: "all"}
 
 _NOTES: dict[str, Any] = PAGE_WORDS["notes"]
-_MEASURED = {
-    "Size of labels": ("labels", "labels of the tested set", "{:.0f}"),
-    "Pre-processing": ("preprocessing_seconds", "seconds", "{:.1f}"),
-    "Train": ("training_seconds", "seconds", "{:.1f}"),
-    "Recall": ("recall", "%", "{:.1f}"),
-    "Resource consuming": ("peak_memory_mib", "MiB at most", "{:.0f}"),
-    "Speed of prediction": ("frames_per_second", "frames/s", "{:,.0f}"),
-}
 
 
 def table_rows(number: int, runs: Sequence[TrainedRun]) -> list[dict[str, Any]]:
@@ -208,11 +200,11 @@ def measured_table(measured: Mapping[str, Any]) -> Table:
             list of lines.
     """
     rows = []
-    for words, (key, unit, layout) in _MEASURED.items():
-        rows.append([f"{words} ({unit})"])
+    for words, row in PAGE_WORDS["measured"].items():
+        rows.append([f"{words} ({row['unit']})"])
         for method, judged in TABLE_6[words]._asdict().items():
-            value = measured.get(method, {}).get(key)
-            rows[-1] += [judged, NOT_RUN if value is None else layout.format(value)]
+            value = measured.get(method, {}).get(row["key"])
+            rows[-1] += [judged, NOT_RUN if value is None else row["layout"].format(value)]
     titles = ("transfer", "RWD and 1D CNN", "DANN")
     columns = ["", *(text for title in titles for text in (f"{title}: paper", "measured"))]
     notes = [f"Measured on {measured['device']}."] if "device" in measured else []
