@@ -12,8 +12,8 @@ from test_day_one import PLACES, crystal_frame
 from sfxjax.crop import CROP
 from sfxjax.data.frames import ReadOptions
 from sfxjax.data.read import FrameReader
-from sfxjax.outlying_values import below_measure, beyond_measure
-from sfxjax.pixel_values import value_limit, without_low_values
+from sfxjax.pixels.missing_values import value_limit, without_low_values
+from sfxjax.pixels.outlying_values import below_measure, beyond_measure
 from sfxjax.spots.day_one import find_spots
 from sfxjax.spots.frame_pixels import frame_pixels
 

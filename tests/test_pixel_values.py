@@ -17,13 +17,13 @@ from sfxjax.data.read import FrameReader
 from sfxjax.data.set_description import sets_of_options
 from sfxjax.data.sets import FrameSet
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, low_values, marked, type_limit, value_limit
+from sfxjax.pixels.missing_values import is_below, low_values, marked, type_limit, value_limit
+from sfxjax.pixels.saturated_spots import with_saturated_spots
+from sfxjax.pixels.units import dim_photon, quantum
 from sfxjax.preprocess import preprocess
 from sfxjax.preprocess.validity import settle
-from sfxjax.saturated_spots import with_saturated_spots
 from sfxjax.spots.frame_pixels import frame_pixels
 from sfxjax.spots.prepare import prepare_frame
-from sfxjax.units import dim_photon, quantum
 
 pytestmark = pytest.mark.usefixtures("compiled_at_once")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.day_one.measure import MATRIX, simulate
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.spots.frame_pixels import FramePixels
 from sfxjax.spots.prepare import prepare_frame, separator, settle_frame
 from sfxjax.spots.prepare_on_accelerator import make_ready

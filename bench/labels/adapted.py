@@ -22,7 +22,7 @@ from sfxjax.data.read import WholeFrame
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.mapping import cores
-from sfxjax.pixel_values import value_limit
+from sfxjax.pixels.missing_values import value_limit
 from sfxjax.progress import progress
 from sfxjax.screen.found_spots import THRESHOLD
 from sfxjax.simulate.conditions import Condition, draw_run

@@ -22,7 +22,7 @@ from sfxjax.data.sets import open_set
 from sfxjax.data.splits import split
 from sfxjax.errors import UserError
 from sfxjax.models.checkpoint import MODEL_FOLDER, TrainedModel, load_model
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.progress import progress
 from sfxjax.screen.scorer import Screener
 from sfxjax.training.command import run

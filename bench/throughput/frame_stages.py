@@ -16,7 +16,7 @@ from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.inputs import network_inputs
 from sfxjax.models.networks import ORIENTATIONS, HitClassifier, rotate_flip
 from sfxjax.models.stem import BaseConfig, stem
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.preprocess.contrast import global_contrast_normalize, local_contrast_normalize
 from sfxjax.preprocess.definition import preprocess
 from sfxjax.preprocess.validity import settle

@@ -14,7 +14,7 @@ from sfxjax.crop import CROP, FRAME
 from sfxjax.mapping import map_frames
 from sfxjax.models.inputs import network_inputs
 from sfxjax.models.stem import BaseConfig, block_extrema
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.preprocess.box_filter import spot_sums
 from sfxjax.preprocess.contrast import grown_mask, normalize_crop
 from sfxjax.preprocess.validity import settle

@@ -13,7 +13,7 @@ from sfxjax.crop import CROP, central_crop, padded_crop
 from sfxjax.data.batches import CropBatch
 from sfxjax.models.checkpoint import TrainedModel
 from sfxjax.models.stem import BaseConfig
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.preprocess.definition import normalize_pixels
 from sfxjax.preprocess.validity import settle
 from sfxjax.reductions.registry import get_reduction

@@ -10,7 +10,7 @@ import numpy as np
 from sfxjax.data.frames import FrameStack
 from sfxjax.data.masks import FEWEST_GOOD
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, value_limit
+from sfxjax.pixels.missing_values import is_below, value_limit
 from sfxjax.text import per_cent
 
 # Pixels that tell how many are left; of more only a part is looked at.

@@ -27,7 +27,7 @@ from sfxjax.data.unwritten import UnwrittenFrames
 from sfxjax.data.values_apart import Place
 from sfxjax.data.virtual_sets import refuse_cut, sizes_of
 from sfxjax.errors import UserError, explain_os_error
-from sfxjax.pixel_values import with_limit, without_low_values
+from sfxjax.pixels.missing_values import with_limit, without_low_values
 
 MOST_OPEN_FILES = 64
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sfxjax.data.stack_masks import left_out
 from sfxjax.errors import UserError
 from sfxjax.live.judge import Looks
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.screen.left_out import line_of_frame, line_of_limit
 from sfxjax.screen.sources import NO_MASK
 

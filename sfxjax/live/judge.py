@@ -10,7 +10,7 @@ import numpy as np
 from sfxjax.errors import UserError
 from sfxjax.live.frames import LiveFrame, MessageError
 from sfxjax.live.keeper import JudgedFrame
-from sfxjax.pixel_values import with_limit
+from sfxjax.pixels.missing_values import with_limit
 from sfxjax.screen.fitted import FittedModel, model_line
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from sfxjax.crop import CROP, central_crop
 from sfxjax.errors import UserError
 from sfxjax.mapping import map_frames
-from sfxjax.pixel_values import marked, type_limit
+from sfxjax.pixels.missing_values import marked, type_limit
 from sfxjax.preprocess.contrast import (
     Array,
     Floor,
@@ -55,7 +55,7 @@ def preprocess(
         window: see `local_contrast_normalize`.
         floor: see `local_contrast_normalize`, in units of the frame's standard deviation.
         limit: pixels at or above this value do not count. None: by the type and, of arrays on the host, by each frame's own
-            values, as `sfxjax.pixel_values` says; infinity: no limit.
+            values, as `sfxjax.pixels.missing_values` says; infinity: no limit.
         return_valid: also return where all 25 pixels of a window are valid.
 
     Returns:

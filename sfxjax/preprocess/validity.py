@@ -4,7 +4,7 @@ A pixel does not count where
 
 1. the mask forbids it;
 2. its value is NaN or infinite;
-3. it is at or above a limit: that of gaps, dead and saturated pixels, see `sfxjax.pixel_values`;
+3. it is at or above a limit: that of gaps, dead and saturated pixels, see `sfxjax.pixels.missing_values`;
 4. it is exactly 0 in a frame whose mean over the pixels that count is at least 50 photons, see below. Behind a beam stop, in a
    hole or in a gap between panels detectors write 0, and its rim is as sharp as a spot; where the mean is high no live pixel
    reads 0;
@@ -13,10 +13,10 @@ A pixel does not count where
    as Ke et al. (J. Synchrotron Rad. 25:655, 2018) do. But where negative values are noise around a pedestal (more than 5 % of
    the pixels are below 0 and are neither -1 nor -2 nor the lowest value) the frame is raised by eight times their mean, which
    the normalisation does not see, and only what is still negative then does not count;
-6. it is one of the few negative values far below all others (`sfxjax.pixel_values.low_values`), or below what is measured
-   (`sfxjax.outlying_values`), which the host replaces by NaN, or by the lowest number of an integer type.
+6. it is one of the few negative values far below all others (`sfxjax.pixels.missing_values.low_values`), or below what is
+   measured (`sfxjax.pixels.outlying_values`), which the host replaces by NaN, or by the lowest number of an integer type.
 
-The 50 of rule 4 are of the quantum, of which all values are whole multiples (`sfxjax.units`): photons times a factor stay
+The 50 of rule 4 are of the quantum, of which all values are whole multiples (`sfxjax.pixels.units`): photons times a factor stay
 photons. Floats without one, or whose noise is larger, can be of any unit, which the noise tells. Where that is far less or far
 more than 1 the frame is scaled by a power of two, so that nothing under- or overflows.
 
@@ -32,9 +32,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.pixel_values import is_below
+from sfxjax.pixels.missing_values import is_below
+from sfxjax.pixels.units import are_photons, count_by_one, dim_photon, log2_unit, natural_factor, quantum
 from sfxjax.preprocess.statistics import ValueOrigin, count_pixels, find_origin, measure
-from sfxjax.units import are_photons, count_by_one, dim_photon, log2_unit, natural_factor, quantum
 
 # So large a fraction of negative pixels is noise around a pedestal, which is then raised by so many times their mean.
 NOISE_FRACTION = 0.05

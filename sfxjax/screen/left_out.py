@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfxjax.data.frames import pixel_type
-from sfxjax.pixel_values import is_below, lowest_number, rule_of_limit
+from sfxjax.pixels.missing_values import is_below, lowest_number, rule_of_limit
 from sfxjax.screen.sources import UNREADABLE, Sources
 from sfxjax.spots.prepare import prepare_frame, separator
 
@@ -112,7 +112,7 @@ def line_of_limit(
         pixels: of the frame, in which the hearts of saturated spots are below the limit.
         mask: bool of their shape, True where one counts; or None.
         limit: value from which they tell nothing.
-        declared: see `sfxjax.pixel_values.with_limit`.
+        declared: see `sfxjax.pixels.missing_values.with_limit`.
         depths: likewise.
         reached: how many reach the limit as they are stored, as far as that is known.
     """

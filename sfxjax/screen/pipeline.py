@@ -19,7 +19,7 @@ from sfxjax.data.workers import Batch, Frame, Readers, default_readers
 from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.files import make_folder
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.screen.bad_pixels import BadPixels
 from sfxjax.screen.crop_masks import CropMasks
 from sfxjax.screen.journal import JOURNAL, Journal

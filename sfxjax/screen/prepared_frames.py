@@ -23,7 +23,7 @@ from sfxjax.data.read import FrameReader, WholeFrame
 from sfxjax.data.reader_process import ReaderGone, ReaderProcess
 from sfxjax.devices import free_memory
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.spots.frame_pixels import ALIGNMENT, FramePixels, shape_with_margin
 from sfxjax.spots.prepare import PreparedFrame, prepare_frame, separator, settle_frame
 from sfxjax.spots.stored_type import is_integer_of_jax, stored_type

@@ -28,7 +28,7 @@ from sfxjax.errors import UserError
 from sfxjax.evaluation.domain_check import NAMES
 from sfxjax.mapping import cores, thread_pool
 from sfxjax.models.checkpoint import TrainedModel
-from sfxjax.pixel_values import each_with_limit, each_without_low_values
+from sfxjax.pixels.missing_values import each_with_limit, each_without_low_values
 from sfxjax.screen.program import compiled_program, frame_mesh, weight_shapes
 from sfxjax.text import per_cent
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import minimum_filter, uniform_filter
 
-from sfxjax.pixel_values import without_low_values
+from sfxjax.pixels.missing_values import without_low_values
 from sfxjax.simulate.visibility import noise_of, responses, strength_of
 from sfxjax.spots.block_noise import LEAST_COUNTS, RESPONSE_VARIANCE
 from sfxjax.spots.candidates import RING_SHARE

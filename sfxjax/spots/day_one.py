@@ -226,7 +226,7 @@ def find_spots(
     Args:
         frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
         mask: bool of that shape, True where a pixel counts; or None.
-        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixel_values`.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixels.missing_values`.
         weights: of the network; by default those shipped.
         min_snr: signal-to-noise ratio from which a spot is visible.
         min_spots: visible spots from which a frame is a hit, at most 24.

@@ -1,10 +1,10 @@
 """A frame of any detector, whole: which of its pixels tell nothing, and what kind of noise it has.
 
-A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is from
-the limit of `sfxjax.pixel_values` on, the smallest of a signed type, or one of the few values far below all others, or further
-below them than is measured; where it is -1 or -2 in a frame of integers with no other negative values to speak of; where it is
-0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds the one value that fills whole areas, as
-the gaps of assembled panels do. What a mask leaves out takes no part in telling the others.
+A mask is often not at hand. So a pixel is left out where the mask says so; where its value is NaN or infinite; where it is
+from the limit of `sfxjax.pixels.missing_values` on, the smallest of a signed type, or one of the few values far below all
+others, or further below them than is measured; where it is -1 or -2 in a frame of integers with no other negative values to
+speak of; where it is 0 in a frame whose pixels are far from 0, or that is cut off at 0; and where it holds the one value that
+fills whole areas, as the gaps of assembled panels do. What a mask leaves out takes no part in telling the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import is_below, without_low_values
+from sfxjax.pixels.missing_values import is_below, without_low_values
 from sfxjax.spots.gaps import gap_value, in_runs
 from sfxjax.spots.natural_units import SAMPLED_ROWS, NaturalFrame, first_row, in_natural_units
 from sfxjax.spots.noise_kind import noise_kind

@@ -20,7 +20,7 @@ from sfxjax.data.batches import Item, in_background, overlapped
 from sfxjax.devices import HostBuffer, HostBuffers
 from sfxjax.errors import UserError
 from sfxjax.mapping import cores, on_cpu, thread_pool
-from sfxjax.pixel_values import type_limit
+from sfxjax.pixels.missing_values import type_limit
 from sfxjax.spots.day_one import (
     MIN_SNR,
     MIN_SPOTS,

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import is_below, lowest_number, with_limit
-from sfxjax.spots.noise_kind import compared
-from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import (
+from sfxjax.pixels.missing_values import is_below, lowest_number, with_limit
+from sfxjax.pixels.units import (
     DIM_ZEROS,
     QUANTUM_ROWS,
     are_photons,
@@ -20,6 +18,8 @@ from sfxjax.units import (
     natural_factor,
     quantum,
 )
+from sfxjax.spots.noise_kind import compared
+from sfxjax.spots.stored_type import never, stored_type
 
 # Every so many rows are looked at.
 SAMPLED_ROWS = 5
@@ -53,7 +53,7 @@ def in_natural_units(frame: np.ndarray, mask: np.ndarray | None, limit: float | 
     """Divide a frame by its quantum, so that photons times a factor are photons again; and floats of an odd unit by a power of 2.
 
     Args:
-        frame: (ss, fs) or (panel, ss, fs), that `sfxjax.pixel_values.without_low_values` gave.
+        frame: (ss, fs) or (panel, ss, fs), that `sfxjax.pixels.missing_values.without_low_values` gave.
         mask: bool of that shape, True where a pixel counts; or None.
         limit: value from which pixels tell nothing; None: by the frame's own values, see `value_limit`.
     """

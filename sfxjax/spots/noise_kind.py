@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfxjax.pixel_values import is_below
+from sfxjax.pixels.missing_values import is_below
 
 # Zeros are gaps where the typical pixel is at so many standard deviations of Poisson noise from 0.
 FAR_FROM_ZERO = 16.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfxjax.errors import UserError
-from sfxjax.pixel_values import is_below, with_limit, without_low_values
+from sfxjax.pixels.missing_values import is_below, with_limit, without_low_values
 from sfxjax.spots.frame_pixels import NOISE_BLOCK, FramePixels, cleaned_pixels
 from sfxjax.spots.natural_units import in_natural_units
 from sfxjax.spots.stored_type import never, stored_type
@@ -40,7 +40,7 @@ def prepare_frame(
     Args:
         frame: (ss, fs) or (panel, ss, fs), detector units, any real type.
         mask: bool of that shape, True where a pixel counts; or None.
-        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixel_values`.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixels.missing_values`.
         into: memory for the values, see `sfxjax.spots.frame_pixels.cleaned_pixels`, with `separator` rows between panels.
 
     Raises:
@@ -64,7 +64,7 @@ def settle_frame(
     Args:
         frame: (ss, fs) or (panel, ss, fs), detector units, integers.
         mask: bool of that shape, True where a pixel counts; or None.
-        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixel_values`.
+        limit: value from which pixels tell nothing; None: by the frame's own values, see `sfxjax.pixels.missing_values`.
         into: memory of that shape and of `stored_type`; None: new memory.
 
     Returns:

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfxjax.pixel_values import DEPTHS, MANY_ALIKE, RARER, type_limit
+from sfxjax.pixels.missing_values import DEPTHS, MANY_ALIKE, RARER, type_limit
+from sfxjax.pixels.units import DIM_ZEROS, QUANTUM_ROWS, count_by_one, dim_photon, quantum
 from sfxjax.spots.frame_pixels import LISTED, MARGIN, FramePixels, sampled_rows, shape_with_margin
 from sfxjax.spots.gaps import CLOSE_RARER, least_runs, runs
 from sfxjax.spots.natural_units import IS_PHOTON, compared_rows
 from sfxjax.spots.noise_kind import noise_kind
 from sfxjax.spots.stored_type import never, stored_type
-from sfxjax.units import DIM_ZEROS, QUANTUM_ROWS, count_by_one, dim_photon, quantum
 
 # float32 tells whole numbers below apart.
 _EXACT = 2**24
@@ -86,7 +86,7 @@ def make_ready(
 
 
 def _has_no_limit(values: jax.Array, told: jax.Array) -> jax.Array:
-    """Tell whether `sfxjax.pixel_values.value_limit` gives but the type's limit."""
+    """Tell whether `sfxjax.pixels.missing_values.value_limit` gives but the type's limit."""
     highest = jnp.max(jnp.where(told, values, 0))
     ends = [
         end for depth in DEPTHS for end in (2**depth - 1, 2**depth - 2) if end <= np.iinfo(values.dtype).max

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sfxjax.outlying_values import below_measure, beyond_measure, is_beyond_measure
-from sfxjax.saturated_spots import with_saturated_spots
+from sfxjax.pixels.outlying_values import below_measure, beyond_measure, is_beyond_measure
+from sfxjax.pixels.saturated_spots import with_saturated_spots
 
 # Bits that detectors count with, besides those that a file names. Of 8 bits the highest value may come by chance.
 DEPTHS = (16, 31, 32)
@@ -67,7 +67,7 @@ def value_limit(frame: np.ndarray, declared: float = math.inf, depths: Sequence[
 
     That is the least of: what the type and the file declare; 2^n - 2, where the highest value is that or one more, for n of 16,
     31, 32 and the depths that the file names; the highest value itself where many pixels hold it and few come near it; and what
-    is too far above all others to be measured, see `sfxjax.outlying_values`.
+    is too far above all others to be measured, see `sfxjax.pixels.outlying_values`.
 
     Args:
         frame: of any shape and real type.
@@ -239,7 +239,7 @@ def _least_step(frame: np.ndarray) -> float:
 def without_low_values(frame: np.ndarray) -> np.ndarray:
     """Return a frame whose `low_values` are what tells nothing in any frame of its type: NaN, or the lowest number.
 
-    So are those that lie too far below all others to be measured, see `sfxjax.outlying_values`.
+    So are those that lie too far below all others to be measured, see `sfxjax.pixels.outlying_values`.
 
     Args:
         frame: of any shape and real type.
