@@ -25,7 +25,7 @@ from sfxjax.text import say
 
 VARIABLE = "SFXJAX_COMPILATION_CACHE"
 FOLDER = "compiled"
-WHOLE = "whole"
+WHOLE_PROGRAMS = "whole"
 # One that is younger may be in the middle of being written by another process.
 WRITTEN_SECONDS = 60
 # Programs that compile faster are not worth a file.
@@ -133,9 +133,9 @@ def _private_folder(folder: Path) -> Path:
 def _remove_damaged(folder: Path) -> None:
     """Remove programs that a kill cut short: JAX would warn of them for ever, and never write them anew.
 
-    Each is looked at once; their names are kept in `WHOLE`.
+    Each is looked at once; their names are kept in `WHOLE_PROGRAMS`.
     """
-    names = folder / WHOLE
+    names = folder / WHOLE_PROGRAMS
     try:
         known = set(names.read_text().split()) if names.exists() else set()
         programs = {path.name: path for path in folder.glob("*-cache")}

@@ -129,7 +129,7 @@ def rows_unpacked(data: h5py.Dataset, place: tuple[int | slice, ...]) -> np.ndar
     header = CHUNK_HEADER.pack(elements * size, blocks.elements * size)
     packed = header + chunk[blocks.places[begin] : blocks.places[end]]
     try:
-        values = _unpacked(packed, elements, data)
+        values = _unpacked_chunk(packed, elements, data)
     except DAMAGE:
         return None
     skip = first * width - begin * blocks.elements
@@ -142,7 +142,7 @@ _UNPACKER: dict[tuple[Any, ...], h5py.Dataset] = {}
 _LOCK = threading.Lock()
 
 
-def _unpacked(chunk: bytes, elements: int, like: h5py.Dataset) -> np.ndarray:
+def _unpacked_chunk(chunk: bytes, elements: int, like: h5py.Dataset) -> np.ndarray:
     """Unpack a chunk of so many elements, of a data set's type and with its filter."""
     options = like.id.get_create_plist().get_filter(0)[2][_SET_BY_FILTER:]
     key = elements, like.dtype, options
