@@ -74,7 +74,10 @@ def table_cell(text: str) -> str:
 
     Names that are no UTF-8 keep their bytes, for the programs that open these files.
     """
-    shown = "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else printable(c) for c in text)
+    shown = text
+    # Nearly all are, and lists have a few for each frame.
+    if not text.isprintable():
+        shown = "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else printable(c) for c in text)
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 

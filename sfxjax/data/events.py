@@ -39,7 +39,11 @@ def refuse_control(file: str, event: str) -> None:
     Raises:
         UserError: one holds such a character, other than a tab.
     """
-    if any(unicodedata.category(each) in ("Cc", "Zl", "Zp") and each != "\t" for each in file + event):
+    names = file + event
+    # Characters of these kinds are not printable, as the names of nearly all files are.
+    if not names.isprintable() and any(
+        unicodedata.category(each) in ("Cc", "Zl", "Zp") and each != "\t" for each in names
+    ):
         raise UserError(
             f"{file!r} {event!r}: a name with a line break or another control character cannot stand in a list of events; "
             "rename it"
