@@ -40,7 +40,20 @@ def compiler_options() -> dict[str, str | bool]:
     """Return what XLA is told of the device that JAX computes on: that a processor computes with its widest vectors."""
     import jax
 
-    return dict(_OF_PROCESSORS) if jax.default_backend() == "cpu" else {}
+    return dict(_OF_PROCESSORS) if jax.default_backend() == "cpu" and _are_taken(**_OF_PROCESSORS) else {}
+
+
+@cache
+def _are_taken(**options: str | bool) -> bool:
+    """Tell whether this version of XLA has the options: it compiles nothing with one that it does not know."""
+    import jax
+
+    program = jax.jit(lambda value: value).lower(jax.ShapeDtypeStruct((), "float32"))
+    try:
+        program.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def jit_for_device(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

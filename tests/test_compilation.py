@@ -15,7 +15,8 @@ import pytest
 import test_day_one
 from screen_cases import frames, tiny_model
 
-from sfxjax.compilation import keep_compiled
+from sfxjax import compilation
+from sfxjax.compilation import compiler_options, jit_for_device, keep_compiled
 from sfxjax.screen.scorer import Screener
 from sfxjax.spots.day_one import find_spots
 
@@ -55,6 +56,14 @@ def test_programs_compiled_as_users_do_give_the_same(tmp_path: Path) -> None:
         assert set(optimised) == set(quickly)
         for name, values in quickly.items():
             np.testing.assert_allclose(values, optimised[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_an_option_that_xla_does_not_know_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiler_options() == {"xla_cpu_prefer_vector_width": "512"}
+    monkeypatch.setattr(compilation, "_OF_PROCESSORS", {"xla_cpu_prefer_no_such_thing": "512"})
+    assert compiler_options() == {}
+    doubled = jit_for_device(lambda values, times: times * values, static_argnames="times")
+    np.testing.assert_array_equal(doubled(jnp.arange(3), times=2), [0, 2, 4])
 
 
 def test_a_kept_program_that_a_kill_cut_short_is_removed_and_kept_anew(
