@@ -48,9 +48,7 @@ def preprocess_and_reduce(
     check_options(window, floor)
     options: dict[str, Any] = {"reduction": reduction, "window": window, "floor": floor, "limit": limit}
     if any(isinstance(array, jax.core.Tracer) for array in (crops, mask)):
-        return _reduce(
-            jnp.asarray(crops), None if mask is None else jnp.asarray(mask), 0, count=None, **options
-        )
+        return _reduce_within(crops, mask, 0, count=None, **options)
     crops = jnp.asarray(crops)
     leading = crops.shape[:-2]
     crops = crops.reshape(-1, *crops.shape[-2:])
@@ -96,4 +94,7 @@ def _reduce(
     return map_leading(at, first + jnp.arange(count))
 
 
-_reduce_compiled = jit_for_device(_reduce, static_argnames=("count", "reduction", "window", "floor", "limit"))
+_STATIC = ("count", "reduction", "window", "floor", "limit")
+# In another program options of the compiler are that program's.
+_reduce_within = jax.jit(_reduce, static_argnames=_STATIC)
+_reduce_compiled = jit_for_device(_reduce, static_argnames=_STATIC)
