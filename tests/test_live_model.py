@@ -40,7 +40,7 @@ def test_files_a_followed_run_and_live_agree(tmp_path: Path, capsys: pytest.Capt
     places = np.zeros(frames.shape[1:], bool)
     places[:60] = True
     FixedPattern(places, pattern).save(model)
-    Recalibration((4.0, 0, 0, 0, -4), 0.05, labels=9).save(model)
+    Recalibration((4.0, 0, 0, 0, -7), 0.05, labels=9).save(model)
     run, given = str(tmp_path / "run.h5"), ["--model", str(model)]
     assert screen([run, *given, "--out", str(tmp_path / "files"), "--no-report"]) == 0
     assert live([run, *given, "--out", str(tmp_path / "live"), "--no-page", "--quiet-for", "1"]) == 0
