@@ -15,7 +15,15 @@ from matplotlib.image import imread
 
 from bench.reductions import __main__ as bench
 from bench.reductions import cells as reduction_cells
-from bench.reductions.cells import Cell, append_cell, drawn_labels, planned_cells, read_cells, run_cell
+from bench.reductions.cells import (
+    Cell,
+    append_cell,
+    drawn_labels,
+    planned_cells,
+    read_cells,
+    run_cell,
+    train_on_few,
+)
 from bench.reductions.tables import cell_figures, tables
 from sfxjax.data.set_description import CXIDB76
 from sfxjax.errors import UserError, run_main
@@ -82,7 +90,8 @@ def test_only_drawn_frames_are_trained_on_with_their_labels_however_they_are_tur
     sets = {"LN83": PreparedSet("LN83", True, labels, np.zeros((200, 6), np.float32), vectors, vectors)}
     seen = {}
 
-    def fit(recipe, training, validation, *, drawn):
+    def fit(recipe, training, validation, *, start, drawn):
+        assert start is None
         seen.update(training=training, validation=validation, drawn=drawn)
         raise Caught
 
@@ -100,6 +109,31 @@ def test_only_drawn_frames_are_trained_on_with_their_labels_however_they_are_tur
     }
     assert len(turns) == ways * len(expected)
     np.testing.assert_array_equal(seen["validation"].positive, labels[frames[drawn]] > 0)
+
+
+def test_a_transferred_network_starts_from_the_base_and_ends_with_all_but_the_lowest_block_moved() -> None:
+    rng = np.random.default_rng(0)
+    recipe = TrainingConfig(epochs=1, steps_per_epoch=2, batch=8)
+    maps: dict[str | None, np.ndarray] = {None: rng.normal(size=(40, 24, 24, 2)).astype(np.float32)}
+    labels = np.arange(40, dtype=np.int8) % 3
+    prepared = PreparedSet("LN83", True, labels, np.zeros((40, 6), np.float32), maps, maps)
+    few = Cell("labels", None, "LN83", "LN83", 10, "carried_over", 0)
+    other, _ = train_on_few(few, prepared, recipe, np.arange(20, 40))
+    base = {
+        "params": {"base": other.variables["params"]["base"]},
+        "batch_stats": other.variables["batch_stats"],
+    }
+    network, _ = train_on_few(few, prepared, recipe, np.arange(10), base)
+    lowest, others = 0, 0
+    for module, before in base["params"]["base"].items():
+        after = network.variables["params"]["base"][module]
+        same = all(map(np.array_equal, jax.tree.leaves(before), jax.tree.leaves(after)))
+        if module.endswith("_0"):
+            lowest += 1
+            assert same
+        else:
+            others += not same
+    assert lowest and others
 
 
 def test_cells_survive_a_line_cut_short(tmp_path: Path) -> None:

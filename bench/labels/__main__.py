@@ -18,14 +18,28 @@ from sfxjax.command_line import new_parser
 from sfxjax.errors import UserError, run_main
 from sfxjax.files import atomic_write_json, atomic_write_text
 from sfxjax.progress import progress
-from sfxjax.training.command import prepared_set
+from sfxjax.training import transfer
+from sfxjax.training.command import named_sets, prepared_set, run
+from sfxjax.training.config import RunConfig
+from sfxjax.training.run import base_variables
 
 from .answers import RUNS, answers_of, describe_frames
 from .curves import ACTIVE, ROW_WISE, day_one_curve, network_curve, taught_curve
 from .page import draw, labels_table
-from .recorded import DAY_ONE, NETWORK, RANDOM, RECORDED_SETS, TAUGHT, earlier
+from .recorded import (
+    DAY_ONE,
+    NETWORK,
+    RANDOM,
+    RECORDED_SETS,
+    SCRATCH_ALONE,
+    TAUGHT,
+    TRANSFER_ALONE,
+    earlier,
+)
 
 COUNTS = (0, 5, 10, 25, 50, 100, 200)
+# The set whose base is transferred: of the two others the one from which `bench.paper` has recorded the better transfer.
+BASES = {"LN83": "LO19", "LN84": "LN83", "LO19": "LN84"}
 
 
 def planned_answers(
@@ -44,15 +58,40 @@ def planned_answers(
     for seed in range(network_seeds):
         plans += [(name, NETWORK, RANDOM, (25, 200), seed) for name in RUNS]
         plans += [(name, NETWORK, RANDOM, (5,), seed) for name in RECORDED_SETS]
-        plans += [(name, NETWORK, ACTIVE, (10, 25, 50, 100, 200), seed) for name in RECORDED_SETS]
+        plans += [(name, NETWORK, ACTIVE, COUNTS[2:], seed) for name in RECORDED_SETS]
+    plans += [
+        (name, method, RANDOM, COUNTS[1:], seed)
+        for name in RECORDED_SETS
+        for method in (SCRATCH_ALONE, TRANSFER_ALONE)
+        for seed in range(network_seeds)
+    ]
     return plans
+
+
+def base_of(name: str, frames: int, runs: Path) -> dict[str, Any]:
+    """Return the base of a 2D CNN trained on the labels of the set that `BASES` names for a set.
+
+    Args:
+        name: LN83, LN84 or LO19.
+        frames: simulated, of each of them.
+        runs: folder for the trained network.
+    """
+    source, out = BASES[name], runs / f"base-{BASES[name]}-{frames}"
+    plan = RunConfig("supervised", source, None, None, None, transfer.BASE_RECIPE, None, frames)
+    run(plan, named_sets(plan, {}), out)
+    return base_variables(RunConfig("transfer", source, name, None, None, transfer.RECIPE, base=str(out)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = new_parser("bench.labels", "Labels needed: the paper's methods, and the day-one model fitted.")
     parser.add_argument("--seeds", type=int, default=10, help="of the day-one model (default: 10)")
-    parser.add_argument("--network-seeds", type=int, default=2, help="of the 1D CNN, 0 for none (default: 2)")
+    parser.add_argument(
+        "--network-seeds",
+        type=int,
+        default=2,
+        help="of networks that learn from the labels, 0 for none (default: 2)",
+    )
     parser.add_argument(
         "--taught-seeds", type=int, default=1, help="of the 2D CNN taught, 0 for none (default: 1)"
     )
@@ -89,6 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 elif method == TAUGHT:
                     prepared = prepared_set(name, (None,), described, frames)
                     done[key] = taught_curve(prepared, answers, counts, seed)
+                elif method in (SCRATCH_ALONE, TRANSFER_ALONE):
+                    base = base_of(name, frames, chosen.runs) if method == TRANSFER_ALONE else None
+                    prepared = prepared_set(name, (None,), described, frames)
+                    done[key] = network_curve(prepared, counts, choice, seed, None, base)
                 else:
                     prepared = prepared_set(name, (ROW_WISE,), described, frames)
                     done[key] = network_curve(prepared, counts, choice, seed)

@@ -1,6 +1,7 @@
 """Balanced accuracy against the number of labels: the day-one model fitted to them, and networks.
 
-The 1D CNN on row-wise decompositions learns from the labels; the 2D CNN from what the fitted day-one model calls frames.
+The 1D CNN on row-wise decompositions and the 2D CNN, from scratch or from another set's base, learn from the labels; the 2D CNN
+also from what the fitted day-one model calls frames.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from sfxjax.data.labels import HIT, MISS
 from sfxjax.label.choice import next_frame
 from sfxjax.models.inputs import base_for
 from sfxjax.spots.recalibration import Recalibration, fit_recalibration
-from sfxjax.training import supervised
+from sfxjax.training import supervised, transfer
+from sfxjax.training.config import TrainingConfig
 from sfxjax.training.data import PreparedSet
 from sfxjax.training.evaluation import map_logits, summarize
 
@@ -116,20 +118,27 @@ def taught_curve(
 
 
 def network_curve(
-    prepared: PreparedSet, counts: Sequence[int], choice: str, seed: int
+    prepared: PreparedSet,
+    counts: Sequence[int],
+    choice: str,
+    seed: int,
+    reduction: str | None = ROW_WISE,
+    base: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train the 1D CNN on more and more labels.
+    """Train a network on more and more labels, which choose the epoch and calibrate as well.
 
     Args:
-        prepared: the set, with row-wise decompositions.
+        prepared: the set, with what the network reads.
         counts: numbers of labels above 0, rising.
         choice: RANDOM, or ACTIVE: the first number is drawn, then come frames whose score is nearest to one half.
         seed: of the draw of labels and of the training.
+        reduction: that the 1D CNN reads; None: whole frames, for the 2D CNN.
+        base: of another set's 2D CNN, to transfer; None: trained afresh.
     """
     start = first_tested(len(prepared))
-    recipe = replace(RECIPE, base=base_for(ROW_WISE), seed=seed)
+    recipe = _recipe(reduction, base is not None, seed)
     positives = prepared.positives
-    before, test = prepared.masked[ROW_WISE][:start], np.arange(start, len(positives))
+    before, test = prepared.masked[reduction][:start], np.arange(start, len(positives))
     found: list[dict[str, Any]] = []
     drawn: np.ndarray = np.zeros(0, int)
     model = None
@@ -140,8 +149,14 @@ def network_curve(
             doubt = -np.abs(map_logits(model, before))
             doubt[drawn] = -np.inf
             drawn = np.sort(np.concatenate([drawn, np.argsort(-doubt)[: count - len(drawn)]]))
-        cell = Cell("labels", ROW_WISE, prepared.name, prepared.name, count, UNTOUCHED, seed)
-        model, seconds = train_on_few(cell, prepared, recipe, drawn)
-        tested = summarize(positives[test], expit(map_logits(model, prepared.masked[ROW_WISE][test])))
+        cell = Cell("labels", reduction, prepared.name, prepared.name, count, UNTOUCHED, seed)
+        model, seconds = train_on_few(cell, prepared, recipe, drawn, base)
+        tested = summarize(positives[test], expit(map_logits(model, prepared.masked[reduction][test])))
         found.append({"labels": count, "training_seconds": round(seconds, 2), **tested})
     return found
+
+
+def _recipe(reduction: str | None, transferred: bool, seed: int) -> TrainingConfig:
+    if reduction is not None:
+        return replace(RECIPE, base=base_for(reduction), seed=seed)
+    return replace(transfer.RECIPE if transferred else supervised.RECIPE, seed=seed)

@@ -16,6 +16,9 @@ TAUGHT = "2D CNN, taught by the fitted day-one model"
 NETWORK = "RWD and 1D CNN"
 SCRATCH = "2D CNN from scratch"
 TRANSFER = "transfer"
+# The same without a label beside those that are counted: they choose the epoch and calibrate as well.
+SCRATCH_ALONE = "2D CNN from scratch, no other labels"
+TRANSFER_ALONE = "transfer, no other labels of the set"
 # The mean over `SETS`, where no more was recorded.
 MEAN = "mean"
 RANDOM = "random"

@@ -23,7 +23,7 @@ from sfxjax.training.config import TrainingConfig
 from sfxjax.training.data import PreparedSet, base_for, from_both_ends
 from sfxjax.training.evaluation import logit_bias, map_logits, summarize
 from sfxjax.training.loop import TrainingResult, Validation, fit
-from sfxjax.training.run import with_shift
+from sfxjax.training.run import transfer_stages, with_shift
 from sfxjax.training.step import Domains
 
 # A draw of few labels holds at least so many of either class, or nothing could be learnt from it.
@@ -126,7 +126,11 @@ def _train_with_few_labels(
 
 
 def train_on_few(
-    cell: Cell, prepared: PreparedSet, recipe: TrainingConfig, drawn: np.ndarray
+    cell: Cell,
+    prepared: PreparedSet,
+    recipe: TrainingConfig,
+    drawn: np.ndarray,
+    base: dict[str, Any] | None = None,
 ) -> tuple[TrainedModel, float]:
     """Train on few labels, which choose the epoch and calibrate as well; returns the network and the seconds it took.
 
@@ -135,6 +139,7 @@ def train_on_few(
         prepared: the set.
         recipe: how to train, with the base for the reduction.
         drawn: (labels,) places of the frames whose labels are used.
+        base: variables of another set's network, of `sfxjax.training.run.base_variables`, to transfer; None: trained afresh.
     """
     maps = prepared.training(cell.reduction, np.arange(len(prepared)))
     if cell.kind == "free_labels":
@@ -144,8 +149,12 @@ def train_on_few(
     times = len(maps) // len(prepared)
     positive, drawn = np.tile(prepared.positives, times), _repeated(drawn, len(prepared), times)
     training = Domains(maps, positive.astype(np.float32), None)
-    result = fit(recipe, training, Validation(maps[drawn], positive[drawn], None), drawn=drawn)
-    return _calibrated(cell, recipe, result, "source", maps[drawn], positive[drawn]), result.seconds
+    validation = Validation(maps[drawn], positive[drawn], None)
+    seconds, start = 0.0, base
+    for stage in [recipe] if base is None else transfer_stages(recipe):
+        result = fit(stage, training, validation, start=start, drawn=drawn)
+        seconds, start = seconds + result.seconds, result.variables("source")
+    return _calibrated(cell, recipe, result, "source", maps[drawn], positive[drawn]), seconds
 
 
 def _adapted(

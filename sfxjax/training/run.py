@@ -53,14 +53,16 @@ def total_steps(plan: RunConfig) -> int:
 
 
 def stages(plan: RunConfig) -> list[TrainingConfig]:
-    """Return the recipes of a run one after the other.
+    """Return the recipes of a run one after the other."""
+    return transfer_stages(plan.recipe) if plan.method == "transfer" else [plan.recipe]
 
-    Transfer learning has two (the paper's Fig. 3): first the base rests, its batch statistics too, while a fresh
-    classifier learns; then all but the lowest block move, at a tenth of the rate.
+
+def transfer_stages(recipe: TrainingConfig) -> list[TrainingConfig]:
+    """Return the two recipes of transfer learning (the paper's Fig. 3).
+
+    First the base rests, its batch statistics too, while a fresh classifier learns; then all but the lowest block move, at a
+    tenth of the rate.
     """
-    recipe = plan.recipe
-    if plan.method != "transfer":
-        return [recipe]
     levels = len(recipe.base.channels) + 1
     first = dataclasses.replace(recipe.objective, frozen=levels)
     second = dataclasses.replace(recipe.objective, frozen=levels - 2)
