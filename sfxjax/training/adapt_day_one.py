@@ -43,8 +43,9 @@ MOST_FITTED_FRAMES = 200
 MOST_PIXELS_HELD = 2**28
 # A larger part of a detector is not left out.
 MOST_LEFT_OUT = 0.05
-# Spots wider than this, pixels, may be looked for in sums of `SUMMED` x `SUMMED` pixels.
-WIDE_FROM, SUMMED = 2.5, 2
+# Spots wider than any that the model has learnt from, standard deviation in pixels, may be looked for in sums of `SUMMED` x
+# `SUMMED` pixels.
+WIDE_FROM, SUMMED = 4.0, 2
 
 
 @dataclass(frozen=True)
