@@ -72,8 +72,10 @@ def next_of(printed: str) -> str:
 
 def spotted(path: Path) -> Path:
     frames = np.random.default_rng(0).poisson(40, (4, 128, 128)).astype(np.uint16)
-    for place in np.random.default_rng(1).integers(6, 122, (9, 2)):
-        frames[::2, place[0] - 1 : place[0] + 2, place[1] - 1 : place[1] + 2] += 200
+    away = np.hypot(*np.mgrid[-3:4, -3:4])
+    spot = (300 * np.exp(-(away**2) / (2 * 0.9**2))).astype(np.uint16)
+    for ss, fs in np.random.default_rng(1).integers(6, 122, (9, 2)):
+        frames[::2, ss - 3 : ss + 4, fs - 3 : fs + 4] += spot
     return cases.write_cxi(path, frames)
 
 
