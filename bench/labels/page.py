@@ -27,7 +27,8 @@ from .recorded import (
     VALIDATION_LABELS,
 )
 
-LABEL_METHODS = (SCRATCH, SCRATCH_ALONE, TRANSFER, TRANSFER_ALONE, NETWORK, DAY_ONE, TAUGHT)
+PAPER_METHODS = (SCRATCH, SCRATCH_ALONE, TRANSFER, TRANSFER_ALONE, NETWORK)
+LABEL_METHODS = (*PAPER_METHODS, DAY_ONE, TAUGHT)
 FEW, MANY = 25, 200
 
 Summary = dict[tuple[str, str, str, int], tuple[float, float | None]]
@@ -108,7 +109,7 @@ def shortfalls(found: Summary) -> list[str]:
     for name in (*RECORDED_SETS, *RUNS):
         rivals = {
             method: found[name, method, RANDOM, MANY]
-            for method in (SCRATCH, SCRATCH_ALONE, TRANSFER, TRANSFER_ALONE, NETWORK)
+            for method in PAPER_METHODS
             if (name, method, RANDOM, MANY) in found
         }
         for title, method in (("the day-one model", DAY_ONE), (f"the {TAUGHT},", TAUGHT)):

@@ -37,15 +37,15 @@ from sfxjax.spots.recurrence import FEWEST, recurring_places, shown_together
 from sfxjax.spots.spot_size import spot_size
 from sfxjax.text import say
 from sfxjax.training.adaptation_check import CHECKED, MOST_THRESHOLD, Check, CheckFrames, cautious_threshold
+from sfxjax.training.day_one import WIDE_SPOTS
 
 MOST_FITTED_FRAMES = 200
 # Pixels of all frames held at once.
 MOST_PIXELS_HELD = 2**28
 # A larger part of a detector is not left out.
 MOST_LEFT_OUT = 0.05
-# Spots wider than any that the model has learnt from, standard deviation in pixels, may be looked for in sums of `SUMMED` x
-# `SUMMED` pixels.
-WIDE_FROM, SUMMED = 4.0, 2
+# Spots wider than any that the model has learnt from may be looked for in sums of `SUMMED` x `SUMMED` pixels.
+WIDE_FROM, SUMMED = WIDE_SPOTS[1], 2
 
 
 @dataclass(frozen=True)

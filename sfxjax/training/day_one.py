@@ -29,6 +29,7 @@ from sfxjax.simulate.conditions import Condition, SimulatedFrame, draw_frame
 from sfxjax.spots.candidates import CONTEXT, PATCH, Candidates, find_candidates
 from sfxjax.spots.day_one import features, hidden_and_logits
 from sfxjax.spots.prepare import prepare_frame
+from sfxjax.training.averaged_fit import fit_averaged
 from sfxjax.training.day_one_frames import fit_frame_context, judge_frames
 
 TRAINING_FRAMES = 14000
@@ -181,33 +182,26 @@ def fit_weights(
     fixed = {name: jnp.asarray(weights.pop(name)) for name in ("mean", "deviation")}
     schedule = optax.cosine_decay_schedule(2e-3, steps)
     optimiser = optax.adamw(schedule, weight_decay=3e-3)
-    state = optimiser.init(weights)
 
-    @jax.jit
-    def step(weights: Any, state: Any, batch: Candidates, truth: jax.Array, turn: jax.Array) -> Any:
-        def loss(weights: Any) -> jax.Array:
-            _, logits = hidden_and_logits({**fixed, **weights}, features(_turned(batch, turn)))
-            return optax.sigmoid_binary_cross_entropy(logits, truth).mean()
+    def loss(weights: Any, batch: Candidates, truth: jax.Array, turn: jax.Array) -> jax.Array:
+        _, logits = hidden_and_logits({**fixed, **weights}, features(_turned(batch, turn)))
+        return optax.sigmoid_binary_cross_entropy(logits, truth).mean()
 
-        value, gradient = jax.value_and_grad(loss)(weights)
-        updates, state = optimiser.update(gradient, state, weights)
-        return optax.apply_updates(weights, updates), state, value
+    def batches() -> Iterator[tuple[Any, ...]]:
+        for _ in range(steps):
+            chosen = rng.integers(0, len(truth), BATCH)
+            yield Candidates(*(part[chosen] for part in found)), truth[chosen], int(rng.integers(8))
 
-    # Averaged over the last steps, weights generalise better.
-    averaged = None
-    for number in range(steps):
-        chosen = rng.integers(0, len(truth), BATCH)
-        batch = Candidates(*(part[chosen] for part in found))
-        weights, state, value = step(weights, state, batch, truth[chosen], int(rng.integers(8)))
-        if number >= steps * 3 // 4:
-            averaged = (
-                weights
-                if averaged is None
-                else jax.tree.map(lambda a, b: 0.995 * a + 0.005 * b, averaged, weights)
-            )
-        if number % 1000 == 999:
-            print(f"step {number + 1}: loss {float(value):.4f}", flush=True)
-    return {name: np.asarray(value) for name, value in {**fixed, **(averaged or weights)}.items()}
+    fitted = fit_averaged(
+        loss,
+        weights,
+        batches(),
+        optimiser,
+        first_averaged=-(-steps * 3 // 4),
+        kept_share=0.995,
+        said_every=1000,
+    )
+    return {**{name: np.asarray(value) for name, value in fixed.items()}, **fitted}
 
 
 def as_stored(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ learn to trust it too much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,7 @@ from sfxjax.spots.definition import MIN_SNR, MIN_SPOTS
 from sfxjax.spots.frame_context import COUNTED_SUMS, LEAST_SUMMED, OWN_VALUES, among_others
 from sfxjax.spots.frame_pixels import FramePixels
 from sfxjax.spots.prepare import prepare_frame
+from sfxjax.training.averaged_fit import fit_averaged
 
 SUMS, INNER = 16, 32
 FITTING_STEPS = 4000
@@ -105,31 +106,25 @@ def fit_frame_context(judged: JudgedFrames, seed: int, steps: int = FITTING_STEP
     rng = np.random.default_rng(seed)
     weights: dict[str, Any] = first_context_weights(rng, judged.hidden.shape[2])
     optimiser = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-2)
-    state = optimiser.init(weights)
 
-    @jax.jit
-    def step(weights: Any, state: Any, batch: JudgedFrames) -> Any:
-        def loss(weights: Any) -> jax.Array:
-            return jax.vmap(loss_of_frame, in_axes=(None, 0))(weights, batch).mean()
+    def loss(weights: Any, batch: JudgedFrames) -> jax.Array:
+        return jax.vmap(loss_of_frame, in_axes=(None, 0))(weights, batch).mean()
 
-        value, gradient = jax.value_and_grad(loss)(weights)
-        updates, state = optimiser.update(gradient, state, weights)
-        return optax.apply_updates(weights, updates), state, value
+    def batches() -> Iterator[tuple[JudgedFrames]]:
+        for _ in range(steps):
+            chosen = rng.integers(0, len(judged.visible), FRAMES_A_STEP)
+            yield (JudgedFrames(*(part[chosen] for part in judged)),)
 
-    averaged = None
-    for number in range(steps):
-        chosen = rng.integers(0, len(judged.visible), FRAMES_A_STEP)
-        batch = JudgedFrames(*(part[chosen] for part in judged))
-        weights, state, value = step(weights, state, batch)
-        if number >= steps // 2:
-            averaged = (
-                weights
-                if averaged is None
-                else jax.tree.map(lambda a, b: 0.99 * a + 0.01 * b, averaged, weights)
-            )
-        if number % 500 == 499:
-            print(f"step {number + 1} of whole frames: loss {float(value):.4f}", flush=True)
-    return {name: np.asarray(value) for name, value in (averaged or weights).items()}
+    return fit_averaged(
+        loss,
+        weights,
+        batches(),
+        optimiser,
+        first_averaged=steps // 2,
+        kept_share=0.99,
+        said_every=500,
+        of_what=" of whole frames",
+    )
 
 
 def first_context_weights(rng: np.random.Generator, features: int) -> dict[str, np.ndarray]:
